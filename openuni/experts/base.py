@@ -1,0 +1,79 @@
+"""What an expert is: a model that looks at a clip once and says what it sees, in one modality."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from openuni import assets, registry
+from openuni.modalities import Frames
+from openuni.sample import Annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one instance of an expert occupies while it works. `cpus` is also its number of threads."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gib: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """What an expert is shown: the stored frames, decoded from the very bytes in the shard."""
+
+    key: str
+    frames: Frames
+    fps: float
+    found: Mapping[str, Annotation[Any]]
+    """What the experts named in `requires` said of this clip, by expert name. An absent one is left out."""
+
+
+class Expert(ABC):
+    """A model behind one interface. Instances are cheap: weights load in `setup`, never in the constructor.
+
+    `requires` names experts that run before on the same clip (a detector whose boxes three others share runs once).
+    An expert with `modality = None` makes no column: it only finds things for others.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the output changes; columns of two versions never mix."""
+    modality: ClassVar[str | None]
+    licence: ClassVar[str]
+    resources: ClassVar[Resources] = Resources()
+    assets: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ()
+    seconds_per_frame: ClassVar[float] = 0.1
+    """A rough cost at 640×360 on one thread, for estimates before the first measurement."""
+
+    def setup(self) -> None:  # noqa: B027  many experts have nothing to load
+        """Load weights from the asset cache. Called once in the process that will annotate."""
+
+    @abstractmethod
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        """Look at one clip. Raises OpenUniError (with the reason) where it has nothing trustworthy to say."""
+
+    def teardown(self) -> None:  # noqa: B027
+        """Release what `setup` took."""
+
+    @classmethod
+    def fingerprint(cls) -> str:
+        """`name-version-hash`, the hash over weights and what the required experts' fingerprints are."""
+        parts = {
+            "assets": [assets.get(name).sha256 for name in cls.assets],
+            "requires": [get(name).fingerprint() for name in cls.requires],
+        }
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{cls.name}-{cls.version}-{digest}"
+
+
+def get(name: str) -> type[Expert]:
+    """The expert registered as `name`."""
+    expert: type[Expert] = registry.load("experts", name)
+    return expert

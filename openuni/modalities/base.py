@@ -1,0 +1,98 @@
+"""What a modality is: an array with units, its storage, its pictures, its geometry and its checks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni import registry
+
+V = TypeVar("V")
+Pictures = npt.NDArray[np.float32]
+"""Float pictures for the model, `[T, H, W, 3]` in [0, 1]."""
+Frames = npt.NDArray[np.uint8]
+"""Frames for people (and RGB itself), `[T, H, W, 3]` uint8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A crop in pixels: rows `y0:y1`, columns `x0:x1`."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value as it is stored: bytes by member suffix (`depth.mkv`), and the few JSON numbers that decode them."""
+
+    members: Mapping[str, bytes]
+    meta: Mapping[str, Any]
+
+
+class Modality(ABC, Generic[V]):
+    """One view of a clip. `V` is a frozen dataclass of arrays; every method is pure and keeps `T` frames.
+
+    Arrays are `[T, H, W, …]` with x to the right and y down, pixel (i, j) centred at (j + .5, i + .5).
+    """
+
+    name: ClassVar[str]
+    prompt: ClassVar[str]
+    """What the picture for the model shows, in words (the paper's in-context learner reads it)."""
+
+    @abstractmethod
+    def shape(self, value: V) -> tuple[int, int, int]:
+        """Frames, height and width of the clip that `value` annotates."""
+
+    @abstractmethod
+    def check(self, value: V) -> None:
+        """Raise InvalidAnnotationError on nonsense: wrong shape, type, range or ids."""
+
+    @abstractmethod
+    def encode(self, value: V) -> Encoded:
+        """Bytes for storage; the same value always gives the same bytes in one environment."""
+
+    @abstractmethod
+    def decode(self, encoded: Encoded) -> V:
+        """The stored value, to the stated precision. Raises CorruptDataError on bytes that are not ours."""
+
+    @abstractmethod
+    def to_picture(self, value: V) -> Pictures:
+        """The picture that the model reads and paints."""
+
+    @abstractmethod
+    def from_picture(self, picture: Pictures) -> V:
+        """Back from a picture, also a noisy one painted by a model; what is lost is said by each modality."""
+
+    @abstractmethod
+    def show(self, value: V) -> Frames:
+        """The picture that people look at."""
+
+    @abstractmethod
+    def take(self, value: V, frames: slice) -> V:
+        """The same annotation of a run of frames (`frames` has step 1)."""
+
+    @abstractmethod
+    def crop(self, value: V, box: Box) -> V:
+        """The annotation of the cropped clip; `box` lies inside the frame."""
+
+    @abstractmethod
+    def resize(self, value: V, height: int, width: int) -> V:
+        """The annotation of the resized clip."""
+
+    @abstractmethod
+    def flip(self, value: V) -> V:
+        """The annotation of the clip mirrored left to right."""
+
+
+def get(name: str) -> Modality[Any]:
+    """The modality registered as `name`."""
+    modality: Modality[Any] = registry.load("modalities", name)()
+    return modality

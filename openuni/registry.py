@@ -1,0 +1,39 @@
+"""The three extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`.
+
+A sixth modality, a new expert or source is one class in any installed distribution that names it in its group; the
+built-in ones are found the same way.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from openuni.errors import OpenUniError
+
+
+def names(group: str) -> list[str]:
+    """Names registered in `openuni.<group>`, in declaration order, built-in ones first."""
+    return list(_entries(group, tuple(sys.path)))
+
+
+def load(group: str, name: str) -> Any:
+    """The class registered as `name` in `openuni.<group>`. Raises OpenUniError listing the known names."""
+    entries = _entries(group, tuple(sys.path))
+    if name not in entries:
+        raise OpenUniError(f"unknown {group.rstrip('s')} {name!r}; known: {', '.join(entries)}")
+    return entries[name].load()
+
+
+@cache
+def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Entry points by name; cached by `sys.path`, because scanning distributions takes milliseconds."""
+    found = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
+    entries: dict[str, EntryPoint] = {}
+    for entry in found:
+        other = entries.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")
+    return entries

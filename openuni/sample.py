@@ -1,0 +1,157 @@
+"""The sample: an RGB clip with any of its dense modalities. Everything else in the system speaks only this.
+
+A `Clip` is planned (where its pixels come from), a `Record` is stored (what the index knows of it), an `Annotation`
+is what an expert says of one clip in one modality, and a `Sample` is a record with its modalities, read when asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from openuni.errors import AbsentModalityError, OpenUniError
+
+SCHEMA_VERSION = 1
+
+Subset = Literal["single_person", "two_person", "general"]
+Split = Literal["train", "val", "test"]
+V = TypeVar("V")
+
+# One ustar header holds 100 characters; the longest member suffix in use stays far below the 36 that are left.
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a sample: 1–64 of `A–Z a–z 0–9 _ -`, so no dot, folder or control character.
+
+    WebDataset takes everything up to the first dot as the key, and a key becomes a file name.
+    """
+    if not _KEY.fullmatch(key):
+        raise OpenUniError(f"{key!r} cannot be a sample key: use 1 to 64 letters, digits, '_' or '-'")
+    return key
+
+
+def make_key(text: str) -> str:
+    """A legal key for any text: itself if legal, else a readable stem and eight hex digits of its SHA-256."""
+    if _KEY.fullmatch(text):
+        return text
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")[:55]
+    return f"{stem}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def split_of(video_id: str, *, val: float = 0.01, test: float = 0.01) -> Split:
+    """The split of a source video, from a hash of its id: clips of one video never fall on two sides."""
+    u = int(hashlib.sha256(video_id.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
+    return "test" if u < test else "val" if u < test + val else "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A span of a source video that is to become a sample.
+
+    `start` and `end` (exclusive; None: to the end) are seconds of presentation time since the video's first frame.
+    `crop` is x0, y0, x1, y1 in pixels of the upright (rotated) source frame. `video_id` names the source video.
+    """
+
+    key: str
+    video: str
+    start: float = 0.0
+    end: float | None = None
+    crop: tuple[int, int, int, int] | None = None
+    caption: str = ""
+    source: str = ""
+    source_id: str = ""
+    video_id: str = ""
+    licence: str = "unknown"
+    subset: Subset = "general"
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_key(self.key)
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise OpenUniError(f"{self.key}: span {self.start}–{self.end} s is empty or negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation(Generic[V]):
+    """What one expert found in one clip: a modality's value, who made it, and how far to trust it (0–1, or None)."""
+
+    value: V
+    expert: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether a sample has a modality, from whom, how sure, and if not, why."""
+
+    present: bool
+    reason: str = ""
+    expert: str = ""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the index knows of a stored sample. `width`, `height`, `frames` and `fps` are those of the stored RGB."""
+
+    key: str
+    frames: int
+    height: int
+    width: int
+    fps: float
+    caption: str = ""
+    subset: Subset = "general"
+    split: Split = "train"
+    source: str = ""
+    source_id: str = ""
+    video_id: str = ""
+    licence: str = "unknown"
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+class Sample:
+    """A stored sample. `sample.depth` (or `sample["depth"]`) reads, checks and decodes that modality on first use."""
+
+    def __init__(self, record: Record, statuses: Mapping[str, Status], load: Callable[[str], Any]) -> None:
+        self.record = record
+        self.statuses = statuses
+        self._load = load
+        self._values: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    @property
+    def caption(self) -> str:
+        return self.record.caption
+
+    def __contains__(self, modality: str) -> bool:
+        status = self.statuses.get(modality)
+        return status is not None and status.present
+
+    def __getitem__(self, modality: str) -> Any:
+        """The modality's value. Raises AbsentModalityError with the reason where the sample has none."""
+        if modality not in self._values:
+            status = self.statuses.get(modality)
+            if status is None:
+                known = ", ".join(self.statuses) or "none"
+                raise AbsentModalityError(f"{self.key}: the data set has no column {modality!r} (it has: {known})")
+            if not status.present:
+                raise AbsentModalityError(f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}")
+            self._values[modality] = self._load(modality)
+        return self._values[modality]
+
+    def __getattr__(self, modality: str) -> Any:
+        if modality.startswith("_") or modality not in self.statuses:
+            raise AttributeError(f"Sample has no attribute or modality {modality!r}")
+        return self[modality]
+
+    def __repr__(self) -> str:
+        have = ", ".join(name for name in self.statuses if name in self)
+        r = self.record
+        return f"Sample({self.key!r}, {r.frames}×{r.height}×{r.width} @ {r.fps:g} fps, {have})"

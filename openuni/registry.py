@@ -15,7 +15,7 @@ from openuni.errors import OpenUniError
 
 
 def names(group: str) -> list[str]:
-    """Names registered in `openuni.<group>`, in declaration order, built-in ones first."""
+    """Names registered in `openuni.<group>`, built-in ones first."""
     return list(_entries(group, tuple(sys.path)))
 
 
@@ -35,5 +35,7 @@ def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     for entry in found:
         other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
-            raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")
+            raise OpenUniError(
+                f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}"
+            )
     return entries

@@ -77,11 +77,14 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Annotation(Generic[V]):
-    """What one expert found in one clip: a modality's value, who made it, and how far to trust it (0–1, or None)."""
+    """What one expert found in one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
+
+    `scores` are facts about the clip that the index should carry (`people`: how many were tracked).
+    """
 
     value: V
-    expert: str
     confidence: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the index knows of a stored sample. `width`, `height`, `frames` and `fps` are those of the stored RGB."""
+    """What the index knows of a stored sample. `width`, `height`, `frames` and `fps` are those of the stored RGB.
+
+    `start` and `end` are the span in seconds of the source video `video_id`.
+    """
 
     key: str
     frames: int
@@ -110,6 +116,8 @@ class Record:
     source_id: str = ""
     video_id: str = ""
     licence: str = "unknown"
+    start: float = 0.0
+    end: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -140,9 +148,13 @@ class Sample:
             status = self.statuses.get(modality)
             if status is None:
                 known = ", ".join(self.statuses) or "none"
-                raise AbsentModalityError(f"{self.key}: the data set has no column {modality!r} (it has: {known})")
+                raise AbsentModalityError(
+                    f"{self.key}: the data set has no column {modality!r} (it has: {known})"
+                )
             if not status.present:
-                raise AbsentModalityError(f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}")
+                raise AbsentModalityError(
+                    f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}"
+                )
             self._values[modality] = self._load(modality)
         return self._values[modality]
 

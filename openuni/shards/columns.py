@@ -1,0 +1,108 @@
+"""Columns: the results of one shard in one modality become a tar, an index and, last, a commit record."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from openuni.errors import OpenUniError
+from openuni.sample import check_key
+from openuni.shards import index, layout, results
+from openuni.shards.index import Member, Row
+from openuni.shards.layout import CommitRecord, FileRecord
+from openuni.shards.results import Result
+
+
+def commit(
+    root: Path, shard: int, column: str, fingerprint: str, samples: Iterable[tuple[str, Result]], run: str
+) -> CommitRecord:
+    """Write column `column` of `shard` from `(key, result)` pairs, one at a time, and commit it.
+
+    Order of events: tar under a temporary name that carries the run's id, fsync, rename, index the same way, commit
+    record last. A kill before the record leaves nothing that counts; the next run writes the same bytes again.
+    """
+    tar_path = root / layout.tar_name(shard, column)
+    tar_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tar_path.with_name(f".{tar_path.name}.{run}.tmp")
+    try:
+        rows, tar_record = _write_tar(temporary, shard, column, samples)
+        if not rows:
+            raise OpenUniError(f"shard {shard} has no samples to commit")
+        index_bytes = index.encode(rows, column)
+        layout.publish(temporary, tar_path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    layout.write_atomic(root / layout.index_name(shard, column), index_bytes, run)
+    keys = [row.key for row in rows]
+    record = CommitRecord(
+        shard=shard,
+        column=column,
+        fingerprint=fingerprint,
+        run=run,
+        samples=len(rows),
+        present=sum(row.status.present for row in rows),
+        first_key=keys[0],
+        last_key=keys[-1],
+        keys_sha256=index.keys_sha256(keys),
+        tar=tar_record,
+        index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
+    )
+    layout.write_atomic(root / layout.commit_name(shard, column), layout.dump_json(record), run)
+    return record
+
+
+def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
+    """The commit record of this column, or None if it was never committed."""
+    path = root / layout.commit_name(shard, column)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return layout.parse_json(CommitRecord, data, str(path))
+
+
+def rows(root: Path, shard: int, column: str) -> Sequence[Row]:
+    """The committed index rows of one column of one shard, on a local folder."""
+    path = root / layout.index_name(shard, column)
+    return index.decode(path.read_bytes(), column, str(path))
+
+
+class _Hashing(io.FileIO):
+    """A file that hashes what is written to it, so that the tar is not read a second time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        written = super().write(data)
+        if written != len(data):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written", str(self.name))
+        return written
+
+
+def _write_tar(
+    path: Path, shard: int, column: str, samples: Iterable[tuple[str, Result]]
+) -> tuple[list[Row], FileRecord]:
+    rows: list[Row] = []
+    with _Hashing(path) as file:
+        with results.open_tar_for_writing(file) as tar:
+            for key, result in samples:
+                check_key(key)
+                fields = {results.note_field(column): results.encode_note(result.note), **result.members}
+                # The note first: who streams the tar knows the status and the codec before the payload comes.
+                members = tuple(
+                    Member(name, results.add_member(tar, f"{key}.{name}", data), len(data), index.sha256(data))
+                    for name, data in fields.items()
+                )
+                note = result.note
+                rows.append(Row(key, shard, note.status, members, dict(note.scores), note.record))
+        os.fsync(file.fileno())
+        return rows, FileRecord(file.tell(), file.sha256.hexdigest())

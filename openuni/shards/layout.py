@@ -1,0 +1,142 @@
+"""Where things lie in a data set folder, and how a file comes to lie there: whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from openuni.errors import CorruptDataError
+from openuni.sample import SCHEMA_VERSION
+
+MANIFEST = "dataset.json"
+PLAN = "plan.parquet"
+FAILURES = "failures.parquet"
+CARD = "README.md"
+LOCK = "run.lock"
+LOG = "log.jsonl"
+PROGRESS = "progress.json"
+
+T = TypeVar("T")
+
+
+def tar_name(shard: int, column: str) -> str:
+    return f"shards/{shard:06d}.{column}.tar"
+
+
+def index_name(shard: int, column: str) -> str:
+    return f"index/{shard:06d}.{column}.parquet"
+
+
+def commit_name(shard: int, column: str) -> str:
+    return f"commits/{shard:06d}.{column}.json"
+
+
+def work_name(shard: int) -> str:
+    return f"work/{shard:06d}"
+
+
+def result_name(shard: int, key: str, fingerprint: str) -> str:
+    """One clip's unfinished result; the fingerprint keeps results of two versions of an expert apart."""
+    return f"{work_name(shard)}/{key}.{fingerprint}.tar"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of a file, as the commit record remembers them."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """Written last: from then on the column of this shard exists. `keys_sha256` is over its keys, one a line."""
+
+    shard: int
+    column: str
+    fingerprint: str
+    run: str
+    samples: int
+    present: int
+    first_key: str
+    last_key: str
+    keys_sha256: str
+    tar: FileRecord
+    index: FileRecord
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`dataset.json`: what the folder holds and how it was made. `columns` maps a column to its expert's fingerprint.
+
+    `configuration` is the part that may not change between runs; `skipped` counts source rows that became no clip.
+    """
+
+    configuration: Mapping[str, Any]
+    columns: Mapping[str, str]
+    clips: int
+    shards: int
+    plan_sha256: str
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    schema: int = SCHEMA_VERSION
+    openuni: str = ""
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_record(path: Path) -> FileRecord:
+    with path.open("rb") as file:
+        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def parse_json(kind: type[T], data: bytes, where: str) -> T:
+    """`data` as the dataclass `kind`. Raises CorruptDataError naming the file."""
+    try:
+        return TypeAdapter(kind).validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "document"
+        raise CorruptDataError(f"{where} is not a valid {kind.__name__}: {place}: {first['msg']}") from None
+
+
+def dump_json(value: Any) -> bytes:
+    return TypeAdapter(type(value)).dump_json(value, indent=1) + b"\n"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes, run: str) -> None:
+    """Write `data` under a temporary name that carries the run's id, then rename: readers see all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{run}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Rename a finished, synced temporary file to its final name and sync the folder."""
+    temporary.replace(path)
+    sync_folder(path.parent)

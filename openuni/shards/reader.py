@@ -1,0 +1,266 @@
+"""Reading a data set: by key in ranged reads, or for training in a seeded order with an integer cursor."""
+
+from __future__ import annotations
+
+import bisect
+import posixpath
+import random
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import fsspec
+
+from openuni import modalities
+from openuni.errors import CorruptDataError, OpenUniError, PlanError
+from openuni.modalities.base import Encoded
+from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
+from openuni.shards import index, layout, results
+from openuni.shards.index import Row
+from openuni.shards.layout import CommitRecord, Manifest
+
+_WINDOW = 32
+"""Shards that are shuffled together: their indices are what iteration holds in memory."""
+_MAX_MEMBER = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The committed columns of one shard; every one has the same keys in the same order."""
+
+    number: int
+    samples: int
+    first_key: str
+    last_key: str
+    columns: Mapping[str, CommitRecord]
+
+
+class DataSet:
+    """A data set folder, local or at any fsspec URL. Open it with `openuni.open(path)`.
+
+    `data[key]` is a Sample whose modalities are read when asked. `data[key].depth` reads one byte range. The index of
+    a shard is read when a sample of it is asked for, and the last few are kept, so memory does not grow with the
+    number of clips.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises PlanError when `url` is not a data set, or has nothing committed."""
+        self.url = url
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            data = self._fs.cat_file(self._path(layout.MANIFEST))
+        except FileNotFoundError:
+            raise PlanError(f"{url} is not a data set: it has no {layout.MANIFEST}") from None
+        self.manifest = layout.parse_json(Manifest, data, self._path(layout.MANIFEST))
+        if self.manifest.schema != SCHEMA_VERSION:
+            raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
+        self._indices: OrderedDict[int, dict[str, list[Row]]] = OrderedDict()
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """Shards whose RGB is committed, in key order, with the columns that the manifest names."""
+        names = [
+            (shard, column)
+            for shard, column in map(_parse_commit_name, self._fs.ls(self._path("commits"), detail=False))
+            if column in self.manifest.columns
+        ]
+        with ThreadPoolExecutor(16) as pool:
+            records = pool.map(lambda name: self._commit(*name), names)
+            by_shard: dict[int, dict[str, CommitRecord]] = {}
+            for record in records:
+                by_shard.setdefault(record.shard, {})[record.column] = record
+        order = list(self.manifest.columns)
+        return [
+            Shard(
+                number,
+                columns["rgb"].samples,
+                columns["rgb"].first_key,
+                columns["rgb"].last_key,
+                {name: columns[name] for name in order if name in columns},
+            )
+            for number, columns in sorted(by_shard.items())
+            if "rgb" in columns
+        ]
+
+    @property
+    def columns(self) -> list[str]:
+        """Modalities of this data set, RGB first."""
+        return list(self.manifest.columns)
+
+    def __len__(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+    def __contains__(self, key: str) -> bool:
+        return self._find(key) is not None
+
+    def __getitem__(self, key: str) -> Sample:
+        """The sample. Raises KeyError."""
+        place = self._find(key)
+        if place is None:
+            raise KeyError(key)
+        return self._sample(*place)
+
+    def keys(self) -> Iterator[str]:
+        """Every key, in stored order."""
+        for position in range(len(self.shards)):
+            yield from (row.key for row in self._rows(position)["rgb"])
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every sample, in stored order."""
+        for position, shard in enumerate(self.shards):
+            for row in range(shard.samples):
+                yield self._sample(position, row)
+
+    def samples(self, seed: int, *, cursor: int = 0, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Sample]]:
+        """`(next cursor, sample)` for training, without end; an epoch is `len(self)` positions.
+
+        Position `cursor + rank`, then every `world`-th: over all ranks (count a loader's workers as ranks) each epoch
+        takes each sample exactly once. Store the largest cursor that was trained on to resume exactly, also with
+        another `world`. The order of an epoch is a permutation from (seed, epoch): shards are shuffled, then the
+        samples of every 32 shards together.
+        """
+        if not 0 <= rank < world:
+            raise OpenUniError(f"rank {rank} is not in 0…{world - 1}")
+        order = Order([shard.samples for shard in self.shards], seed)
+        while True:
+            yield cursor + world, self._sample(*order.locate(cursor + rank))
+            cursor += world
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name)
+
+    def _commit(self, shard: int, column: str) -> CommitRecord:
+        path = self._path(layout.commit_name(shard, column))
+        record = layout.parse_json(CommitRecord, self._fs.cat_file(path), path)
+        if (record.shard, record.column) != (shard, column):
+            raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
+        return record
+
+    def _find(self, key: str) -> tuple[int, int] | None:
+        position = bisect.bisect_right(self.shards, key, key=lambda shard: shard.first_key) - 1
+        if position < 0 or key > self.shards[position].last_key:
+            return None
+        rows = self._rows(position)["rgb"]
+        row = bisect.bisect_left(rows, key, key=lambda row: row.key)
+        return (position, row) if row < len(rows) and rows[row].key == key else None
+
+    def _rows(self, position: int) -> dict[str, list[Row]]:
+        """Index rows of a shard by column; the most recently used shards are kept."""
+        if position in self._indices:
+            self._indices.move_to_end(position)
+            return self._indices[position]
+        shard = self.shards[position]
+        rows: dict[str, list[Row]] = {}
+        for column, record in shard.columns.items():
+            path = self._path(layout.index_name(shard.number, column))
+            data = self._fs.cat_file(path)
+            if layout.digest(data) != record.index.sha256:
+                raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
+            rows[column] = index.decode(data, column, path)
+            if record.keys_sha256 != shard.columns["rgb"].keys_sha256:
+                raise CorruptDataError(
+                    f"{path} has other keys than the RGB of its shard: the column belongs to another build"
+                )
+        self._indices[position] = rows
+        if len(self._indices) > _WINDOW:
+            self._indices.popitem(last=False)
+        return rows
+
+    def _sample(self, position: int, row: int) -> Sample:
+        shard, rows = self.shards[position], self._rows(position)
+        record = rows["rgb"][row].record
+        if record is None:
+            raise CorruptDataError(f"shard {shard.number}: the RGB index has no record of {rows['rgb'][row].key}")
+        statuses = {
+            column: rows[column][row].status if column in rows else Status(False, "its shard is not annotated yet")
+            for column in self.columns
+        }
+        for column in rows:
+            record = replace(record, scores={**record.scores, **rows[column][row].scores})
+        return Sample(
+            replace(record, subset=_subset(record)),
+            statuses,
+            lambda column: self._load(shard.number, column, rows[column][row]),
+        )
+
+    def _load(self, shard: int, column: str, row: Row) -> Any:
+        encoded = self._read(shard, column, row)
+        modality = modalities.get(column)
+        value = modality.decode(encoded)
+        return value
+
+    def _read(self, shard: int, column: str, row: Row) -> Encoded:
+        """All members of one sample in one column: one ranged read, each member's hash checked."""
+        path = self._path(layout.tar_name(shard, column))
+        begin = min(member.offset for member in row.members)
+        end = max(member.offset + member.size for member in row.members)
+        if end - begin > _MAX_MEMBER:
+            raise CorruptDataError(f"{path}: {row.key} claims {end - begin} bytes")
+        data = self._fs.cat_file(path, start=begin, end=end)
+        members: dict[str, bytes] = {}
+        for member in row.members:
+            piece = data[member.offset - begin : member.offset - begin + member.size]
+            if index.sha256(piece) != member.sha256:
+                raise CorruptDataError(
+                    f"{path}: {row.key}.{member.field} does not match its hash; run `openuni verify --repair`"
+                )
+            members[member.field] = piece
+        note = results.decode_note(
+            members.pop(results.note_field(column)), f"{path}:{row.key}.{results.note_field(column)}", column=column
+        )
+        return Encoded(members, note.meta)
+
+
+class Order:
+    """A seeded permutation of (shard, row) pairs without a table of them: position → place."""
+
+    def __init__(self, sizes: list[int], seed: int) -> None:
+        if not sum(sizes):
+            raise PlanError("the data set has no committed sample yet")
+        self._sizes = sizes
+        self._seed = seed
+        self._total = sum(sizes)
+        self._epoch = -1
+        self._window: tuple[int, int] = (0, 0)
+        self._places: list[tuple[int, int]] = []
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Shard position and row at a training position, counted over all epochs."""
+        epoch, position = divmod(position, self._total)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._shards = list(range(len(self._sizes)))
+            random.Random(f"{self._seed}/{epoch}").shuffle(self._shards)
+            self._window = (0, 0)
+        if not self._window[0] <= position < self._window[1]:
+            self._enter(position)
+        return self._places[position - self._window[0]]
+
+    def _enter(self, position: int) -> None:
+        begin = 0
+        for first in range(0, len(self._shards), _WINDOW):
+            shards = self._shards[first : first + _WINDOW]
+            end = begin + sum(self._sizes[shard] for shard in shards)
+            if position < end:
+                self._places = [(shard, row) for shard in shards for row in range(self._sizes[shard])]
+                random.Random(f"{self._seed}/{self._epoch}/{first}").shuffle(self._places)
+                self._window = (begin, end)
+                return
+            begin = end
+
+
+def _parse_commit_name(path: str) -> tuple[int, str]:
+    name = posixpath.basename(path)
+    shard, _, column = name.removesuffix(".json").partition(".")
+    return (int(shard), column) if shard.isdigit() else (-1, "")
+
+
+def _subset(record: Record) -> Subset:
+    """Clips that the source did not route are routed by the number of people that were tracked."""
+    people = record.scores.get("people")
+    if record.subset != "general" or people is None:
+        return record.subset
+    return "single_person" if people == 1 else "two_person" if people == 2 else "general"

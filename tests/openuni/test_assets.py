@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import urllib.error
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from openuni import assets
+from openuni.assets import Asset, HubFile, PackageMember, Source, Url
+from openuni.errors import AssetError
+
+CONTENT = bytes(range(256)) * 5000
+"""More than one chunk of 1 MiB, so that the streaming loop turns."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("OPENUNI_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path / "home" / "assets"
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder and the loopback address that serves it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def pin(
+    monkeypatch: pytest.MonkeyPatch, *sources: Source, content: bytes = CONTENT, filename: str = "model.bin"
+) -> Asset:
+    """Put an asset named `toy` in the catalogue."""
+    digest = hashlib.sha256(content).hexdigest()
+    asset = Asset("toy", filename, "CC0-1.0", digest, len(content), sources)
+    monkeypatch.setitem(assets.CATALOGUE, "toy", asset)
+    return asset
+
+
+def left_over(home: Path) -> list[str]:
+    return sorted(p.name for p in home.rglob("*") if p.name.startswith(".") or p.suffix == ".part")
+
+
+def test_every_catalogue_entry_is_complete_and_stays_in_the_cache() -> None:
+    files = [assets.get(name).filename for name in assets.names()]
+    assert len(set(files)) == len(files)
+    for name in assets.names():
+        asset = assets.get(name)
+        assert len(bytes.fromhex(asset.sha256)) == 32, name
+        assert asset.sha256 == asset.sha256.lower(), name
+        assert asset.size > 0, name
+        assert asset.licence, name
+        assert asset.sources, name
+        assert assets.place(name).resolve().is_relative_to(assets.folder().resolve()), name
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(AssetError, match=r"unknown asset 'fastdeth'; known: fastdepth, "):
+        assets.get("fastdeth")
+
+
+def test_the_cache_follows_openuni_home_then_xdg_then_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert assets.folder() == tmp_path / "home" / "assets"
+    monkeypatch.delenv("OPENUNI_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert assets.folder() == tmp_path / "xdg" / "openuni" / "assets"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert assets.folder() == tmp_path / ".cache" / "openuni" / "assets"
+
+
+def test_path_of_a_missing_asset_says_which_file_to_put_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = pin(monkeypatch, Url("https://example.org/model.bin"))
+    with pytest.raises(AssetError) as caught:
+        assets.path("toy")
+    for said in (
+        str(home / "model.bin"),
+        asset.sha256,
+        f"{len(CONTENT)} bytes",
+        "openuni assets fetch toy",
+        "example.org",
+    ):
+        assert said in str(caught.value)
+    assert not home.exists()
+
+
+def test_a_file_put_in_place_by_hand_is_accepted_and_a_wrong_one_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = pin(monkeypatch, filename="folder/model.bin")
+    file = home / "folder" / "model.bin"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CONTENT)
+    assert assets.path("toy") == file
+    assert assets.is_cached("toy")
+    assert [v.problem for v in assets.verify() if v.asset is asset] == [None]
+
+    flipped = bytearray(CONTENT)
+    flipped[700_000] ^= 1
+    file.write_bytes(flipped)
+    os.utime(file, ns=(1, 1))
+    got = hashlib.sha256(flipped).hexdigest()
+    with pytest.raises(AssetError, match=f"expected SHA-256 {asset.sha256}, got {got}"):
+        assets.path("toy")
+    assert [v.problem for v in assets.verify() if v.asset is asset] != [None]
+
+    file.write_bytes(CONTENT[:-1])
+    with pytest.raises(AssetError, match=f"expected {len(CONTENT)} bytes, got {len(CONTENT) - 1}"):
+        assets.path("toy")
+    assert not assets.is_cached("toy")
+
+
+def test_verify_rehashes_even_if_size_and_time_are_unchanged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = pin(monkeypatch)
+    home.mkdir(parents=True)
+    file = home / "model.bin"
+    file.write_bytes(CONTENT)
+    stat = file.stat()
+    assets.path("toy")
+    with file.open("r+b") as stream:
+        stream.write(b"\xff")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (verdict,) = [v for v in assets.verify() if v.asset is asset]
+    assert verdict.problem is not None
+    assert "SHA-256" in verdict.problem
+
+
+def test_fetch_tries_sources_in_order_and_replaces_a_bad_file(
+    home: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    (folder / "short.bin").write_bytes(CONTENT[:-1])
+    (folder / "long.bin").write_bytes(CONTENT + b"!")
+    (folder / "wrong.bin").write_bytes(CONTENT[::-1])
+    (folder / "good.bin").write_bytes(CONTENT)
+    pin(monkeypatch, *(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong", "good")))
+    home.mkdir(parents=True)
+    (home / "model.bin").write_bytes(b"stale")
+
+    seen: list[tuple[int, int]] = []
+    file = assets.fetch("toy", lambda done, total: seen.append((done, total)))
+    assert file.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert assets.path("toy") == file
+    assert left_over(home) == []
+
+
+def test_fetch_says_why_each_source_failed_and_leaves_nothing_behind(
+    home: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    (folder / "short.bin").write_bytes(CONTENT[:-1])
+    (folder / "long.bin").write_bytes(CONTENT + b"!")
+    (folder / "wrong.bin").write_bytes(CONTENT[::-1])
+    asset = pin(monkeypatch, *(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong")))
+    with pytest.raises(AssetError) as caught:
+        assets.fetch("toy")
+    told = str(caught.value)
+    assert "none.bin: HTTP Error 404" in told
+    assert f"short.bin: expected {len(CONTENT)} bytes, got {len(CONTENT) - 1}" in told
+    assert f"long.bin: expected {len(CONTENT)} bytes, got more" in told
+    assert f"wrong.bin: expected SHA-256 {asset.sha256}, got {hashlib.sha256(CONTENT[::-1]).hexdigest()}" in told
+    assert list(home.rglob("*")) == []
+
+
+@pytest.mark.parametrize("variable", ["OPENUNI_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_nothing_is_asked_of_the_network_and_the_message_says_so(
+    variable: str, home: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    (folder / "good.bin").write_bytes(CONTENT)
+    pin(monkeypatch, Url(f"{address}/good.bin"))
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(AssetError, match=f"{variable}=1 forbids the network") as caught:
+        assets.fetch("toy")
+    assert str(home / "model.bin") in str(caught.value)
+
+    home.mkdir(parents=True)
+    (home / "model.bin").write_bytes(CONTENT)
+    assert assets.fetch("toy") == home / "model.bin"
+
+
+def test_a_hub_file_is_asked_of_the_hub_that_hf_endpoint_names(
+    served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    place = folder / "some" / "model" / "resolve" / "abc123"
+    place.mkdir(parents=True)
+    (place / "w.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    pin(monkeypatch, HubFile("some/model", "abc123", "w.bin"))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+
+
+def test_concurrent_fetchers_all_get_a_complete_file(
+    home: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    (folder / "good.bin").write_bytes(CONTENT)
+    asset = pin(monkeypatch, Url(f"{address}/good.bin"))
+    program = (
+        f"import sys; from openuni import assets\nassets.CATALOGUE['toy'] = assets.{asset!r}\n".replace(
+            "(Url(", "(assets.Url("
+        )
+        + "for _ in range(5):\n"
+        "    assets.place('toy').unlink(missing_ok=True)\n"
+        "    f = assets.fetch('toy')\n"
+        "    try: b = f.read_bytes()\n"
+        "    except FileNotFoundError: continue  # another process is between unlink and rename\n"
+        f"    assert len(b) == {len(CONTENT)}, len(b)\n"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for worker in workers:
+        _, err = worker.communicate(timeout=120)
+        assert worker.returncode == 0, err
+    with ThreadPoolExecutor(8) as pool:
+        assert {f.read_bytes() for f in pool.map(assets.fetch, ["toy"] * 16)} == {CONTENT}
+    assert left_over(home) == []
+
+
+def test_a_wheel_gives_the_one_member_and_is_not_installed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    info = "openuni_toy-1.0.dist-info"
+    with zipfile.ZipFile(wheels / "openuni_toy-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("openuni_toy/w.bin", CONTENT)
+        wheel.writestr("openuni_toy/short.bin", CONTENT[:10])
+        wheel.writestr("openuni_toy/__init__.py", "raise SystemExit('ran')")
+        # Neither an impossible Python nor an impossible dependency matters: only the file is taken.
+        wheel.writestr(
+            f"{info}/METADATA",
+            "Metadata-Version: 2.1\nName: openuni-toy\nVersion: 1.0\nRequires-Python: <3\nRequires-Dist: numpy==0.0\n",
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    pin(
+        monkeypatch,
+        PackageMember("pypi", "openuni-toy", "2.0", "openuni_toy/w.bin"),
+        PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/none.bin"),
+        PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/short.bin"),
+    )
+    with pytest.raises(AssetError) as caught:
+        assets.fetch("toy")
+    assert "openuni-toy==2.0" in str(caught.value)
+    assert "has no member openuni_toy/none.bin" in str(caught.value)
+    assert f"expected {len(CONTENT)} bytes, got 10" in str(caught.value)
+
+    pin(monkeypatch, PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/w.bin"))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert [p.name for p in home.iterdir()] == ["model.bin"]
+
+
+def test_without_npm_the_tarball_comes_from_the_registry_and_links_are_not_followed(
+    home: Path, tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    secret = tmp_path / "secret"
+    secret.write_bytes(CONTENT)
+    place = folder / "@scope" / "toy" / "-"
+    place.mkdir(parents=True)
+    with tarfile.open(place / "toy-1.0.0.tgz", "w:gz") as tar:
+        link = tarfile.TarInfo("package/link.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+        tar.addfile(link)
+        outside = tarfile.TarInfo("../../evil")
+        outside.size = 4
+        tar.addfile(outside, io.BytesIO(b"evil"))
+        member = tarfile.TarInfo("package/w.bin")
+        member.size = len(CONTENT)
+        tar.addfile(member, io.BytesIO(CONTENT))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+
+    pin(monkeypatch, PackageMember("npm", "@scope/toy", "1.0.0", "package/link.bin"))
+    with pytest.raises(AssetError, match=r"has no file package/link\.bin"):
+        assets.fetch("toy")
+    pin(monkeypatch, PackageMember("npm", "@scope/toy", "1.0.0", "package/w.bin"))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+    assert [p.name for p in home.iterdir()] == ["model.bin"]
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_broken_archive_is_a_named_failure(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, address = served
+    place = folder / "toy" / "-"
+    place.mkdir(parents=True)
+    (place / "toy-1.0.0.tgz").write_bytes(b"\x1f\x8b not a tarball")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+    pin(monkeypatch, PackageMember("npm", "toy", "1.0.0", "package/w.bin"))
+    with pytest.raises(AssetError, match=r"npm toy@1\.0\.0, package/w\.bin: "):
+        assets.fetch("toy")
+
+
+def test_a_cache_that_cannot_be_made_is_an_asset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "file"))
+    pin(monkeypatch, Url("http://127.0.0.1:9/none"))
+    with pytest.raises(AssetError, match="Set OPENUNI_HOME"):
+        assets.fetch("toy")
+
+
+@pytest.mark.parametrize("name", ["demo-bikes", "fastdepth"])
+def test_the_real_registries_hold_the_pinned_bytes(name: str) -> None:
+    """One small asset a registry, through pip and npm as they are configured on this machine."""
+    registry = "https://pypi.example/simple/" if name == "demo-bikes" else "https://npm.example/"
+    try:
+        with assets._opened_url(registry) as stream:
+            stream.read(1)
+    except (urllib.error.URLError, OSError) as error:
+        pytest.skip(f"the registry cannot be reached: {error}")
+    file = assets.fetch(name)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == assets.get(name).sha256
+
+
+def test_importing_assets_loads_no_heavy_library() -> None:
+    program = "import sys, openuni.assets; print([m for m in ('numpy','torch','cv2','ray') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"

@@ -1,0 +1,82 @@
+"""What a metric is: columns with a direction, a score for each sample, an accumulator for what is no mean of scores.
+
+Arithmetic is float64. NaN means *undefined* (no valid pixel, no instance, one frame, …), never zero and never perfect.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+V = TypeVar("V")
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One reported number: its name, which way is better, its unit and, in a few words, what it is."""
+
+    name: str
+    better: Better
+    unit: str
+    what: str
+
+
+class Score(NamedTuple):
+    """One number of one sample. Over a set it is averaged with these weights: 1, or the count of pixels it pools."""
+
+    value: float
+    weight: float = 1.0
+
+
+UNDEFINED = Score(math.nan, 0.0)
+Scores = Mapping[str, Score]
+
+
+def mean_score(values: npt.ArrayLike) -> Score:
+    """The plain mean of the defined values with weight 1; undefined where there is none."""
+    array = np.asarray(values, dtype=np.float64)
+    array = array[~np.isnan(array)]
+    return Score(float(array.mean())) if array.size else UNDEFINED
+
+
+def weighted_mean(scores: Iterable[Score]) -> float:
+    """Σ w·v / Σ w over the defined scores (in float64, in the order given); NaN where there is none."""
+    total = weight = 0.0
+    for score in scores:
+        if not math.isnan(score.value):
+            total += score.weight * score.value
+            weight += score.weight
+    return total / weight if weight > 0 else math.nan
+
+
+class Metric(ABC, Generic[V]):
+    """A task's scores. `update` looks at one sample and remembers only what cannot be averaged from its scores.
+
+    Two accumulators over disjoint samples `merge` into the one that saw them all; instances pickle.
+    """
+
+    task: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    primary: ClassVar[str]
+    """The column by which samples are ranked."""
+
+    @abstractmethod
+    def update(self, prediction: V, truth: V) -> Scores:
+        """Score one sample. Raises InvalidAnnotationError where the two cannot be compared."""
+
+    def merge(self, other: Self) -> None:
+        """Take in what `other` has seen."""
+        del other  # most metrics are means of their scores and remember nothing
+
+    def compute(self) -> Mapping[str, float]:
+        """The numbers of the whole set that are not weighted means of the samples' scores."""
+        return {}

@@ -1,0 +1,110 @@
+"""The shape of a model: one frozen dataclass, written beside every checkpoint, and its presets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from openuni import registry
+from openuni.errors import OpenUniError
+
+Prediction = Literal["x", "v"]
+CodecName = Literal["pixel", "wan2.1", "wan2.2"]
+TextName = Literal["minilm", "umt5"]
+
+
+class ModelConfigError(OpenUniError):
+    """A configuration that describes no model, or another model than the weights at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What decides the parameters' shapes and what they mean.
+
+    `modalities` are the views the model knows, RGB among them; a view's index here is its row in every stacked
+    parameter. `channels` are those of the codec's latents, `patch` (frames, rows, columns) of one token in latent
+    units. `prediction` says what the network paints: the clean latents (`x`) or the velocity noise − clean (`v`).
+    `shift` is the timestep shift of training *and* sampling. `switcher` and `in_context` turn off the paper's two
+    modules (section 4.2.2) for ablation. With `rope="width_offset"` stream j takes columns jW … (j+1)W − 1, as in
+    the public UnityVideo weights; `same` gives every view of a pixel the same position.
+    """
+
+    width: int
+    ffn: int
+    layers: int
+    heads: int
+    channels: int
+    patch: tuple[int, int, int]
+    prediction: Prediction
+    shift: float
+    codec: CodecName
+    text: TextName
+    text_width: int
+    text_length: int
+    modalities: tuple[str, ...]
+    switcher: bool = True
+    in_context: bool = True
+    rope: Literal["same", "width_offset"] = "same"
+    frequencies: int = 256
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
+            raise ModelConfigError(
+                f"width {self.width} over {self.heads} heads: a head needs an even number of channels, 6 or more"
+            )
+        if "rgb" not in self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ModelConfigError(f"modalities {self.modalities}: 'rgb' must be there, and each name only once")
+
+    def index(self, modality: str) -> int:
+        """The row of a modality in the stacked parameters. Raises ModelConfigError if the model has none."""
+        if modality not in self.modalities:
+            raise ModelConfigError(f"the model knows no {modality!r}; it knows: {', '.join(self.modalities)}")
+        return self.modalities.index(modality)
+
+    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Tokens along time, rows and columns for latents of that size. Raises ModelConfigError if none fit."""
+        size, patch = (frames, height, width), self.patch
+        if any(s <= 0 or s % p for s, p in zip(size, patch, strict=True)):
+            raise ModelConfigError(
+                f"latents of {frames}×{height}×{width} do not divide into patches of {patch[0]}×{patch[1]}×{patch[2]}"
+            )
+        return frames // patch[0], height // patch[1], width // patch[2]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The configuration that `to_json` wrote. Raises ModelConfigError on unknown or missing fields."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            odd = sorted(set(values) ^ known)
+            raise ModelConfigError(f"not a model configuration of this version: unknown or missing {', '.join(odd)}")
+        tuples = {name: tuple(values[name]) for name in ("patch", "modalities")}
+        return cls(**{**values, **tuples})
+
+
+_PIXEL = {"channels": 3, "patch": (2, 8, 8), "prediction": "x", "shift": 1.0, "codec": "pixel"}
+_MINILM = {"text": "minilm", "text_width": 384, "text_length": 64}
+_WAN21 = {"channels": 16, "patch": (1, 2, 2), "prediction": "v", "shift": 5.0, "codec": "wan2.1"}
+_WAN22 = {**_WAN21, "channels": 48, "codec": "wan2.2"}
+_UMT5 = {"text": "umt5", "text_width": 4096, "text_length": 512}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "nano": {"width": 128, "ffn": 512, "layers": 4, "heads": 4, **_PIXEL, **_MINILM},
+    "micro": {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINILM},
+    "small": {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5},
+    "1.3b": {"width": 1536, "ffn": 8960, "layers": 30, "heads": 12, **_WAN21, **_UMT5},
+    "5b": {"width": 3072, "ffn": 14336, "layers": 30, "heads": 24, **_WAN22, **_UMT5},
+}
+"""`1.3b` has the shapes of Wan2.1-T2V-1.3B and `5b` those of Wan2.2-TI2V-5B, so their weights fit."""
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """A preset over every registered modality, with `changes` to single fields."""
+    if name not in PRESETS:
+        raise ModelConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return ModelConfig(**{"modalities": tuple(registry.names("modalities")), **PRESETS[name], **changes})

@@ -1,0 +1,151 @@
+"""Weights in and out: Wan's published parameters (diffusers layout) into a unified model; a model folder out.
+
+A model folder holds `model.safetensors`, `config.json` and a model card `README.md`; nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openuni_model.config import ModelConfig, ModelConfigError
+from openuni_model.dit import UnifiedDiT
+
+_WAN_NAMES: tuple[tuple[str, str], ...] = (
+    (r"patch_embedding\.weight", "in_weight_KDI"),
+    (r"patch_embedding\.bias", "in_bias_KD"),
+    (r"condition_embedder\.time_embedder\.linear_1\.(\w+)", r"time_in.0.\1"),
+    (r"condition_embedder\.time_embedder\.linear_2\.(\w+)", r"time_in.2.\1"),
+    (r"condition_embedder\.time_proj\.(\w+)", r"time_proj.\1"),
+    (r"condition_embedder\.text_embedder\.linear_1\.(\w+)", r"text_in.0.\1"),
+    (r"condition_embedder\.text_embedder\.linear_2\.(\w+)", r"text_in.2.\1"),
+    (r"blocks\.(\d+)\.scale_shift_table", r"blocks.\1.table_6D"),
+    (r"blocks\.(\d+)\.norm2\.(\w+)", r"blocks.\1.cross_norm.\2"),
+    (r"blocks\.(\d+)\.attn1\.to_([qkv])\.(\w+)", r"blocks.\1.self_attn.\2.\3"),
+    (r"blocks\.(\d+)\.attn2\.to_([qkv])\.(\w+)", r"blocks.\1.cross_attn.\2.\3"),
+    (r"blocks\.(\d+)\.attn1\.to_out\.0\.(\w+)", r"blocks.\1.self_attn.o.\2"),
+    (r"blocks\.(\d+)\.attn2\.to_out\.0\.(\w+)", r"blocks.\1.cross_attn.o.\2"),
+    (r"blocks\.(\d+)\.attn1\.norm_([qk])\.weight", r"blocks.\1.self_attn.norm_\2.weight"),
+    (r"blocks\.(\d+)\.attn2\.norm_([qk])\.weight", r"blocks.\1.cross_attn.norm_\2.weight"),
+    (r"blocks\.(\d+)\.ffn\.net\.0\.proj\.(\w+)", r"blocks.\1.ffn.0.\2"),
+    (r"blocks\.(\d+)\.ffn\.net\.2\.(\w+)", r"blocks.\1.ffn.2.\2"),
+    (r"scale_shift_table", "out_table_2D"),
+    (r"proj_out\.weight", "out_weight_KOD"),
+    (r"proj_out\.bias", "out_bias_KO"),
+)
+_STACKED = {"in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO"}
+_NEW = {"modality_KD", "role_2D"}
+
+
+def from_wan_key(key: str) -> str:
+    """Our name of a parameter of `diffusers.WanTransformer3DModel`. Raises ModelConfigError for one we lack."""
+    for pattern, name in _WAN_NAMES:
+        if re.fullmatch(pattern, key):
+            return re.sub(pattern, name, key)
+    raise ModelConfigError(f"{key!r} is no parameter of a Wan text-to-video transformer (image-to-video is not read)")
+
+
+@torch.no_grad()
+def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
+    """Fill `model` with Wan's parameters, in place, one tensor at a time.
+
+    Every modality's input and output expert becomes a copy of Wan's patch embedding and head; the modality and role
+    embeddings are zeroed. So without aux streams the model then computes what Wan does. Raises ModelConfigError on
+    an unknown, missing or misshapen parameter.
+    """
+    ours = dict(model.named_parameters())
+    missing = set(ours) - _NEW
+    for key, value in wan:
+        name = from_wan_key(key)
+        parameter = ours.get(name)
+        if parameter is None:
+            raise ModelConfigError(f"{key!r} has no place in a model of {model.config.layers} layers")
+        like = parameter[0] if name in _STACKED else parameter
+        if value.numel() != like.numel():
+            raise ModelConfigError(f"{key}: {tuple(value.shape)} does not fit {name} {tuple(parameter.shape)}")
+        parameter.copy_(value.reshape(like.shape).expand_as(parameter))
+        missing.discard(name)
+    if missing:
+        raise ModelConfigError(f"Wan's weights lack {len(missing)} parameters, first {min(missing)!r}")
+    for name in _NEW & set(ours):
+        ours[name].zero_()
+
+
+def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
+    """Parameters of a `transformer/` folder in diffusers layout, one at a time, straight from its safetensors."""
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+    if not files:
+        raise ModelConfigError(
+            f"{folder}: no diffusion_pytorch_model*.safetensors; give the 'transformer' folder of a Wan model in "
+            "diffusers layout (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers)"
+        )
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                yield key, tensors.get_tensor(key)
+
+
+def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple[str, ...]) -> dict[str, Tensor]:
+    """A state dict over modalities `had` rearranged for `has`, so that a registered sixth joins a trained model.
+
+    A new modality's experts start as copies of RGB's and its embedding at zero, as when Wan is loaded.
+    """
+    rgb = had.index("rgb")
+    rows = [had.index(name) if name in had else rgb for name in has]
+    fitted = dict(state)
+    for name in (_STACKED | {"modality_KD"}) & set(state):
+        if len(state[name]) != 1:  # without the switcher all modalities share one expert
+            fitted[name] = state[name][rows].clone()
+    if "modality_KD" in fitted:
+        for i, name in enumerate(has):
+            if name not in had:
+                fitted["modality_KD"][i].zero_()
+    return fitted
+
+
+def save_model(model: UnifiedDiT, folder: Path, *, card: str, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a model folder; `state` (default: the model's own) lets EMA weights be written instead."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = model.state_dict() if state is None else state
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(model.config.to_json(), encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> UnifiedDiT:
+    """The model that `save_model` wrote, over its own modalities or over `modalities`.
+
+    Raises ModelConfigError where the folder holds no model, or weights of another configuration.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise ModelConfigError(f"{folder}: no model here (config.json and model.safetensors are expected)")
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+    except (ValueError, SafetensorError) as error:
+        raise ModelConfigError(f"{folder}: damaged model ({error}); copy or train it again") from error
+    config = ModelConfig.from_mapping(values)
+    if modalities is not None:
+        state = fit_modalities(state, config.modalities, modalities)
+        config = ModelConfig.from_mapping({**values, "modalities": modalities})
+    with torch.device("meta"):
+        model = UnifiedDiT(config)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ModelConfigError(f"{folder}: the weights are not those of its config.json: {first}") from error
+    return model

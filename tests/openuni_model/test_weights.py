@@ -1,0 +1,78 @@
+"""Model folders: what was saved is loaded, Wan's files are read, a new modality joins, damage is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from openuni_model.config import ModelConfigError  # noqa: E402
+from openuni_model.dit import Streams, UnifiedDiT  # noqa: E402
+from openuni_model.weights import load_model, load_wan, read_wan, save_model  # noqa: E402
+
+from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
+
+MakeStreams = Callable[..., Streams]
+
+
+@torch.no_grad()
+def test_a_saved_model_comes_back_exactly(tmp_path: Path, make_streams: MakeStreams) -> None:
+    model = random_model(tiny_config(rope="width_offset"))
+    save_model(model, tmp_path, card="# Card\n")
+    back = load_model(tmp_path)
+    streams = make_streams(model.config, (2,), [0, 1])
+    assert back.config == model.config
+    assert torch.equal(back(streams), model(streams))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+@torch.no_grad()
+def test_a_model_gains_a_modality_and_keeps_the_others(tmp_path: Path, make_streams: MakeStreams) -> None:
+    model = random_model(tiny_config())
+    save_model(model, tmp_path, card="")
+    grown = load_model(tmp_path, modalities=("depth", "normals", "rgb", "flow"))
+    old = make_streams(model.config, (2,), [0, 1])
+    new = Streams(old.x_PCFHW, old.t_P, torch.tensor([2, 0]), old.role_P, old.text_PLT, old.counts)
+    torch.testing.assert_close(grown(new), model(old), atol=0, rtol=0)
+    assert torch.equal(grown.in_weight_KDI[1], model.in_weight_KDI[0])
+    assert grown.modality_KD is not None
+    assert not grown.modality_KD[1].any()
+
+
+@torch.no_grad()
+def test_a_wan_folder_as_diffusers_writes_it_is_read_in_shards(tmp_path: Path, make_streams: MakeStreams) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    wan = diffusers.WanTransformer3DModel(
+        num_attention_heads=4, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=24, freq_dim=32,
+        ffn_dim=80, num_layers=2, rope_max_seq_len=64,
+    )  # fmt: skip
+    wan.save_pretrained(tmp_path, max_shard_size="60KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    model = UnifiedDiT(tiny_config())
+    load_wan(model, read_wan(tmp_path))
+    streams = make_streams(tiny_config(), (1,), [0])
+    want = wan(streams.x_PCFHW, 1000 * streams.t_P, streams.text_PLT).sample
+    torch.testing.assert_close(model(streams), want, atol=1e-5, rtol=0)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelConfigError, match="no model here"):
+        load_model(tmp_path)
+    with pytest.raises(ModelConfigError, match="diffusers layout"):
+        list(read_wan(tmp_path))
+    save_model(random_model(tiny_config()), tmp_path, card="")
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"layers": 2', '"layers": 3'))
+    with pytest.raises(ModelConfigError, match=r"not those of its config.json.*blocks\.2"):
+        load_model(tmp_path)
+    config.write_text(config.read_text().replace('"eps"', '"epsilon"'))
+    with pytest.raises(ModelConfigError, match="epsilon"):
+        load_model(tmp_path)
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelConfigError, match="damaged"):
+        load_model(tmp_path)

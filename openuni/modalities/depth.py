@@ -1,0 +1,167 @@
+"""Depth: distance along the optical axis, or disparity up to an affine map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import CorruptDataError, InvalidAnnotationError
+from openuni.modalities import geometry, stored
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.planes import decode_planes, encode_planes
+
+DepthKind = Literal["metric", "relative", "affine_disparity"]
+_CODES = 65534
+"""Steps between the smallest and the largest stored disparity; code 0 is kept for invalid pixels."""
+_SATURATED = 0.005
+"""Share of the clip's valid pixels at either end of the disparity range that a picture may saturate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Depth:
+    """`values` float32 `[T, H, W]`, NaN where unknown (sky, holes, no surface).
+
+    `kind` says what they are: `metric` planar depth in metres (> 0), `relative` the same up to one positive factor a
+    clip, `affine_disparity` a disparity up to a positive factor and a shift a clip (larger is nearer; any sign; what
+    MiDaS and Depth Anything predict). `exact` keeps float32 in storage, for rendered truth.
+    """
+
+    values: npt.NDArray[np.float32]
+    kind: DepthKind
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta(stored.Size):
+    kind: DepthKind
+    exact: bool
+    low: stored.Finite
+    high: stored.Finite
+
+
+class DepthModality(Modality[Depth]):
+    """Stored as 16-bit disparity (1/depth, or the affine disparity itself), linear between the clip's extremes.
+
+    Worst error: half a step of (largest − smallest disparity) / 65534. For metric depth z that is z²·(1/z_near −
+    1/z_far)/131068: .12 % at 80 m where the nearest point of the clip is at .5 m. An exact clip keeps float32.
+    """
+
+    name = "depth"
+    prompt = "a depth map: near surfaces are bright, far ones dark"
+
+    def shape(self, value: Depth) -> tuple[int, int, int]:
+        frames, height, width = value.values.shape
+        return frames, height, width
+
+    def check(self, value: Depth) -> None:
+        geometry.check_array("depth.values", value.values, np.float32, ("T", "H", "W"))
+        if value.kind not in ("metric", "relative", "affine_disparity"):
+            raise InvalidAnnotationError(f"depth.kind is {value.kind!r}; use metric, relative or affine_disparity")
+        if np.isinf(value.values).any():
+            raise InvalidAnnotationError("depth.values hold infinities; mark what has no depth with NaN")
+        if value.kind != "affine_disparity" and (value.values <= 0).any():
+            low = float(np.nanmin(value.values))
+            raise InvalidAnnotationError(f"{value.kind} depth goes down to {low:g}; it must be positive, or NaN")
+
+    def encode(self, value: Depth) -> Encoded:
+        self.check(value)
+        size = self.shape(value)
+        if value.exact:
+            meta = _Meta(*size, value.kind, True, 0.0, 0.0)
+            members = {"depth.npz": stored.pack_arrays({"values": value.values})}
+            return Encoded(members, stored.write_meta(meta))
+        disparity = _disparity(value)
+        valid = ~np.isnan(disparity)
+        low, high = (float(np.nanmin(disparity)), float(np.nanmax(disparity))) if valid.any() else (0.0, 0.0)
+        step = (high - low) / _CODES or 1.0  # a constant clip is all code 1
+        codes = np.where(valid, np.rint((np.where(valid, disparity, low) - low) / step) + 1, 0).astype(np.uint16)
+        meta = _Meta(*size, value.kind, False, low, high)
+        return Encoded({"depth.mkv": encode_planes(codes)}, stored.write_meta(meta))
+
+    def decode(self, encoded: Encoded) -> Depth:
+        meta = stored.read_meta(_Meta, encoded)
+        size = (meta.frames, meta.height, meta.width)
+        if meta.exact:
+            layout = {"values": stored.Layout(np.float32, size)}
+            values = stored.unpack_arrays(stored.member(encoded, "depth.npz"), layout)["values"]
+            return stored.checked(self, Depth(values, meta.kind, exact=True))
+        codes = decode_planes(stored.member(encoded, "depth.mkv"), *size, np.uint16)
+        # One table of 65536 values replaces arithmetic on every pixel.
+        table = meta.low + (np.arange(_CODES + 2) - 1.0) * ((meta.high - meta.low) / _CODES)
+        table[0] = np.nan
+        if meta.kind != "affine_disparity":
+            if not 0 <= meta.low <= meta.high:
+                raise CorruptDataError(f"stored depth: disparity from {meta.low} to {meta.high} is no depth")
+            with np.errstate(divide="ignore"):
+                table = 1 / table
+        return Depth(table.astype(np.float32)[codes], meta.kind)
+
+    def to_picture(self, value: Depth) -> Pictures:
+        """Grey √ of normalised disparity; invalid pixels are black, as is what lies infinitely far.
+
+        Disparity is divided by its 99.5th percentile over the clip (affine disparity is first shifted so that its
+        .5th percentile is 0) and cut to [0, 1]: the nearest .5 % of pixels saturate. The root spreads the far half
+        of a scene, where disparity hardly differs, over more grey levels.
+        """
+        disparity = _disparity(value)
+        low, high = _range(disparity)
+        if value.kind != "affine_disparity":
+            low = 0.0
+        grey = np.sqrt(_normalise(disparity, low, high), dtype=np.float32)
+        return np.repeat(grey[..., None], 3, axis=-1)
+
+    def from_picture(self, picture: Pictures) -> Depth:
+        """Affine disparity in [0, 1]: the squared mean of the channels. No pixel is invalid.
+
+        Noise of ε in a grey level g becomes 2·g·ε of the disparity range.
+        """
+        grey = np.clip(picture.mean(axis=-1, dtype=np.float32), 0, 1)
+        return Depth(np.square(grey), "affine_disparity")
+
+    def show(self, value: Depth) -> Frames:
+        """Turbo over the clip's disparity range: near is red, far blue, unknown black."""
+        disparity = _disparity(value)
+        grey = np.rint(_normalise(disparity, *_range(disparity)) * 255).astype(np.uint8)
+        ramp = np.arange(256, dtype=np.uint8)[:, None]
+        turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
+        return np.where(np.isnan(disparity)[..., None], np.uint8(0), turbo[grey])
+
+    def take(self, value: Depth, frames: slice) -> Depth:
+        start, stop = geometry.span(frames, len(value.values))
+        return replace(value, values=value.values[start:stop])
+
+    def crop(self, value: Depth, box: Box) -> Depth:
+        return replace(value, values=geometry.crop(value.values, box))
+
+    def resize(self, value: Depth, height: int, width: int) -> Depth:
+        """Nearest: interpolation would invent surfaces between a near and a far object. The values stay what they
+        are, affine disparity too (unlike a stereo disparity in pixels, it has no unit of width)."""
+        return replace(value, values=geometry.nearest(value.values, height, width))
+
+    def flip(self, value: Depth) -> Depth:
+        return replace(value, values=geometry.mirror(value.values))
+
+
+def _disparity(value: Depth) -> npt.NDArray[np.float64]:
+    """Larger is nearer; NaN stays NaN. Double precision: the range may span many powers of ten."""
+    values = value.values.astype(np.float64)
+    return values if value.kind == "affine_disparity" else 1 / values
+
+
+def _range(disparity: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Robust extremes over the whole clip (so that a picture does not flicker); (0, 1) where nothing is valid."""
+    valid = disparity[~np.isnan(disparity)]
+    if not valid.size:
+        return 0.0, 1.0
+    low, high = np.quantile(valid, [_SATURATED, 1 - _SATURATED])
+    return float(low), float(high)
+
+
+def _normalise(disparity: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:
+    """To [0, 1]; NaN becomes 0. A constant clip becomes 1 where it is as near as the range says."""
+    scaled = (disparity - low) / (high - low) if high > low else (disparity >= high).astype(np.float64)
+    return cast(npt.NDArray[np.float64], np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0))

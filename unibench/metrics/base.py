@@ -14,7 +14,8 @@ from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-V = TypeVar("V")
+P = TypeVar("P")
+T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Better = Literal["higher", "lower", "neither"]
@@ -58,7 +59,7 @@ def weighted_mean(scores: Iterable[Score]) -> float:
     return total / weight if weight > 0 else math.nan
 
 
-class Metric(ABC, Generic[V]):
+class Metric(ABC, Generic[P, T]):
     """A task's scores. `update` looks at one sample and remembers only what cannot be averaged from its scores.
 
     Two accumulators over disjoint samples `merge` into the one that saw them all; instances pickle.
@@ -70,7 +71,7 @@ class Metric(ABC, Generic[V]):
     """The column by which samples are ranked."""
 
     @abstractmethod
-    def update(self, prediction: V, truth: V) -> Scores:
+    def update(self, prediction: P, truth: T) -> Scores:
         """Score one sample. Raises InvalidAnnotationError where the two cannot be compared."""
 
     def merge(self, other: Self) -> None:

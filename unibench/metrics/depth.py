@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.depth import Depth
 from unibench.metrics.base import UNDEFINED, Better, Bools, Column, Floats, Metric, Score, Scores, mean_score
 
-Kind = Literal["metric", "relative", "affine_disparity"]
 Alignment = Literal["disparity", "scale", "l1", "metric"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 MIN_DEPTH = 1e-3
@@ -41,8 +41,8 @@ _TINY = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DepthVideo:
-    """Depth (or, where the kind says so, disparity up to scale and shift) `[T, H, W]`; with it, where known, a camera.
+class DepthTruth:
+    """True planar depth `[T, H, W]` in metres, NaN where invalid; where known, the camera and what stands still.
 
     `intrinsics` are `[T, 3, 3]` in pixels with pixel (i, j) centred at (j + .5, i + .5); `poses` `[T, 4, 4]` carry
     camera points (x right, y down, z forward, metres) to the world. `static` `[T, H, W]` marks what does not move by
@@ -50,7 +50,6 @@ class DepthVideo:
     """
 
     values: npt.NDArray[np.floating]
-    kind: Kind = "metric"
     intrinsics: Floats | None = None
     poses: Floats | None = None
     static: Bools | None = None
@@ -161,7 +160,7 @@ def fit_least_absolute(x: Floats, y: Floats) -> tuple[float, float]:
     return best_scale, best_shift
 
 
-def fit(prediction: DepthVideo, truth: npt.NDArray[np.floating], valid: Bools, alignment: Alignment) -> Fit | None:
+def fit(prediction: Depth, truth: npt.NDArray[np.floating], valid: Bools, alignment: Alignment) -> Fit | None:
     """Fit one alignment over the valid pixels of a video; None where the prediction's kind cannot have it."""
     affine = prediction.kind == "affine_disparity"
     if alignment == "metric":
@@ -191,7 +190,7 @@ def fit(prediction: DepthVideo, truth: npt.NDArray[np.floating], valid: Bools, a
     return Fit(*fit_least_absolute(x, y), space)
 
 
-def apply_fit(prediction: DepthVideo, fitted: Fit, max_depth: float = MAX_DEPTH) -> Floats:
+def apply_fit(prediction: Depth, fitted: Fit, max_depth: float = MAX_DEPTH) -> Floats:
     """Aligned depth `[T, H, W]` in metres, float64, within [1e-3, max_depth]; not finite becomes `max_depth`."""
     x = prediction.values.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -301,8 +300,8 @@ def _columns() -> tuple[Column, ...]:
     return tuple(columns)
 
 
-class DepthMetric(Metric[DepthVideo]):
-    """Depth scores. The truth must be metric; camera and `static`, where present, are taken from the truth."""
+class DepthMetric(Metric[Depth, DepthTruth]):
+    """Depth scores; the temporal ones only where the truth has a camera."""
 
     task: ClassVar[str] = "depth"
     columns: ClassVar[tuple[Column, ...]] = _columns()
@@ -312,14 +311,12 @@ class DepthMetric(Metric[DepthVideo]):
         self.max_depth = max_depth
         self.alignments = alignments
 
-    def update(self, prediction: DepthVideo, truth: DepthVideo) -> Scores:
-        """Score one video. Raises InvalidAnnotationError where the shapes differ or the truth is not metric."""
+    def update(self, prediction: Depth, truth: DepthTruth) -> Scores:
+        """Score one video. Raises InvalidAnnotationError where the shapes differ."""
         if prediction.values.shape != truth.values.shape:
             raise InvalidAnnotationError(
                 f"depth: predicted {prediction.values.shape}, true {truth.values.shape}; resample the prediction first"
             )
-        if truth.kind != "metric":
-            raise InvalidAnnotationError(f"depth: truth of kind {truth.kind!r}; scores need metric truth")
         valid = valid_truth(truth.values, self.max_depth)
         counts = np.count_nonzero(valid, axis=(1, 2))
         bounds = np.concatenate([[0], np.cumsum(counts)])

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.depth import Depth, DepthKind
 from unibench.metrics.base import weighted_mean
 from unibench.metrics.depth import (
     ALIGNMENTS,
     DepthMetric,
-    DepthVideo,
+    DepthTruth,
     apply_fit,
     depth_errors,
     fit,
@@ -22,6 +23,10 @@ from unibench.metrics.depth import (
     temporal_alignment_error,
     valid_truth,
 )
+
+
+def depth(values: np.ndarray, kind: DepthKind = "metric") -> Depth:
+    return Depth(values, kind)
 
 
 def scene(seed: int, frames: int = 3, height: int = 12, width: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +68,7 @@ def slow_primary(prediction: np.ndarray, truth: np.ndarray, max_depth: float) ->
 @pytest.mark.parametrize("seed", range(5))
 def test_primary_scores_equal_a_slow_loop(seed: int) -> None:
     prediction, truth = scene(seed)
-    scores = DepthMetric(80.0).update(DepthVideo(prediction), DepthVideo(truth))
+    scores = DepthMetric(80.0).update(depth(prediction), DepthTruth(truth))
     slow = slow_primary(prediction, truth, 80.0)
     for name in ("absrel", "delta1", "rmse"):
         assert scores[f"disparity/{name}"].value == pytest.approx(np.mean(slow[name]), rel=1e-9)
@@ -77,7 +82,7 @@ def test_primary_scores_equal_a_slow_loop(seed: int) -> None:
 def test_a_set_pools_over_pixels_and_over_videos() -> None:
     metric = DepthMetric(80.0)
     videos = [scene(1, frames=1), scene(2, frames=4, height=5)]
-    scores = [metric.update(DepthVideo(p), DepthVideo(t)) for p, t in videos]
+    scores = [metric.update(depth(p), DepthTruth(t)) for p, t in videos]
     per_video = [s["disparity/absrel"].value for s in scores]
     assert weighted_mean(s["disparity/absrel"] for s in scores) == pytest.approx(np.mean(per_video), rel=1e-12)
     total = sum(s["disparity/absrel_pixels"].value * s["disparity/absrel_pixels"].weight for s in scores)
@@ -150,41 +155,41 @@ def test_scale_equals_ten_slow_weiszfeld_steps() -> None:
 def test_every_alignment_is_perfect_where_it_should_be() -> None:
     _, truth = scene(3)
     cases = {
-        "disparity": DepthVideo(5 / np.where(np.isfinite(truth), truth, 1) - 0.01, "affine_disparity"),
-        "scale": DepthVideo(truth * 7, "relative"),
-        "l1": DepthVideo(truth * 0.1 - 2, "relative"),
-        "metric": DepthVideo(truth, "metric"),
+        "disparity": depth(5 / np.where(np.isfinite(truth), truth, 1) - 0.01, "affine_disparity"),
+        "scale": depth(truth * 7, "relative"),
+        "l1": depth(truth * 0.1 - 2, "relative"),
+        "metric": depth(truth, "metric"),
     }
     for alignment, prediction in cases.items():
-        scores = DepthMetric(80.0).update(prediction, DepthVideo(truth))
+        scores = DepthMetric(80.0).update(prediction, DepthTruth(truth))
         assert scores[f"{alignment}/absrel"].value == pytest.approx(0, abs=2e-7), alignment
         assert scores[f"{alignment}/delta1"].value == 1, alignment
 
 
 def test_the_primary_score_does_not_depend_on_scale_and_shift_of_a_disparity() -> None:
     prediction, truth = scene(4)
-    a = DepthMetric(80.0).update(DepthVideo(1 / prediction, "affine_disparity"), DepthVideo(truth))
-    b = DepthMetric(80.0).update(DepthVideo(1e-5 / prediction + 3, "affine_disparity"), DepthVideo(truth))
+    a = DepthMetric(80.0).update(depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
+    b = DepthMetric(80.0).update(depth(1e-5 / prediction + 3, "affine_disparity"), DepthTruth(truth))
     assert a["disparity/absrel"].value == pytest.approx(b["disparity/absrel"].value, rel=1e-6)
 
 
 def test_an_alignment_the_kind_cannot_have_is_undefined() -> None:
     prediction, truth = scene(5)
-    relative = DepthMetric().update(DepthVideo(prediction, "relative"), DepthVideo(truth))
+    relative = DepthMetric().update(depth(prediction, "relative"), DepthTruth(truth))
     assert math.isnan(relative["metric/absrel"].value)
-    affine = DepthMetric().update(DepthVideo(1 / prediction, "affine_disparity"), DepthVideo(truth))
+    affine = DepthMetric().update(depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
     assert math.isnan(affine["scale/absrel"].value)
     assert math.isfinite(affine["l1/absrel"].value)
 
 
 def test_no_valid_pixel_makes_every_score_undefined_and_an_empty_frame_is_left_out() -> None:
     prediction, truth = scene(6)
-    nothing = DepthMetric().update(DepthVideo(prediction), DepthVideo(np.full_like(truth, np.nan)))
+    nothing = DepthMetric().update(depth(prediction), DepthTruth(np.full_like(truth, np.nan)))
     assert all(math.isnan(score.value) for score in nothing.values())
     gap = truth.copy()
     gap[1] = np.nan
-    with_gap = DepthMetric().update(DepthVideo(prediction), DepthVideo(gap))
-    without = DepthMetric().update(DepthVideo(prediction[[0, 2]]), DepthVideo(truth[[0, 2]]))
+    with_gap = DepthMetric().update(depth(prediction), DepthTruth(gap))
+    without = DepthMetric().update(depth(prediction[[0, 2]]), DepthTruth(truth[[0, 2]]))
     assert with_gap["disparity/absrel"].value == without["disparity/absrel"].value
 
 
@@ -194,7 +199,7 @@ def test_pixels_that_are_not_finite_score_as_the_farthest_depth_and_lower_the_co
     prediction = np.where(np.isfinite(truth), truth, 1.0)
     prediction[1, 3:6] = bad
     truth[1, 3:6] = 4.0
-    scores = DepthMetric(80.0).update(DepthVideo(prediction), DepthVideo(truth))
+    scores = DepthMetric(80.0).update(depth(prediction), DepthTruth(truth))
     valid = valid_truth(truth)
     expected = [0.0, 30 * (80 - 4) / 4 / valid[1].sum(), 0.0]
     for alignment in ALIGNMENTS:
@@ -204,14 +209,14 @@ def test_pixels_that_are_not_finite_score_as_the_farthest_depth_and_lower_the_co
 
 def test_nothing_finite_is_scored_not_crashed() -> None:
     _, truth = scene(8)
-    scores = DepthMetric(80.0).update(DepthVideo(np.full_like(truth, np.nan)), DepthVideo(truth))
+    scores = DepthMetric(80.0).update(depth(np.full_like(truth, np.nan)), DepthTruth(truth))
     assert scores["coverage"].value == 0
     assert scores["disparity/delta1"].value < 0.1
 
 
 def test_a_constant_depth_and_one_frame_are_scored() -> None:
     truth = np.full((1, 4, 4), 5.0)
-    scores = DepthMetric().update(DepthVideo(np.full_like(truth, 2.0)), DepthVideo(truth))
+    scores = DepthMetric().update(depth(np.full_like(truth, 2.0)), DepthTruth(truth))
     assert scores["disparity/absrel"].value == pytest.approx(0, abs=1e-7)
     assert scores["scale/absrel"].value == pytest.approx(0, abs=1e-7)
     assert scores["metric/absrel"].value == pytest.approx(0.6)
@@ -220,11 +225,11 @@ def test_a_constant_depth_and_one_frame_are_scored() -> None:
 
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InvalidAnnotationError, match="resample"):
-        DepthMetric().update(DepthVideo(np.ones((1, 2, 2))), DepthVideo(np.ones((1, 2, 3))))
+        DepthMetric().update(depth(np.ones((1, 2, 2))), DepthTruth(np.ones((1, 2, 3))))
 
 
 def test_clipping_keeps_depth_in_range() -> None:
-    prediction = DepthVideo(np.array([[[1e-9, 1.0, 1e9]]]))
+    prediction = depth(np.array([[[1e-9, 1.0, 1e9]]]))
     fitted = fit(prediction, np.array([[[1.0, 2.0, 3.0]]]), np.ones((1, 1, 3), bool), "metric")
     assert fitted is not None
     assert apply_fit(prediction, fitted, 80.0).ravel().tolist() == [1e-3, 1.0, 80.0]
@@ -266,10 +271,10 @@ def slow_tae(depth: np.ndarray, intrinsics: np.ndarray, poses: np.ndarray, publi
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_temporal_alignment_error_equals_a_slow_loop(seed: int, published: bool) -> None:
-    depth = np.random.default_rng(seed).uniform(0.3, 6, (3, 12, 16))
+    values = np.random.default_rng(seed).uniform(0.3, 6, (3, 12, 16))
     intrinsics, poses = camera(3)
-    fast = temporal_alignment_error(depth, intrinsics, poses, published=published)
-    assert fast == pytest.approx(slow_tae(depth, intrinsics, poses, published), rel=1e-9)
+    fast = temporal_alignment_error(values, intrinsics, poses, published=published)
+    assert fast == pytest.approx(slow_tae(values, intrinsics, poses, published), rel=1e-9)
 
 
 def test_a_wall_seen_by_a_moving_camera_has_no_temporal_error_only_with_a_z_buffer() -> None:

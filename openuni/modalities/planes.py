@@ -56,8 +56,7 @@ def decode_planes(data: bytes, frames: int, height: int, width: int, dtype: type
     caller's size is compared with the stream's header before a frame is decoded, and no more than `frames` are, so
     a false header takes no memory. (A flipped bit inside a frame is not noticed here: the index has the hash.)
     """
-    size = _coded_size(height, width)
-    pixel_format = _FORMATS[np.dtype(dtype)]
+    expected = ("ffv1", *_coded_size(height, width), _FORMATS[np.dtype(dtype)])
     array: npt.NDArray[P] = np.empty((frames, height, width), dtype)
     count = 0
     try:
@@ -67,8 +66,8 @@ def decode_planes(data: bytes, frames: int, height: int, width: int, dtype: type
                 raise CorruptDataError("planes: no video stream")
             context = container.streams.video[0].codec_context
             found = (context.codec.name, context.height, context.width, context.pix_fmt)
-            if found != ("ffv1", *size, pixel_format):
-                raise CorruptDataError(f"planes: stream is {found}, expected {('ffv1', *size, pixel_format)}")
+            if found != expected:
+                raise CorruptDataError(f"planes: stream is {found}, expected {expected}")
             context.thread_count = 1
             for frame in container.decode(video=0):
                 if count == frames:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from openuni.errors import CorruptDataError, InvalidAnnotationError
+from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
 from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
 from openuni.video import decode_video, encode_video
@@ -44,13 +44,18 @@ class RgbModality(Modality[Rgb]):
 
     def encode(self, value: Rgb) -> Encoded:
         self.check(value)
+        if not value.exact and (value.frames.shape[1] % 2 or value.frames.shape[2] % 2):
+            raise InvalidAnnotationError("rgb: H.264 stores even sides only; crop a row or column, or store exactly")
         meta = _Meta(*self.shape(value), exact=value.exact)
         return Encoded({"mp4": encode_video(value.frames, value.fps, lossless=value.exact)}, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> Rgb:
         meta = stored.read_meta(_Meta, encoded)
-        frames, fps = decode_video(stored.member(encoded, "mp4"))
-        value = Rgb(frames, float(fps), meta.exact)
+        try:
+            frames, fps = decode_video(stored.member(encoded, "mp4"))
+        except BadVideoError as error:
+            raise CorruptDataError(f"stored rgb: {error}") from error
+        value = Rgb(frames, fps, meta.exact)
         expected = (meta.frames, meta.height, meta.width)
         if self.shape(value) != expected:
             raise CorruptDataError(f"rgb: video is {self.shape(value)} (T, H, W) instead of {expected}")

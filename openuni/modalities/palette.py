@@ -1,0 +1,42 @@
+"""The 64 colours in which pictures for the model tell things apart, and back."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+_LEVELS = 4
+COLOURS = _LEVELS**3 - 1
+"""How many things can be told apart: all colours but black, the background."""
+
+
+@cache
+def palette() -> npt.NDArray[np.float32]:
+    """`[64, 3]` in [0, 1], black first: every combination of 0, ⅓, ⅔ and 1.
+
+    Each colour is the farthest from all before it (the first in order among equals), so a picture of few things has
+    the most different colours.
+    """
+    lattice = np.stack(np.meshgrid(*[np.arange(_LEVELS)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    order = [0]
+    distance = ((lattice - lattice[0]) ** 2).sum(axis=1)
+    while len(order) < len(lattice):
+        order.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((lattice - lattice[order[-1]]) ** 2).sum(axis=1))
+    colours = lattice[order].astype(np.float32) / np.float32(_LEVELS - 1)
+    colours.setflags(write=False)
+    return colours
+
+
+def nearest_colour(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Index into `palette()` of each pixel of `[…, 3]`: right wherever every channel is off by less than ⅙."""
+    index_of = np.empty(_LEVELS**3, np.uint8)
+    index_of[_lattice_code(palette())] = np.arange(_LEVELS**3)
+    return index_of[_lattice_code(picture)]
+
+
+def _lattice_code(colours: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    levels = np.rint(np.clip(colours, 0, 1) * (_LEVELS - 1)).astype(np.intp)
+    return (levels[..., 0] * _LEVELS + levels[..., 1]) * _LEVELS + levels[..., 2]

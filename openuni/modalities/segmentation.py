@@ -1,0 +1,150 @@
+"""Segmentation: which instance each pixel shows, with ids that hold over the clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from openuni.errors import InvalidAnnotationError
+from openuni.modalities import geometry, stored
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.palette import COLOURS, nearest_colour, palette
+from openuni.modalities.planes import decode_planes, encode_planes
+
+_MOST_IDS = 65535
+_LEAST_SHARE = 1 / 5000
+"""Share of the clip's pixels below which a colour of a painted picture is taken for a blend of its neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What an id stands for. `score` is the expert's in [0, 1]; `track` the id it had in the expert's own tracks."""
+
+    id: Annotated[int, Field(ge=1, le=_MOST_IDS, strict=True)]
+    class_name: Annotated[str, Field(min_length=1, max_length=200)]
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    track: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """`ids` int32 `[T, H, W]`, 0 is background; `instances` has a row for each id that occurs (and may have more)."""
+
+    ids: npt.NDArray[np.int32]
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta(stored.Size):
+    wide: bool
+    instances: tuple[Instance, ...]
+
+
+class SegmentationModality(Modality[Segmentation]):
+    """Stored without loss: 8 bits a pixel while no id exceeds 255, else 16. The table travels as JSON."""
+
+    name = "segmentation"
+    prompt = "a segmentation map: each object in a flat colour of its own on black"
+
+    def shape(self, value: Segmentation) -> tuple[int, int, int]:
+        frames, height, width = value.ids.shape
+        return frames, height, width
+
+    def check(self, value: Segmentation) -> None:
+        geometry.check_array("segmentation.ids", value.ids, np.int32, ("T", "H", "W"))
+        rows = [instance.id for instance in value.instances]
+        if len(set(rows)) != len(rows) or any(not 1 <= row <= _MOST_IDS for row in rows):
+            raise InvalidAnnotationError(f"segmentation: instance ids must differ and lie in 1 to {_MOST_IDS}")
+        for instance in value.instances:
+            if not instance.class_name or len(instance.class_name) > 200:
+                raise InvalidAnnotationError(
+                    f"segmentation: instance {instance.id} needs a class name of 1–200 letters"
+                )
+            if instance.score is not None and not 0 <= instance.score <= 1:
+                raise InvalidAnnotationError(
+                    f"segmentation: instance {instance.id} has score {instance.score}, not 0–1"
+                )
+        low, high = int(value.ids.min()), int(value.ids.max())
+        if low < 0 or high > _MOST_IDS:
+            raise InvalidAnnotationError(f"segmentation.ids run from {low} to {high}; use 0 to {_MOST_IDS}")
+        unknown = sorted(set(_present(value.ids)) - set(rows))
+        if unknown:
+            raise InvalidAnnotationError(f"segmentation: ids {unknown[:5]} have no row in the table of instances")
+
+    def encode(self, value: Segmentation) -> Encoded:
+        self.check(value)
+        wide = int(value.ids.max()) > 255
+        data = encode_planes(value.ids.astype(np.uint16)) if wide else encode_planes(value.ids.astype(np.uint8))
+        meta = _Meta(*self.shape(value), wide, value.instances)
+        return Encoded({"segmentation.mkv": data}, stored.write_meta(meta))
+
+    def decode(self, encoded: Encoded) -> Segmentation:
+        meta = stored.read_meta(_Meta, encoded)
+        data, size = stored.member(encoded, "segmentation.mkv"), (meta.frames, meta.height, meta.width)
+        ids = (decode_planes(data, *size, np.uint16) if meta.wide else decode_planes(data, *size, np.uint8)).astype(
+            np.int32
+        )
+        return stored.checked(self, Segmentation(ids, meta.instances))
+
+    def to_picture(self, value: Segmentation) -> Pictures:
+        """Each instance in one of 63 colours, in the order of ids; beyond 63 those of the smallest area are left out
+        (painted as background)."""
+        areas = _present(value.ids)
+        kept = sorted(sorted(areas, key=lambda i: (-areas[i], i))[:COLOURS])
+        colour_of = np.zeros(int(value.ids.max()) + 1, np.uint8)
+        colour_of[kept] = np.arange(1, len(kept) + 1)
+        return palette()[colour_of[value.ids]]
+
+    def from_picture(self, picture: Pictures) -> Segmentation:
+        """The nearest colour's number as id: right where each channel is off by less than ⅙.
+
+        A colour on less than 1/5000 of the clip's pixels is taken for a blend at an edge, and its pixels get the most
+        similar of the other colours. Lost: the ids themselves (they are renumbered in order), classes (all `object`),
+        scores and tracks, instances that small, and those beyond 63.
+        """
+        colours = nearest_colour(picture)
+        counts = np.bincount(colours.ravel(), minlength=COLOURS + 1)
+        kept = np.flatnonzero(counts >= max(1.0, _LEAST_SHARE * colours.size))
+        distance = ((palette()[:, None] - palette()[kept]) ** 2).sum(axis=-1)
+        ids = kept[distance.argmin(axis=1)].astype(np.int32)[colours]
+        return Segmentation(ids, tuple(Instance(i, "object") for i in _present(ids)))
+
+    def show(self, value: Segmentation) -> Frames:
+        """Each id in a hue of its own (ids next to each other get far hues), outlined in black on dark grey."""
+        ids = value.ids
+        used = np.arange(int(ids.max()) + 1)
+        hue = used * 0.6180339887 % 1 * 179  # the golden ratio spreads any number of hues
+        hsv = np.stack([hue, np.full(len(used), 150), np.where(used % 2, 255, 190)], axis=-1)
+        colours = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
+        colours[0] = 40
+        shown: Frames = colours[ids]
+        edge = np.zeros(ids.shape, bool)
+        edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+        edge[:, :, 1:] |= ids[:, :, 1:] != ids[:, :, :-1]
+        shown[edge] = 0
+        return shown
+
+    def take(self, value: Segmentation, frames: slice) -> Segmentation:
+        start, stop = geometry.span(frames, len(value.ids))
+        return replace(value, ids=value.ids[start:stop])
+
+    def crop(self, value: Segmentation, box: Box) -> Segmentation:
+        return replace(value, ids=geometry.crop(value.ids, box))
+
+    def resize(self, value: Segmentation, height: int, width: int) -> Segmentation:
+        """Nearest: a mean of two ids is a third object."""
+        return replace(value, ids=geometry.nearest(value.ids, height, width))
+
+    def flip(self, value: Segmentation) -> Segmentation:
+        return replace(value, ids=geometry.mirror(value.ids))
+
+
+def _present(ids: npt.NDArray[np.int32]) -> dict[int, int]:
+    """Area in pixels over the clip of each id but the background, by id."""
+    counts = np.bincount(ids.ravel())
+    return {int(i): int(counts[i]) for i in np.flatnonzero(counts) if i}

@@ -52,6 +52,16 @@ class Streams:
     def with_x(self, x_PCFHW: Tensor) -> Streams:
         return replace(self, x_PCFHW=x_PCFHW)
 
+    def to(self, device: torch.device) -> Streams:
+        return Streams(
+            self.x_PCFHW.to(device, non_blocking=True),
+            self.t_P.to(device, non_blocking=True),
+            self.modality_P.to(device, non_blocking=True),
+            self.role_P.to(device, non_blocking=True),
+            self.text_PLT.to(device, non_blocking=True),
+            self.counts,
+        )
+
 
 class UnifiedDiT(nn.Module):
     """Streams to predictions, `[P, C, F, H, W]` float32: clean latents or velocities, as `config.prediction` says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -49,6 +50,8 @@ _COCO17 = Body(
 
 LAYOUTS = {"coco17": _COCO17}
 """Known layouts by name: COCO's 17 joints and 19 limbs, in COCO's order; left and right are the person's own."""
+
+_ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 
 _FROM_FRAGMENT = 4
 """Joints from which a group that no limb joins to another is a person of its own."""
@@ -170,7 +173,7 @@ class SkeletonModality(Modality[Skeleton]):
         Measured at 256², drawn and found again with noise of σ = .05: see the tests for recall of one and two people.
         Lost: scores (all 1), world positions, track numbers (renumbered), joints that another disc covers.
         """
-        frames, height, width, _ = picture.shape
+        height, width = picture.shape[1:3]
         index = nearest_colour(picture)
         people = [_people(frame, _COCO17, _radius(height, width)) for frame in index]
         keypoints = _follow(people, len(_COCO17.joints))
@@ -204,11 +207,12 @@ class SkeletonModality(Modality[Skeleton]):
     def crop(self, value: Skeleton, box: Box) -> Skeleton:
         """Shifted; a joint outside the crop is not there any more, boxes end at its sides; `world` stays."""
         geometry.check_box(box, value.height, value.width)
-        corner, size = np.float32([box.x0, box.y0]), np.float32([box.x1 - box.x0, box.y1 - box.y0])
+        corner = np.array([box.x0, box.y0], np.float32)
+        size = np.array([box.x1 - box.x0, box.y1 - box.y0], np.float32)
         keypoints = value.keypoints.copy()
         keypoints[..., :2] -= corner
         inside = ((keypoints[..., :2] >= 0) & (keypoints[..., :2] < size)).all(axis=-1)
-        keypoints[~inside] = np.nan, np.nan, 0
+        keypoints[~inside] = _ABSENT
         boxes = np.clip(value.boxes - np.tile(corner, 2), 0, np.tile(size, 2))
         boxes[(boxes[..., 0] >= boxes[..., 2]) | (boxes[..., 1] >= boxes[..., 3])] = np.nan
         return replace(value, keypoints=keypoints, boxes=boxes, height=box.y1 - box.y0, width=box.x1 - box.x0)
@@ -227,7 +231,7 @@ class SkeletonModality(Modality[Skeleton]):
         keypoints[..., 0] = value.width - keypoints[..., 0]
         boxes = value.boxes[..., [2, 1, 0, 3]]
         boxes[..., ::2] = value.width - boxes[..., ::2]
-        world = None if value.world is None else value.world[:, :, order] * np.float32([-1, 1, 1])
+        world = None if value.world is None else value.world[:, :, order] * np.array([-1, 1, 1], np.float32)
         return replace(value, keypoints=keypoints, boxes=boxes, world=world)
 
 
@@ -302,7 +306,7 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
             merge(min(others, key=lambda o: (_gap(blobs, group, g, o), o)), g)
     people = []
     for g in joints_of:
-        person = np.tile(np.float32([np.nan, np.nan, 0]), (len(body.joints), 1))
+        person = np.tile(_ABSENT, (len(body.joints), 1))
         for blob, owner in zip(blobs, group, strict=True):
             if owner == g:
                 person[blob.joint] = blob.x, blob.y, 1
@@ -311,35 +315,33 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
 
 
 def _centres(mask: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Centres in pixels of the connected blobs of at least three pixels (fewer are noise)."""
+    """Centres in pixels of connected blobs of at least three pixels (fewer are noise), of the 64 largest at most."""
     _, _, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return [
-        (float(x) + 0.5, float(y) + 0.5)
-        for (x, y), area in zip(centroids[1:], stats[1:, cv2.CC_STAT_AREA], strict=True)
-        if area >= 3
-    ]
+    areas = stats[:, cv2.CC_STAT_AREA]
+    largest = 1 + np.argsort(-areas[1:], kind="stable")[:64]  # 0 is what is not in the mask
+    return [(float(x) + 0.5, float(y) + 0.5) for x, y in centroids[largest[areas[largest] >= 3]]]
 
 
 def _limbs(
     index: npt.NDArray[np.uint8], blobs: list[_Blob], body: Body, radius: int
 ) -> list[tuple[float, float, int, int]]:
     """Plausible limbs as (-evidence, length, blob, blob), so that sorting puts the surest and shortest first."""
+    of_joint: dict[int, list[int]] = {joint: [] for joint in range(len(body.joints))}
+    for i, blob in enumerate(blobs):
+        of_joint[blob.joint].append(i)
     found = []
     for number, (a, b) in enumerate(body.limbs):
         colour = 1 + len(body.joints) + number
-        for i, start in enumerate(blobs):
-            for j, end in enumerate(blobs):
-                if (start.joint, end.joint) != (a, b):
-                    continue
-                length = float(np.hypot(end.x - start.x, end.y - start.y))
-                # Discs cover both ends of the line.
-                part = np.linspace(0, 1, max(2, int(length) * 2))
-                part = part[(part * length > radius + 0.5) & ((1 - part) * length > radius + 0.5)]
-                columns = np.floor(start.x + part * (end.x - start.x)).astype(int)
-                rows = np.floor(start.y + part * (end.y - start.y)).astype(int)
-                evidence = float((index[rows, columns] == colour).mean()) if len(part) else 0.5
-                if evidence >= 0.3:
-                    found.append((-evidence, length, i, j))
+        for i, j in itertools.product(of_joint[a], of_joint[b]):
+            start, end = np.array(blobs[i][1:]), np.array(blobs[j][1:])
+            length = float(np.linalg.norm(end - start))
+            # Two samples a pixel, but for the ends, which the discs cover.
+            part = np.linspace(0, 1, max(2, int(length) * 2))
+            part = part[(part * length > radius + 0.5) & ((1 - part) * length > radius + 0.5)]
+            columns, rows = np.floor(start[:, None] + part * (end - start)[:, None]).astype(int)
+            evidence = float((index[rows, columns] == colour).mean()) if len(part) else 0.5
+            if evidence >= 0.3:
+                found.append((-evidence, length, i, j))
     return found
 
 
@@ -369,7 +371,7 @@ def _follow(frames: list[list[Floats]], joints: int) -> Floats:
                 tracks.append({})
             last[p] = person
             tracks[p][t] = person
-    keypoints = np.tile(np.float32([np.nan, np.nan, 0]), (len(frames), len(tracks), joints, 1))
+    keypoints = np.tile(_ABSENT, (len(frames), len(tracks), joints, 1))
     for p, track in enumerate(tracks):
         for t, person in track.items():
             keypoints[t, p] = person

@@ -71,8 +71,8 @@ class Metric(ABC, Generic[P, T]):
     """The column by which samples are ranked."""
 
     @abstractmethod
-    def update(self, prediction: P, truth: T) -> Scores:
-        """Score one sample. Raises InvalidAnnotationError where the two cannot be compared."""
+    def update(self, key: str, prediction: P, truth: T) -> Scores:
+        """Score the sample `key` (seen once). Raises InvalidAnnotationError where the two cannot be compared."""
 
     def merge(self, other: Self) -> None:
         """Take in what `other` has seen."""

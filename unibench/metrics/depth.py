@@ -311,11 +311,11 @@ class DepthMetric(Metric[Depth, DepthTruth]):
         self.max_depth = max_depth
         self.alignments = alignments
 
-    def update(self, prediction: Depth, truth: DepthTruth) -> Scores:
+    def update(self, key: str, prediction: Depth, truth: DepthTruth) -> Scores:
         """Score one video. Raises InvalidAnnotationError where the shapes differ."""
         if prediction.values.shape != truth.values.shape:
             raise InvalidAnnotationError(
-                f"depth: predicted {prediction.values.shape}, true {truth.values.shape}; resample the prediction first"
+                f"{key}: depth predicted {prediction.values.shape}, true {truth.values.shape}; resample it first"
             )
         valid = valid_truth(truth.values, self.max_depth)
         counts = np.count_nonzero(valid, axis=(1, 2))

@@ -90,11 +90,11 @@ class FlowMetric(Metric[Flow, Flow]):
     columns: ClassVar[tuple[Column, ...]] = _columns()
     primary: ClassVar[str] = "epe_video"
 
-    def update(self, prediction: Flow, truth: Flow) -> Scores:
+    def update(self, key: str, prediction: Flow, truth: Flow) -> Scores:
         """Score one video. Raises InvalidAnnotationError where the shapes differ."""
         if prediction.forward.shape != truth.forward.shape:
             raise InvalidAnnotationError(
-                f"flow: predicted {prediction.forward.shape}, true {truth.forward.shape}; resample the prediction first"
+                f"{key}: flow predicted {prediction.forward.shape}, true {truth.forward.shape}; resample it first"
             )
         valid = np.isfinite(truth.forward).all(axis=-1)
         predicted, true = prediction.forward[valid], truth.forward[valid].astype(np.float64)

@@ -68,7 +68,7 @@ def slow_primary(prediction: np.ndarray, truth: np.ndarray, max_depth: float) ->
 @pytest.mark.parametrize("seed", range(5))
 def test_primary_scores_equal_a_slow_loop(seed: int) -> None:
     prediction, truth = scene(seed)
-    scores = DepthMetric(80.0).update(depth(prediction), DepthTruth(truth))
+    scores = DepthMetric(80.0).update("k", depth(prediction), DepthTruth(truth))
     slow = slow_primary(prediction, truth, 80.0)
     for name in ("absrel", "delta1", "rmse"):
         assert scores[f"disparity/{name}"].value == pytest.approx(np.mean(slow[name]), rel=1e-9)
@@ -82,7 +82,7 @@ def test_primary_scores_equal_a_slow_loop(seed: int) -> None:
 def test_a_set_pools_over_pixels_and_over_videos() -> None:
     metric = DepthMetric(80.0)
     videos = [scene(1, frames=1), scene(2, frames=4, height=5)]
-    scores = [metric.update(depth(p), DepthTruth(t)) for p, t in videos]
+    scores = [metric.update("k", depth(p), DepthTruth(t)) for p, t in videos]
     per_video = [s["disparity/absrel"].value for s in scores]
     assert weighted_mean(s["disparity/absrel"] for s in scores) == pytest.approx(np.mean(per_video), rel=1e-12)
     total = sum(s["disparity/absrel_pixels"].value * s["disparity/absrel_pixels"].weight for s in scores)
@@ -161,35 +161,35 @@ def test_every_alignment_is_perfect_where_it_should_be() -> None:
         "metric": depth(truth, "metric"),
     }
     for alignment, prediction in cases.items():
-        scores = DepthMetric(80.0).update(prediction, DepthTruth(truth))
+        scores = DepthMetric(80.0).update("k", prediction, DepthTruth(truth))
         assert scores[f"{alignment}/absrel"].value == pytest.approx(0, abs=2e-7), alignment
         assert scores[f"{alignment}/delta1"].value == 1, alignment
 
 
 def test_the_primary_score_does_not_depend_on_scale_and_shift_of_a_disparity() -> None:
     prediction, truth = scene(4)
-    a = DepthMetric(80.0).update(depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
-    b = DepthMetric(80.0).update(depth(1e-5 / prediction + 3, "affine_disparity"), DepthTruth(truth))
+    a = DepthMetric(80.0).update("k", depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
+    b = DepthMetric(80.0).update("k", depth(1e-5 / prediction + 3, "affine_disparity"), DepthTruth(truth))
     assert a["disparity/absrel"].value == pytest.approx(b["disparity/absrel"].value, rel=1e-6)
 
 
 def test_an_alignment_the_kind_cannot_have_is_undefined() -> None:
     prediction, truth = scene(5)
-    relative = DepthMetric().update(depth(prediction, "relative"), DepthTruth(truth))
+    relative = DepthMetric().update("k", depth(prediction, "relative"), DepthTruth(truth))
     assert math.isnan(relative["metric/absrel"].value)
-    affine = DepthMetric().update(depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
+    affine = DepthMetric().update("k", depth(1 / prediction, "affine_disparity"), DepthTruth(truth))
     assert math.isnan(affine["scale/absrel"].value)
     assert math.isfinite(affine["l1/absrel"].value)
 
 
 def test_no_valid_pixel_makes_every_score_undefined_and_an_empty_frame_is_left_out() -> None:
     prediction, truth = scene(6)
-    nothing = DepthMetric().update(depth(prediction), DepthTruth(np.full_like(truth, np.nan)))
+    nothing = DepthMetric().update("k", depth(prediction), DepthTruth(np.full_like(truth, np.nan)))
     assert all(math.isnan(score.value) for score in nothing.values())
     gap = truth.copy()
     gap[1] = np.nan
-    with_gap = DepthMetric().update(depth(prediction), DepthTruth(gap))
-    without = DepthMetric().update(depth(prediction[[0, 2]]), DepthTruth(truth[[0, 2]]))
+    with_gap = DepthMetric().update("k", depth(prediction), DepthTruth(gap))
+    without = DepthMetric().update("k", depth(prediction[[0, 2]]), DepthTruth(truth[[0, 2]]))
     assert with_gap["disparity/absrel"].value == without["disparity/absrel"].value
 
 
@@ -199,7 +199,7 @@ def test_pixels_that_are_not_finite_score_as_the_farthest_depth_and_lower_the_co
     prediction = np.where(np.isfinite(truth), truth, 1.0)
     prediction[1, 3:6] = bad
     truth[1, 3:6] = 4.0
-    scores = DepthMetric(80.0).update(depth(prediction), DepthTruth(truth))
+    scores = DepthMetric(80.0).update("k", depth(prediction), DepthTruth(truth))
     valid = valid_truth(truth)
     expected = [0.0, 30 * (80 - 4) / 4 / valid[1].sum(), 0.0]
     for alignment in ALIGNMENTS:
@@ -209,14 +209,14 @@ def test_pixels_that_are_not_finite_score_as_the_farthest_depth_and_lower_the_co
 
 def test_nothing_finite_is_scored_not_crashed() -> None:
     _, truth = scene(8)
-    scores = DepthMetric(80.0).update(depth(np.full_like(truth, np.nan)), DepthTruth(truth))
+    scores = DepthMetric(80.0).update("k", depth(np.full_like(truth, np.nan)), DepthTruth(truth))
     assert scores["coverage"].value == 0
     assert scores["disparity/delta1"].value < 0.1
 
 
 def test_a_constant_depth_and_one_frame_are_scored() -> None:
     truth = np.full((1, 4, 4), 5.0)
-    scores = DepthMetric().update(depth(np.full_like(truth, 2.0)), DepthTruth(truth))
+    scores = DepthMetric().update("k", depth(np.full_like(truth, 2.0)), DepthTruth(truth))
     assert scores["disparity/absrel"].value == pytest.approx(0, abs=1e-7)
     assert scores["scale/absrel"].value == pytest.approx(0, abs=1e-7)
     assert scores["metric/absrel"].value == pytest.approx(0.6)
@@ -225,7 +225,7 @@ def test_a_constant_depth_and_one_frame_are_scored() -> None:
 
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InvalidAnnotationError, match="resample"):
-        DepthMetric().update(depth(np.ones((1, 2, 2))), DepthTruth(np.ones((1, 2, 3))))
+        DepthMetric().update("k", depth(np.ones((1, 2, 2))), DepthTruth(np.ones((1, 2, 3))))
 
 
 def test_clipping_keeps_depth_in_range() -> None:

@@ -41,7 +41,7 @@ def slow(predicted: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> dict[str
 @pytest.mark.parametrize("seed", range(5))
 def test_every_split_equals_a_slow_loop(seed: int) -> None:
     predicted, truth, occluded = scene(seed)
-    scores = FlowMetric().update(Flow(predicted), Flow(truth, occluded))
+    scores = FlowMetric().update("k", Flow(predicted), Flow(truth, occluded))
     magnitude = np.linalg.norm(truth, axis=-1)
     splits = {
         "": np.ones_like(occluded),
@@ -76,16 +76,16 @@ def test_an_error_on_a_threshold_counts_as_below_it(step: int) -> None:
 
 def test_perfect_flow_is_perfect_and_flipped_flow_is_twice_the_magnitude() -> None:
     _, truth, _ = scene(1)
-    perfect = FlowMetric().update(Flow(truth), Flow(truth))
+    perfect = FlowMetric().update("k", Flow(truth), Flow(truth))
     assert (perfect["epe"].value, perfect["fl"].value, perfect["wauc"].value) == (0, 0, 100)
-    flipped = FlowMetric().update(Flow(-truth), Flow(truth))
+    flipped = FlowMetric().update("k", Flow(-truth), Flow(truth))
     assert flipped["epe"].value == pytest.approx(2 * np.nanmean(np.linalg.norm(truth, axis=-1)))
     assert math.isnan(perfect["occluded/epe"].value)
 
 
 def test_no_valid_pixel_and_no_pair_of_frames_are_undefined() -> None:
     for truth in (np.full((1, 2, 2, 2), np.nan), np.zeros((0, 2, 2, 2))):
-        scores = FlowMetric().update(Flow(np.zeros_like(truth)), Flow(truth))
+        scores = FlowMetric().update("k", Flow(np.zeros_like(truth)), Flow(truth))
         assert all(math.isnan(score.value) for score in scores.values())
 
 
@@ -94,11 +94,11 @@ def test_vectors_that_are_not_finite_score_as_no_motion(bad: float) -> None:
     truth = np.full((1, 2, 2, 2), 8.0)
     predicted = truth.copy()
     predicted[0, 0, 0, 1] = bad
-    scores = FlowMetric().update(Flow(predicted), Flow(truth))
+    scores = FlowMetric().update("k", Flow(predicted), Flow(truth))
     assert scores["epe"].value == pytest.approx(math.hypot(8, 8) / 4)
     assert scores["coverage"].value == 0.75
 
 
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InvalidAnnotationError, match="resample"):
-        FlowMetric().update(Flow(np.zeros((1, 2, 2, 2))), Flow(np.zeros((1, 2, 3, 2))))
+        FlowMetric().update("k", Flow(np.zeros((1, 2, 2, 2))), Flow(np.zeros((1, 2, 3, 2))))

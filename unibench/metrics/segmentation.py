@@ -1,0 +1,340 @@
+"""Segmentation of a video: semantic mIoU, frame AP and tube AP of instances, and J & F of objects.
+
+- mIoU: per class Σ intersection / Σ union over all pixels of the set, then the mean over the classes that occur in the
+  truth. `miou` leaves the background out of that mean, `miou_background` counts it as one more class.
+- Frame AP is COCO's, each frame an image. Tube AP is YouTube-VIS's: masks are compared over the whole video, Σ_t
+  intersection / Σ_t union. The `_agnostic` ones ignore class names, for predictions that have none.
+- J & F are DAVIS 2017's region and boundary measures (tolerance ⌈.008·diagonal⌉ px, both masks empty = 1), over all
+  frames of each true object. As in its unsupervised track, predicted objects are paired one to one with true ones, here
+  by the largest sum of tube IoU; a true object without a partner is compared with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import InvalidAnnotationError
+from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores
+from unibench.metrics.precision import AveragePrecision, Picture
+
+Ids = npt.NDArray[np.integer]
+Counts = npt.NDArray[np.int64]
+BACKGROUND = "(background)"
+_ANY = "(any)"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An object with one id in all frames. `score` ranks predictions; truth has 1."""
+
+    id: int
+    label: str
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Instance ids `[T, H, W]`, 0 where nothing is, and the instances that the other numbers name."""
+
+    ids: Ids
+    instances: tuple[Instance, ...]
+
+
+def overlaps(predicted: Masks, true: Masks) -> Counts:
+    """Pixels `[T, P+1, N+1]` by frame, predicted and true instance, in table order with the background in front.
+
+    Raises InvalidAnnotationError where an id is in no table.
+    """
+    frames = predicted.ids.shape[0]
+    p, n = len(predicted.instances) + 1, len(true.instances) + 1
+    cell = _positions(predicted) * n + _positions(true)
+    cell += np.arange(frames, dtype=np.int32)[:, None, None] * (p * n)
+    return np.bincount(cell.ravel(), minlength=frames * p * n).reshape(frames, p, n)
+
+
+def _positions(masks: Masks) -> npt.NDArray[np.int32]:
+    """Ids replaced by their position in the table, from 1."""
+    known = np.array([0, *(i.id for i in masks.instances)], dtype=np.int64)
+    low, high = int(masks.ids.min(initial=0)), int(masks.ids.max(initial=0))
+    if low < 0 or len(set(known.tolist())) < len(known) or known.min() < 0:
+        raise InvalidAnnotationError("segmentation: ids must be unique, 0 for background and positive for instances")
+    if high <= 65535:
+        table = np.full(high + 1, -1, dtype=np.int32)
+        inside = known <= high
+        table[known[inside]] = np.arange(len(known), dtype=np.int32)[inside]
+        positions = table[masks.ids]
+    else:
+        order = np.argsort(known)
+        nearest = np.minimum(np.searchsorted(known[order], masks.ids), len(known) - 1)
+        positions = np.where(known[order][nearest] == masks.ids, order[nearest], -1).astype(np.int32)
+    if positions.size and positions.min() < 0:
+        stray = int(masks.ids[positions < 0][0])
+        raise InvalidAnnotationError(
+            f"segmentation: pixels have id {stray}, which the table of instances does not name"
+        )
+    return positions
+
+
+def class_counts(overlap: Counts, predicted: Masks, true: Masks) -> dict[str, Counts]:
+    """Intersection, predicted pixels and true pixels `[3]` of each class, background included."""
+    names = [BACKGROUND, *(i.label for i in predicted.instances)], [BACKGROUND, *(i.label for i in true.instances)]
+    total = overlap.sum(axis=0)
+    counts = {name: np.zeros(3, dtype=np.int64) for name in (*names[0], *names[1])}
+    for p, predicted_name in enumerate(names[0]):
+        counts[predicted_name][1] += total[p].sum()
+        for n, true_name in enumerate(names[1]):
+            if predicted_name == true_name:
+                counts[true_name][0] += total[p, n]
+    for n, true_name in enumerate(names[1]):
+        counts[true_name][2] += total[:, n].sum()
+    return counts
+
+
+def mean_iou(counts: dict[str, Counts], *, background: bool = False) -> float:
+    """Mean over the classes with true pixels of intersection / union; NaN where there is none."""
+    ious = [
+        intersection / (found + there - intersection)
+        for name, (intersection, found, there) in sorted(counts.items())
+        if there > 0 and (background or name != BACKGROUND)
+    ]
+    return float(np.mean(ious)) if ious else math.nan
+
+
+def pair_objects(overlap: Counts) -> list[int | None]:
+    """For each true instance the predicted one (position in its table) paired with it, or None.
+
+    One to one, by the largest sum of tube IoU; a pair that nowhere overlaps is no pair.
+    """
+    total = overlap.sum(axis=0)
+    inner = total[1:, 1:].astype(np.float64)
+    union = total[1:].sum(axis=1)[:, None] + total[:, 1:].sum(axis=0)[None, :] - inner
+    iou = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    pairs: list[int | None] = [None] * iou.shape[1]
+    if iou.size:
+        for p, n in _assign(-iou):
+            if iou[p, n] > 0:
+                pairs[n] = p
+    return pairs
+
+
+def _assign(cost: Floats) -> Iterator[tuple[int, int]]:
+    from hotcoco import primitives
+
+    rows, columns = primitives.lsap(cost)
+    yield from zip((int(r) for r in rows), (int(c) for c in columns), strict=True)
+
+
+def region_similarity(predicted: Bools, true: Bools) -> Floats:
+    """DAVIS J of each frame: intersection / union of masks `[T, H, W]`; 1 where both are empty."""
+    inner = np.count_nonzero(predicted & true, axis=(1, 2)).astype(np.float64)
+    union = np.count_nonzero(predicted | true, axis=(1, 2))
+    similarity: Floats = np.divide(inner, union, out=np.ones_like(inner), where=union > 0)
+    return similarity
+
+
+def boundary_measure(predicted: Bools, true: Bools, tolerance: float = 0.008) -> Floats:
+    """DAVIS F of each frame: harmonic mean of the boundaries' precision and recall within ⌈tolerance·diagonal⌉ px.
+
+    Masks `[T, H, W]`. 1 where both boundaries are empty, 0 where one is.
+    """
+    frames, height, width = predicted.shape
+    radius = math.ceil(tolerance * math.hypot(height, width))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk = (x * x + y * y <= radius * radius).astype(np.uint8)
+    scores = np.empty(frames)
+    for t in range(frames):
+        found, there = _boundary(predicted[t]), _boundary(true[t])
+        n_found, n_there = int(np.count_nonzero(found)), int(np.count_nonzero(there))
+        if n_found == 0 or n_there == 0:
+            scores[t] = float(n_found == n_there)
+            continue
+        precision = np.count_nonzero(found & cv2.dilate(there, disk)) / n_found
+        recall = np.count_nonzero(there & cv2.dilate(found, disk)) / n_there
+        scores[t] = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    return scores
+
+
+def _boundary(mask: Bools) -> npt.NDArray[np.uint8]:
+    """Pixels whose right, lower or lower right neighbour differs; at the last row and column, the one that exists."""
+    edge = np.zeros(mask.shape, dtype=np.bool_)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    edge[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    return edge.view(np.uint8)
+
+
+def encode_tubes(masks: Masks) -> list[tuple[Instance, Any, list[Any]]]:
+    """Run lengths of each instance that has pixels: of the tube (all frames side by side), and of each frame.
+
+    Masks that stand side by side have Σ_t intersection and Σ_t union as their intersection and union.
+    """
+    from hotcoco import mask as rle
+
+    frames, height, width = masks.ids.shape
+    columns_first = np.ascontiguousarray(masks.ids.transpose(0, 2, 1))  # run lengths go down the columns
+    encoded = []
+    for instance in masks.instances:
+        member = (columns_first == instance.id).view(np.uint8)
+        present = member.any(axis=(1, 2))
+        if not present.any():
+            continue
+        tube = rle.encode(member.reshape(frames * width, height).T)
+        encoded.append((instance, tube, [rle.encode(member[t].T) if present[t] else None for t in range(frames)]))
+    return encoded
+
+
+def _annotation(instance: Instance, encoded: Any, *, detection: bool) -> dict[str, Any]:
+    from hotcoco import mask as rle
+
+    if detection:
+        return {"segmentation": encoded, "score": float(instance.score)}
+    return {"segmentation": encoded, "area": float(rle.area(encoded))}
+
+
+def pictures(key: str, predicted: Masks, true: Masks) -> tuple[list[Picture], list[Picture]]:
+    """The frames and the tubes of a video, by class, for `AveragePrecision`."""
+    frames, height, width = true.ids.shape
+    found, there = encode_tubes(predicted), encode_tubes(true)
+    labels = sorted({i.label for i, *_ in (*found, *there)})
+    images, tubes = [], []
+    for label in labels:
+        mine = [entry for entry in found if entry[0].label == label]
+        truth = [entry for entry in there if entry[0].label == label]
+        tubes.append(
+            Picture(
+                key,
+                0,
+                height,
+                frames * width,
+                label,
+                [_annotation(i, tube, detection=False) for i, tube, _ in truth],
+                [_annotation(i, tube, detection=True) for i, tube, _ in mine],
+            )
+        )
+        images += [
+            Picture(
+                key,
+                t,
+                height,
+                width,
+                label,
+                [_annotation(i, frame[t], detection=False) for i, _, frame in truth if frame[t] is not None],
+                [_annotation(i, frame[t], detection=True) for i, _, frame in mine if frame[t] is not None],
+            )
+            for t in range(frames)
+        ]
+    return images, tubes
+
+
+def _agnostic(by_class: list[Picture]) -> list[Picture]:
+    """The same pictures with all classes taken for one."""
+    merged: dict[int, Picture] = {}
+    for p in by_class:
+        have = merged.get(p.frame)
+        truths, found = (have.truths, have.found) if have else ([], [])
+        merged[p.frame] = Picture(p.key, p.frame, p.height, p.width, _ANY, [*truths, *p.truths], [*found, *p.found])
+    return list(merged.values())
+
+
+_AP = {
+    "frame_ap": "COCO AP of instance masks, each frame an image",
+    "tube_ap": "YouTube-VIS AP: masks compared over the whole video",
+    "frame_ap_agnostic": "frame AP with class names ignored",
+    "tube_ap_agnostic": "tube AP with class names ignored",
+}
+
+
+def _columns() -> tuple[Column, ...]:
+    columns = [
+        Column("miou", "higher", "", "mean over true classes of IoU over all pixels, background left out"),
+        Column("miou_background", "higher", "", "the same with the background as one more class"),
+        Column("miou_video", "higher", "", "mIoU (without background) of each video, mean over videos"),
+        Column("j", "higher", "", "DAVIS region similarity; mean over objects and frames, then videos"),
+        Column("f", "higher", "", "DAVIS boundary measure; mean over objects and frames, then videos"),
+        Column("jf", "higher", "", "mean of J and F"),
+    ]
+    for name, what in _AP.items():
+        columns += [
+            Column(name, "higher", "", what),
+            Column(f"{name}50", "higher", "", f"{what}, at IoU .5"),
+            Column(f"{name}_video", "higher", "", f"{what}; of each video by itself, mean over videos"),
+        ]
+    return tuple(columns)
+
+
+class SegmentationMetric(Metric[Masks, Masks]):
+    """Semantic, instance and object scores of id maps with one table of instances a video."""
+
+    task: ClassVar[str] = "segmentation"
+    columns: ClassVar[tuple[Column, ...]] = _columns()
+    primary: ClassVar[str] = "miou_video"
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counts] = {}
+        self._precision = {name: AveragePrecision() for name in _AP}
+
+    def update(self, key: str, prediction: Masks, truth: Masks) -> Scores:
+        """Score one video. Raises InvalidAnnotationError on shapes that differ, or ids that no table names."""
+        if prediction.ids.shape != truth.ids.shape:
+            raise InvalidAnnotationError(
+                f"{key}: segmentation predicted {prediction.ids.shape}, true {truth.ids.shape}; resample it first"
+            )
+        scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
+        overlap = overlaps(prediction, truth)
+        counts = class_counts(overlap, prediction, truth)
+        scores["miou_video"] = _defined(mean_iou(counts))
+        self._add_counts(counts)
+        images, tubes = pictures(key, prediction, truth)
+        for name, group in zip(_AP, (images, tubes, _agnostic(images), _agnostic(tubes)), strict=True):
+            alone = AveragePrecision()
+            alone.add(group)
+            scores[f"{name}_video"] = _defined(alone.compute().ap)
+            self._precision[name].merge(alone)
+        similarity, boundary = object_scores(overlap, prediction, truth)
+        scores["j"], scores["f"] = _defined(similarity), _defined(boundary)
+        scores["jf"] = _defined((similarity + boundary) / 2)
+        return scores
+
+    def merge(self, other: Self) -> None:
+        """Take in what `other` has seen."""
+        self._add_counts(other._counts)
+        for name, precision in other._precision.items():
+            self._precision[name].merge(precision)
+
+    def compute(self) -> dict[str, float]:
+        """mIoU and AP of the whole set."""
+        values = {"miou": mean_iou(self._counts), "miou_background": mean_iou(self._counts, background=True)}
+        for name, precision in self._precision.items():
+            computed = precision.compute()
+            values[name], values[f"{name}50"] = computed.ap, computed.ap50
+        return values
+
+    def _add_counts(self, counts: dict[str, Counts]) -> None:
+        for name, three in counts.items():
+            self._counts[name] = self._counts.get(name, 0) + three
+
+
+def _defined(value: float) -> Score:
+    return UNDEFINED if math.isnan(value) else Score(value)
+
+
+def object_scores(overlap: Counts, predicted: Masks, true: Masks) -> tuple[float, float]:
+    """J and F, each the mean over true objects (that have pixels) of the mean over frames; NaN without objects."""
+    similarity, boundary = [], []
+    for n, partner in enumerate(pair_objects(overlap)):
+        if overlap[:, :, n + 1].sum() == 0:
+            continue
+        there = true.ids == true.instances[n].id
+        found = np.zeros_like(there) if partner is None else predicted.ids == predicted.instances[partner].id
+        similarity.append(float(region_similarity(found, there).mean()))
+        boundary.append(float(boundary_measure(found, there).mean()))
+    if not similarity:
+        return math.nan, math.nan
+    return float(np.mean(similarity)), float(np.mean(boundary))

@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 _LARGEST_PACKAGE = 1 << 30
-_SILENT_SECONDS = 60
+_SILENT_SECONDS = 30
 _PACKAGE_SECONDS = 3600
 
 
@@ -141,10 +141,10 @@ def path(name: str) -> Path:
     """
     asset, file = get(name), place(name)
     if not file.is_file():
-        raise AssetError(f"asset {name!r} is not on this machine. {_mend(asset)}")
+        raise AssetError(f"asset {name!r} is not on this machine. {_fetch_or_put(asset)}")
     problem = _problem(asset, file)
     if problem:
-        raise AssetError(f"asset {name!r}: {file} is not the pinned file: {problem}. {_mend(asset)}")
+        raise AssetError(f"asset {name!r}: {file} is not the pinned file: {problem}. {_fetch_or_put(asset)}")
     return file
 
 
@@ -173,7 +173,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         return file
     offline = _offline()
     if offline:
-        raise AssetError(f"asset {name!r} is not on this machine and {offline} forbids the network. {_mend(asset)}")
+        raise AssetError(f"asset {name!r} is not on this machine and {offline} forbids the network: {_put(asset)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -186,7 +186,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
             return file
         except _SOURCE_ERRORS as error:
             failures.append(f"  {source}: {error}")
-    raise AssetError(f"asset {name!r} could not be fetched:\n" + "\n".join(failures) + f"\n{_mend(asset)}")
+    raise AssetError(f"asset {name!r} could not be fetched:\n" + "\n".join(failures) + f"\nBy hand: {_put(asset)}")
 
 
 _SOURCE_ERRORS = (
@@ -215,11 +215,13 @@ def _offline() -> str:
     return ""
 
 
-def _mend(asset: Asset) -> str:
-    return (
-        f"Run `openuni assets fetch {asset.name}`, or put the file at {place(asset.name)} "
-        f"({asset.size} bytes, SHA-256 {asset.sha256}; from {'; or '.join(map(str, asset.sources))})"
-    )
+def _put(asset: Asset) -> str:
+    origin = "; or ".join(map(str, asset.sources))
+    return f"put the file at {place(asset.name)} ({asset.size} bytes, SHA-256 {asset.sha256}; from {origin})"
+
+
+def _fetch_or_put(asset: Asset) -> str:
+    return f"Run `openuni assets fetch {asset.name}`, or {_put(asset)}"
 
 
 _hashes: dict[tuple[str, int, int, int], str] = {}

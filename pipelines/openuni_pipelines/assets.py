@@ -86,7 +86,7 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
             except AssetError as error:
                 failed.append(name)
                 bars.console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-                bars.stop_task(bar)
+                bars.remove_task(bar)
             else:
                 size = catalogue.get(name).size
                 bars.update(bar, completed=size, total=size)

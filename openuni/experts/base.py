@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openuni import assets, registry
-from openuni.modalities import Frames
+from openuni.modalities import Encoded, Frames
 from openuni.sample import Annotation
 
 
@@ -58,6 +58,16 @@ class Expert(ABC):
     @abstractmethod
     def annotate(self, footage: Footage) -> Annotation[Any]:
         """Look at one clip. Raises OpenUniError (with the reason) where it has nothing trustworthy to say."""
+
+    @staticmethod
+    def encode_findings(value: Any) -> Encoded:
+        """Bytes of what an expert without a modality found, for the processes of those that require it."""
+        raise NotImplementedError("an expert without a modality says how its findings are stored")
+
+    @staticmethod
+    def decode_findings(encoded: Encoded) -> Any:
+        """Inverse of `encode_findings`."""
+        raise NotImplementedError("an expert without a modality says how its findings are stored")
 
     def teardown(self) -> None:  # noqa: B027
         """Release what `setup` took."""

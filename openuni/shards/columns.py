@@ -6,16 +6,19 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from openuni.errors import OpenUniError
+from openuni.errors import CorruptDataError
 from openuni.sample import check_key
 from openuni.shards import index, layout, results
 from openuni.shards.index import Member, Row
 from openuni.shards.layout import CommitRecord, FileRecord
 from openuni.shards.results import Result
+
+_MAX_SAMPLE = 8 << 30
+"""Bytes of one sample in one column; an index that claims more is not believed."""
 
 
 def commit(
@@ -31,8 +34,6 @@ def commit(
     temporary = tar_path.with_name(f".{tar_path.name}.{run}.tmp")
     try:
         rows, tar_record = _write_tar(temporary, shard, column, samples)
-        if not rows:
-            raise OpenUniError(f"shard {shard} has no samples to commit")
         index_bytes = index.encode(rows, column)
         layout.publish(temporary, tar_path)
     except BaseException:
@@ -47,8 +48,8 @@ def commit(
         run=run,
         samples=len(rows),
         present=sum(row.status.present for row in rows),
-        first_key=keys[0],
-        last_key=keys[-1],
+        first_key=keys[0] if keys else "",
+        last_key=keys[-1] if keys else "",
         keys_sha256=index.keys_sha256(keys),
         tar=tar_record,
         index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
@@ -71,6 +72,43 @@ def rows(root: Path, shard: int, column: str) -> Sequence[Row]:
     """The committed index rows of one column of one shard, on a local folder."""
     path = root / layout.index_name(shard, column)
     return index.decode(path.read_bytes(), column, str(path))
+
+
+def read(root: Path, shard: int, column: str, key: str) -> Result:
+    """One sample of a committed column on a local folder, hashes checked. Raises KeyError, CorruptDataError."""
+    row = next((row for row in rows(root, shard, column) if row.key == key), None)
+    if row is None:
+        raise KeyError(f"{key} is not in column {column} of shard {shard}")
+    path = root / layout.tar_name(shard, column)
+    with path.open("rb") as file:
+        return read_row(column, row, str(path), lambda begin, end: _range(file, begin, end))
+
+
+def read_row(column: str, row: Row, path: str, fetch: Callable[[int, int], bytes]) -> Result:
+    """All members of one sample in one ranged read. Raises CorruptDataError naming the member that is damaged."""
+    begin = min(member.offset for member in row.members)
+    end = max(member.offset + member.size for member in row.members)
+    if not 0 <= end - begin <= _MAX_SAMPLE:
+        raise CorruptDataError(f"{path}: {row.key} claims {end - begin} bytes")
+    data = fetch(begin, end)
+    members: dict[str, bytes] = {}
+    for member in row.members:
+        piece = data[member.offset - begin : member.offset - begin + member.size]
+        if index.sha256(piece) != member.sha256:
+            raise CorruptDataError(
+                f"{path}: {row.key}.{member.field} does not match its hash; run `openuni verify --repair`"
+            )
+        members[member.field] = piece
+    field = results.note_field(column)
+    if field not in members:
+        raise CorruptDataError(f"{path}: {row.key} has no member {field}")
+    note = results.decode_note(members.pop(field), f"{path}:{row.key}.{field}", column=column)
+    return Result(column, note, members)
+
+
+def _range(file: IO[bytes], begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
 
 
 class _Hashing(io.FileIO):

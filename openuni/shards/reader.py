@@ -16,15 +16,13 @@ import fsspec
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
-from openuni.modalities.base import Encoded
 from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
-from openuni.shards import index, layout, results
+from openuni.shards import columns, index, layout
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
-_MAX_MEMBER = 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +69,19 @@ class DataSet:
             records = pool.map(lambda name: self._commit(*name), names)
             by_shard: dict[int, dict[str, CommitRecord]] = {}
             for record in records:
-                by_shard.setdefault(record.shard, {})[record.column] = record
-        order = list(self.manifest.columns)
+                # A column that is being upgraded still has shards of the expert before: they are not this column.
+                if record.fingerprint == self.manifest.columns[record.column]:
+                    by_shard.setdefault(record.shard, {})[record.column] = record
         return [
             Shard(
                 number,
-                columns["rgb"].samples,
-                columns["rgb"].first_key,
-                columns["rgb"].last_key,
-                {name: columns[name] for name in order if name in columns},
+                found["rgb"].samples,
+                found["rgb"].first_key,
+                found["rgb"].last_key,
+                {name: found[name] for name in self.columns if name in found},
             )
-            for number, columns in sorted(by_shard.items())
-            if "rgb" in columns
+            for number, found in sorted(by_shard.items())
+            if "rgb" in found and found["rgb"].samples
         ]
 
     @property
@@ -187,31 +186,9 @@ class DataSet:
         )
 
     def _load(self, shard: int, column: str, row: Row) -> Any:
-        encoded = self._read(shard, column, row)
-        modality = modalities.get(column)
-        value = modality.decode(encoded)
-        return value
-
-    def _read(self, shard: int, column: str, row: Row) -> Encoded:
-        """All members of one sample in one column: one ranged read, each member's hash checked."""
         path = self._path(layout.tar_name(shard, column))
-        begin = min(member.offset for member in row.members)
-        end = max(member.offset + member.size for member in row.members)
-        if end - begin > _MAX_MEMBER:
-            raise CorruptDataError(f"{path}: {row.key} claims {end - begin} bytes")
-        data = self._fs.cat_file(path, start=begin, end=end)
-        members: dict[str, bytes] = {}
-        for member in row.members:
-            piece = data[member.offset - begin : member.offset - begin + member.size]
-            if index.sha256(piece) != member.sha256:
-                raise CorruptDataError(
-                    f"{path}: {row.key}.{member.field} does not match its hash; run `openuni verify --repair`"
-                )
-            members[member.field] = piece
-        note = results.decode_note(
-            members.pop(results.note_field(column)), f"{path}:{row.key}.{results.note_field(column)}", column=column
-        )
-        return Encoded(members, note.meta)
+        result = columns.read_row(column, row, path, lambda begin, end: self._fs.cat_file(path, start=begin, end=end))
+        return modalities.get(column).decode(result.encoded)
 
 
 class Order:

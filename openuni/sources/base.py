@@ -47,6 +47,8 @@ class Source(ABC):
 
     name: ClassVar[str]
     licence: ClassVar[str] = "unknown"
+    opens_videos: ClassVar[bool] = True
+    """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
 
     @abstractmethod
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:

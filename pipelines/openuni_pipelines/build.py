@@ -1,0 +1,441 @@
+"""`openuni build` and `openuni plan`: from a source to a data set. Plan, annotate, commit; resumable at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import openuni
+from openuni import registry, sources
+from openuni.errors import AssetError, OpenUniError, PlanError
+from openuni.experts import Resources
+from openuni.shards import columns, failures, layout, plan
+from openuni.shards.failures import Failure
+from openuni.shards.layout import Manifest
+from openuni.shards.lock import RunLock
+from openuni.shards.plan import Plan, Tally
+from openuni.sources import Request
+from openuni.video import Limits, Normalisation
+from openuni_pipelines import card, planning
+from openuni_pipelines.executors import Executor, Fault, InProcess, RayPools
+from openuni_pipelines.monitor import Monitor
+from openuni_pipelines.shard_build import MAX_ATTEMPTS, Recipe, ShardBuild, clean, recipe
+from openuni_pipelines.tasks import Job
+
+LIGHT = ("fastdepth", "dis")
+"""Experts that run on a plain CPU with weights that package registries carry."""
+EXIT_WITH_FAILURES = 3
+"""The build is complete, but clips or modalities are missing from it; `failures.parquet` says which and why."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for."""
+
+    out: Path
+    source: str
+    request: Request
+    recipe: Recipe
+    normalisation: Normalisation
+    limits: Limits
+    shard_size: int
+    limit: int | None
+    workers: int | None
+    ray_address: str | None
+    in_process: bool
+    time_limit: float
+    min_free_gib: float
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What may not change between two runs on one data set."""
+        return {
+            "source": self.source,
+            "videos": str(self.request.videos) if self.request.videos else None,
+            "metadata": str(self.request.metadata) if self.request.metadata else None,
+            "clip_seconds": self.request.clip_seconds,
+            "min_seconds": self.request.min_seconds,
+            "normalisation": asdict(self.normalisation),
+            "shard_size": self.shard_size,
+            "limit": self.limit,
+            "require": sorted(self.recipe.require),
+        }
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By expert name; RGB's is over how clips are normalised."""
+        stored = layout.digest(repr(sorted(asdict(self.normalisation).items())).encode())[:8]
+        return {"rgb": f"rgb-1-{stored}"} | {expert.name: expert.fingerprint() for expert in self.recipe.experts}
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Fingerprint by column, RGB first."""
+        prints = self.fingerprints
+        return {"rgb": prints["rgb"]} | {column: prints[name] for column, name in self.recipe.columns.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a build came to."""
+
+    root: Path
+    planned: int
+    samples: int
+    present: Mapping[str, int]
+    skipped: Mapping[str, int]
+    failures: Sequence[Failure]
+    seconds: float
+
+
+def build(settings: Settings, console: Console) -> Summary:
+    """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays."""
+    begin = time.monotonic()
+    if missing := planning.missing_assets(settings.recipe.experts):
+        raise AssetError(
+            f"model files are missing: {', '.join(missing)}. Run: openuni assets fetch {' '.join(missing)}"
+        )
+    run = _run_id()
+    job = _job(settings, run)
+    root = settings.out
+    root.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(root, run))
+        manifest = _resume(settings)
+        executor = stack.enter_context(_executor(settings, job))
+        if manifest is None:
+            manifest = _make_plan(settings, executor, run, console)
+        frozen = Plan(root / layout.PLAN)
+        _check_space(settings)
+        stages = {"rgb": frozen.clips} | {expert.name: frozen.clips for expert in settings.recipe.experts}
+        stages["commit"] = frozen.shards * len(settings.columns)
+        monitor = stack.enter_context(Monitor(root, run, stages, frozen.shards, tuple(settings.columns), console))
+        monitor.log("started", clips=frozen.clips, shards=frozen.shards, columns=settings.columns)
+        _drive(settings, job, frozen, executor, monitor)
+        summary = _summary(settings, manifest, time.monotonic() - begin)
+        layout.write_atomic(root / layout.CARD, card.render(root).encode(), run)
+        monitor.log("finished", samples=summary.samples, failures=len(summary.failures))
+        clean(root)
+    return summary
+
+
+def _drive(settings: Settings, job: Job, frozen: Plan, executor: Executor, monitor: Monitor) -> None:
+    """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
+    known = failures.read(settings.out)
+    upcoming = iter(range(frozen.shards))
+    active: dict[int, ShardBuild] = {}
+    more = True
+    while more or active:
+        while more and executor.running < 2 * executor.slots and all(not shard.has_due for shard in active.values()):
+            number = next(upcoming, None)
+            if number is None:
+                more = False
+            else:
+                _check_space(settings)
+                active[number] = ShardBuild(job, settings.recipe, number, frozen.shard(number))
+                _settle(active, number, known, settings.out, job.run, monitor)
+        for number in list(active):
+            while executor.running < 2 * executor.slots and (task := active[number].due()) is not None:
+                executor.submit(task)
+        for finished in executor.wait():
+            if isinstance(finished.result, Fault) and finished.result.kind == "disk":
+                raise OpenUniError(
+                    f"the disk of {settings.out} refuses to take more ({finished.result.error}). Nothing is half "
+                    "committed: make room and run the same command again"
+                )
+            shard = active[finished.task.shard]  # type: ignore[union-attr]  # Expand belongs to planning
+            monitor.finished(finished, final=shard.finished(finished))
+            _settle(active, shard.number, known, settings.out, job.run, monitor)
+
+
+def _settle(
+    active: dict[int, ShardBuild], number: int, known: list[Failure], root: Path, run: str, monitor: Monitor
+) -> None:
+    """If nothing of this shard is under way: make its commits due, or close it and write down what failed."""
+    shard = active[number]
+    if not shard.idle or shard.commits():
+        return
+    if shard.failures:
+        known.extend(shard.failures)
+        failures.write(root, known, run)
+    shard.close()
+    monitor.shard_done(number, shard.clips)
+    del active[number]
+
+
+def _make_plan(settings: Settings, executor: Executor, run: str, console: Console) -> Manifest:
+    """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
+    with console.status(f"planning from {settings.source}"):
+        rows = planning.clips(executor, settings.source, settings.request, settings.limit)
+        tally = plan.write(settings.out / layout.PLAN, rows, settings.shard_size, run)
+    frozen = Plan(settings.out / layout.PLAN)
+    manifest = Manifest(
+        configuration=settings.configuration,
+        columns=settings.columns,
+        clips=frozen.clips,
+        shards=frozen.shards,
+        plan_sha256=plan.sha256(settings.out / layout.PLAN),
+        skipped=tally.skipped,
+        openuni=openuni.__version__,
+    )
+    layout.write_atomic(settings.out / layout.MANIFEST, layout.dump_json(manifest), run)
+    return manifest
+
+
+def _resume(settings: Settings) -> Manifest | None:
+    """The manifest of an earlier run with the same configuration, or None in a new folder.
+
+    Raises PlanError naming what differs: another configuration never mixes into a data set.
+    """
+    path = settings.out / layout.MANIFEST
+    if not path.exists():
+        strangers = {p.name for p in settings.out.iterdir()} - {layout.LOCK, layout.PLAN, layout.LOG, layout.PROGRESS}
+        if strangers - {name for name in strangers if name.startswith(".")}:
+            raise PlanError(f"{settings.out} is not empty and not a data set; choose another --out")
+        return None
+    manifest = layout.parse_json(Manifest, path.read_bytes(), str(path))
+    wanted = settings.configuration
+    changed = [name for name in wanted if wanted[name] != manifest.configuration.get(name)]
+    if changed:
+        what = "; ".join(f"{name} was {manifest.configuration.get(name)!r}, now {wanted[name]!r}" for name in changed)
+        raise PlanError(f"{settings.out} was built with another configuration ({what}); choose another --out")
+    if dict(manifest.columns) != settings.columns:
+        raise PlanError(
+            f"{settings.out} has columns {_named(manifest.columns)}, this build would make {_named(settings.columns)}; "
+            "choose another --out, or change single columns with `openuni add` and `openuni drop`"
+        )
+    if plan.sha256(settings.out / layout.PLAN) != manifest.plan_sha256:
+        raise PlanError(f"{settings.out / layout.PLAN} is not the plan that {layout.MANIFEST} was written for")
+    return manifest
+
+
+def _named(prints: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} ({fingerprint})" for column, fingerprint in prints.items())
+
+
+def _job(settings: Settings, run: str) -> Job:
+    return Job(settings.out.resolve(), run, settings.normalisation, settings.limits, settings.fingerprints)
+
+
+def _run_id() -> str:
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
+
+
+def _executor(settings: Settings, job: Job) -> Executor:
+    if settings.in_process:
+        return InProcess(job)
+    needs = [Resources(), *(expert.resources for expert in settings.recipe.experts)]
+    return RayPools(job, needs, settings.workers, settings.ray_address, settings.time_limit)
+
+
+def _check_space(settings: Settings) -> None:
+    free = shutil.disk_usage(settings.out).free / 2**30
+    if free < settings.min_free_gib:
+        raise OpenUniError(
+            f"only {free:.1f} GiB are free under {settings.out}, less than --min-free {settings.min_free_gib:g}; "
+            "make room and run the same command again"
+        )
+
+
+def _summary(settings: Settings, manifest: Manifest, seconds: float) -> Summary:
+    present = dict.fromkeys(settings.columns, 0)
+    samples = 0
+    for number in range(manifest.shards):
+        for column in settings.columns:
+            record = columns.committed(settings.out, number, column)
+            if record is not None:
+                present[column] += record.present
+                samples += record.samples if column == "rgb" else 0
+    failed = failures.read(settings.out)
+    return Summary(settings.out, manifest.clips, samples, present, manifest.skipped, failed, seconds)
+
+
+def source_options(command: F) -> F:
+    """Options that `plan` and `build` share."""
+    options = [
+        click.option("--source", required=True, help="Where clips come from: " + ", ".join(registry.names("sources"))),
+        click.option("--videos", type=click.Path(path_type=Path, exists=True), help="Folder that holds the videos."),
+        click.option(
+            "--metadata", type=click.Path(path_type=Path, exists=True), help="The source's table: a file or a folder."
+        ),
+        click.option("--out", type=click.Path(path_type=Path), help="Data set folder.  [default: data/SOURCE]"),
+        click.option(
+            "--experts", default="light", show_default=True, help="Experts by name, comma-separated, or 'light'."
+        ),
+        click.option("--require", default="", help="Modalities (comma-separated) without which a clip is dropped."),
+        click.option("--fps", default=16.0, show_default=True, help="Frames a second of the stored clips."),
+        click.option("--size", default=480, show_default=True, help="Shorter side in pixels; never enlarged."),
+        click.option("--max-frames", default=81, show_default=True, help="Longest clip, in frames."),
+        click.option("--min-frames", default=8, show_default=True, help="Shortest clip, in frames."),
+        click.option("--shard-size", default=128, show_default=True, help="Clips a shard."),
+        click.option("--limit", type=click.IntRange(min=1), help="Stop planning after so many clips."),
+        click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"),
+        click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here."),
+        click.option("--in-process", is_flag=True, help="No Ray: everything in this process, for debugging."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def settings_from(
+    *,
+    source: str,
+    videos: Path | None,
+    metadata: Path | None,
+    out: Path | None,
+    experts: str,
+    require: str,
+    fps: float,
+    size: int,
+    max_frames: int,
+    min_frames: int,
+    shard_size: int,
+    limit: int | None,
+    workers: int | None,
+    ray_address: str | None,
+    in_process: bool,
+    time_limit: float = 900.0,
+    min_free: float = 1.0,
+) -> Settings:
+    """Options as typed settings. Raises OpenUniError on what cannot be."""
+    sources.get(source)
+    names = LIGHT if experts == "light" else tuple(name.strip() for name in experts.split(",") if name.strip())
+    made = recipe(names, [name.strip() for name in require.split(",") if name.strip()])
+    if unknown := made.require - set(made.columns):
+        raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
+    if not 0 < fps <= 240 or size < 16 or not 1 <= min_frames <= max_frames or shard_size < 1:
+        raise PlanError("--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames")
+    return Settings(
+        out=out or Path("data") / source,
+        source=source,
+        request=Request(videos, metadata, clip_seconds=max_frames / fps, min_seconds=min_frames / fps),
+        recipe=made,
+        normalisation=Normalisation(fps=fps, short_side=size, max_frames=max_frames, min_frames=min_frames),
+        limits=Limits(),
+        shard_size=shard_size,
+        limit=limit,
+        workers=workers,
+        ray_address=ray_address,
+        in_process=in_process,
+        time_limit=time_limit,
+        min_free_gib=min_free,
+    )
+
+
+@click.command("build")
+@source_options
+@click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
+@click.option("--time-limit", default=900.0, show_default=True, help="Seconds one expert may take for one clip.")
+@click.option("--min-free", default=1.0, show_default=True, help="GiB that must stay free on the disk.")
+def build_command(dry_run: bool, **options: Any) -> None:
+    """Build a data set: plan the clips, let experts annotate them, pack verified shards.
+
+    Run the same command again to resume after any interruption.
+    """
+    console = Console(stderr=True)
+    settings = settings_from(**options)
+    if dry_run:
+        _dry_run(settings, console)
+        return
+    console.print(f"building [bold]{settings.source}[/] into [bold]{settings.out}[/]")
+    summary = build(settings, console)
+    _print_summary(summary, console)
+    if summary.failures:
+        sys.exit(EXIT_WITH_FAILURES)
+
+
+@click.command("plan")
+@source_options
+@click.option("--dry-run", is_flag=True, help="Write nothing, only say what the build would make and need.")
+def plan_command(dry_run: bool, **options: Any) -> None:
+    """Plan a data set: which clips, in which shards; `openuni build` with the same options carries it out."""
+    console = Console(stderr=True)
+    settings = settings_from(**options)
+    if dry_run:
+        _dry_run(settings, console)
+        return
+    run = _run_id()
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with RunLock(settings.out, run):
+        manifest = _resume(settings)
+        if manifest is None:
+            with _executor(settings, _job(settings, run)) as executor:
+                manifest = _make_plan(settings, executor, run, console)
+    tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
+    for clip in Plan(settings.out / layout.PLAN):
+        tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
+        tally.open_ended += clip.end is None
+    _print_estimate(settings, tally)
+    console.print(f"the plan is {settings.out / layout.PLAN}")
+
+
+def _dry_run(settings: Settings, console: Console) -> None:
+    run = _run_id()
+    scratch = settings.out.parent
+    while not scratch.is_dir():
+        scratch = scratch.parent
+    path = scratch / f".plan-{run}.parquet"
+    try:
+        with _executor(settings, _job(settings, run)) as executor, console.status(f"planning from {settings.source}"):
+            rows = planning.clips(executor, settings.source, settings.request, settings.limit)
+            tally = plan.write(path, rows, settings.shard_size, run)
+    finally:
+        path.unlink(missing_ok=True)
+    _print_estimate(settings, tally)
+
+
+def _print_estimate(settings: Settings, tally: Tally) -> None:
+    console = Console()
+    recipe_ = settings.recipe
+    estimate = planning.estimate(tally, settings.normalisation, recipe_.experts, tuple(settings.columns))
+    shards = -(-estimate.clips // settings.shard_size)
+    console.print(
+        f"{estimate.clips:,} clips in {shards:,} shards, about {estimate.frames:,} frames, "
+        f"{estimate.video_hours:.2f} hours of video"
+    )
+    for reason, count in sorted(tally.skipped.items(), key=lambda item: -item[1]):
+        console.print(f"  left out: {count:,} × {reason}")
+    table = Table("column", "expert", "expected size", "CPU hours")
+    makers = {"rgb": "normalise", **recipe_.columns}
+    for column, size in estimate.column_bytes.items():
+        hours = estimate.cpu_hours.get(makers[column])
+        table.add_row(column, makers[column], f"{size / 2**20:,.1f} MiB", "" if hours is None else f"{hours:.2f}")
+    console.print(table)
+    if estimate.missing_assets:
+        names = " ".join(estimate.missing_assets)
+        console.print(f"[yellow]model files are missing[/]; run: openuni assets fetch {names}")
+
+
+def _print_summary(summary: Summary, console: Console) -> None:
+    table = Table("column", "present", "absent")
+    for column, present in summary.present.items():
+        table.add_row(column, f"{present:,}", f"{summary.samples - present:,}")
+    console.print(table)
+    dropped = summary.planned - summary.samples
+    console.print(
+        f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
+        f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
+    )
+    for failure in summary.failures[:10]:
+        console.print(f"  [yellow]{failure.key}[/] {failure.stage}: {failure.error}", highlight=False)
+    if len(summary.failures) > 10:
+        console.print(f"  … and {len(summary.failures) - 10} more")
+    if summary.failures:
+        console.print(
+            f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
+            f"{summary.root / layout.FAILURES}"
+        )
+    console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")

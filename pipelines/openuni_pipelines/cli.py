@@ -1,0 +1,75 @@
+"""The two commands, `openuni` and `unibench`. Each subcommand's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+import openuni as package
+from openuni.errors import OpenUniError
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are named as `module:attribute`, with their one-line help, and imported on use."""
+
+    def __init__(self, *args: Any, commands_at: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._at:
+            return None
+        module, _, attribute = self._at[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self._at.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Errors that a user can mend are one sentence on standard error and exit status 1, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except OpenUniError as error:
+            if os.environ.get("OPENUNI_TRACEBACK"):
+                raise
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
+            sys.exit(1)
+
+
+def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
+    return f"openuni_pipelines.{module}:{attribute}", summary
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "build": _at("build", "build_command", "Build a data set: plan, annotate, commit; resumable."),
+        "plan": _at("build", "plan_command", "Plan a data set and say what it will cost."),
+        "status": _at("status", "status_command", "How far a build is, while it runs and after."),
+        "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a data set."),
+        "stats": _at("stats", "stats_command", "Count what a data set holds; draw a contact sheet."),
+        "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
+        "assets": _at("assets", "assets", "List, fetch and verify model files."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package.__version__, prog_name="openuni")
+def openuni() -> None:
+    """Build video data sets with dense modalities, train on them, generate with what was trained."""
+
+
+@click.group(cls=LazyGroup, commands_at={}, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package.__version__, prog_name="unibench")
+def unibench() -> None:
+    """Exact ground truth and scores."""

@@ -1,0 +1,143 @@
+"""What a person sees of a long run: progress bars on a terminal, a JSON-lines log and `progress.json` in the folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from openuni.shards import layout
+from openuni_pipelines.executors import Fault, Finished
+from openuni_pipelines.tasks import Commit, Expand, Normalise
+
+_SAVE_SECONDS = 2.0
+
+
+@dataclass
+class StageProgress:
+    """One stage so far: clips to do, done, absent and faults, seconds of work and frames in this run."""
+
+    total: int
+    done: int = 0
+    absent: int = 0
+    faults: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+
+
+@dataclass
+class RunProgress:
+    """`progress.json`: what `openuni status` shows of a run. Times are seconds since the epoch."""
+
+    run: str
+    started: float
+    updated: float
+    shards: int
+    columns: tuple[str, ...]
+    shards_done: int = 0
+    stages: dict[str, StageProgress] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    finished: bool = False
+
+
+class Monitor:
+    """Counts what happens, shows it, and writes it down."""
+
+    def __init__(
+        self, root: Path, run: str, stages: Mapping[str, int], shards: int, columns: tuple[str, ...], console: Console
+    ) -> None:
+        now = time.time()
+        counts = {name: StageProgress(total) for name, total in stages.items()}
+        self.progress = RunProgress(run, now, now, shards, columns, stages=counts)
+        self._root = root
+        self._saved = 0.0
+        self._seen: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._bars = Progress(
+            TextColumn("{task.description:>22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._ids = {name: self._bars.add_task(name, total=n, rate="") for name, n in stages.items()}
+        self._log = (root / layout.LOG).open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+        if error is not None:
+            self.log("stopped", error=f"{type(error).__name__}: {error}")
+        self.progress.finished = error is None
+        self._save()
+        self._log.close()
+
+    def log(self, event: str, **fields: Any) -> None:
+        """One line of `log.jsonl`."""
+        line = {"time": round(time.time(), 3), "run": self.progress.run, "event": event, **fields}
+        self._log.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._log.flush()
+
+    def finished(self, finished: Finished, *, final: bool) -> None:
+        """Count a task's outcome; `final` is False for a fault that will be tried again."""
+        task, result = finished.task, finished.result
+        if isinstance(task, Expand):
+            return
+        if isinstance(task, Commit):
+            stage, place = "commit", {"shard": task.shard, "column": task.column}
+        elif isinstance(task, Normalise):
+            stage, place = "rgb", {"shard": task.shard, "key": task.clip.key}
+        else:
+            stage, place = task.expert, {"shard": task.shard, "key": task.key}
+        if isinstance(result, Fault):
+            self.progress.stages[stage].faults += 1
+            self.progress.faults[result.kind] = self.progress.faults.get(result.kind, 0) + 1
+            self.log("fault", stage=stage, kind=result.kind, error=result.error, **place)
+        else:
+            counts = self.progress.stages[stage]
+            counts.seconds += result.seconds
+            counts.frames += result.frames
+            counts.absent += not result.present
+            if isinstance(task, Commit):
+                self.log("commit", **place, samples=result.frames, seconds=round(result.seconds, 3))
+        if final:
+            self._seen[task.shard][stage] += 1
+            self._advance(stage, 1)
+        if time.time() - self._saved > _SAVE_SECONDS:
+            self._save()
+
+    def shard_done(self, shard: int, clips: int) -> None:
+        """Every stage is through with this shard's clips, also those it never saw: committed before, or dropped."""
+        self.progress.shards_done += 1
+        seen = self._seen.pop(shard, Counter())
+        for stage in self.progress.stages:
+            total = len(self.progress.columns) if stage == "commit" else clips
+            self._advance(stage, total - seen[stage])
+
+    def _advance(self, stage: str, clips: int) -> None:
+        counts = self.progress.stages[stage]
+        counts.done += clips
+        elapsed = max(time.time() - self.progress.started, 1e-3)
+        rate = f"{counts.frames / elapsed:.1f} frames/s" if counts.frames and stage != "commit" else ""
+        self._bars.update(self._ids[stage], completed=counts.done, rate=rate)
+
+    def _save(self) -> None:
+        self._saved = self.progress.updated = time.time()
+        layout.write_atomic(
+            self._root / layout.PROGRESS, json.dumps(asdict(self.progress), indent=1).encode(), self.progress.run
+        )

@@ -37,7 +37,7 @@ class Dis(Expert):
     modality = "flow"
     licence = "Apache-2.0"
     resources = Resources(cpus=1, memory_gib=0.5)
-    seconds_per_frame = 0.25
+    seconds_per_frame = 0.15
 
     def annotate(self, footage: Footage) -> Annotation[Flow]:
         """Flow of the clip. Raises OpenUniError for a clip of one frame or frames smaller than 16 pixels."""

@@ -143,23 +143,23 @@ class SkeletonModality(Modality[Skeleton]):
         return stored.checked(self, value)
 
     def to_picture(self, value: Skeleton) -> Pictures:
-        """Limbs as lines, joints as discs over them, on black; each joint and each limb of the layout has one of the
-        64 colours of `palette`, the same for all people. Joints of a score below .3 are left out.
+        """Limbs as lines, joints as discs over them, on black; each joint and each limb of the layout has a bright
+        colour of its own, the same for all people. Joints of a score below .3 are left out.
 
-        A disc has a radius of 1/128 of the frame's shorter side, at least 2 px.
+        A disc has a radius of 1/100 of the frame's shorter side, at least 2 px.
         """
         body = LAYOUTS[value.layout]
-        colours = palette() * np.float32(255)
+        colours = palette()[_colours(body)] * np.float32(255)
         frames, height, width = self.shape(value)
         pictures = np.zeros((frames, height, width, 3), np.uint8)
         radius = _radius(height, width)
-        joint_colours = [tuple(map(float, colours[1 + j])) for j in range(len(body.joints))]
-        limb_colours = [tuple(map(float, colours[1 + len(body.joints) + i])) for i in range(len(body.limbs))]
+        joint_colours = [tuple(map(float, colours[j])) for j in range(len(body.joints))]
+        limb_colours = [tuple(map(float, colours[len(body.joints) + i])) for i in range(len(body.limbs))]
         for picture, people in zip(pictures, value.keypoints, strict=True):
             for joints in people:
                 for (a, b), colour in zip(body.limbs, limb_colours, strict=True):
                     if joints[a, 2] >= _DRAWN and joints[b, 2] >= _DRAWN:
-                        _line(picture, joints[a], joints[b], colour, thickness=max(1, radius - 1))
+                        _line(picture, joints[a], joints[b], colour, thickness=max(2, radius - 1))
             for joints in people:
                 for joint, colour in zip(joints, joint_colours, strict=True):
                     if joint[2] >= _DRAWN:
@@ -196,7 +196,7 @@ class SkeletonModality(Modality[Skeleton]):
                         _line(picture, joints[a], joints[b], tuple(map(float, colour)), thickness=radius, smooth=True)
                 for joint in joints:
                     if joint[2] >= _DRAWN:
-                        _disc(picture, joint, (255.0, 255.0, 255.0), radius, smooth=True)
+                        _disc(picture, joint, (255.0, 255.0, 255.0), radius - 1, smooth=True)
         return shown
 
     def take(self, value: Skeleton, frames: slice) -> Skeleton:
@@ -245,8 +245,15 @@ def _layouts(meta: _Meta) -> dict[str, stored.Layout]:
     return {**layouts, "world": stored.Layout(np.float32, joints)} if meta.world else layouts
 
 
+def _colours(body: Body) -> npt.NDArray[np.intp]:
+    """Numbers in `palette()` of the joints' colours, then the limbs': only those with a channel at 1 (37 of them), which
+    noise cannot take for the black background."""
+    bright = np.flatnonzero(palette().max(axis=1) == 1)
+    return bright[: len(body.joints) + len(body.limbs)]
+
+
 def _radius(height: int, width: int) -> int:
-    return max(2, round(min(height, width) / 128))
+    return max(2, round(min(height, width) / 100))
 
 
 _Colour = tuple[float, ...]
@@ -284,7 +291,8 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
     As in OpenPose (Cao et al., CVPR 2017) pairs of joints are joined greedily, best limb first; the evidence for a
     limb is the share of its line that has its colour.
     """
-    blobs = [_Blob(joint, x, y) for joint in range(len(body.joints)) for x, y in _centres(index == joint + 1)]
+    colours = _colours(body)[: len(body.joints)]
+    blobs = [_Blob(joint, x, y) for joint, colour in enumerate(colours) for x, y in _centres(index == colour)]
     group = list(range(len(blobs)))  # the group that each blob belongs to
     joints_of = {g: {blob.joint} for g, blob in enumerate(blobs)}
 
@@ -297,13 +305,16 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
 
     for _, _, i, j in sorted(_limbs(index, blobs, body, radius)):
         merge(group[i], group[j])
-    # A joint whose neighbours are hidden hangs on no limb: it goes to the nearest person that lacks it.
+    # A joint whose neighbours are hidden hangs on no limb: it goes to the nearest person that lacks it. One that
+    # everybody has already is noise.
     for g in sorted(joints_of, key=lambda g: len(joints_of[g])):
         if g not in joints_of or len(joints_of[g]) >= _FROM_FRAGMENT:
             continue
         others = [o for o in joints_of if o != g and not joints_of[o] & joints_of[g]]
         if others:
             merge(min(others, key=lambda o: (_gap(blobs, group, g, o), o)), g)
+        elif len(joints_of) > 1:
+            del joints_of[g]
     people = []
     for g in joints_of:
         person = np.tile(_ABSENT, (len(body.joints), 1))
@@ -330,8 +341,7 @@ def _limbs(
     for i, blob in enumerate(blobs):
         of_joint[blob.joint].append(i)
     found = []
-    for number, (a, b) in enumerate(body.limbs):
-        colour = 1 + len(body.joints) + number
+    for (a, b), colour in zip(body.limbs, _colours(body)[len(body.joints) :], strict=True):
         for i, j in itertools.product(of_joint[a], of_joint[b]):
             start, end = np.array(blobs[i][1:]), np.array(blobs[j][1:])
             length = float(np.linalg.norm(end - start))

@@ -92,6 +92,16 @@ def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
                 yield key, tensors.get_tensor(key)
 
 
+def wan_part(wan: Path | None, part: str, wanted_by: str) -> Path:
+    """A part (`transformer`, `vae`, …) of a Wan folder. Raises ModelConfigError where it is not there."""
+    if wan is None or not (wan / part).is_dir():
+        raise ModelConfigError(
+            f"{wanted_by} needs Wan's files: give a folder in diffusers layout with '{part}/' in it "
+            f"(--wan; got {wan or 'none'})"
+        )
+    return wan / part
+
+
 def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple[str, ...]) -> dict[str, Tensor]:
     """A state dict over modalities `had` rearranged for `has`, so that a registered sixth joins a trained model.
 

@@ -7,13 +7,14 @@
 - J & F are DAVIS 2017's region and boundary measures (tolerance ⌈.008·diagonal⌉ px, both masks empty = 1), over all
   frames of each true object. As in its unsupervised track, predicted objects are paired one to one with true ones, here
   by the largest sum of tube IoU; a true object without a partner is compared with nothing.
+
+An instance without a score counts as 1; equal scores are ranked in the order of keys' hashes, frames and the table.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import cv2
@@ -21,33 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.segmentation import Instance, Segmentation
 from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores
 from unibench.metrics.precision import AveragePrecision, Picture
 
-Ids = npt.NDArray[np.integer]
 Counts = npt.NDArray[np.int64]
 BACKGROUND = "(background)"
 _ANY = "(any)"
+_MOST_IDS = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """An object with one id in all frames. `score` ranks predictions; truth has 1."""
-
-    id: int
-    label: str
-    score: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Masks:
-    """Instance ids `[T, H, W]`, 0 where nothing is, and the instances that the other numbers name."""
-
-    ids: Ids
-    instances: tuple[Instance, ...]
-
-
-def overlaps(predicted: Masks, true: Masks) -> Counts:
+def overlaps(predicted: Segmentation, true: Segmentation) -> Counts:
     """Pixels `[T, P+1, N+1]` by frame, predicted and true instance, in table order with the background in front.
 
     Raises InvalidAnnotationError where an id is in no table.
@@ -59,32 +44,27 @@ def overlaps(predicted: Masks, true: Masks) -> Counts:
     return np.bincount(cell.ravel(), minlength=frames * p * n).reshape(frames, p, n)
 
 
-def _positions(masks: Masks) -> npt.NDArray[np.int32]:
+def _positions(masks: Segmentation) -> npt.NDArray[np.int32]:
     """Ids replaced by their position in the table, from 1."""
     known = np.array([0, *(i.id for i in masks.instances)], dtype=np.int64)
     low, high = int(masks.ids.min(initial=0)), int(masks.ids.max(initial=0))
-    if low < 0 or len(set(known.tolist())) < len(known) or known.min() < 0:
-        raise InvalidAnnotationError("segmentation: ids must be unique, 0 for background and positive for instances")
-    if high <= 65535:
-        table = np.full(high + 1, -1, dtype=np.int32)
-        inside = known <= high
-        table[known[inside]] = np.arange(len(known), dtype=np.int32)[inside]
-        positions = table[masks.ids]
-    else:
-        order = np.argsort(known)
-        nearest = np.minimum(np.searchsorted(known[order], masks.ids), len(known) - 1)
-        positions = np.where(known[order][nearest] == masks.ids, order[nearest], -1).astype(np.int32)
+    if low < 0 or high > _MOST_IDS or known.min() < 0 or len(set(known.tolist())) < len(known):
+        raise InvalidAnnotationError(f"segmentation: ids must be unique in the table and lie in 0 to {_MOST_IDS}")
+    table = np.full(max(high, int(known.max())) + 1, -1, dtype=np.int32)
+    table[known] = np.arange(len(known), dtype=np.int32)
+    positions = table[masks.ids]
     if positions.size and positions.min() < 0:
         stray = int(masks.ids[positions < 0][0])
-        raise InvalidAnnotationError(
-            f"segmentation: pixels have id {stray}, which the table of instances does not name"
-        )
+        raise InvalidAnnotationError(f"segmentation: pixels have id {stray}, which the table of instances lacks")
     return positions
 
 
-def class_counts(overlap: Counts, predicted: Masks, true: Masks) -> dict[str, Counts]:
+def class_counts(overlap: Counts, predicted: Segmentation, true: Segmentation) -> dict[str, Counts]:
     """Intersection, predicted pixels and true pixels `[3]` of each class, background included."""
-    names = [BACKGROUND, *(i.label for i in predicted.instances)], [BACKGROUND, *(i.label for i in true.instances)]
+    names = (
+        [BACKGROUND, *(i.class_name for i in predicted.instances)],
+        [BACKGROUND, *(i.class_name for i in true.instances)],
+    )
     total = overlap.sum(axis=0)
     counts = {name: np.zeros(3, dtype=np.int64) for name in (*names[0], *names[1])}
     for p, predicted_name in enumerate(names[0]):
@@ -142,7 +122,7 @@ def region_similarity(predicted: Bools, true: Bools) -> Floats:
 def boundary_measure(predicted: Bools, true: Bools, tolerance: float = 0.008) -> Floats:
     """DAVIS F of each frame: harmonic mean of the boundaries' precision and recall within ⌈tolerance·diagonal⌉ px.
 
-    Masks `[T, H, W]`. 1 where both boundaries are empty, 0 where one is.
+    Segmentation `[T, H, W]`. 1 where both boundaries are empty, 0 where one is.
     """
     frames, height, width = predicted.shape
     radius = math.ceil(tolerance * math.hypot(height, width))
@@ -170,10 +150,10 @@ def _boundary(mask: Bools) -> npt.NDArray[np.uint8]:
     return edge.view(np.uint8)
 
 
-def encode_tubes(masks: Masks) -> list[tuple[Instance, Any, list[Any]]]:
+def encode_tubes(masks: Segmentation) -> list[tuple[Instance, Any, list[Any]]]:
     """Run lengths of each instance that has pixels: of the tube (all frames side by side), and of each frame.
 
-    Masks that stand side by side have Σ_t intersection and Σ_t union as their intersection and union.
+    Segmentation that stand side by side have Σ_t intersection and Σ_t union as their intersection and union.
     """
     from hotcoco import mask as rle
 
@@ -194,19 +174,19 @@ def _annotation(instance: Instance, encoded: Any, *, detection: bool) -> dict[st
     from hotcoco import mask as rle
 
     if detection:
-        return {"segmentation": encoded, "score": float(instance.score)}
+        return {"segmentation": encoded, "score": 1.0 if instance.score is None else float(instance.score)}
     return {"segmentation": encoded, "area": float(rle.area(encoded))}
 
 
-def pictures(key: str, predicted: Masks, true: Masks) -> tuple[list[Picture], list[Picture]]:
+def pictures(key: str, predicted: Segmentation, true: Segmentation) -> tuple[list[Picture], list[Picture]]:
     """The frames and the tubes of a video, by class, for `AveragePrecision`."""
     frames, height, width = true.ids.shape
     found, there = encode_tubes(predicted), encode_tubes(true)
-    labels = sorted({i.label for i, *_ in (*found, *there)})
+    labels = sorted({i.class_name for i, *_ in (*found, *there)})
     images, tubes = [], []
     for label in labels:
-        mine = [entry for entry in found if entry[0].label == label]
-        truth = [entry for entry in there if entry[0].label == label]
+        mine = [entry for entry in found if entry[0].class_name == label]
+        truth = [entry for entry in there if entry[0].class_name == label]
         tubes.append(
             Picture(
                 key,
@@ -269,7 +249,7 @@ def _columns() -> tuple[Column, ...]:
     return tuple(columns)
 
 
-class SegmentationMetric(Metric[Masks, Masks]):
+class SegmentationMetric(Metric[Segmentation, Segmentation]):
     """Semantic, instance and object scores of id maps with one table of instances a video."""
 
     task: ClassVar[str] = "segmentation"
@@ -280,7 +260,7 @@ class SegmentationMetric(Metric[Masks, Masks]):
         self._counts: dict[str, Counts] = {}
         self._precision = {name: AveragePrecision() for name in _AP}
 
-    def update(self, key: str, prediction: Masks, truth: Masks) -> Scores:
+    def update(self, key: str, prediction: Segmentation, truth: Segmentation) -> Scores:
         """Score one video. Raises InvalidAnnotationError on shapes that differ, or ids that no table names."""
         if prediction.ids.shape != truth.ids.shape:
             raise InvalidAnnotationError(
@@ -325,7 +305,7 @@ def _defined(value: float) -> Score:
     return UNDEFINED if math.isnan(value) else Score(value)
 
 
-def object_scores(overlap: Counts, predicted: Masks, true: Masks) -> tuple[float, float]:
+def object_scores(overlap: Counts, predicted: Segmentation, true: Segmentation) -> tuple[float, float]:
     """J and F, each the mean over true objects (that have pixels) of the mean over frames; NaN without objects."""
     similarity, boundary = [], []
     for n, partner in enumerate(pair_objects(overlap)):

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.segmentation import Instance, Segmentation
 from unibench.metrics.precision import AveragePrecision, image_id
 from unibench.metrics.segmentation import (
-    Instance,
-    Masks,
     SegmentationMetric,
     boundary_measure,
     mean_iou,
@@ -27,7 +26,7 @@ from unibench.metrics.segmentation import (
 LABELS = ("person", "ball", "chair")
 
 
-def blobs(seed: int, count: int, frames: int = 4, height: int = 40, width: int = 50) -> Masks:
+def blobs(seed: int, count: int, frames: int = 4, height: int = 40, width: int = 50) -> Segmentation:
     """Discs that move, with random classes and scores; later ones hide earlier ones."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -41,22 +40,22 @@ def blobs(seed: int, count: int, frames: int = 4, height: int = 40, width: int =
         for t in range(frames):
             cy, cx = centre + t * speed
             ids[t][(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = number
-    return Masks(ids, tuple(instances))
+    return Segmentation(ids, tuple(instances))
 
 
-def shifted(masks: Masks, seed: int) -> Masks:
+def shifted(masks: Segmentation, seed: int) -> Segmentation:
     """A prediction: the truth moved a little, with an instance lost, classes mistaken and scores of its own."""
     rng = np.random.default_rng(seed)
     ids = np.roll(masks.ids, rng.integers(-3, 4, 2), axis=(1, 2))
     instances = []
     for instance in masks.instances:
-        label = instance.label if rng.random() < 0.8 else LABELS[int(rng.integers(3))]
+        label = instance.class_name if rng.random() < 0.8 else LABELS[int(rng.integers(3))]
         instances.append(Instance(instance.id, label, float(rng.random().__round__(1))))
     gone = instances.pop()
-    return Masks(np.where(ids == gone.id, 0, ids), tuple(instances))
+    return Segmentation(np.where(ids == gone.id, 0, ids), tuple(instances))
 
 
-def coco_ap(samples: dict[str, tuple[Masks, Masks]], tubes: bool) -> float:
+def coco_ap(samples: dict[str, tuple[Segmentation, Segmentation]], tubes: bool) -> float:
     """pycocotools over the same masks, decoded from plain arrays and with all classes in one evaluation."""
     from pycocotools import mask as rle
     from pycocotools.coco import COCO
@@ -78,7 +77,7 @@ def coco_ap(samples: dict[str, tuple[Masks, Masks]], tubes: bool) -> float:
                     entry = {
                         "id": len(into) + 1,
                         "image_id": image,
-                        "category_id": LABELS.index(instance.label) + 1,
+                        "category_id": LABELS.index(instance.class_name) + 1,
                         "segmentation": encoded,
                         "area": float(member.sum()),
                         "bbox": [0, 0, 1, 1],
@@ -119,8 +118,8 @@ def test_average_precision_of_a_hand_made_case() -> None:
     found = np.zeros_like(truth)
     found[0, 2:6, 2:6], found[0, 16:19, 2:6] = 1, 2
     precision = AveragePrecision()
-    masks = Masks(found, (Instance(1, "a", 0.5), Instance(2, "a", 0.9)))
-    precision.add(pictures("k", masks, Masks(truth, (Instance(1, "a"), Instance(2, "a"))))[0])
+    masks = Segmentation(found, (Instance(1, "a", 0.5), Instance(2, "a", 0.9)))
+    precision.add(pictures("k", masks, Segmentation(truth, (Instance(1, "a"), Instance(2, "a"))))[0])
     assert precision.compute().ap == pytest.approx(51 / 101 / 2, abs=1e-12)
 
 
@@ -152,7 +151,7 @@ def test_mean_iou_equals_torchmetrics(seed: int) -> None:
         for masks in (prediction, truth):
             classes = np.zeros(masks.ids.shape, np.int64)
             for instance in masks.instances:
-                classes[masks.ids == instance.id] = names.index(instance.label)
+                classes[masks.ids == instance.id] = names.index(instance.class_name)
             maps.append(torch.from_numpy(classes))
         oracle.update(*maps)
     by_class = oracle.compute().double().numpy()
@@ -165,7 +164,9 @@ def test_mean_iou_counts_exactly() -> None:
     found = np.array([[[5, 0, 6, 6]]])
     metric = SegmentationMetric()
     metric.update(
-        "k", Masks(found, (Instance(5, "a"), Instance(6, "b"))), Masks(truth, (Instance(1, "a"), Instance(2, "b")))
+        "k",
+        Segmentation(found, (Instance(5, "a"), Instance(6, "b"))),
+        Segmentation(truth, (Instance(1, "a"), Instance(2, "b"))),
     )
     assert metric.compute()["miou"] == (1 / 2 + 1 / 2) / 2
     assert metric.compute()["miou_background"] == (1 / 2 + 1 / 2 + 0) / 3
@@ -223,9 +224,9 @@ def test_empty_masks_agree_perfectly_and_one_empty_mask_scores_zero() -> None:
 
 def test_perfect_masks_score_one_everywhere_whatever_their_ids() -> None:
     truth = blobs(3, 5)
-    renamed = Masks(
-        np.where(truth.ids > 0, truth.ids + 70000, 0),
-        tuple(Instance(i.id + 70000, i.label, 0.5) for i in truth.instances),
+    renamed = Segmentation(
+        np.where(truth.ids > 0, truth.ids + 5000, 0),
+        tuple(Instance(i.id + 5000, i.class_name, 0.5) for i in truth.instances),
     )
     scores = SegmentationMetric()
     per_video = scores.update("k", renamed, truth)
@@ -240,7 +241,7 @@ def test_swapped_ids_hurt_tubes_not_frames() -> None:
     swapped = truth.ids.copy()
     swapped[3:] = np.select([truth.ids[3:] == a, truth.ids[3:] == b], [b, a], truth.ids[3:])
     metric = SegmentationMetric()
-    metric.update("k", Masks(swapped, truth.instances), truth)
+    metric.update("k", Segmentation(swapped, truth.instances), truth)
     values = metric.compute()
     assert values["frame_ap_agnostic"] == pytest.approx(1, abs=1e-12)
     assert values["tube_ap_agnostic"] < 0.7
@@ -249,13 +250,13 @@ def test_swapped_ids_hurt_tubes_not_frames() -> None:
 def test_objects_are_paired_by_overlap_over_the_whole_video() -> None:
     truth = blobs(5, 4)
     order = tuple(reversed(truth.instances))
-    pairs = pair_objects(overlaps(Masks(truth.ids, order), truth))
+    pairs = pair_objects(overlaps(Segmentation(truth.ids, order), truth))
     assert pairs == [3, 2, 1, 0]
 
 
 def test_nothing_true_is_undefined_and_nothing_found_is_zero() -> None:
     truth = blobs(6, 3)
-    nothing = Masks(np.zeros_like(truth.ids), ())
+    nothing = Segmentation(np.zeros_like(truth.ids), ())
     lost = SegmentationMetric()
     scores = lost.update("k", nothing, truth)
     assert (scores["miou_video"].value, scores["j"].value, lost.compute()["frame_ap"]) == (0, 0, 0)
@@ -270,7 +271,7 @@ def test_nothing_true_is_undefined_and_nothing_found_is_zero() -> None:
 
 def test_ids_that_no_table_names_and_shapes_that_differ_are_refused() -> None:
     truth = blobs(7, 2)
-    with pytest.raises(InvalidAnnotationError, match="does not name"):
-        SegmentationMetric().update("k", Masks(truth.ids, truth.instances[:1]), truth)
+    with pytest.raises(InvalidAnnotationError, match="table of instances lacks"):
+        SegmentationMetric().update("k", Segmentation(truth.ids, truth.instances[:1]), truth)
     with pytest.raises(InvalidAnnotationError, match="resample"):
-        SegmentationMetric().update("k", Masks(truth.ids[:2], truth.instances), truth)
+        SegmentationMetric().update("k", Segmentation(truth.ids[:2], truth.instances), truth)

@@ -52,7 +52,8 @@ SUFFIXES = frozenset(
 
 # A play list or an image pattern named .mp4 would make FFmpeg open other files: only real containers are let in.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut"
-# Exact to ±1 on every matrix and range tried; FFmpeg's default fast path is off by up to 3.
+# Flat colours are exact to ±1 on every matrix and range tried, where FFmpeg's default fast path is off by up to 3.
+# Chroma is taken as centred between its pixels, both ways, as all users of swscale without a filter graph do.
 _SCALER = (
     Interpolation.AREA
     | Interpolation.ACCURATE_RND
@@ -409,11 +410,16 @@ class _Decoder:
 
     def _declared_duration(self) -> Fraction | None:
         """Of the video stream; the container's stands in for it only where no longer sound track can be meant."""
-        if self._stream.duration is not None and self._stream.duration > 0:
-            return self._stream.duration * self._tick
-        if self._container.duration is not None and len(self._container.streams) == 1:
-            return Fraction(self._container.duration, av.time_base)
-        return None
+        container, stream = self._container, self._stream
+        if container.format.name == "avi" and stream.frames and self._rate() > 0:
+            return stream.frames / self._rate()  # FFmpeg shortens the duration of an AVI to what the file holds
+        if stream.duration is not None and stream.duration > 0:
+            return stream.duration * self._tick
+        if container.duration is None or len(container.streams) > 1:
+            return None
+        # Matroska counts from zero, the others from their first frame.
+        origin = (container.start_time or 0) if "matroska" in container.format.name else 0
+        return Fraction(container.duration - origin, av.time_base)
 
 
 def _reason(error: Exception) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from openuni.video import encode_video
+
+PLUGINS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,41 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: tests on the development clips are skipped")
     return folder
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the toy distribution: a sixth modality, toy experts and a toy source, found through entry points.
+
+    PYTHONPATH carries it into processes that a test starts.
+    """
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    inherited = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", f"{PLUGINS}{os.pathsep}{inherited}" if inherited else str(PLUGINS))
+
+
+@pytest.fixture(scope="session")
+def make_clips() -> Callable[..., Path]:
+    """`make_clips(folder, names, frames=…, size=…)`: small real mp4 files, each its own moving picture."""
+
+    def make(folder: Path, names: list[str], *, frames: int = 10, size: int = 48) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(names):
+            (folder / f"{name}.mp4").write_bytes(encode_video(moving_picture(number, frames, size), 16.0))
+        return folder
+
+    return make
+
+
+def moving_picture(seed: int, frames: int, size: int) -> np.ndarray:
+    """A square over a smooth random texture, uint8 `[T, size, size·4/3, 3]`; it moves by one pixel a frame."""
+    rng = np.random.default_rng(seed)
+    width = size * 4 // 3
+    y, x = np.mgrid[:size, :width]
+    waves = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform(0.05, 0.6, (3, 3))]
+    texture = np.stack(waves, axis=-1) * 60 + 128
+    clip = np.repeat(texture[None], frames, axis=0)
+    for t in range(frames):
+        at = 4 + t
+        clip[t, at : at + size // 4, at : at + size // 4] = rng.uniform(150, 255, 3) if t == 0 else clip[0, 4, 4]
+    return clip.astype(np.uint8)

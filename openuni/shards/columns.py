@@ -79,6 +79,11 @@ def read(root: Path, shard: int, column: str, key: str) -> Result:
     row = next((row for row in rows(root, shard, column) if row.key == key), None)
     if row is None:
         raise KeyError(f"{key} is not in column {column} of shard {shard}")
+    return read_stored(root, shard, column, row)
+
+
+def read_stored(root: Path, shard: int, column: str, row: Row) -> Result:
+    """The sample that an index row of a local folder describes, hashes checked. Raises CorruptDataError."""
     path = root / layout.tar_name(shard, column)
     with path.open("rb") as file:
         return read_row(column, row, str(path), lambda begin, end: _range(file, begin, end))

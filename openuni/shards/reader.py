@@ -6,7 +6,7 @@ import bisect
 import posixpath
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
 from openuni.shards import columns, index, layout
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
+from openuni.shards.results import Result
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
@@ -113,6 +114,23 @@ class DataSet:
             for row in range(shard.samples):
                 yield self._sample(position, row)
 
+    def at(self, number: int) -> Sample:
+        """The sample at a place in stored order. Raises IndexError."""
+        if number < 0:
+            raise IndexError(number)
+        for position, shard in enumerate(self.shards):
+            if number < shard.samples:
+                return self._sample(position, number)
+            number -= shard.samples
+        raise IndexError(number)
+
+    def stored(self, position: int, names: Sequence[str]) -> Iterator[tuple[str, list[Result]]]:
+        """Each key of the `position`-th shard with its undecoded members in the columns `names` that are committed."""
+        rows = self._rows(position)
+        number = self.shards[position].number
+        for row, rgb in enumerate(rows["rgb"]):
+            yield rgb.key, [self._stored(number, name, rows[name][row]) for name in names if name in rows]
+
     def samples(self, seed: int, *, cursor: int = 0, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Sample]]:
         """`(next cursor, sample)` for training, without end; an epoch is `len(self)` positions.
 
@@ -186,9 +204,11 @@ class DataSet:
         )
 
     def _load(self, shard: int, column: str, row: Row) -> Any:
+        return modalities.get(column).decode(self._stored(shard, column, row).encoded)
+
+    def _stored(self, shard: int, column: str, row: Row) -> Result:
         path = self._path(layout.tar_name(shard, column))
-        result = columns.read_row(column, row, path, lambda begin, end: self._fs.cat_file(path, start=begin, end=end))
-        return modalities.get(column).decode(result.encoded)
+        return columns.read_row(column, row, path, lambda begin, end: self._fs.cat_file(path, start=begin, end=end))
 
 
 class Order:

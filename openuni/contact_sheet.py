@@ -1,0 +1,82 @@
+"""A contact sheet: one picture that shows what is in a data set, a row a clip and a column a modality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from openuni import modalities
+from openuni.modalities import Frames
+from openuni.sample import Sample
+
+_CELL_WIDTH = 224
+_GAP = 4
+_CAPTION = 18
+_INK = (230, 230, 230)
+_OVER_RGB = frozenset({"skeleton", "segmentation", "densepose"})
+"""Views that are mostly empty: shown over the dimmed clip, so that a person sees what they lie on."""
+
+
+def draw(samples: Sequence[Sample], columns: Sequence[str], *, cell_width: int = _CELL_WIDTH) -> Frames:
+    """The sheet as uint8 `[H, W, 3]`. Each cell is the clip's middle frame; an absent modality says why."""
+    rows = [np.hstack([_header(name, cell_width) for name in columns])]
+    for sample in samples:
+        cell_height = max(1, round(cell_width * sample.record.height / sample.record.width))
+        cells = [_cell(sample, name, cell_height, cell_width) for name in columns]
+        rows.append(np.hstack([_framed(cell) for cell in cells]))
+        rows.append(_line(f"{sample.key}  {sample.caption}"[:160], rows[0].shape[1]))
+    return np.vstack(rows)
+
+
+def view(sample: Sample, name: str, frame: int) -> Frames:
+    """One modality at one frame for people, uint8 `[H, W, 3]`; sparse views lie over the dimmed clip."""
+    modality = modalities.get(name)
+    value = modality.take(
+        sample[name], slice(max(frame - 1, 0), frame + 1) if name == "flow" else slice(frame, frame + 1)
+    )
+    picture: Frames = modality.show(value)[0]
+    if name in _OVER_RGB and "rgb" in sample:
+        behind = (sample["rgb"].frames[frame] * 0.45).astype(np.uint8)
+        empty = ~picture.any(axis=-1, keepdims=True)
+        picture = np.where(empty, behind, picture)
+    return picture
+
+
+def _cell(sample: Sample, name: str, height: int, width: int) -> Frames:
+    if name not in sample:
+        status = sample.statuses.get(name)
+        return _absent(status.reason if status else "no such column", height, width)
+    picture = view(sample, name, sample.record.frames // 2)
+    small: Frames = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return small
+
+
+def _absent(reason: str, height: int, width: int) -> Frames:
+    cell = np.full((height, width, 3), 40, np.uint8)
+    words, line, y = reason.split(), "", 16
+    for word in [*words, ""]:
+        if word and len(line) + len(word) < width // 7:
+            line = f"{line} {word}".strip()
+            continue
+        cv2.putText(cell, line, (6, y), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (150, 150, 150), 1, cv2.LINE_AA)
+        line, y = word, y + 14
+    return cell
+
+
+def _header(text: str, width: int) -> Frames:
+    return _line(text, width + _GAP, scale=0.5)
+
+
+def _line(text: str, width: int, scale: float = 0.38) -> Frames:
+    strip = np.zeros((_CAPTION, width, 3), np.uint8)
+    ascii_text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
+    cv2.putText(strip, ascii_text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+    return strip
+
+
+def _framed(cell: Frames) -> Frames:
+    framed: Frames = np.zeros((cell.shape[0], cell.shape[1] + _GAP, 3), np.uint8)
+    framed[:, : cell.shape[1]] = cell
+    return framed

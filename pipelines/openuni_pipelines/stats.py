@@ -1,0 +1,137 @@
+"""`openuni stats`: what a data set holds, as a table, JSON and one picture."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+import cv2
+from rich.console import Console
+from rich.table import Table
+
+import openuni
+from openuni import contact_sheet
+from openuni.errors import OpenUniError
+from openuni.sample import Sample
+from openuni.shards.reader import DataSet
+
+
+@dataclass
+class ColumnStats:
+    """One column: clips that have it, why others do not, mean confidence where one is given, bytes on disk."""
+
+    present: int = 0
+    absent: dict[str, int] = field(default_factory=dict)
+    confidence: float | None = None
+    bytes: int = 0
+
+
+@dataclass
+class Stats:
+    """A data set in numbers."""
+
+    samples: int = 0
+    frames: int = 0
+    hours: float = 0.0
+    sizes: dict[str, int] = field(default_factory=dict)
+    subsets: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    licences: dict[str, int] = field(default_factory=dict)
+    captioned: int = 0
+    columns: dict[str, ColumnStats] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def count(data: DataSet) -> Stats:
+    """Stream the index of `data` into numbers."""
+    stats = Stats(skipped=dict(data.manifest.skipped), columns={name: ColumnStats() for name in data.columns})
+    sizes: Counter[str] = Counter()
+    subsets: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    licences: Counter[str] = Counter()
+    confidences: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for shard in data.shards:
+        for name, record in shard.columns.items():
+            stats.columns[name].bytes += record.tar.size
+    for sample in data:
+        known = sample.record
+        stats.samples += 1
+        stats.frames += known.frames
+        stats.hours += known.frames / known.fps / 3600
+        stats.captioned += bool(known.caption)
+        sizes[f"{known.width}×{known.height}"] += 1
+        subsets[known.subset] += 1
+        splits[known.split] += 1
+        licences[known.licence] += 1
+        for name, status in sample.statuses.items():
+            column = stats.columns[name]
+            if status.present:
+                column.present += 1
+                if status.confidence is not None:
+                    confidences[name][0] += status.confidence
+                    confidences[name][1] += 1
+            else:
+                column.absent[status.reason] = column.absent.get(status.reason, 0) + 1
+    stats.sizes, stats.subsets = dict(sizes.most_common()), dict(subsets.most_common())
+    stats.splits, stats.licences = dict(splits.most_common()), dict(licences.most_common())
+    for name, (total, number) in confidences.items():
+        stats.columns[name].confidence = round(total / number, 4)
+    return stats
+
+
+@click.command("stats")
+@click.argument("path", metavar="DATASET")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@click.option(
+    "--sheet", type=click.Path(path_type=Path), help="Contact sheet PNG.  [default: DATASET/contact_sheet.png]"
+)
+@click.option("--rows", default=12, show_default=True, help="Clips on the contact sheet, spread over the data set.")
+def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> None:
+    """Count what DATASET holds, and draw a contact sheet: a row a clip, a column a modality."""
+    data = openuni.open(path)
+    stats = count(data)
+    if as_json:
+        click.echo(json.dumps(asdict(stats), indent=1, ensure_ascii=False))
+    else:
+        _print(path, stats)
+    if rows > 0 and stats.samples:
+        target = sheet or Path(path) / "contact_sheet.png"
+        picture = contact_sheet.draw(_spread(data, rows), data.columns)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(target), picture[..., ::-1]):
+            raise OpenUniError(f"cannot write {target}; give another path with --sheet")
+        click.echo(f"contact sheet: {target}", err=True)
+
+
+def _spread(data: DataSet, rows: int) -> list[Sample]:
+    """`rows` samples, evenly over the stored order."""
+    total = len(data)
+    return [data.at(total * row // min(rows, total)) for row in range(min(rows, total))]
+
+
+def _print(path: str, stats: Stats) -> None:
+    console = Console()
+    console.print(
+        f"[bold]{path}[/]: {stats.samples:,} clips, {stats.frames:,} frames, {stats.hours:.3f} hours, "
+        f"{stats.captioned:,} with a caption"
+    )
+    for title, counts in (
+        ("sizes", stats.sizes),
+        ("subsets", stats.subsets),
+        ("splits", stats.splits),
+        ("licences", stats.licences),
+        ("left out", stats.skipped),
+    ):
+        if counts:
+            console.print(f"  {title}: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()))
+    table = Table("column", "clips", "absent", "confidence", "MiB", "KiB/frame")
+    for name, column in stats.columns.items():
+        reasons = "; ".join(f"{number:,} × {reason}" for reason, number in column.absent.items())
+        confidence = "" if column.confidence is None else f"{column.confidence:.3f}"
+        size = column.bytes
+        per_frame = size / 1024 / max(stats.frames, 1)
+        table.add_row(name, f"{column.present:,}", reasons, confidence, f"{size / 2**20:,.2f}", f"{per_frame:,.1f}")
+    console.print(table)

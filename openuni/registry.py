@@ -23,7 +23,7 @@ def load(group: str, name: str) -> Any:
     """The class registered as `name` in `openuni.<group>`. Raises OpenUniError listing the known names."""
     entries = _entries(group, tuple(sys.path))
     if name not in entries:
-        raise OpenUniError(f"unknown {group.rstrip('s')} {name!r}; known: {', '.join(entries)}")
+        raise OpenUniError(f"there is no {name!r} among the installed {group}: {', '.join(entries)}")
     return entries[name].load()
 
 
@@ -35,7 +35,5 @@ def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     for entry in found:
         other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
-            raise OpenUniError(
-                f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}"
-            )
+            raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")
     return entries

@@ -148,13 +148,9 @@ class Sample:
             status = self.statuses.get(modality)
             if status is None:
                 known = ", ".join(self.statuses) or "none"
-                raise AbsentModalityError(
-                    f"{self.key}: the data set has no column {modality!r} (it has: {known})"
-                )
+                raise AbsentModalityError(f"{self.key}: the data set has no column {modality!r} (it has: {known})")
             if not status.present:
-                raise AbsentModalityError(
-                    f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}"
-                )
+                raise AbsentModalityError(f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}")
             self._values[modality] = self._load(modality)
         return self._values[modality]
 

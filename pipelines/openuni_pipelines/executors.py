@@ -248,6 +248,9 @@ def connect(address: str | None) -> None:
         object_store_memory=128 << 20,
         include_dashboard=False,
         log_to_driver=False,
+        logging_level="ERROR",
+        # Nothing outside this machine has business with a build that runs on it alone.
+        _node_ip_address="127.0.0.1",
         namespace=namespace,
     )
 

@@ -1,0 +1,75 @@
+"""From a specification to a rendered sample: the scene, its exact truth, its picture and its caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.modalities.segmentation import Instance, Segmentation
+from unibench.scenes.families import Spec, build
+from unibench.scenes.graph import State
+from unibench.shaded import shade
+from unibench.truth import Singles, Truth, trace
+
+_FARTHEST = 4.0
+"""Motion in longer sides of the image beyond which a pixel's flow is left unknown: a point that grazes the lens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """A rendered clip: `rgb` uint8 `[T, H, W, 3]` and all that is known of it. Never to be called a real video."""
+
+    spec: Spec
+    rgb: npt.NDArray[np.uint8]
+    truth: Truth
+    state: State
+    caption: str
+
+    @property
+    def key(self) -> str:
+        """The sample's key; it names the scene, so that the same one can be made again."""
+        return f"{self.spec.family}-{self.spec.seed:06d}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modalities:
+    """Truth as OpenUni's modalities hold it. Segmentation counts things; floor, walls and sky are background."""
+
+    depth: Depth
+    flow: Flow
+    segmentation: Segmentation
+
+
+def render_scene(spec: Spec, supersample: int = 2) -> Rendered:
+    """Build, trace and shade one scene. The same specification gives the same truth in every process.
+
+    `supersample`² rays a pixel make the picture; the truth is always at pixel centres.
+    """
+    scene = build(spec)
+    return Rendered(spec, shade(scene, supersample), trace(scene), scene.state, scene.caption)
+
+
+def modalities(truth: Truth) -> Modalities:
+    """The truth as modality values, marked exact so that storage keeps float32."""
+    longest = _FARTHEST * max(truth.camera.height, truth.camera.width)
+    flow = Flow(
+        _bounded(truth.forward, longest),
+        truth.occluded,
+        _bounded(truth.backward, longest),
+        truth.disoccluded,
+        exact=True,
+    )
+    counted = np.zeros(len(truth.things) + 1, np.int32)
+    for thing in truth.things:
+        counted[thing.id] = thing.id if thing.thing else 0
+    rows = tuple(Instance(thing.id, thing.class_name) for thing in truth.things if thing.thing)
+    return Modalities(Depth(truth.depth, "metric", exact=True), flow, Segmentation(counted[truth.ids], rows))
+
+
+def _bounded(motion: Singles, longest: float) -> Singles:
+    far = np.abs(motion).max(axis=-1, keepdims=True) > longest
+    return np.where(far, np.float32(np.nan), motion)

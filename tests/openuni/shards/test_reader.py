@@ -1,0 +1,204 @@
+"""The reader: by key, by cursor, from a URL, and by WebDataset itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import webdataset
+
+import openuni
+from openuni.errors import AbsentModalityError, CorruptDataError, PlanError
+from openuni.shards import layout
+from openuni.shards.reader import Order
+from openuni_pipelines.export import merge
+
+from .conftest import COLUMNS, H, T, W, key_of, values_of
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def root(tmp_path: Path, write_data_set: Write) -> Path:
+    return write_data_set(tmp_path / "data")
+
+
+def test_a_sample_by_key_holds_what_was_written(root: Path) -> None:
+    data = openuni.open(str(root))
+    assert len(data) == 12
+    assert data.columns == list(COLUMNS)
+    for number in (0, 7, 11):
+        frames, depth, flow = values_of(number)
+        sample = data[key_of(number)]
+        np.testing.assert_array_equal(sample.rgb.frames, frames)
+        np.testing.assert_allclose(sample.depth.values, depth, rtol=1e-3)
+        np.testing.assert_allclose(sample.flow.forward, flow, atol=1 / 32)
+        assert sample.caption == f"sample {number}"
+        assert (sample.record.frames, sample.record.height, sample.record.width) == (T, H, W)
+        assert sample.statuses["depth"].confidence == 0.75
+
+
+def test_keys_come_in_stored_order_and_unknown_ones_raise(root: Path) -> None:
+    data = openuni.open(str(root))
+    keys = list(data.keys())
+    assert keys == sorted(key_of(number) for number in range(12))
+    assert [sample.key for sample in data] == keys
+    assert data.at(5).key == keys[5]
+    for absent in ("clip-00000x", "aaa", "zzz", "clip-00003-"):
+        assert absent not in data
+        with pytest.raises(KeyError):
+            data[absent]
+    with pytest.raises(IndexError):
+        data.at(12)
+
+
+def test_an_absent_modality_says_why(root: Path) -> None:
+    sample = openuni.open(str(root))[key_of(4)]
+    assert "depth" not in sample
+    assert "flow" in sample
+    with pytest.raises(AbsentModalityError, match="every fifth has none"):
+        _ = sample.depth
+    with pytest.raises(AttributeError):
+        _ = sample.skeleton
+    with pytest.raises(AbsentModalityError, match="has no column 'skeleton'"):
+        _ = sample["skeleton"]
+
+
+def test_the_subset_follows_the_number_of_people(root: Path) -> None:
+    data = openuni.open(str(root))
+    assert [data.at(n).record.subset for n in range(3)] == ["general", "single_person", "two_person"]
+
+
+def test_a_url_reads_like_a_folder_and_only_ranges_are_read(root: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(root), "/bucket/data", recursive=True)
+    data = openuni.open("memory://bucket/data")
+    np.testing.assert_array_equal(data[key_of(7)].rgb.frames, values_of(7)[0])
+
+
+@pytest.mark.parametrize("world", [1, 3, 5])
+def test_each_epoch_takes_each_sample_once_whatever_the_number_of_ranks(root: Path, world: int) -> None:
+    data = openuni.open(str(root))
+    epochs = 2
+    taken: list[str] = []
+    ranks = [data.samples(seed=1, rank=rank, world=world) for rank in range(world)]
+    cursor = 0
+    while cursor < epochs * len(data):
+        for rank in ranks:
+            cursor_after, sample = next(rank)
+            taken.append(sample.key)
+        cursor = cursor_after
+    assert Counter(taken[: len(data)]) == Counter(data.keys())
+    assert Counter(taken[len(data) : 2 * len(data)]) == Counter(data.keys())
+
+
+def test_a_cursor_resumes_exactly_also_with_another_number_of_ranks(root: Path) -> None:
+    data = openuni.open(str(root))
+    stream = data.samples(seed=3)
+    whole = [next(stream)[1].key for _ in range(30)]
+    resumed = data.samples(seed=3, cursor=10)
+    assert [next(resumed)[1].key for _ in range(20)] == whole[10:]
+    pair = [data.samples(seed=3, cursor=10, rank=rank, world=2) for rank in range(2)]
+    assert [next(pair[n % 2])[1].key for n in range(20)] == whole[10:]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    order, other = Order([40, 40, 40], seed=0), Order([40, 40, 40], seed=1)
+    first = [order.locate(n) for n in range(120)]
+    second = [order.locate(n) for n in range(120, 240)]
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert first != [other.locate(n) for n in range(120)]
+
+
+def test_order_is_a_permutation_over_many_windows_and_can_jump() -> None:
+    sizes = [3, 0, 7, 1, 5] * 30
+    order = Order(sizes, seed=5)
+    total = sum(sizes)
+    places = [order.locate(n) for n in range(total)]
+    assert sorted(places) == [(s, r) for s, size in enumerate(sizes) for r in range(size)]
+    jumping = Order(sizes, seed=5)
+    for n in (total - 1, 0, total // 2, total + 3, 1):
+        expected = places[n] if n < total else Order(sizes, seed=5).locate(n)
+        assert jumping.locate(n) == expected
+
+
+def test_plain_webdataset_reads_each_column(root: Path) -> None:
+    for column, field in (("rgb", "mp4"), ("depth", "depth.mkv"), ("flow", "flow.mkv")):
+        urls = [str(root / layout.tar_name(shard, column)) for shard in range(3)]
+        samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+        assert [sample["__key__"] for sample in samples] == [key_of(number) for number in range(12)]
+        note = "json" if column == "rgb" else f"{column}.json"
+        for sample in samples:
+            assert (field in sample) == json.loads(sample[note])["status"]["present"]
+        if column == "rgb":
+            assert json.loads(samples[3]["json"])["caption"] == "sample 3"
+
+
+def test_plain_webdataset_reads_a_merged_export(root: Path, tmp_path: Path) -> None:
+    data = openuni.open(str(root))
+    files = merge(data, tmp_path / "merged", ["rgb", "depth", "flow"])
+    samples = list(webdataset.WebDataset([str(file) for file in files], shardshuffle=False))
+    assert len(samples) == 12
+    assert {"mp4", "json", "depth.mkv", "depth.json", "flow.mkv", "flow.json"} <= set(samples[0])
+    again = merge(data, tmp_path / "again", ["rgb", "depth", "flow"])
+    assert [file.read_bytes() for file in files] == [file.read_bytes() for file in again]
+    with pytest.raises(PlanError, match="no column skeleton"):
+        merge(data, tmp_path / "x", ["skeleton"])
+
+
+def test_a_flipped_bit_is_a_typed_error_with_the_clips_name(root: Path) -> None:
+    path = root / layout.tar_name(1, "depth")
+    data = bytearray(path.read_bytes())
+    member = openuni.open(str(root))._rows(1)["depth"][2].members[-1]
+    data[member.offset + member.size // 2] ^= 1
+    path.write_bytes(data)
+    reopened = openuni.open(str(root))
+    with pytest.raises(CorruptDataError, match=key_of(6)):
+        _ = reopened[key_of(6)].depth
+    assert reopened[key_of(7)].depth.values.shape == (T, H, W)
+
+
+def test_a_column_of_another_build_is_refused(root: Path, tmp_path: Path, write_data_set: Write) -> None:
+    other = write_data_set(tmp_path / "other", shards=3, per_shard=3)
+    for name in (layout.tar_name(1, "depth"), layout.index_name(1, "depth"), layout.commit_name(1, "depth")):
+        (root / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(CorruptDataError, match="other keys"):
+        openuni.open(str(root))[key_of(5)]
+
+
+def test_a_column_that_is_being_upgraded_counts_as_absent(root: Path) -> None:
+    manifest = json.loads((root / layout.MANIFEST).read_text())
+    manifest["columns"]["depth"] = "test-2"
+    (root / layout.MANIFEST).write_text(json.dumps(manifest))
+    sample = openuni.open(str(root))[key_of(0)]
+    assert "depth" not in sample
+    assert "not annotated yet" in sample.statuses["depth"].reason
+
+
+def test_what_is_no_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="is not a data set"):
+        openuni.open(str(tmp_path))
+    (tmp_path / layout.MANIFEST).write_text('{"schema": 1}')
+    with pytest.raises(CorruptDataError, match="valid Manifest"):
+        openuni.open(str(tmp_path))
+
+
+def test_nothing_is_unpickled(root: Path, tmp_path: Path) -> None:
+    """A pickle in place of a JSON note is refused, not run."""
+    import pickle
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "exploded",))  # type: ignore[return-value]
+
+    from openuni.shards.results import decode_note
+
+    with pytest.raises(CorruptDataError):
+        decode_note(pickle.dumps(Bomb()), "hostile.tar", column="depth")
+    assert not (tmp_path / "exploded").exists()

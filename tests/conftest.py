@@ -50,7 +50,7 @@ def make_clips() -> Callable[..., Path]:
 def moving_picture(seed: int, frames: int, size: int) -> np.ndarray:
     """A square over a smooth random texture, uint8 `[T, size, size·4/3, 3]`; it moves by one pixel a frame."""
     rng = np.random.default_rng(seed)
-    width = size * 4 // 3
+    width = size * 4 // 6 * 2
     y, x = np.mgrid[:size, :width]
     waves = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform(0.05, 0.6, (3, 3))]
     texture = np.stack(waves, axis=-1) * 60 + 128

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-
 from pathlib import Path
 from typing import Any
 

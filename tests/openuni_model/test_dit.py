@@ -14,7 +14,6 @@ diffusers = pytest.importorskip("diffusers")
 from openuni_model.config import PRESETS, ModelConfigError, preset  # noqa: E402
 from openuni_model.dit import Streams, UnifiedDiT, patchify, unpatchify  # noqa: E402
 from openuni_model.weights import from_wan_key, load_wan  # noqa: E402
-
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 MakeStreams = Callable[..., Streams]

@@ -6,12 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from openuni import modalities  # noqa: E402
 from openuni_model.config import ModelConfigError  # noqa: E402
 from openuni_model.dit import Streams  # noqa: E402
 from openuni_model.flow import solve, timesteps, velocity  # noqa: E402
 from openuni_model.sampling import Guidance, Pass, Request, noise_of, paint, passes  # noqa: E402
-
-from openuni import modalities  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 SIZE = (2, 4, 4)

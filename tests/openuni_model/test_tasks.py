@@ -15,7 +15,6 @@ from openuni_model.batch import Batch, Item, collate, losses  # noqa: E402
 from openuni_model.config import ModelConfig  # noqa: E402
 from openuni_model.dit import CONDITION, GENERATE, Streams  # noqa: E402
 from openuni_model.tasks import STAGES, Draw, Stage, StageError, draw, load_stage, rng_of  # noqa: E402
-
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 MakeStreams = Callable[..., Streams]

@@ -11,7 +11,6 @@ transformers = pytest.importorskip("transformers")
 
 from openuni_model.config import ModelConfigError, preset  # noqa: E402
 from openuni_model.texts import open_text_encoder  # noqa: E402
-
 from tests.openuni_model.conftest import tiny_config  # noqa: E402
 
 

@@ -13,7 +13,6 @@ pytest.importorskip("safetensors")
 from openuni_model.config import ModelConfigError  # noqa: E402
 from openuni_model.dit import Streams, UnifiedDiT  # noqa: E402
 from openuni_model.weights import load_model, load_wan, read_wan, save_model  # noqa: E402
-
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 MakeStreams = Callable[..., Streams]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from openuni_pipelines.assets import assets
 
 import openuni.assets as catalogue
+from openuni_pipelines.assets import assets
 
 CONTENT = b"a model" * 1000
 

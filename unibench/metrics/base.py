@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ def weighted_mean(scores: Iterable[Score]) -> float:
 class Metric(ABC, Generic[P, T]):
     """A task's scores. `update` looks at one sample and remembers only what cannot be averaged from its scores.
 
-    Two accumulators over disjoint samples `merge` into the one that saw them all; instances pickle.
+    What two instances saw of disjoint samples joins by `absorb(other.state())`, in any order.
     """
 
     task: ClassVar[str]
@@ -74,9 +74,13 @@ class Metric(ABC, Generic[P, T]):
     def update(self, key: str, prediction: P, truth: T) -> Scores:
         """Score the sample `key` (seen once). Raises InvalidAnnotationError where the two cannot be compared."""
 
-    def merge(self, other: Self) -> None:
-        """Take in what `other` has seen."""
-        del other  # most metrics are means of their scores and remember nothing
+    def state(self) -> dict[str, Any]:
+        """What has been remembered, as plain JSON values: small, and independent of the size of the frames."""
+        return {}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take in the `state()` of a metric that has seen other samples."""
+        del state  # most metrics are means of their scores and remember nothing
 
     def compute(self) -> Mapping[str, float]:
         """The numbers of the whole set that are not weighted means of the samples' scores."""

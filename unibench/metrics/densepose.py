@@ -11,7 +11,8 @@ still are compared.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -130,9 +131,13 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
                 scores["gpsm_anny"] = Score(float(np.mean([gpsm for _, gpsm in people])))
         return scores
 
-    def merge(self, other: DensePoseMetric) -> None:
-        """Take in what `other` has seen."""
-        self._confusion += other._confusion
+    def state(self) -> dict[str, Any]:
+        """Pixels by predicted and true part."""
+        return {"confusion": self._confusion.tolist()}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take in the `state()` of another one."""
+        self._confusion += np.array(state["confusion"], dtype=np.int64)
 
     def compute(self) -> dict[str, float]:
         """Part mIoU over the whole set."""

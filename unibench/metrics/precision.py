@@ -7,9 +7,10 @@ vocabulary that is known beforehand.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -48,8 +49,8 @@ class Picture:
 class AveragePrecision:
     """Mean over classes of COCO's AP, all areas, at most 100 detections (20 poses) of a class in an image.
 
-    `sigmas` are the key points' falloffs for OKS; without them masks are compared by IoU. Pickles; keeps a few numbers
-    for each instance, no masks.
+    `sigmas` are the key points' falloffs for OKS; without them masks are compared by IoU. Keeps a few numbers for
+    each instance, no masks.
     """
 
     def __init__(self, sigmas: Sequence[float] | None = None) -> None:
@@ -77,10 +78,20 @@ class AveragePrecision:
             evaluator.update(images, truths, found)
             self._matched.setdefault(label, []).append(evaluator)
 
-    def merge(self, other: AveragePrecision) -> None:
-        """Take in what `other` has matched."""
-        for label, evaluators in other._matched.items():
-            self._matched.setdefault(label, []).extend(evaluators)
+    def state(self) -> dict[str, list[str]]:
+        """The matches of each class, in `hotcoco`'s own bytes (base64)."""
+        return {
+            label: [base64.b64encode(evaluator.to_bytes()).decode() for evaluator in evaluators]
+            for label, evaluators in sorted(self._matched.items())
+        }
+
+    def absorb(self, state: Mapping[str, Sequence[str]]) -> None:
+        """Take in the `state()` of another one."""
+        from hotcoco import StreamingEval
+
+        for label, evaluators in state.items():
+            restored = [StreamingEval.from_bytes(base64.b64decode(data)) for data in evaluators]
+            self._matched.setdefault(label, []).extend(restored)
 
     def compute(self) -> Precision:
         """The mean over the classes that have truth; NaN where none has."""

@@ -14,8 +14,8 @@ An instance without a score counts as 1; equal scores are ranked in the order of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -276,17 +276,22 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             alone = AveragePrecision()
             alone.add(group)
             scores[f"{name}_video"] = _defined(alone.compute().ap)
-            self._precision[name].merge(alone)
+            self._precision[name].absorb(alone.state())
         similarity, boundary = object_scores(overlap, prediction, truth)
         scores["j"], scores["f"] = _defined(similarity), _defined(boundary)
         scores["jf"] = _defined((similarity + boundary) / 2)
         return scores
 
-    def merge(self, other: Self) -> None:
-        """Take in what `other` has seen."""
-        self._add_counts(other._counts)
-        for name, precision in other._precision.items():
-            self._precision[name].merge(precision)
+    def state(self) -> dict[str, Any]:
+        """Pixel counts by class, and the matches of each AP."""
+        counts = {name: three.tolist() for name, three in sorted(self._counts.items())}
+        return {"counts": counts} | {name: precision.state() for name, precision in self._precision.items()}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take in the `state()` of another one."""
+        self._add_counts({name: np.array(three, dtype=np.int64) for name, three in state["counts"].items()})
+        for name, precision in self._precision.items():
+            precision.absorb(state[name])
 
     def compute(self) -> dict[str, float]:
         """mIoU and AP of the whole set."""

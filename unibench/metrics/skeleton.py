@@ -11,8 +11,9 @@ largest sum of OKS; the points of a person without a partner count as missed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -247,13 +248,17 @@ class SkeletonMetric(Metric[People, People]):
             alone.add(pictures(key, select_joints(prediction, coco), select_joints(truth, coco), 1, 1))
             ap = alone.compute().ap
             scores["oks_ap_video"] = UNDEFINED if math.isnan(ap) else Score(ap)
-            self._of(coco).merge(alone)
+            self._of(coco).absorb(alone.state())
         return scores
 
-    def merge(self, other: Self) -> None:
-        """Take in what `other` has seen."""
-        for joints, precision in other._precision.items():
-            self._of(joints).merge(precision)
+    def state(self) -> dict[str, Any]:
+        """The matches, by the joints that were compared."""
+        return {" ".join(joints): precision.state() for joints, precision in self._precision.items()}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take in the `state()` of another one."""
+        for joints, precision in state.items():
+            self._of(tuple(joints.split())).absorb(precision)
 
     def compute(self) -> dict[str, float]:
         """AP over the whole set. Raises InvalidAnnotationError where samples shared different joints."""

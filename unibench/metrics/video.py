@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -143,7 +143,7 @@ def is_static(frames: Frames, flow: FlowBetween) -> bool:
 
 
 def middle_frames(frames: Frames, count: int = 8) -> Frames:
-    """`count` frames at the middles of as many equal spans of the clip; of a shorter clip all, the last one repeated."""
+    """`count` frames at the middles of equal spans of the clip; of a shorter clip all, then the last one repeated."""
     edges = np.linspace(0, len(frames), min(count, len(frames)) + 1).astype(np.int64)
     chosen = (edges[:-1] + edges[1:] - 1) // 2
     return frames[np.pad(chosen, (0, count - len(chosen)), mode="edge")]
@@ -239,9 +239,13 @@ class VideoMetric(Metric[Video, None]):
         self._add({name: (s.weight * s.value, s.weight) for name, s in scores.items() if not math.isnan(s.value)})
         return scores
 
-    def merge(self, other: VideoMetric) -> None:
-        """Take in what `other` has seen."""
-        self._add(other._sums)
+    def state(self) -> dict[str, Any]:
+        """Σ weight·score and Σ weight of each dimension of the quality score."""
+        return {name: list(sums) for name, sums in self._sums.items()}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Take in the `state()` of another one."""
+        self._add({name: (float(total), float(weight)) for name, (total, weight) in state.items()})
 
     def compute(self) -> dict[str, float]:
         """The quality score of the whole set."""

@@ -1,0 +1,188 @@
+"""Runs: the predictions (or the truth) of many samples, in OpenUni's columns or in a plain folder; and resampling.
+
+A plain folder is `runs/x/<task>/<key>.<ext>` or `runs/x/<task>/<key>/` with one file a frame in the order of names; a
+suffix `_depth`, `_depths`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task folders, mp4 files
+in `runs/x` itself are generated videos, and `{prompt}-{i}.mp4` (VBench's layout) says the prompt. `unibench.files` says
+which files are read.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+import openuni
+from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
+from openuni.modalities import Modality, geometry
+from openuni.modalities import get as modality
+from openuni.modalities.depth import Depth
+from openuni.sample import make_key
+from openuni.shards.layout import MANIFEST
+from unibench.files import READERS, WHOLE_CLIP, Info, read_info
+from unibench.metrics.video import Video
+
+TASKS = ("depth", "flow", "segmentation", "skeleton", "densepose", "video")
+COLUMN_OF = {**{task: task for task in TASKS}, "video": "rgb"}
+"""The column of a data set that holds a task's values."""
+_SUFFIX = re.compile(r"_(depths?|disparity|flow|masks?)$")
+
+
+class Run(ABC):
+    """Values of some tasks for some keys, read one at a time."""
+
+    path: str
+
+    @abstractmethod
+    def tasks(self) -> list[str]:
+        """Tasks that have values, in the order of `TASKS`."""
+
+    @abstractmethod
+    def keys(self, task: str) -> list[str]:
+        """Keys that may have a value of this task, sorted."""
+
+    @abstractmethod
+    def load(self, task: str, key: str) -> Any:
+        """The modality value (for `video`: a `Video`). Raises AbsentModalityError, or OpenUniError on bad bytes."""
+
+    @abstractmethod
+    def fps(self, key: str) -> float | None:
+        """Frames a second of the sample, where known."""
+
+
+def open_run(path: Path | str, info: Info | None = None) -> Run:
+    """Open a data set or a plain folder. Raises OpenUniError where `path` is neither."""
+    folder = Path(path)
+    if "://" in str(path) or (folder / MANIFEST).is_file():
+        return Columns(str(path))
+    if not folder.is_dir():
+        raise OpenUniError(f"{path} is no folder; give a data set or a folder laid out as <task>/<key>.<ext>")
+    return Folder(folder, info or read_info(folder))
+
+
+class Columns(Run):
+    """A data set in OpenUni's columns."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.data = openuni.open(path)
+
+    def tasks(self) -> list[str]:
+        return [task for task in TASKS if COLUMN_OF[task] in self.data.columns]
+
+    def keys(self, task: str) -> list[str]:
+        return list(self._keys) if COLUMN_OF[task] in self.data.columns else []
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return sorted(self.data.keys())
+
+    def load(self, task: str, key: str) -> Any:
+        sample = self.data[key]
+        value = sample[COLUMN_OF[task]]
+        return Video(value.frames, value.fps, sample.caption or None) if task == "video" else value
+
+    def fps(self, key: str) -> float | None:
+        return self.data[key].record.fps
+
+
+class Folder(Run):
+    """Ordinary files; see the module's table."""
+
+    def __init__(self, folder: Path, info: Info | None = None) -> None:
+        self.path = str(folder)
+        self.info = info or Info()
+        self._folder = folder
+        self._entries: dict[str, dict[str, Path]] = {}
+
+    def tasks(self) -> list[str]:
+        return [task for task in TASKS if self._of(task)]
+
+    def keys(self, task: str) -> list[str]:
+        return sorted(self._of(task))
+
+    def load(self, task: str, key: str) -> Any:
+        entry = self._of(task).get(key)
+        if entry is None:
+            raise AbsentModalityError(f"{self._folder / task} has no file or folder for {key!r}")
+        reader = READERS[task]
+        value = reader(entry, self.info)
+        if task != "video":
+            modality(COLUMN_OF[task]).check(value)
+        return value
+
+    def fps(self, key: str) -> float | None:
+        return self.info.fps
+
+    def _of(self, task: str) -> dict[str, Path]:
+        """The entry of each key; the first by name where two give one key."""
+        if task not in self._entries:
+            root = self._folder / task
+            flat = task == "video" and not any((self._folder / name).is_dir() for name in TASKS)
+            entries: dict[str, Path] = {}
+            for path in sorted((self._folder if flat else root).iterdir()) if flat or root.is_dir() else []:
+                if path.suffix.lower() in WHOLE_CLIP or (path.is_dir() and not flat):
+                    stem = path.name if path.is_dir() else path.stem
+                    entries.setdefault(make_key(_SUFFIX.sub("", stem)), path)
+            self._entries[task] = entries
+        return self._entries[task]
+
+
+def resample(task: str, value: Any, frames: int, height: int, width: int, rates: tuple[float, float] | None) -> Any:
+    """The prediction on the truth's frames; the same object where nothing differs.
+
+    Time: at equal (or unknown) frame rates frame t is frame t and what is longer is cut; at different `rates`
+    (prediction's, truth's) the true frame t takes the predicted frame that is shown at its middle, ⌊(t + ½)·p / q⌋.
+    Space: depth bilinearly (as DepthCrafter and Video Depth Anything do; the nearest pixel where a neighbour is NaN),
+    everything else as its modality resizes. Raises InvalidAnnotationError where the prediction is too short, and for
+    flow of another rate, whose vectors mean another span of time.
+    """
+    kind: Modality[Any] = modality(COLUMN_OF[task])
+    have = _shape(task, value)
+    if rates is not None and abs(rates[0] / rates[1] - 1) > 1e-3:
+        if task == "flow":
+            raise InvalidAnnotationError(f"flow at {rates[0]:g} fps cannot be compared with truth at {rates[1]:g} fps")
+        index = np.floor((np.arange(frames) + 0.5) * rates[0] / rates[1]).astype(np.int64)
+        if index[-1] >= have[0]:
+            raise InvalidAnnotationError(f"{task}: {have[0]} frames at {rates[0]:g} fps end before the truth does")
+        value = _pick(task, value, index)
+    elif have[0] > frames:
+        value = kind.take(value, slice(0, frames))
+    elif have[0] < frames:
+        raise InvalidAnnotationError(
+            f"{task}: {have[0]} frames predicted, the truth has {frames}; predict all, or say the fps"
+        )
+    if _shape(task, value)[1:] == (height, width):
+        return value
+    return _resize_depth(value, height, width) if task == "depth" else kind.resize(value, height, width)
+
+
+def _shape(task: str, value: Any) -> tuple[int, int, int]:
+    if task == "video":
+        frames, height, width, _ = value.frames.shape
+        return frames, height, width
+    return modality(COLUMN_OF[task]).shape(value)
+
+
+def _pick(task: str, value: Any, index: npt.NDArray[np.int64]) -> Any:
+    """The frames at these positions."""
+    if task == "skeleton":
+        return replace(value, keypoints=value.keypoints[index], boxes=value.boxes[index], world=None)
+    if task == "segmentation":
+        return replace(value, ids=value.ids[index])
+    if task == "densepose":
+        return replace(value, values=value.values[index], confidence=None)
+    return replace(value, values=value.values[index])
+
+
+def _resize_depth(depth: Depth, height: int, width: int) -> Depth:
+    near = geometry.nearest(depth.values, height, width)
+    smooth = np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_LINEAR) for f in depth.values])
+    return replace(depth, values=np.where(np.isfinite(smooth) & np.isfinite(near), smooth, near))

@@ -1,0 +1,378 @@
+"""People and things in a clip: found once, followed, and shared by the experts on pose, segmentation and DensePose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from openuni import assets
+from openuni.errors import CorruptDataError
+from openuni.experts import tracking
+from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.tracking import Sighting, Track
+from openuni.modalities import Encoded, stored
+from openuni.sample import Annotation
+
+Floats = npt.NDArray[np.float32]
+
+MOST_PEOPLE = 254
+"""A person's number must fit 8 bits, with 0 for nobody."""
+LANDMARKS = 33
+
+_DETECTIONS_A_SECOND = 10
+_PERSON, _THING = 0.3, 0.4
+"""Least score of the detector for a person and for anything else."""
+_MOST_POSES = 8
+"""Crops looked at for poses in one frame, the largest people first: a crowd costs no more than a small group."""
+_LEAST_HEIGHT = 40
+"""Pixels below which a person has no pose worth having (the landmark model sees 256)."""
+_AROUND = 1.3
+"""How much larger than the person the crop is in which the pose is looked for."""
+_PATIENCE = 1.5
+"""Seconds for which a lost person is looked for where they were last seen."""
+_FEWEST = 0.2
+"""Seconds a person must be seen for in all; what flashes up for less is noise."""
+
+BONES = (
+    (0, 11), (0, 12), (7, 8), (11, 12), (23, 24), (11, 23), (12, 24), (11, 24), (12, 23), (11, 13), (13, 15), (12, 14),
+    (14, 16), (15, 19), (16, 20), (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32),
+)  # fmt: skip
+"""Pairs of landmarks with flesh between them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class People:
+    """P people and N sightings of other things in a clip of T frames.
+
+    Per person and frame, NaN where the person is not seen: `boxes` float32 `[T, P, 4]` (x0, y0, x1, y1 in pixels),
+    `scores` float32 `[T, P]` (0–1; also NaN only where not seen), `landmarks` float32 `[T, P, 33, 3]` (MediaPipe's
+    landmarks: x, y in pixels, also outside the frame, and visibility 0–1) and `world` float32 `[T, P, 33, 3]` (metres
+    about the middle of the hips: x right, y down, z away from the camera), both also NaN where no pose was found.
+    `support` float32 `[P]`: how much the detector, which looks for bodies of any pose, agrees (0–1). `masks` uint8
+    `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody; exclusive.
+
+    Things, a row each: `thing_frames` int32 `[N]`, `thing_boxes` float32 `[N, 4]`, `thing_scores` float32 `[N]`,
+    `thing_classes` names of COCO's 80 classes.
+    """
+
+    boxes: Floats
+    scores: Floats
+    landmarks: Floats
+    world: Floats
+    support: Floats
+    masks: npt.NDArray[np.uint8]
+    thing_frames: npt.NDArray[np.int32]
+    thing_boxes: Floats
+    thing_scores: Floats
+    thing_classes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return len(self.support)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta(stored.Size):
+    people: Annotated[int, Field(ge=0, le=MOST_PEOPLE)]
+    classes: tuple[Annotated[str, Field(max_length=100)], ...]
+
+
+class PeopleFinder(Expert):
+    """EfficientDet-Lite0 ten times a second and BlazePose in a crop around each person in every frame.
+
+    A person is a track: sightings joined one to one by where the landmarks lie and by the colours of the clothes (see
+    `tracking`). Makes no column of its own. Nobody found is a finding, not an error.
+    """
+
+    name = "people"
+    version = 1
+    modality = None
+    licence = "Apache-2.0"
+    assets = ("efficientdet-lite0", "pose-landmarker")
+    resources = Resources(cpus=1, memory_gib=1.0)
+    seconds_per_frame = 0.06
+
+    def setup(self) -> None:
+        from mediapipe.tasks import python as tasks
+        from mediapipe.tasks.python import vision
+
+        def weights(name: str) -> Any:
+            return tasks.BaseOptions(model_asset_path=str(assets.path(name)))
+
+        self._detector = vision.ObjectDetector.create_from_options(
+            vision.ObjectDetectorOptions(
+                base_options=weights("efficientdet-lite0"),
+                score_threshold=min(_PERSON, _THING),
+                max_results=100,
+            )
+        )
+        self._poser = vision.PoseLandmarker.create_from_options(
+            vision.PoseLandmarkerOptions(
+                base_options=weights("pose-landmarker"),
+                num_poses=2,
+                min_pose_detection_confidence=0.4,
+                min_pose_presence_confidence=0.4,
+                output_segmentation_masks=True,
+            )
+        )
+
+    def teardown(self) -> None:
+        # Left to the garbage collector, both print errors when the interpreter exits.
+        self._detector.close()
+        self._poser.close()
+
+    def annotate(self, footage: Footage) -> Annotation[People]:
+        frames = footage.frames
+        stride = max(1, round(footage.fps / _DETECTIONS_A_SECOND))
+        patience = max(1, round(_PATIENCE * footage.fps))
+        tracks: list[Track] = []
+        things: list[tuple[int, Sighting, str]] = []
+        for t, frame in enumerate(frames):
+            bodies: list[Sighting] = []
+            if t % stride == 0:
+                bodies, others = self._detect(frame)
+                things += [(t, seen, name) for seen, name in others]
+            live = [track for track in tracks if track.gap(t) <= patience]
+            seen = self._look(frame, bodies, [track.box_at(t) for track in live])
+            joined = tracking.assign(live, seen, t)
+            for i, j in joined.items():
+                live[i].sightings[t] = seen[j]
+            for j in set(range(len(seen))) - set(joined.values()):
+                # Poses alone do not found a person: BlazePose finds one in dogs and chairs.
+                if seen[j].detected > 0:
+                    tracks.append(Track({t: seen[j]}))
+            self._find_hidden(frame, t, [track for track in live if t not in track.sightings], tracks)
+        for t in reversed(range(len(frames))):  # whoever was detected late is followed back to where they came from
+            missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
+            self._find_hidden(frames[t], t, missing, tracks)
+        least = max(1, round(_FEWEST * footage.fps / stride))
+        kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
+        kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
+        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), things, frames, stride)
+        return Annotation(people, float(people.support.mean()) if people.count else None)
+
+    def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
+        """The detector's people and other things in a frame."""
+        size = np.array([frame.shape[1], frame.shape[0]] * 2, np.float64)
+        people, things = [], []
+        for found in self._detector.detect(_image(frame)).detections:
+            b, category = found.bounding_box, found.categories[0]
+            box = np.clip([b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height], 0, size)
+            if (box[2:] - box[:2] < 2).any():
+                continue
+            score = float(category.score)
+            seen = Sighting(box.astype(np.float64), score, _look_of(frame, box), detected=score)
+            if category.category_name == "person":
+                people.append(seen)
+            elif score >= _THING:
+                things.append((seen, str(category.category_name)))
+        return people, things
+
+    def _look(
+        self, frame: npt.NDArray[np.uint8], bodies: Sequence[Sighting], expected: Sequence[tracking.Floats]
+    ) -> list[Sighting]:
+        """Everybody in a frame: poses in crops around detections and expected places, and detections without a pose."""
+        places: list[tracking.Floats] = []
+        for box in [*(b.box for b in bodies), *expected]:
+            if box[3] - box[1] >= _LEAST_HEIGHT and all(tracking.overlap(box, p) < 0.8 for p in places):
+                places.append(box)
+        places = sorted(places, key=lambda b: -float(np.prod(b[2:] - b[:2])))[:_MOST_POSES]
+        posed = tracking.distinct([s for box in places for s in self._poses(frame, box)])
+        found = []
+        free = list(bodies)
+        for pose in posed:
+            agreeing = [b for b in free if tracking.overlap(b.box, pose.box) > 0.4]
+            if agreeing:
+                body = max(agreeing, key=lambda b: tracking.overlap(b.box, pose.box))
+                free.remove(body)
+                pose = replace(pose, detected=body.score)
+            found.append(pose)
+        # A detection that a pose explains well is that person again, not another one without a pose.
+        return found + [b for b in free if all(tracking.overlap(b.box, p.box) < 0.4 for p in found)]
+
+    def _find_hidden(
+        self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
+    ) -> None:
+        """Look again for the missing with everybody who was found painted over: the model sees one person a crop."""
+        missing = [track for track in missing if track.sightings[track.nearest(t)[0]].landmarks is not None]
+        if not missing:
+            return
+        found = [track.sightings[t] for track in tracks if t in track.sightings]
+        rest = frame.copy()
+        rest[exclusive(dict(enumerate(found)), frame.shape[0], frame.shape[1]) > 0] = 127
+        seen = [pose for track in missing for pose in self._poses(rest, track.box_at(t))]
+        seen = [s for s in tracking.distinct(seen) if not any(tracking.same(s, f) for f in found)]
+        for i, j in tracking.assign(missing, seen, t).items():
+            missing[i].sightings[t] = seen[j]
+
+    def _poses(self, frame: npt.NDArray[np.uint8], box: tracking.Floats) -> list[Sighting]:
+        """Poses in a crop around a box."""
+        height, width = frame.shape[:2]
+        middle, half = (box[:2] + box[2:]) / 2, _AROUND * (box[2:] - box[:2]) / 2
+        x0, y0 = np.clip(np.floor(middle - half), 0, (width - 2, height - 2)).astype(int)
+        x1, y1 = np.clip(np.ceil(middle + half), (x0 + 2, y0 + 2), (width, height)).astype(int)
+        result = self._poser.detect(_image(frame[y0:y1, x0:x1]))
+        scale, shift = np.array([x1 - x0, y1 - y0]), np.array([x0, y0])
+        found = []
+        for k, points in enumerate(result.pose_landmarks):
+            xy = np.array([(p.x, p.y) for p in points]) * scale + shift
+            visibility = np.clip([p.visibility for p in points], 0, 1)
+            landmarks = np.concatenate([xy, visibility[:, None]], 1)
+            world = np.array([(p.x, p.y, p.z) for p in result.pose_world_landmarks[k]])
+            mask = np.zeros((height, width), np.float32)
+            mask[y0:y1, x0:x1] = np.squeeze(result.segmentation_masks[k].numpy_view())
+            sighting = _sighting(frame, landmarks, world, mask)
+            if sighting is not None:
+                found.append(sighting)
+        return found
+
+    @staticmethod
+    def encode_findings(value: People) -> Encoded:
+        frames, height, width = value.masks.shape
+        layouts = _layouts(frames, height, width, value.count, len(value.thing_frames))
+        arrays = {name: getattr(value, name) for name in layouts}
+        meta = _Meta(frames, height, width, value.count, value.thing_classes)
+        return Encoded({"people.npz": stored.pack_arrays(arrays)}, stored.write_meta(meta))
+
+    @staticmethod
+    def decode_findings(encoded: Encoded) -> People:
+        meta = stored.read_meta(_Meta, encoded)
+        layouts = _layouts(meta.frames, meta.height, meta.width, meta.people, len(meta.classes))
+        arrays = stored.unpack_arrays(stored.member(encoded, "people.npz"), layouts)
+        if arrays["masks"].max(initial=0) > meta.people:
+            raise CorruptDataError("people.npz: a mask names a person that is not there; annotate this clip again")
+        return People(**arrays, thing_classes=meta.classes)
+
+
+def _layouts(frames: int, height: int, width: int, people: int, things: int) -> dict[str, stored.Layout]:
+    return {
+        "boxes": stored.Layout(np.float32, (frames, people, 4)),
+        "scores": stored.Layout(np.float32, (frames, people)),
+        "landmarks": stored.Layout(np.float32, (frames, people, LANDMARKS, 3)),
+        "world": stored.Layout(np.float32, (frames, people, LANDMARKS, 3)),
+        "support": stored.Layout(np.float32, (people,)),
+        "masks": stored.Layout(np.uint8, (frames, height, width)),
+        "thing_frames": stored.Layout(np.int32, (things,)),
+        "thing_boxes": stored.Layout(np.float32, (things, 4)),
+        "thing_scores": stored.Layout(np.float32, (things,)),
+    }
+
+
+def _image(pixels: npt.NDArray[np.uint8]) -> Any:
+    import mediapipe
+
+    return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels))
+
+
+def _look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Floats:
+    """Colours in the middle of the upper half of a box, where the clothes are."""
+    (x0, y0), (w, h) = box[:2], box[2:] - box[:2]
+    where = np.zeros(frame.shape[:2], bool)
+    where[int(y0 + 0.2 * h) : int(y0 + 0.55 * h) + 1, int(x0 + 0.3 * w) : int(x0 + 0.7 * w) + 1] = True
+    return tracking.colours(frame, where)
+
+
+def _sighting(
+    frame: npt.NDArray[np.uint8], landmarks: tracking.Floats, world: tracking.Floats, mask: npt.NDArray[np.float32]
+) -> Sighting | None:
+    """A pose as a sighting; None where hardly any of it is in the frame."""
+    height, width = frame.shape[:2]
+    xy = np.clip(landmarks[landmarks[:, 2] > 0.3, :2], 0, (width, height))
+    if len(xy) < 5:
+        return None
+    low, high = xy.min(0), xy.max(0)
+    margin = 0.06 * (high - low).max()  # landmarks end at the eyes and ankles, people do not
+    box = np.concatenate([np.clip(low - margin, 0, None), np.clip(high + margin, 0, (width, height))])
+    if (box[2:] - box[:2] < 4).any():
+        return None
+    torso = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(torso, cv2.convexHull(landmarks[list(tracking.TORSO), :2].astype(np.int32)), 1)
+    clothes = (torso > 0) & (mask > 0.5)
+    look = tracking.colours(frame, clothes) if clothes.sum() > 20 else _look_of(frame, box)
+    body = landmarks[[*range(11, 17), *range(23, 29)], 2]  # limbs: a face alone is no pose
+    return Sighting(box, float(0.5 * body.mean() + 0.5 * np.sort(body)[-4:].mean()), look, 0.0, landmarks, world, mask)
+
+
+def _collect(
+    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], frames: npt.NDArray[np.uint8], stride: int
+) -> People:
+    """Tracks as arrays, gaps between two detections of a person without a pose filled in, masks made exclusive."""
+    count, people = len(frames), len(tracks)
+    boxes = np.full((count, people, 4), np.nan, np.float32)
+    scores = np.full((count, people), np.nan, np.float32)
+    landmarks = np.full((count, people, LANDMARKS, 3), np.nan, np.float32)
+    world = np.full((count, people, LANDMARKS, 3), np.nan, np.float32)
+    masks = np.zeros(frames.shape[:3], np.uint8)
+    support = np.zeros(people, np.float32)
+    for p, track in enumerate(tracks):
+        for t, seen in track.sightings.items():
+            boxes[t, p], scores[t, p] = seen.box, seen.score
+            if seen.landmarks is not None and seen.world is not None:
+                landmarks[t, p], world[t, p] = seen.landmarks, seen.world
+        _bridge(boxes[:, p], scores[:, p], stride + 1)
+        looked = [track.sightings[t].detected for t in sorted(track.sightings) if t % stride == 0]
+        support[p] = np.quantile(looked, 0.7) if looked else 0.0
+    for t in range(count):
+        here = {p: track.sightings[t] for p, track in enumerate(tracks) if t in track.sightings}
+        masks[t] = exclusive(here, frames.shape[1], frames.shape[2])
+    return People(
+        boxes,
+        scores,
+        landmarks,
+        world,
+        support,
+        masks,
+        np.array([t for t, _, _ in things], np.int32),
+        np.array([s.box for _, s, _ in things], np.float32).reshape(-1, 4),
+        np.array([s.score for _, s, _ in things], np.float32),
+        tuple(name for _, _, name in things),
+    )
+
+
+def _bridge(boxes: Floats, scores: Floats, longest: int) -> None:
+    """Fill gaps of at most `longest` frames in one person's boxes `[T, 4]` and scores `[T]` linearly, in place."""
+    known = np.flatnonzero(~np.isnan(scores))
+    for a, b in pairwise(known):
+        if 1 < b - a <= longest:
+            share = np.linspace(0, 1, b - a + 1, dtype=np.float32)[1:-1]
+            boxes[a + 1 : b] = boxes[a] + share[:, None] * (boxes[b] - boxes[a])
+            scores[a + 1 : b] = scores[a] + share * (scores[b] - scores[a])
+
+
+def exclusive(seen: dict[int, Sighting], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """One person a pixel, `[H, W]` (index + 1; 0 nobody), out of masks that overlap where people touch.
+
+    A pixel that several masks claim goes to the one who is surer of it, with the distance to the person's own bones
+    held against the claim: each mask also covers whatever its person holds or leans on.
+    """
+    label = np.zeros((height, width), np.uint8)
+    best = np.full((height, width), -np.inf, np.float32)
+    crowd = sum(s.mask is not None for s in seen.values()) > 1
+    for p, sighting in seen.items():
+        if sighting.mask is None or sighting.landmarks is None:
+            continue
+        sure = np.clip(sighting.mask, 1e-4, 1 - 1e-4)
+        claim = np.log(sure / (1 - sure))
+        if crowd:
+            claim = claim - 40 * _off_bones(sighting.landmarks, height, width) / sighting.size
+        mine = (sighting.mask > 0.5) & (claim > best)
+        label[mine], best[mine] = p + 1, claim[mine]
+    return label
+
+
+def _off_bones(landmarks: tracking.Floats, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Distance in pixels `[H, W]` to the nearest bone of a pose."""
+    away = np.ones((height, width), np.uint8)
+    points = np.clip(landmarks[:, :2], -(2**14), 2**14).astype(np.int32)
+    for a, b in BONES:
+        cv2.line(away, points[a].tolist(), points[b].tolist(), 0, 1)
+    distance: npt.NDArray[np.float32] = cv2.distanceTransform(away, cv2.DIST_L2, 3)
+    return distance

@@ -1,0 +1,173 @@
+"""Who is who: people of one frame joined to the tracks of the frames before, one to one.
+
+Small on purpose. The kept libraries (norfair, supervision's ByteTrack, trackers) associate boxes; what holds two
+people apart while they touch is the pose and the look of their clothes, and neither fits through a box-only interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.float32]
+
+TORSO = (11, 12, 23, 24)
+"""Shoulders and hips among MediaPipe's 33 landmarks."""
+_STEADY = (0, 7, 8, 11, 12, 13, 14, 23, 24, 25, 26)
+"""Landmarks that tell where a person is without swinging far in a frame: head, shoulders, elbows, hips, knees."""
+_HUES, _SATURATIONS, _VALUES = 12, 4, 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """A person seen in one frame: always a box, and where one was found a pose with its mask."""
+
+    box: Floats
+    """x0, y0, x1, y1 in pixels, inside the frame."""
+    score: float
+    look: Floats
+    """Colours of the clothes, a histogram with sum 1."""
+    detected: float = 0.0
+    """Score of the detector's box for this person in this frame; 0 where there is none."""
+    landmarks: Floats | None = None
+    """`[33, 3]`: x, y in pixels, visibility 0–1."""
+    world: Floats | None = None
+    """`[33, 3]` metres about the middle of the hips: x right, y down, z away from the camera."""
+    mask: Mask | None = None
+    """Probability `[H, W]` that the pixel is this person."""
+
+    @property
+    def size(self) -> float:
+        """Square root of the box's area, in pixels."""
+        return float(np.sqrt(np.prod(self.box[2:] - self.box[:2])))
+
+
+@dataclass(slots=True)
+class Track:
+    """One person's sightings by frame."""
+
+    sightings: dict[int, Sighting] = field(default_factory=dict)
+
+    def nearest(self, frame: int, count: int = 1) -> list[int]:
+        """The `count` frames nearest to `frame` in which the person is seen, the nearest first."""
+        return sorted(self.sightings, key=lambda t: abs(t - frame))[:count]
+
+    def gap(self, frame: int) -> int:
+        """Frames from `frame`, either way, to where the person is seen."""
+        return abs(self.nearest(frame)[0] - frame)
+
+    def box_at(self, frame: int) -> Floats:
+        """The box expected outside the frames seen: the nearest one, moved on by its motion for at most five frames."""
+        frames = self.nearest(frame, 2)
+        box = self.sightings[frames[0]].box
+        if len(frames) == 1 or abs(frames[1] - frames[0]) > 10:
+            return box
+        before = self.sightings[frames[1]].box
+        motion = ((box + np.roll(box, 2)) / 2 - (before + np.roll(before, 2)) / 2) / (frames[0] - frames[1])
+        moved: Floats = box + motion * np.clip(frame - frames[0], -5, 5)
+        return moved
+
+    def look_at(self, frame: int) -> Floats:
+        """The mean look of the 30 sightings nearest to a frame."""
+        look: Floats = np.mean([self.sightings[t].look for t in self.nearest(frame, 30)], axis=0)
+        return look
+
+
+def overlap(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(np.maximum(sides, 0)))
+    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
+    return shared / both if both > 0 else 0.0
+
+
+def apart(a: Floats, b: Floats) -> float:
+    """Mean distance in pixels between the steady landmarks of two poses `[33, 3]`, weighted by visibility."""
+    rows = list(_STEADY)
+    weight = np.minimum(a[rows, 2], b[rows, 2]) + 1e-3
+    distance = np.linalg.norm(a[rows, :2] - b[rows, :2], axis=1)
+    return float(distance @ weight / weight.sum())
+
+
+def distinct(sightings: Sequence[Sighting]) -> list[Sighting]:
+    """The sightings without doubles, the surest first.
+
+    Two poses whose steady landmarks lie within a tenth of a person's size, or whose masks cover the same flesh, are one
+    person seen through two crops.
+    """
+    kept: list[Sighting] = []
+    for new in sorted(sightings, key=lambda s: -s.score):
+        if all(not same(new, old) for old in kept):
+            kept.append(new)
+    return kept
+
+
+def same(a: Sighting, b: Sighting) -> bool:
+    """Whether two sightings in one frame are of one person."""
+    if a.landmarks is not None and b.landmarks is not None:
+        return apart(a.landmarks, b.landmarks) < 0.1 * min(a.size, b.size) or _shared(a, b) > 0.6
+    return overlap(a.box, b.box) > 0.6
+
+
+def _shared(a: Sighting, b: Sighting) -> float:
+    """Intersection of two masks over the smaller one."""
+    if a.mask is None or b.mask is None or overlap(a.box, b.box) == 0:
+        return 0.0
+    x0, y0 = np.floor(np.minimum(a.box[:2], b.box[:2])).astype(int)
+    x1, y1 = np.ceil(np.maximum(a.box[2:], b.box[2:])).astype(int)
+    here, there = a.mask[y0:y1, x0:x1] > 0.5, b.mask[y0:y1, x0:x1] > 0.5
+    return float((here & there).sum() / max(1, min(here.sum(), there.sum())))
+
+
+def likeness(track: Track, seen: Sighting, frame: int) -> float:
+    """How well a sighting continues a track, 0–1 (0: it cannot). Place first, clothes second.
+
+    The tolerance for place grows with the frames since the track was last seen, so that a person who comes out from
+    behind something is met again, and the clothes decide between two who come out together.
+    """
+    before = track.sightings[track.nearest(frame)[0]]
+    tolerance = 0.25 * (1 + 0.25 * min(track.gap(frame) - 1, 12))
+    box = track.box_at(frame)
+    if before.landmarks is not None and seen.landmarks is not None:
+        moved = np.concatenate([before.landmarks[:, :2] + (box - before.box)[:2], before.landmarks[:, 2:]], 1)
+        distance = apart(moved, seen.landmarks) / max(before.size, 1.0)
+    else:
+        middle = (box[:2] + box[2:] - seen.box[:2] - seen.box[2:]) / 2
+        distance = float(np.linalg.norm(middle)) / max(before.size, 1.0)
+    if distance > 3 * tolerance or not 0.4 < seen.size / max(before.size, 1.0) < 2.5:
+        return 0.0
+    place = float(np.exp(-((distance / tolerance) ** 2) / 2))
+    clothes = float(np.sqrt(track.look_at(frame) * seen.look).sum())  # Bhattacharyya coefficient
+    return place * clothes**2
+
+
+def assign(tracks: Sequence[Track], seen: Sequence[Sighting], frame: int, least: float = 0.15) -> dict[int, int]:
+    """The one-to-one assignment (sighting of each continued track) with the largest sum of likeness above `least`."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not tracks or not seen:
+        return {}
+    table = np.array([[likeness(track, s, frame) for s in seen] for track in tracks])
+    rows, columns = linear_sum_assignment(np.where(table > least, -table, 0.0))
+    return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if table[r, c] > least}
+
+
+def colours(frame: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> Floats:
+    """Histogram of hue and saturation, beside one of brightness, over the pixels `where`; it sums to 1."""
+    pixels = frame[where]
+    if len(pixels) == 0:
+        bins = _HUES * _SATURATIONS + _VALUES
+        return np.full(bins, 1 / bins)
+    hsv = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV)[0].astype(int)
+    tint = hsv[:, 0] * _HUES // 180 * _SATURATIONS + hsv[:, 1] * _SATURATIONS // 256
+    # Hue is noise where there is hardly any colour: such pixels count by brightness alone.
+    tinted = np.bincount(tint[hsv[:, 1] > 30], minlength=_HUES * _SATURATIONS)
+    bright = np.bincount(hsv[:, 2] * _VALUES // 256, minlength=_VALUES)
+    both = np.concatenate([tinted, bright]).astype(np.float64)
+    share: Floats = both / both.sum()
+    return share

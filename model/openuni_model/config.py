@@ -87,7 +87,7 @@ class ModelConfig:
         return cls(**{**values, **tuples})
 
 
-_PIXEL = {"channels": 3, "patch": (2, 8, 8), "prediction": "x", "shift": 1.0, "codec": "pixel"}
+_PIXEL = {"channels": 3, "patch": (2, 8, 8), "prediction": "x", "shift": 3.0, "codec": "pixel"}
 _MINILM = {"text": "minilm", "text_width": 384, "text_length": 64}
 _WAN21 = {"channels": 16, "patch": (1, 2, 2), "prediction": "v", "shift": 5.0, "codec": "wan2.1"}
 _WAN22 = {**_WAN21, "channels": 48, "codec": "wan2.2"}

@@ -1,0 +1,307 @@
+"""From a data set to training batches: which clips fit, in which order, cropped how, cached where.
+
+The order is a pure function of the data set's index, the stage and the seed, and every rank computes all of it: a
+step takes the next clips of one bucket (one size, one length) for *all* ranks together, and a rank loads its share.
+So ranks never disagree about shapes, each clip of an epoch is taken exactly once however many ranks or workers
+there are, and the state to resume from is one cursor and the few positions that wait in unfinished buckets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import openuni
+from openuni import modalities
+from openuni.errors import OpenUniError
+from openuni.modalities import Box
+from openuni.sample import Record, Sample
+from openuni.shards.reader import DataSet
+from openuni_model.batch import Item
+from openuni_model.codecs import Codec
+from openuni_model.config import ModelConfig
+from openuni_model.tasks import Draw, Stage, draw, rng_of
+
+_ASPECTS = (1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
+"""Width over height of the buckets; a clip goes to the nearest and is cropped at the centre."""
+_UNITS: Mapping[str, tuple[int, int]] = {"pixel": (1, 1), "wan2.1": (4, 8), "wan2.2": (4, 16)}
+"""How much a codec shrinks time and space."""
+
+
+class DataError(OpenUniError):
+    """A data set that cannot be trained on as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The size that clips are brought to: frames, rows and columns of pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How clips are brought to buckets: at most `frames` frames, an area of about `size`² pixels, and what divides."""
+
+    frames: int
+    size: int
+    config: ModelConfig
+
+    def bucket(self, record: Record) -> Bucket | None:
+        """The bucket of a clip, or None where it has too few frames. Short clips take half or a quarter as many."""
+        frames = next((n for n in self.lengths if n <= record.frames), None)
+        if frames is None:
+            return None
+        aspect = min(_ASPECTS, key=lambda a: abs(math.log(a * record.height / record.width)))
+        unit = _UNITS[self.config.codec][1] * math.lcm(*self.config.patch[1:])
+        height = max(1, round(self.size / math.sqrt(aspect) / unit)) * unit
+        width = max(1, round(self.size * math.sqrt(aspect) / unit)) * unit
+        return Bucket(frames, height, width)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Lengths that codec and patches take: multiples of the patch for pixels, 4k + 1 for Wan."""
+        time, patch = _UNITS[self.config.codec][0], self.config.patch[0]
+        if time == 1:
+            lengths = [n // patch * patch for n in (self.frames, self.frames // 2, self.frames // 4)]
+        else:
+            lengths = [(n - 1) // time * time + 1 for n in (self.frames, self.frames // 2, self.frames // 4)]
+        return [n for n in dict.fromkeys(lengths) if n > 0]
+
+
+def why_not(record: Record, stage: Stage, fit: Fit) -> str | None:
+    """Why a clip is not trained on, or None."""
+    if record.split != "train":
+        return f"split {record.split}"
+    if stage.subsets and record.subset not in stage.subsets:
+        return f"subset {record.subset}"
+    if fit.bucket(record) is None:
+        return f"fewer than {min(fit.lengths)} frames"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a stage finds in a data set: clips by bucket, clips with each view, clips left out by reason."""
+
+    buckets: Mapping[Bucket, int]
+    views: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+    @property
+    def clips(self) -> int:
+        return sum(self.buckets.values())
+
+
+def survey(data: DataSet, stage: Stage, fit: Fit) -> Survey:
+    """Count, from the index alone. Raises DataError where nothing is left, or a view of the stage is nowhere."""
+    buckets: Counter[Bucket] = Counter()
+    views: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for sample in data:
+        reason, bucket = why_not(sample.record, stage, fit), fit.bucket(sample.record)
+        if reason is not None or bucket is None:
+            dropped[reason or ""] += 1
+            continue
+        buckets[bucket] += 1
+        views.update(view for view in stage.modalities if view in sample)
+    if not buckets:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise DataError(f"{data.url}: no clip fits stage {stage.name} ({reasons}); change the stage or the data")
+    if absent := [view for view in stage.modalities if not views[view]]:
+        raise DataError(
+            f"{data.url}: no clip of stage {stage.name} has {', '.join(absent)}; annotate them "
+            "(openuni add) or leave them out (--modalities)"
+        )
+    return Survey(buckets, views, dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where training stands in the order: the next position, and positions drawn that wait for their bucket to fill."""
+
+    position: int = 0
+    waiting: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One clip of a step: where it is in the order, and which bucket it is brought to."""
+
+    position: int
+    key: str
+    bucket: Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training step: its clips on all ranks, and the cursor from which the next step follows."""
+
+    entries: tuple[Entry, ...]
+    after: Cursor
+
+
+def plan_steps(data: DataSet, stage: Stage, fit: Fit, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
+    """Steps of `clips` clips each, without end, from `cursor` on."""
+    waiting: dict[Bucket, list[Entry]] = {}
+
+    def take(position: int, sample: Sample) -> Entry:
+        bucket = fit.bucket(sample.record)
+        assert bucket is not None  # `why_not` was asked before
+        entry = Entry(position, sample.key, bucket)
+        waiting.setdefault(bucket, []).append(entry)
+        return entry
+
+    for position in cursor.waiting:
+        take(position, next(data.samples(seed, cursor=position))[1])
+    for after, sample in data.samples(seed, cursor=cursor.position):
+        if why_not(sample.record, stage, fit) is not None:
+            continue
+        bucket = take(after - 1, sample).bucket
+        if len(waiting[bucket]) == clips:
+            entries = tuple(waiting.pop(bucket))
+            left = sorted(entry.position for entries in waiting.values() for entry in entries)
+            yield Plan(entries, Cursor(after, tuple(left)))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A clip ready to be noised: its latents, what it trains, and the rest of its random numbers."""
+
+    item: Item
+    draw: Draw
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Loads entries: reads only the views that are drawn, brings them to their bucket, encodes or fetches the cache.
+
+    Clips longer than their bucket are cut into whole windows, of which one is drawn; geometry is not random
+    otherwise, so a cached latent is the one that would have been computed, and the loss is the same.
+    """
+
+    url: str
+    stage: Stage
+    fit: Fit
+    seed: int
+    codec: Codec
+    cache: Path | None = None
+
+    @cached_property
+    def data(self) -> DataSet:
+        return openuni.open(self.url)
+
+    def load(self, entry: Entry) -> Example:
+        rng = rng_of(self.seed, "train", entry.position)
+        sample = self.data[entry.key]
+        window = int(rng.integers(sample.record.frames // entry.bucket.frames))
+        drawn = draw(rng, [name for name in self.stage.modalities if name in sample], self.stage, self.config.shift)
+        latents = {view: self.latent(sample, view, entry.bucket, window) for view in drawn.views}
+        return Example(Item(sample.key, sample.caption, latents), drawn, rng)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.fit.config
+
+    def latent(self, sample: Sample, view: str, bucket: Bucket, window: int) -> Tensor:
+        """The latents of one view of one window of a clip, from the cache where it has them."""
+        if self.cache is None:
+            return self.codec.encode(picture(sample, view, bucket, window))
+        name = f"{sample.key}.{view}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
+        path = self.cache / self._fingerprint / hashlib.sha256(sample.key.encode()).hexdigest()[:2] / name
+        if path.is_file():
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        latents = self.codec.encode(picture(sample, view, bucket, window))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, latents.numpy(), allow_pickle=False)
+        temporary.replace(path)
+        return latents
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Changes with the codec and with any column of the data set, so that a stale latent is never read."""
+        manifest = self.data.manifest
+        text = f"{self.config.codec} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def picture(sample: Sample, view: str, bucket: Bucket, window: int) -> modalities.Pictures:
+    """The model's picture of one window of a view, cropped at the centre and resized to the bucket."""
+    modality, value = modalities.get(view), sample[view]
+    value = modality.take(value, slice(window * bucket.frames, (window + 1) * bucket.frames))
+    _, height, width = modality.shape(value)
+    value = modality.crop(value, centre_box(height, width, bucket))
+    return modality.to_picture(modality.resize(value, bucket.height, bucket.width))
+
+
+def centre_box(height: int, width: int, bucket: Bucket) -> Box:
+    """The largest centred box of the bucket's aspect."""
+    scale = min(height / bucket.height, width / bucket.width)
+    h, w = max(1, round(bucket.height * scale)), max(1, round(bucket.width * scale))
+    y, x = (height - h) // 2, (width - w) // 2
+    return Box(x, y, x + w, y + h)
+
+
+class _Entries(Dataset[list[Example]]):
+    """What DataLoader workers run: a list of entries in, their examples out."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, entries: Any) -> list[Example]:
+        return [self._reader.load(entry) for entry in entries]
+
+
+class _Shares:
+    """A rank's share of each planned step, in micro-batches; remembers the plans that the workers are ahead by."""
+
+    def __init__(self, plans: Iterator[Plan], rank: int, world: int, accumulate: int) -> None:
+        self._plans, self._rank, self._world, self._accumulate = plans, rank, world, accumulate
+        self.ahead: list[Plan] = []
+
+    def __iter__(self) -> Iterator[Sequence[Entry]]:
+        for plan in self._plans:
+            self.ahead.append(plan)
+            mine = plan.entries[self._rank :: self._world]
+            size = len(mine) // self._accumulate
+            for i in range(self._accumulate):
+                yield mine[i * size : (i + 1) * size]
+
+
+def load_steps(
+    reader: Reader, plans: Iterator[Plan], *, rank: int, world: int, accumulate: int, workers: int
+) -> Iterator[tuple[Plan, list[list[Example]]]]:
+    """For every planned step its plan and this rank's examples, as `accumulate` micro-batches, in order.
+
+    `workers` processes read ahead; with 0 this process reads when asked.
+    """
+    shares = _Shares(plans, rank, world, accumulate)
+    loader = DataLoader(
+        _Entries(reader),
+        sampler=shares,
+        batch_size=None,
+        num_workers=workers,
+        # Spawned, not forked: the codecs start threads, and a forked copy of a held lock would hang.
+        multiprocessing_context="spawn" if workers else None,
+    )
+    examples = iter(loader)
+    while True:
+        step = [next(examples) for _ in range(accumulate)]
+        yield shares.ahead.pop(0), step

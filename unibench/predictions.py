@@ -109,17 +109,20 @@ class Folder(Run):
         return sorted(self._of(task))
 
     def load(self, task: str, key: str) -> Any:
-        entry = self._of(task).get(key)
-        if entry is None:
-            raise AbsentModalityError(f"{self._folder / task} has no file or folder for {key!r}")
-        reader = READERS[task]
-        value = reader(entry, self.info)
+        value = READERS[task](self.entry(task, key), self.info)
         if task != "video":
             modality(COLUMN_OF[task]).check(value)
         return value
 
     def fps(self, key: str) -> float | None:
         return self.info.fps
+
+    def entry(self, task: str, key: str) -> Path:
+        """The file or folder of a sample. Raises AbsentModalityError where there is none."""
+        entry = self._of(task).get(key)
+        if entry is None:
+            raise AbsentModalityError(f"{self._folder / task} has no file or folder for {key!r}")
+        return entry
 
     def _of(self, task: str) -> dict[str, Path]:
         """The entry of each key; the first by name where two give one key."""

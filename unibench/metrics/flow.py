@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.flow import Flow
-from unibench.metrics.base import UNDEFINED, Bools, Column, Metric, Score, Scores
+from unibench.metrics.base import UNDEFINED, Column, Floats, Metric, Score, Scores
 
-_WAUC_THRESHOLDS = np.arange(1, 101) / 20
 _WAUC_WEIGHTS = 100 - np.arange(100)
-"""In hundredths: integers keep a perfect score exactly 100."""
+"""In hundredths, of the thresholds 1/20, 2/20, …, 5 px: integers keep a perfect score exactly 100."""
+_ONE_PIXEL = 20
+"""Thresholds up to 1 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +34,70 @@ class FlowErrors:
     pixels: int
 
 
-def end_point_error(predicted: npt.NDArray[np.floating], true: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Length of the difference of vectors `[…, 2]`, float64 `[…]`; not-finite predictions count as no motion."""
-    finite = np.isfinite(predicted).all(axis=-1, keepdims=True)
-    difference = np.where(finite, predicted, 0).astype(np.float64) - true
-    return np.hypot(difference[..., 0], difference[..., 1])
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowCounts:
+    """Sums over each of C cells of pixels: of errors `[C]`, of Fl outliers `[C]`, and pixels by threshold `[C, 101]`.
 
-
-def flow_errors(epe: npt.NDArray[np.float64], magnitude: npt.NDArray[np.float64]) -> FlowErrors:
-    """Means over flat arrays of end-point errors and true magnitudes, in pixels; NaN where they are empty.
-
-    `fl` (Fl-all): error > 3 px *and* > 5 % of the true magnitude. `px1`: error > 1 px. `wauc` (Richter et al. 2017):
-    100·Σ w_i·share(error ≤ i/20 px) / Σ w_i with w_i = 1 − (i−1)/100, i = 1…100, so errors above 5 px earn nothing.
+    `first[c, i]` counts the pixels whose error is above i/20 px but not above (i+1)/20; the last one, above 5 px.
     """
-    if epe.size == 0:
-        return FlowErrors(math.nan, math.nan, math.nan, math.nan, 0)
-    # A share of errors below each threshold is a cumulative count of the first threshold that each error reaches.
-    first = np.searchsorted(_WAUC_THRESHOLDS, epe, side="left")
-    below = np.cumsum(np.bincount(first, minlength=101)[:100])
-    return FlowErrors(
-        epe=float(epe.mean()),
-        fl=100 * int(np.count_nonzero((epe > 3) & (epe > 0.05 * magnitude))) / epe.size,
-        px1=100 * int(np.count_nonzero(epe > 1)) / epe.size,
-        wauc=100 * int(_WAUC_WEIGHTS @ below) / (int(_WAUC_WEIGHTS.sum()) * epe.size),
-        pixels=epe.size,
+
+    epe: Floats
+    outliers: Floats
+    first: npt.NDArray[np.int64]
+
+    def errors(self, cells: list[int]) -> FlowErrors:
+        """Means over the pixels of these cells; NaN where they have none."""
+        first = self.first[cells].sum(axis=0)
+        pixels = int(first.sum())
+        if pixels == 0:
+            return FlowErrors(math.nan, math.nan, math.nan, math.nan, 0)
+        area = int(_WAUC_WEIGHTS @ np.cumsum(first[:100]))
+        return FlowErrors(
+            epe=float(self.epe[cells].sum()) / pixels,
+            fl=100 * float(self.outliers[cells].sum()) / pixels,
+            px1=100 * int(first[_ONE_PIXEL:].sum()) / pixels,
+            wauc=100 * area / (int(_WAUC_WEIGHTS.sum()) * pixels),
+            pixels=pixels,
+        )
+
+
+def end_point_error(predicted: npt.NDArray[np.floating], true: Floats) -> Floats:
+    """Length `[N]` of the difference of vectors `[N, 2]`; a predicted one that is not finite counts as no motion."""
+    difference = predicted - true
+    missing = ~np.isfinite(difference).all(axis=1)
+    difference[missing] = true[missing]
+    return np.sqrt(difference[:, 0] ** 2 + difference[:, 1] ** 2)
+
+
+def count_errors(epe: Floats, magnitude: Floats, cell: npt.NDArray[np.integer], cells: int) -> FlowCounts:
+    """Sum end-point errors `[N]` of vectors of these true magnitudes `[N]`, in pixels, by cell `[N]` out of `cells`.
+
+    Fl (KITTI): error > 3 px *and* > 5 % of the true magnitude. 1px: error > 1 px. WAUC (Richter et al. 2017): 100·Σ
+    w_i·share(error ≤ i/20 px) / Σ w_i with w_i = 1 − (i−1)/100, i = 1…100, so errors above 5 px earn nothing.
+    """
+    first = np.minimum(np.maximum(np.ceil(20 * epe) - 1, 0), 100).astype(np.int64)
+    outlier = (epe > 3) & (epe > 0.05 * magnitude)
+    return FlowCounts(
+        np.bincount(cell, weights=epe, minlength=cells).astype(np.float64),
+        np.bincount(cell, weights=outlier, minlength=cells).astype(np.float64),
+        np.bincount(cell * 101 + first, minlength=cells * 101).reshape(cells, 101),
     )
 
 
 _SPLITS = {
-    "all": "all pixels",
-    "occluded": "pixels whose point is hidden or out of frame in the next frame",
-    "visible": "pixels whose point is seen in the next frame",
-    "s0-10": "pixels that truly move less than 10 px",
-    "s10-40": "pixels that truly move 10 px or more, less than 40 px",
-    "s40+": "pixels that truly move 40 px or more",
+    "all": ([0, 1, 2, 3, 4, 5], "all pixels"),
+    "occluded": ([3, 4, 5], "pixels whose point is hidden or out of frame in the next frame"),
+    "visible": ([0, 1, 2], "pixels whose point is seen in the next frame"),
+    "s0-10": ([0, 3], "pixels that truly move less than 10 px"),
+    "s10-40": ([1, 4], "pixels that truly move 10 px or more, less than 40 px"),
+    "s40+": ([2, 5], "pixels that truly move 40 px or more"),
 }
+"""Of which cells a split consists: 0, 1, 2 by speed, and 3 more for what is occluded."""
 
 
 def _columns() -> tuple[Column, ...]:
     columns = [Column("epe_video", "lower", "px", "end-point error; mean over videos")]
-    for split, where in _SPLITS.items():
+    for split, (_, where) in _SPLITS.items():
         prefix = "" if split == "all" else f"{split}/"
         columns += [
             Column(f"{prefix}epe", "lower", "px", f"end-point error; pooled over {where}"),
@@ -101,10 +126,15 @@ class FlowMetric(Metric[Flow, Flow]):
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         if true.size == 0:
             return scores
-        epe = end_point_error(predicted, true)
-        magnitude = np.hypot(true[:, 0], true[:, 1])
-        for split, inside in _split(magnitude, None if truth.occluded is None else truth.occluded[valid]).items():
-            errors = flow_errors(epe, magnitude) if inside is None else flow_errors(epe[inside], magnitude[inside])
+        magnitude = np.sqrt(true[:, 0] ** 2 + true[:, 1] ** 2)
+        cell = (magnitude >= 10).astype(np.int64) + (magnitude >= 40)
+        if truth.occluded is not None:
+            cell += 3 * truth.occluded[valid]
+        counts = count_errors(end_point_error(predicted, true), magnitude, cell, 6)
+        for split, (cells, _) in _SPLITS.items():
+            errors = counts.errors(cells)
+            if errors.pixels == 0 or (split in ("occluded", "visible") and truth.occluded is None):
+                continue
             prefix = "" if split == "all" else f"{split}/"
             for name, value in (("epe", errors.epe), ("fl", errors.fl), ("1px", errors.px1), ("wauc", errors.wauc)):
                 scores[prefix + name] = Score(value, errors.pixels)
@@ -112,12 +142,3 @@ class FlowMetric(Metric[Flow, Flow]):
         finite = int(np.count_nonzero(np.isfinite(predicted).all(axis=-1)))
         scores["coverage"] = Score(finite / len(predicted), len(predicted))
         return scores
-
-
-def _split(magnitude: npt.NDArray[np.float64], occluded: Bools | None) -> dict[str, Bools | None]:
-    """Which of the valid pixels belong to each split; None means all of them."""
-    inside: dict[str, Bools | None] = {"all": None}
-    if occluded is not None:
-        inside |= {"occluded": occluded, "visible": ~occluded}
-    slow, fast = magnitude < 10, magnitude >= 40
-    return inside | {"s0-10": slow, "s10-40": ~(slow | fast), "s40+": fast}

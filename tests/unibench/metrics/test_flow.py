@@ -9,7 +9,11 @@ import pytest
 
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.flow import Flow
-from unibench.metrics.flow import FlowMetric, flow_errors
+from unibench.metrics.flow import FlowErrors, FlowMetric, count_errors
+
+
+def flow_errors(epe: np.ndarray, magnitude: np.ndarray) -> FlowErrors:
+    return count_errors(epe, magnitude, np.zeros(len(epe), np.int64), 1).errors([0])
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,207 @@
+"""Scoring: one sample at a time, each result a line of JSON that also carries what the set's numbers need.
+
+So a run can stop anywhere and resume, samples can be scored by any number of processes in any order, and memory does
+not grow with their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
+from openuni.modalities import get as modality
+from openuni.modalities.densepose import DensePose
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.modalities.segmentation import Segmentation
+from openuni.modalities.skeleton import Skeleton
+from unibench.metrics.base import Metric, Score, weighted_mean
+from unibench.metrics.densepose import DensePoseMetric, Geodesics
+from unibench.metrics.depth import DepthMetric, DepthTruth
+from unibench.metrics.flow import FlowMetric
+from unibench.metrics.segmentation import SegmentationMetric
+from unibench.metrics.skeleton import People, SkeletonMetric
+from unibench.metrics.video import Measures, VideoMetric
+from unibench.predictions import COLUMN_OF, Columns, Folder, Run, resample
+from unibench.protocol import Protocol
+
+Status = Literal["scored", "missing", "unusable"]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """One sample in one task. `missing`: nothing was predicted; `unusable`: it could not be read or compared.
+
+    `scores` maps a column to value and weight (undefined ones are left out); `state` is the metric's; a penalised
+    sample is one that was scored as if nothing were there. `reason` says what was wrong.
+    """
+
+    task: str
+    key: str
+    status: Status
+    scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    penalised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What scoring may use beyond the values: VBench's measures, and geodesics on a body."""
+
+    measures: Measures = field(default_factory=Measures)
+    geodesics: Geodesics | None = None
+
+
+def new_metric(task: str, protocol: Protocol, tools: Tools | None = None) -> Metric[Any, Any]:
+    """A fresh metric of this task."""
+    tools = tools or Tools()
+    makers: Mapping[str, Callable[[], Metric[Any, Any]]] = {
+        "depth": lambda: DepthMetric(protocol.max_depth, protocol.alignments),
+        "flow": FlowMetric,
+        "segmentation": SegmentationMetric,
+        "skeleton": SkeletonMetric,
+        "densepose": lambda: DensePoseMetric(tools.geodesics),
+        "video": lambda: VideoMetric(tools.measures),
+    }
+    return makers[task]()
+
+
+def score_sample(
+    task: str, key: str, predictions: Run, truth: Run | None, protocol: Protocol, tools: Tools | None = None
+) -> SampleResult:
+    """Read, resample and score one sample in one task. Only errors of the *truth* are raised (OpenUniError)."""
+    true = None if truth is None or task == "video" else truth.load(task, key)
+    try:
+        found = predictions.load(task, key)
+        if true is not None and truth is not None:
+            found = resample(task, found, *_shape(task, true), _rates(predictions, truth, key))
+        return _result(task, key, "scored", found, true, protocol, tools)
+    except AbsentModalityError as error:
+        status: Status = "missing"
+        reason = str(error)
+    except OpenUniError as error:
+        status, reason = "unusable", str(error)
+    if protocol.missing == "penalise" and true is not None:
+        result = _result(task, key, status, nothing_like(task, true), true, protocol, tools)
+        return SampleResult(task, key, status, result.scores, result.state, reason, penalised=True)
+    return SampleResult(task, key, status, reason=reason)
+
+
+def _result(
+    task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Tools | None
+) -> SampleResult:
+    metric = new_metric(task, protocol, tools)
+    scores = metric.update(key, *_as_compared(task, found, true))
+    defined = {name: (score.value, score.weight) for name, score in scores.items() if not math.isnan(score.value)}
+    return SampleResult(task, key, status, defined, metric.state())
+
+
+def _as_compared(task: str, found: Any, true: Any) -> tuple[Any, Any]:
+    """The two values as their metric wants them. Raises InvalidAnnotationError where the truth is no truth."""
+    if task == "depth":
+        if true.kind != "metric":
+            raise InvalidAnnotationError(f"the truth is {true.kind} depth; scores need metres")
+        return found, DepthTruth(true.values)
+    if task == "skeleton":
+        return People.of(found), People.of(true)
+    return found, true
+
+
+def _shape(task: str, value: Any) -> tuple[int, int, int]:
+    return modality(COLUMN_OF[task]).shape(value)
+
+
+def _rates(predictions: Run, truth: Run, key: str) -> tuple[float, float] | None:
+    """Frame rates of prediction and truth where both are known."""
+    found, true = predictions.fps(key), truth.fps(key)
+    return None if found is None or true is None else (found, true)
+
+
+def nothing_like(task: str, true: Any) -> Any:
+    """The prediction that nothing is there: depth and flow not finite anywhere, no object, nobody."""
+    if task == "depth":
+        return Depth(np.full_like(true.values, np.nan), "metric")
+    if task == "flow":
+        return Flow(np.full_like(true.forward, np.nan))
+    if task == "segmentation":
+        return Segmentation(np.zeros_like(true.ids), ())
+    if task == "skeleton":
+        frames, _, joints, _ = true.keypoints.shape
+        points, boxes = np.zeros((frames, 0, joints, 3), np.float32), np.zeros((frames, 0, 4), np.float32)
+        return Skeleton(points, boxes, np.zeros(0, np.int32), true.height, true.width, true.layout)
+    return DensePose(np.zeros_like(true.values), true.layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many samples of a task were scored, missing, unusable, and (of the latter two) penalised."""
+
+    scored: int
+    missing: int
+    unusable: int
+    penalised: int
+
+
+class Collector:
+    """Takes results as they come, in any order, and keeps their scalars; what a metric remembers is joined at once."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.results: list[SampleResult] = []
+        self.metrics = {task: new_metric(task, protocol) for task in protocol.tasks}
+
+    def add(self, result: SampleResult) -> None:
+        """Take in one sample of one task."""
+        if result.state:
+            self.metrics[result.task].absorb(result.state)
+        self.results.append(replace(result, state={}))
+
+    def of(self, task: str) -> list[SampleResult]:
+        """The results of a task, sorted by key, so that sums do not depend on the order of arrival."""
+        return sorted((r for r in self.results if r.task == task), key=lambda r: r.key)
+
+    def counts(self, task: str) -> Counts:
+        """What became of the samples of a task."""
+        statuses = [r.status for r in self.of(task)]
+        penalised = sum(r.penalised for r in self.of(task))
+        return Counts(statuses.count("scored"), statuses.count("missing"), statuses.count("unusable"), penalised)
+
+    def values(self, task: str) -> dict[str, float]:
+        """The numbers of the set; undefined ones are left out."""
+        columns: dict[str, list[Score]] = {column.name: [] for column in self.metrics[task].columns}
+        for result in self.of(task):
+            for name, score in result.scores.items():
+                columns[name].append(Score(*score))
+        values = {name: weighted_mean(scores) for name, scores in columns.items()}
+        return {k: v for k, v in (values | dict(self.metrics[task].compute())).items() if not math.isnan(v)}
+
+
+def truth_digest(run: Run, tasks: Iterable[str]) -> str:
+    """Sixteen hex digits that name the true values: of a data set its tars' hashes, of a folder names and bytes."""
+    digest = hashlib.sha256()
+    if isinstance(run, Columns):
+        for shard in run.data.shards:
+            for task in sorted(tasks):
+                if COLUMN_OF[task] in shard.columns:
+                    digest.update(f"{shard.number} {task} {shard.columns[COLUMN_OF[task]].tar.sha256}\n".encode())
+    elif isinstance(run, Folder):
+        for task in sorted(tasks):
+            for key in run.keys(task):
+                entry = run.entry(task, key)
+                files = [entry] if entry.is_file() else sorted(p for p in entry.rglob("*") if p.is_file())
+                for file in files:
+                    digest.update(f"{task} {key} {file.name} {_file_hash(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -56,13 +56,16 @@ def test_a_clip_of_one_frame_has_no_maps_but_is_stored() -> None:
     assert same(modality.take(field(), slice(2, 3)), replace(modality.take(field(), slice(2, 3))))
 
 
-def test_the_step_grows_only_as_far_as_the_range_needs() -> None:
-    for largest, step in [(0.01, 1 / 16), (2047.9, 1 / 16), (2048.5, 1 / 8), (9000.0, 1 / 2)]:
-        forward = np.zeros((1, 2, 4096, 2), np.float32)
-        forward[0, 0, 0] = -largest, largest
-        encoded = modality.encode(Flow(forward))
-        assert encoded.meta["step"] == step
-        assert np.abs(modality.decode(encoded).forward - forward).max() <= step / 2
+@pytest.mark.parametrize(
+    ("largest", "error"), [(0.01, 1 / 32), (255.95, 1 / 32), (2046.9, 1 / 32), (2048.5, 1 / 16), (9000.0, 1 / 4)]
+)
+def test_motion_is_rounded_more_coarsely_only_beyond_2047_px(largest: float, error: float) -> None:
+    forward = np.random.default_rng(0).uniform(-largest, largest, (1, 2, 4096, 2)).astype(np.float32)
+    forward[0, 0, 0] = -largest, largest
+    back = modality.decode(modality.encode(Flow(forward))).forward
+    worst = np.abs(back - forward).max()
+    assert worst <= error
+    assert worst > error / 4 or largest < 1
 
 
 def test_all_unknown_flow_is_stored() -> None:
@@ -177,7 +180,7 @@ def test_nonsense_is_refused(value: Flow, message: str) -> None:
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize(
-    "change", [{"frames": 3}, {"backward": False}, {"step": 0.0}, {"step": float("inf")}, {"height": 0}]
+    "change", [{"frames": 3}, {"backward": False}, {"unit": 0.0}, {"unit": float("inf")}, {"height": 0}]
 )
 def test_false_numbers_are_refused(change: dict, exact: bool) -> None:
     encoded = modality.encode(replace(field(), exact=exact))

@@ -46,6 +46,13 @@ def test_ids_and_table_come_back_exactly_also_through_json(largest: int) -> None
     assert modality.encode(value) == encoded
 
 
+def test_more_instances_than_8_bits_number_come_back_exactly() -> None:
+    ids = (np.arange(30 * 30, dtype=np.int32).reshape(1, 30, 30) // 3) * 211
+    value = Segmentation(ids, table(ids))
+    assert len(value.instances) == 299
+    assert np.array_equal(modality.decode(modality.encode(value)).ids, ids)
+
+
 def test_palette_colours_are_all_different_and_far_apart() -> None:
     colours = palette()
     gaps = np.abs(colours[:, None] - colours[None]).max(axis=-1)[~np.eye(len(colours), dtype=bool)]
@@ -128,7 +135,13 @@ def test_nonsense_is_refused(change: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"instances": []}, {"instances": [{"id": -1, "class_name": "x"}]}, {"wide": True}, {"instances": 3}]
+    "change",
+    [
+        {"instances": []},
+        {"instances": [{"id": -1, "class_name": "x"}]},
+        {"instances": 3},
+        {"instances": [{"id": i, "class_name": "x"} for i in range(1, 300)]},
+    ],
 )
 def test_false_numbers_are_refused(change: dict) -> None:
     encoded = modality.encode(blobs())

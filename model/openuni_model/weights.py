@@ -120,16 +120,38 @@ def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple
     return fitted
 
 
-def save_model(model: UnifiedDiT, folder: Path, *, card: str, state: Mapping[str, Tensor] | None = None) -> None:
-    """Write a model folder; `state` (default: the model's own) lets EMA weights be written instead."""
+def save_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], card: str) -> None:
+    """Write a model folder from a state dict (the weights, or their EMA)."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = model.state_dict() if state is None else state
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(model.config.to_json(), encoding="utf-8")
+    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def model_card(config: ModelConfig, training: str) -> str:
+    """The README of a model folder: what it is, what it reads and paints, how it was trained, how to use it."""
+    views = ", ".join(name for name in config.modalities if name != "rgb")
+    size = f"{config.layers} blocks of width {config.width}, {config.heads} heads"
+    return f"""---
+library_name: openuni
+pipeline_tag: text-to-video
+---
+# A unified video model
+
+RGB video and its views ({views}): any of them generated from text, from each other, or all together.
+
+- Transformer: {size}; {config.prediction}-prediction flow matching, timestep shift {config.shift:g}.
+- Codec: {config.codec}. Text encoder: {config.text} ({config.text_length} tokens).
+- Modality switcher: {"on" if config.switcher else "off"}. In-context learner: {"on" if config.in_context else "off"}.
+- {training}
+
+```
+openuni generate --checkpoint . --task joint --modality depth --prompt "…" --out runs/x
+```
+"""
 
 
 def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> UnifiedDiT:

@@ -21,7 +21,7 @@ MakeStreams = Callable[..., Streams]
 @torch.no_grad()
 def test_a_saved_model_comes_back_exactly(tmp_path: Path, make_streams: MakeStreams) -> None:
     model = random_model(tiny_config(rope="width_offset"))
-    save_model(model, tmp_path, card="# Card\n")
+    save_model(tmp_path, model.config, model.state_dict(), "# Card\n")
     back = load_model(tmp_path)
     streams = make_streams(model.config, (2,), [0, 1])
     assert back.config == model.config
@@ -32,7 +32,7 @@ def test_a_saved_model_comes_back_exactly(tmp_path: Path, make_streams: MakeStre
 @torch.no_grad()
 def test_a_model_gains_a_modality_and_keeps_the_others(tmp_path: Path, make_streams: MakeStreams) -> None:
     model = random_model(tiny_config())
-    save_model(model, tmp_path, card="")
+    save_model(tmp_path, model.config, model.state_dict(), "")
     grown = load_model(tmp_path, modalities=("depth", "normals", "rgb", "flow"))
     old = make_streams(model.config, (2,), [0, 1])
     new = Streams(old.x_PCFHW, old.t_P, torch.tensor([2, 0]), old.role_P, old.text_PLT, old.counts)
@@ -64,7 +64,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         load_model(tmp_path)
     with pytest.raises(ModelConfigError, match="diffusers layout"):
         list(read_wan(tmp_path))
-    save_model(random_model(tiny_config()), tmp_path, card="")
+    save_model(tmp_path, tiny_config(), random_model(tiny_config()).state_dict(), "")
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     config.write_text(config.read_text().replace('"layers": 2', '"layers": 3'))
     with pytest.raises(ModelConfigError, match=r"not those of its config.json.*blocks\.2"):

@@ -1,0 +1,71 @@
+"""Several processes as one: FSDP2 sharding, and tensors between their sharded and their whole form."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from openuni_model.dit import UnifiedDiT
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among those that train together, and its device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def join_world(device: str) -> World:
+    """The world that `torchrun` describes in the environment, or this process alone. `device`: auto, cpu or cuda."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(here)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return World(rank, size, here)
+
+
+def shard(model: UnifiedDiT, world: World) -> UnifiedDiT:
+    """Shard parameters over the ranks, block by block (FSDP2); on a GPU computed in bf16 and reduced in float32."""
+    if world.size == 1:
+        return model
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    cuda = world.device.type == "cuda"
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if cuda else MixedPrecisionPolicy()
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    return model
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 on a GPU; float32 on the CPU, where bf16 was measured to be slower."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def whole(tensor: Tensor, world: World) -> Tensor:
+    """A tensor of the state in full, on the CPU of rank 0; other ranks take part and get an empty one."""
+    value = tensor.detach()
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.cpu().clone() if world.rank == 0 else torch.empty(0)
+
+
+def copy_into(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into `target`, which may be sharded."""
+    if isinstance(target, DTensor):
+        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+    target.copy_(value)

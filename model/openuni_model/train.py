@@ -1,0 +1,303 @@
+"""Training: one loop that runs alone or as FSDP2 ranks, and continues bit for bit where it was killed.
+
+    for report in Trainer(settings, model, reader, embed).run():
+        ...
+
+A step is a function of (weights, optimizer, EMA, cursor) and of nothing else: tasks, dropouts and noise come from
+(seed, position in the order), so those four, which a checkpoint holds, are all there is to resume from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from openuni.errors import OpenUniError
+from openuni_model import checkpoint
+from openuni_model.batch import Batch, Embed, collate, losses
+from openuni_model.checkpoint import CheckpointError, Progress, Saved
+from openuni_model.config import ModelConfig
+from openuni_model.cost import flops
+from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
+from openuni_model.dit import GENERATE, UnifiedDiT
+from openuni_model.parallel import World, autocast, copy_into, shard, whole
+
+MAX_SKIPPED = 10
+"""Steps in a row whose loss is not finite after which training stops."""
+_NEW = ("in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO", "modality_KD", "role_2D")
+"""Parameters that Wan does not have, or has once and we have for every modality."""
+
+
+class DivergedError(OpenUniError):
+    """Training that no longer gives finite losses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a stage is trained. The learning rate warms up linearly and then stays.
+
+    `clips` a step over all ranks; `accumulate` micro-batches of it one after another. `new_scale` multiplies the
+    learning rate of what a pre-trained backbone does not bring (1 when there is none). The EMA's decay rises with the
+    step to `ema`, as (1 + n) / (10 + n), so that a short run's average is not its random start.
+    """
+
+    out: Path
+    steps: int
+    clips: int = 32
+    accumulate: int = 1
+    lr: float = 5e-5
+    new_scale: float = 1.0
+    warmup: int = 200
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    clip_norm: float = 1.5
+    ema: float = 0.9999
+    workers: int = 0
+    checkpoint_every: int = 500
+    keep: int = 3
+    activation_checkpointing: bool = False
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One step. `by_task` are mean losses of this rank's generated streams by (task, view).
+
+    `seconds` is the whole step and `waited` the part of it spent waiting for data; `tokens`, `clips` and `flops`
+    (forward and backward, model only) count all ranks.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr: float
+    by_task: Mapping[tuple[str, str], float]
+    keys: tuple[str, ...]
+    skipped: bool
+    clips: int
+    tokens: int
+    flops: float
+    seconds: float
+    waited: float
+    checkpoint: Path | None
+
+
+class Trainer:
+    """Holds what a step changes: weights, optimizer, EMA, cursor, step."""
+
+    def __init__(
+        self, settings: Settings, model: UnifiedDiT, reader: Reader, embed: Embed, world: World | None = None
+    ) -> None:
+        """`model` is sharded and moved in place. Raises OpenUniError where the clips do not divide among the ranks."""
+        self.settings, self.reader, self.embed, self.world = settings, reader, embed, world or World()
+        if settings.clips % (self.world.size * settings.accumulate):
+            raise OpenUniError(
+                f"{settings.clips} clips a step do not divide among {self.world.size} ranks × "
+                f"{settings.accumulate} micro-batches; change --clips or --accumulate"
+            )
+        self.config = model.config
+        model.checkpoint_blocks = settings.activation_checkpointing
+        self.model = shard(model.to(self.world.device), self.world)
+        if settings.compile:
+            self.model.compile(dynamic=True)
+        self.names = dict(self.model.named_parameters())
+        self.ema = {name: parameter.detach().float().clone() for name, parameter in self.names.items()}
+        self.optimizer = torch.optim.AdamW(list(self._groups()), lr=settings.lr, betas=settings.betas)
+        self.step, self.cursor, self.skipped_in_a_row = 0, Cursor(), 0
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        """Four groups: new or not, decayed or not. Vectors, tables and embeddings are not decayed."""
+        groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
+        for name, parameter in self.names.items():
+            groups[name in _NEW, name.endswith(("weight", "weight_KDI", "weight_KOD")) and "norm" not in name].append(
+                parameter
+            )
+        for (new, decays), parameters in groups.items():
+            yield {
+                "params": parameters,
+                "weight_decay": self.settings.weight_decay if decays else 0.0,
+                "scale": self.settings.new_scale if new else 1.0,
+            }
+
+    def run(self) -> Iterator[Report]:
+        """Train from the present step to `settings.steps`, yielding after each step; checkpoints are written here.
+
+        Raises DivergedError after MAX_SKIPPED steps in a row without a finite loss.
+        """
+        settings, world = self.settings, self.world
+        plans = plan_steps(
+            self.reader.data,
+            self.reader.stage,
+            self.reader.fit,
+            clips=settings.clips,
+            seed=self.reader.seed,
+            cursor=self.cursor,
+        )
+        steps = load_steps(
+            self.reader,
+            plans,
+            rank=world.rank,
+            world=world.size,
+            accumulate=settings.accumulate,
+            workers=settings.workers,
+        )
+        while self.step < settings.steps:
+            began = time.perf_counter()
+            plan, micro_batches = next(steps)
+            waited = time.perf_counter() - began
+            outcome = self._train_step(micro_batches)
+            self.step += 1
+            self.cursor = plan.after
+            saved = None
+            if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
+                saved = self.save()
+            yield Report(
+                step=self.step,
+                **outcome,
+                clips=settings.clips,
+                seconds=time.perf_counter() - began,
+                waited=waited,
+                checkpoint=saved,
+            )
+            if self.skipped_in_a_row >= MAX_SKIPPED:
+                raise DivergedError(
+                    f"no finite loss for {MAX_SKIPPED} steps up to step {self.step}; the last clips were "
+                    f"{', '.join(sorted(set(outcome['keys'])))}; lower --lr, or look at these clips"
+                )
+
+    def _train_step(self, micro_batches: list[list[Example]]) -> dict[str, Any]:
+        settings, config, device = self.settings, self.config, self.world.device
+        lr = settings.lr * min(1.0, (self.step + 1) / settings.warmup) if settings.warmup else settings.lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        total, tokens, work = torch.zeros((), device=device), 0, 0.0
+        errors: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        keys: list[str] = []
+        self.model.train()
+        for examples in micro_batches:
+            batch = collate_examples(examples, config, self.embed).to(device)
+            with autocast(device):
+                out = self.model(batch.streams)
+            errors_P = losses(out, batch, config)
+            # FSDP averages gradients over ranks; times the ranks, the sum over all clips is divided by their number.
+            loss = errors_P.sum() * self.world.size / settings.clips
+            loss.backward()
+            total += loss.detach() / self.world.size
+            for error, task, view, role in zip(
+                errors_P.detach(), batch.tasks, batch.views, batch.streams.role_P.tolist(), strict=True
+            ):
+                if role == GENERATE:
+                    errors[task, view].append(error)
+            keys += batch.keys
+            N = math.prod(config.grid(*batch.x0_PCFHW.shape[2:]))
+            tokens += N * len(batch.keys)
+            work += 3 * flops(config, N, batch.streams.counts)
+        if self.world.size > 1:
+            dist.all_reduce(total)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        # The norm is one number on all ranks, so they skip together.
+        skipped = not (math.isfinite(float(total)) and math.isfinite(float(norm)))
+        if not skipped:
+            self.optimizer.step()
+            self._update_ema()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        return {
+            "loss": float(total),
+            "grad_norm": float(norm),
+            "lr": lr,
+            "by_task": {pair: float(torch.stack(values).mean()) for pair, values in errors.items()},
+            "keys": tuple(keys),
+            "skipped": skipped,
+            "tokens": tokens * self.world.size,
+            "flops": work * self.world.size,
+        }
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, parameter in self.names.items():
+            self.ema[name].lerp_(parameter.float(), 1 - decay)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must not change when a run is resumed, by name."""
+        settings = {
+            name: value
+            for name, value in asdict(self.settings).items()
+            if name
+            not in ("out", "steps", "workers", "checkpoint_every", "keep", "compile", "activation_checkpointing")
+        }
+        stage = {f"stage.{name}": value for name, value in asdict(self.reader.stage).items() if name != "steps"}
+        model = {f"model.{name}": value for name, value in asdict(self.config).items()}
+        fit = {"frames": self.reader.fit.frames, "size": self.reader.fit.size, "seed": self.reader.seed}
+        data = {"data": self.reader.data.manifest.plan_sha256}
+        return {**settings, **stage, **model, **fit, **data}
+
+    def save(self) -> Path | None:
+        """Write a checkpoint; every rank takes part, rank 0 writes and gets the path."""
+        optimizer = {"step": torch.zeros(())}
+        for name, parameter in self.names.items():
+            state = self.optimizer.state.get(parameter, {})
+            for moment in ("exp_avg", "exp_avg_sq"):
+                optimizer[f"{moment}.{name}"] = whole(state.get(moment, torch.zeros_like(parameter)), self.world)
+            optimizer["step"] = state.get("step", optimizer["step"]).detach().cpu().clone()
+        saved = Saved(
+            progress=Progress(
+                self.step, self.cursor, self.skipped_in_a_row, self.reader.stage.name, self.fingerprint(), {}
+            ),
+            config=self.config,
+            model={name: whole(parameter, self.world) for name, parameter in self.names.items()},
+            ema={name: whole(value, self.world) for name, value in self.ema.items()},
+            optimizer=optimizer,
+        )
+        path = None
+        if self.world.rank == 0:
+            path = checkpoint.save(self.settings.out / "checkpoints", saved, self.settings.keep)
+        if self.world.size > 1:
+            dist.barrier()
+        return path
+
+    @torch.no_grad()
+    def restore(self, saved: Saved) -> None:
+        """Continue from a checkpoint. Raises CheckpointError naming each setting in which the run differs."""
+        theirs, ours = jsonable(saved.progress.fingerprint), jsonable(self.fingerprint())
+        if differing := sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n)):
+            first = differing[0]
+            raise CheckpointError(
+                f"this run differs from the checkpoint at step {saved.progress.step} in {', '.join(differing)} "
+                f"({first}: {ours.get(first)}, was {theirs.get(first)}); use the same settings or another --out"
+            )
+        for name, parameter in self.names.items():
+            copy_into(parameter, saved.model[name])
+            copy_into(self.ema[name], saved.ema[name])
+            state = {
+                "step": saved.optimizer["step"].clone(),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            copy_into(state["exp_avg"], saved.optimizer[f"exp_avg.{name}"])
+            copy_into(state["exp_avg_sq"], saved.optimizer[f"exp_avg_sq.{name}"])
+            self.optimizer.state[parameter] = state
+        self.step, self.cursor = saved.progress.step, saved.progress.cursor
+        self.skipped_in_a_row = saved.progress.skipped_in_a_row
+
+
+def jsonable(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a JSON file: tuples become lists."""
+    result: dict[str, Any] = json.loads(json.dumps(value))
+    return result
+
+
+def collate_examples(examples: list[Example], config: ModelConfig, embed: Embed) -> Batch:
+    return collate([e.item for e in examples], [e.draw for e in examples], [e.rng for e in examples], config, embed)

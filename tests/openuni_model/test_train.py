@@ -1,0 +1,203 @@
+"""Training: resumed bit for bit, safe checkpoints, ranks equal to one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from openuni_model import checkpoint  # noqa: E402
+from openuni_model.checkpoint import CheckpointError, tensors_sha256  # noqa: E402
+from openuni_model.codecs import PixelCodec  # noqa: E402
+from openuni_model.config import ModelConfig, preset  # noqa: E402
+from openuni_model.data import Fit, Reader  # noqa: E402
+from openuni_model.dit import UnifiedDiT  # noqa: E402
+from openuni_model.parallel import World  # noqa: E402
+from openuni_model.tasks import Stage  # noqa: E402
+from openuni_model.train import MAX_SKIPPED, DivergedError, Report, Settings, Trainer  # noqa: E402
+
+STAGE = Stage("test", ("depth", "flow"), p_more=0.3)
+
+
+def tiny() -> ModelConfig:
+    changes = {"width": 32, "ffn": 64, "layers": 2, "heads": 2, "text_width": 16, "text_length": 4}
+    return preset("nano", modalities=("rgb", "depth", "flow"), **changes)
+
+
+def embed(text: str) -> torch.Tensor:
+    return torch.randn(4, 16, generator=torch.Generator().manual_seed(sum(map(ord, text))))
+
+
+def trainer(discs: Path, out: Path, world: World | None = None, **changes: object) -> Trainer:
+    settings = Settings(out, steps=6, clips=3, lr=1e-3, warmup=4, checkpoint_every=3)
+    torch.manual_seed(0)
+    model = UnifiedDiT(tiny())
+    reader = Reader(str(discs), STAGE, Fit(8, 32, tiny()), 0, PixelCodec())
+    return Trainer(replace(settings, **changes), model, reader, embed, world)  # type: ignore[arg-type]
+
+
+def hashes(path: Path) -> list[str]:
+    saved = checkpoint.load(path)
+    return [tensors_sha256(part) for part in (saved.model, saved.ema, saved.optimizer)]
+
+
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bits(discs: Path, tmp_path: Path) -> None:
+    whole = list(trainer(discs, tmp_path / "whole", checkpoint_every=1, keep=99).run())
+    folder = tmp_path / "whole" / "checkpoints"
+    assert [path.name for path in checkpoint.checkpoints(folder)] == [f"{n:08d}" for n in range(1, 7)]
+    for start in (1, 3, 5):
+        again = trainer(discs, tmp_path / f"from{start}")
+        again.restore(checkpoint.load(folder / f"{start:08d}"))
+        reports = list(again.run())
+        assert [r.loss for r in reports] == [r.loss for r in whole[start:]]
+        assert [r.keys for r in reports] == [r.keys for r in whole[start:]]
+        assert hashes(tmp_path / f"from{start}" / "checkpoints" / "00000006") == hashes(folder / "00000006")
+
+
+def test_killed_with_sigkill_and_resumed_it_ends_with_the_same_bits(discs: Path, tmp_path: Path) -> None:
+    list(trainer(discs, tmp_path / "whole").run())
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+import torch; torch.set_num_threads(1)
+from tests.openuni_model.test_train import trainer
+for report in trainer(Path({str(discs)!r}), Path({str(tmp_path / "killed")!r})).run():
+    if report.step == 4: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    folder = tmp_path / "killed" / "checkpoints"
+    path, damaged = checkpoint.newest(folder)
+    assert path is not None
+    assert (path.name, damaged) == ("00000003", [])
+    again = trainer(discs, tmp_path / "killed")
+    again.restore(checkpoint.load(path))
+    list(again.run())
+    assert hashes(folder / "00000006") == hashes(tmp_path / "whole" / "checkpoints" / "00000006")
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(discs: Path, tmp_path: Path) -> None:
+    list(trainer(discs, tmp_path, checkpoint_every=1, keep=3).run())
+    folder = tmp_path / "checkpoints"
+    assert [path.name for path in checkpoint.checkpoints(folder)] == ["00000004", "00000005", "00000006"]
+    weights = folder / "00000006" / "ema.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    (folder / "00000005" / "state.json").unlink()
+    path, damaged = checkpoint.newest(folder)
+    assert path == folder / "00000004"
+    assert "ema.safetensors is missing or damaged" in damaged[0]
+    assert "00000005 is not a finished checkpoint" in damaged[1]
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(folder / "00000006")
+
+
+def test_resuming_with_other_settings_names_them(discs: Path, tmp_path: Path) -> None:
+    list(trainer(discs, tmp_path, steps=3).run())
+    saved = checkpoint.load(tmp_path / "checkpoints" / "00000003")
+    with pytest.raises(CheckpointError, match=r"clips, lr \(clips: 6, was 3\)"):
+        trainer(discs, tmp_path, lr=1e-4, clips=6).restore(saved)
+    longer = trainer(discs, tmp_path, steps=4)
+    longer.restore(saved)
+    assert [report.step for report in longer.run()] == [4]
+
+
+def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(discs: Path, tmp_path: Path) -> None:
+    parts = [trainer(discs, tmp_path / str(n), accumulate=n, steps=3) for n in (1, 3)]
+    losses = [[report.loss for report in part.run()] for part in parts]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, parameter in parts[0].names.items():
+        torch.testing.assert_close(parameter, parts[1].names[name], atol=1e-4, rtol=1e-3)
+
+
+def test_steps_that_are_not_finite_change_nothing_are_named_and_stop_the_run(discs: Path, tmp_path: Path) -> None:
+    run = trainer(discs, tmp_path, steps=50, checkpoint_every=100)
+    before = tensors_sha256(run.names)
+    with torch.no_grad():
+        run.names["out_bias_KO"].fill_(float("nan"))
+    reports: list[Report] = []
+    with pytest.raises(DivergedError, match=f"no finite loss for {MAX_SKIPPED} steps up to step 10.*disc-"):
+        reports.extend(run.run())
+    assert all(report.skipped and report.keys for report in reports)
+    assert len(reports) == MAX_SKIPPED
+    with torch.no_grad():
+        run.names["out_bias_KO"].zero_()
+    assert tensors_sha256(run.names) == before
+
+
+def test_the_trained_model_is_the_ema_and_loads_from_run_checkpoint_or_folder(discs: Path, tmp_path: Path) -> None:
+    run = trainer(discs, tmp_path)
+    list(run.run())
+    for where in (tmp_path, tmp_path / "checkpoints" / "00000006"):
+        model = checkpoint.load_trained(where)
+        assert tensors_sha256(model.state_dict()) == tensors_sha256(run.ema)
+    raw = checkpoint.load_trained(tmp_path, ema=False)
+    assert tensors_sha256(raw.state_dict()) == tensors_sha256(run.names)
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        checkpoint.load_trained(tmp_path / "empty")
+
+
+_RANK = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import torch; torch.set_num_threads(1)
+import torch.distributed as dist
+from openuni_model import checkpoint
+from openuni_model.parallel import join_world
+from tests.openuni_model import test_train as t
+world = join_world("cpu")
+run = t.trainer(Path({discs!r}), Path({out!r}), world=world, **{changes!r})
+resume = {resume!r}
+if resume:
+    run.restore(checkpoint.load(Path(resume)))
+losses = [report.loss for report in run.run()]
+if world.rank == 0:
+    print("LOSSES", losses)
+dist.destroy_process_group()
+"""
+
+
+def two_ranks(discs: Path, out: Path, port: int, resume: Path | None = None, **changes: object) -> list[float]:
+    root = str(Path(__file__).parents[2])
+    code = _RANK.format(root=root, discs=str(discs), out=str(out), changes=changes, resume=str(resume or ""))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    return list(map(float, json.loads(outputs[0].split("LOSSES", 1)[1])))
+
+
+@pytest.mark.slow
+def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: Path, tmp_path: Path) -> None:
+    """The ranks draw different tasks and modalities; SGD-like closeness is asked of weights after AdamW."""
+    alone = trainer(discs, tmp_path / "alone", clips=4, checkpoint_every=3)
+    losses = [report.loss for report in alone.run()]
+    got = two_ranks(discs, tmp_path / "ranks", 29611, clips=4, checkpoint_every=3)
+    assert got == pytest.approx(losses, abs=1e-5, rel=1e-5)
+    one, two = (checkpoint.load(tmp_path / n / "checkpoints" / "00000006") for n in ("alone", "ranks"))
+    for name in one.model:
+        torch.testing.assert_close(two.model[name], one.model[name], atol=1e-5, rtol=1e-4)
+    from_alone = tmp_path / "alone" / "checkpoints" / "00000003"
+    resumed = two_ranks(discs, tmp_path / "again", 29612, from_alone, clips=4, checkpoint_every=3)
+    assert resumed == pytest.approx(losses[3:], abs=1e-5, rel=1e-5)

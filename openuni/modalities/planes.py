@@ -34,8 +34,10 @@ def encode_planes(array: npt.NDArray[P]) -> bytes:
     with av.open(buffer, "w", format="matroska", options={"fflags": "bitexact"}) as container:
         # The encoder wants at least four slices (two by two) for frames larger than CIF, and at most one a pixel.
         slices = "4" if width > 352 or height > 288 else "1"
-        # The range coder (8-bit FFV1 defaults to Golomb codes) takes a third off the bytes of labels.
-        options = {"level": "3", "coder": "range_tab", "slices": slices, "slicecrc": "1"}
+        # Measured: for 8 bits the range coder's default table takes a third off the bytes of labels (against Golomb
+        # codes), for 16 bits FFmpeg's other table takes 2 % off the bytes of depth.
+        coder = "range_def" if array.dtype == np.uint8 else "range_tab"
+        options = {"level": "3", "coder": coder, "slices": slices, "slicecrc": "1"}
         stream: Any = container.add_stream("ffv1", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.gop_size = 1

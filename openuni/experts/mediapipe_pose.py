@@ -1,0 +1,97 @@
+"""Light skeletons: BlazePose's landmarks (Bazarevsky et al., arXiv:2006.10204) as COCO's 17 joints."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import OpenUniError
+from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.people import People
+from openuni.modalities.skeleton import Skeleton
+from openuni.sample import Annotation
+
+COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
+"""MediaPipe's number of each of COCO's 17 joints."""
+_ABSENT = np.array([np.nan, np.nan, 0], np.float32)
+_HIDDEN = 0.25
+"""Most that a joint is believed which lies behind somebody else; joints are drawn from .3."""
+_FIRM = 0.5
+"""Support of the detector from which a person is fully believed."""
+
+
+class MediapipePose(Expert):
+    """COCO-17 joints of each tracked person, in pixels and in metres, with scores.
+
+    A joint's score is the landmark model's visibility. A joint outside the frame is absent (score 0, NaN), and one on
+    the pixels of another person is behind them: its score is at most .25. A model that invents the hidden arm of a
+    person alone in the picture is not seen through: its visibility is all there is to know.
+    """
+
+    name = "mediapipe_pose"
+    version = 1
+    modality = "skeleton"
+    licence = "Apache-2.0"
+    requires = ("people",)
+    resources = Resources(cpus=1, memory_gib=0.5)
+    seconds_per_frame = 0.002
+
+    def annotate(self, footage: Footage) -> Annotation[Skeleton]:
+        """Skeletons of the clip; of nobody, with confidence 0, where no pose was found."""
+        people = found_people(footage)
+        _, height, width, _ = footage.frames.shape
+        posed = np.flatnonzero(~np.isnan(people.landmarks[..., 0, 0]).all(axis=0))
+        keypoints = people.landmarks[:, posed][:, :, COCO]
+        world = people.world[:, posed][:, :, COCO]
+        x, y, score = np.moveaxis(keypoints, -1, 0).copy()
+        hidden = _behind_others(people.masks, posed, x, y)
+        score = np.where(hidden, np.minimum(score, _HIDDEN), np.nan_to_num(score))
+        score[~((x >= 0) & (x < width) & (y >= 0) & (y < height))] = 0  # also where NaN
+        keypoints = np.where((score > 0)[..., None], np.stack([x, y, score], -1), _ABSENT)
+        skeleton = Skeleton(
+            keypoints.astype(np.float32),
+            people.boxes[:, posed],
+            (posed + 1).astype(np.int32),
+            height,
+            width,
+            world=np.where((score > 0)[..., None], world, np.float32(np.nan)),
+        )
+        return Annotation(skeleton, _confidence(score, people.support[posed]))
+
+
+def found_people(footage: Footage) -> People:
+    """What the expert `people` found. Raises OpenUniError where it did not run or failed."""
+    if "people" not in footage.found:
+        raise OpenUniError(f"{footage.key}: the expert 'people' found nothing to build on: it failed on this clip")
+    people: People = footage.found["people"].value
+    return people
+
+
+def _behind_others(
+    masks: npt.NDArray[np.uint8], posed: npt.NDArray[np.intp], x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Which joints `[T, P, K]` lie on another person's mask, farther than a few pixels from their own."""
+    hidden = np.zeros(x.shape, np.bool_)
+    _, height, width = masks.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    column = np.where(inside, x, 0).astype(int)
+    row = np.where(inside, y, 0).astype(int)
+    kernel = np.ones((max(3, height // 60),) * 2, np.uint8)
+    for t in np.flatnonzero(masks.any(axis=(1, 2))):
+        for i, p in enumerate(posed):
+            if not inside[t, i].any():
+                continue
+            near = cv2.dilate((masks[t] == p + 1).astype(np.uint8), kernel)
+            at = row[t, i], column[t, i]
+            hidden[t, i] = inside[t, i] & (masks[t][at] > 0) & (near[at] == 0)
+    return hidden
+
+
+def _confidence(score: npt.NDArray[np.float32], support: npt.NDArray[np.float32]) -> float:
+    """Mean score of the joints of everybody in sight, less where the detector doubts that they are people."""
+    seen = (score > 0).any(axis=2)
+    if not seen.any():
+        return 0.0
+    believed = score.mean(axis=2) * np.minimum(support / _FIRM, 1)
+    return float(np.clip(believed[seen].mean(), 0, 1))

@@ -1,0 +1,64 @@
+"""Shots of a video, by PySceneDetect, on presentation times.
+
+`AdaptiveDetector` (PySceneDetect ≥ 0.7) compares each frame's change in hue, saturation and brightness with that of its
+neighbours, so that a fast pan is not taken for a cut, as `ContentDetector`'s fixed threshold does. Frames come from our
+own reader with their PTS: on a variable frame rate a frame number says nothing about time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from openuni.video import PresentedFrame, presented_frames
+
+# Cuts of all clips tried are the same at 256 and 320 pixels; PySceneDetect itself shrinks to 256 and more.
+_LONG_SIDE = 320
+_NOMINAL_RATE = Fraction(30)  # PySceneDetect wants a rate; with lengths in seconds nothing is computed from it
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A span without a cut: seconds of presentation time since the video's first frame, `end` exclusive."""
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+def find_shots(video: Path | str, min_seconds: float = 0.5) -> list[Shot]:
+    """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
+
+    Fades and dissolves are no cuts. The whole video is decoded, one frame held at a time. Raises BadVideoError where
+    the video cannot be read to its end.
+    """
+    from scenedetect.common import FrameTimecode, Timecode
+    from scenedetect.detectors import AdaptiveDetector
+
+    detector = AdaptiveDetector(min_scene_len=float(min_seconds))
+    cuts: list[float] = []
+    last: PresentedFrame | None = None
+    for frame in presented_frames(video, long_side=_LONG_SIDE):
+        tick = Fraction(1, frame.time.denominator)
+        time = FrameTimecode(Timecode(frame.time.numerator, tick), _NOMINAL_RATE)
+        bgr = np.ascontiguousarray(frame.rgb[:, :, ::-1])
+        cuts += [float(cut.seconds) for cut in detector.process_frame(time, bgr)]
+        last = frame
+    if last is None:
+        return []
+    bounds = [0.0, *cuts, float(last.time + last.duration)]
+    return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
+
+
+def windows(shot: Shot, longest: float) -> list[Shot]:
+    """`shot` in pieces of `longest` seconds, the last one being what is left over."""
+    count = max(1, int(np.ceil(round(shot.seconds / longest, 6))))
+    starts = [shot.start + k * longest for k in range(count)]
+    return [Shot(start, end) for start, end in zip(starts, [*starts[1:], shot.end], strict=True)]

@@ -1,0 +1,52 @@
+"""The demo source: five clips without a cut, or a message that says what to fetch."""
+
+from __future__ import annotations
+
+import pytest
+
+from openuni import assets, sources
+from openuni.errors import AssetError
+from openuni.sample import Clip
+from openuni.sources import Entry, Request
+from openuni.sources.shots import find_shots
+from openuni.video import normalise
+
+
+def rows() -> list[Entry]:
+    return [e for e in sources.get("demo").entries(Request()) if isinstance(e, Entry)]
+
+
+def demo_clips() -> list[Clip]:
+    """The clips, where their videos have been fetched."""
+    try:
+        found = [c for row in rows() for c in sources.get("demo").expand(row, Request())]
+    except AssetError as error:
+        pytest.skip(f"the demo's videos are absent: {error}")
+    return [c for c in found if isinstance(c, Clip)]
+
+
+def test_missing_videos_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path))
+    with pytest.raises(AssetError, match="fetch"):
+        sources.get("demo").expand(rows()[0], Request())
+
+
+def test_no_clip_spans_a_cut() -> None:
+    for clip in demo_clips():
+        assert clip.end is not None
+        (shot,) = [s for s in find_shots(clip.video) if s.start <= clip.start + 1e-6 < s.end]
+        assert clip.end <= shot.end + 1e-6, clip.key
+
+
+def test_clips_are_whole_short_and_licensed() -> None:
+    clips = demo_clips()
+    assert len({c.key for c in clips}) == 5
+    assert sum(normalise(c).frames for c in clips) == 5 * 32
+    assert all(c.licence == assets.get(c.video_id).licence and c.caption for c in clips)
+
+
+def test_a_shorter_longest_clip_is_heeded() -> None:
+    demo_clips()
+    (clip,) = sources.get("demo").expand(rows()[0], Request(clip_seconds=1.0))
+    assert isinstance(clip, Clip)
+    assert clip.end == pytest.approx(clip.start + 1.0)

@@ -1,0 +1,161 @@
+"""The folder source: which files, which clips, which captions, and that nothing outside the folder is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openuni import sources
+from openuni.errors import PlanError
+from openuni.sample import Clip
+from openuni.sources import Entry, Request, Skipped
+from openuni.video import encode_video, normalise
+
+
+@pytest.fixture(scope="session")
+def film() -> bytes:
+    """Two seconds of one picture, two of another, at 16 fps."""
+    rng = np.random.default_rng(0)
+    scenes = [np.kron(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8)) for _ in range(2)]
+    return encode_video([scenes[k // 32] for k in range(64)], 16.0)
+
+
+def entries(request: Request) -> tuple[list[str], dict[str, str]]:
+    """Ids of the rows, and reasons by id of the skipped ones."""
+    found = list(sources.get("folder").entries(request))
+    kept = [e.id for e in found if isinstance(e, Entry)]
+    return kept, {s.id: s.reason for s in found if isinstance(s, Skipped)}
+
+
+def clips(request: Request, name: str) -> list[Clip | Skipped]:
+    return sources.get("folder").expand(Entry(name, {}), request)
+
+
+def test_every_video_below_the_folder_is_a_row_in_a_fixed_order(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.MKV", "z/c.webm", "m/d/e.mov", "notes.txt", "a.jpg", "mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert entries(Request(videos=tmp_path)) == (["a.MKV", "b.mp4", "m/d/e.mov", "z/c.webm"], {})
+
+
+def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "secret.mp4").touch()
+    (root / "real.mp4").touch()
+    (root / "inner.mp4").symlink_to(root / "real.mp4")
+    (root / "leaves.mp4").symlink_to(outside / "secret.mp4")
+    (root / "broken.mp4").symlink_to(root / "nothing.mp4")
+    (root / "folder").symlink_to(outside)
+    (root / "loop").symlink_to(root)
+    kept, skipped = entries(Request(videos=root))
+    assert kept == ["inner.mp4", "real.mp4"]
+    assert skipped == {
+        "leaves.mp4": "symbolic link that leaves the folder",
+        "broken.mp4": "symbolic link that leaves the folder",
+        "folder": "symbolic link to a folder",
+        "loop": "symbolic link to a folder",
+    }
+    for name in ("../out/secret.mp4", "leaves.mp4", str(outside / "secret.mp4")):
+        assert clips(Request(videos=root), name) == [Skipped(name, "path leaves the folder")]
+
+
+def test_names_that_are_not_utf8_are_skipped_and_printable(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.mp4")).touch()
+    assert entries(Request(videos=tmp_path)) == ([], {r"bad\udcff.mp4": "file name is not UTF-8"})
+
+
+def test_shots_become_clips_of_at_most_the_longest(tmp_path: Path, film: bytes) -> None:
+    (tmp_path / "day one").mkdir()
+    (tmp_path / "day one" / "film.mp4").write_bytes(film)
+    request = Request(videos=tmp_path, clip_seconds=1.25, min_seconds=0.8)
+    found = clips(request, "day one/film.mp4")
+    made = [c for c in found if isinstance(c, Clip)]
+    assert [(c.start, c.end) for c in made] == [(0.0, 1.25), (2.0, 3.25)]
+    assert [s.reason for s in found if isinstance(s, Skipped)] == ["shot shorter than the shortest clip"] * 2
+    assert {c.video_id for c in made} == {"day one/film.mp4"}
+    assert len({c.key for c in made}) == 2
+    assert all(c.source == "folder" for c in made)
+    assert [normalise(c).frames for c in made] == [20, 20]
+    assert clips(request, "day one/film.mp4") == found
+
+
+def test_a_broken_video_is_skipped_with_what_is_wrong(tmp_path: Path, film: bytes) -> None:
+    (tmp_path / "cut.mp4").write_bytes(film[: len(film) // 2])
+    (tmp_path / "text.mp4").write_text("no film")
+    for name in ("cut.mp4", "text.mp4"):
+        (skipped,) = clips(Request(videos=tmp_path), name)
+        assert isinstance(skipped, Skipped)
+        assert skipped.reason.startswith("unreadable video: ")
+        assert str(tmp_path) not in skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data", "caption"),
+    [
+        ("txt", b"A dog\nruns.\x00\x1b[31m\n", "A dog runs.[31m"),
+        ("txt", b"\xef\xbb\xbfcaf\xe9", "caf\ufffd"),
+        ("json", json.dumps({"caption": "Ein Hund läuft."}).encode(), "Ein Hund läuft."),
+        ("json", b'{"caption": "half \\ud800 pair"}', "half ? pair"),
+    ],
+)
+def test_side_cars_give_the_caption_as_plain_text(
+    tmp_path: Path, film: bytes, suffix: str, data: bytes, caption: str
+) -> None:
+    (tmp_path / "film.mp4").write_bytes(film)
+    (tmp_path / f"film.{suffix}").write_bytes(data)
+    first, *_ = clips(Request(videos=tmp_path), "film.mp4")
+    assert isinstance(first, Clip)
+    assert first.caption == caption
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("film.txt", b"a" * 70_000, "larger than 65536 bytes"),
+        ("film.json", b"{", "not JSON"),
+        ("film.json", b"[" * 60_000, "not JSON"),
+        ("film.json", b'{"text": "a dog"}', "not of the form"),
+        ("film.json", b'["a dog"]', "not of the form"),
+    ],
+)
+def test_a_side_car_that_cannot_be_used_is_said(
+    tmp_path: Path, film: bytes, name: str, data: bytes, reason: str
+) -> None:
+    (tmp_path / "film.mp4").write_bytes(film)
+    (tmp_path / name).write_bytes(data)
+    (skipped,) = clips(Request(videos=tmp_path), "film.mp4")
+    assert isinstance(skipped, Skipped)
+    assert reason in skipped.reason
+
+
+def test_a_caption_outside_the_folder_is_not_read(tmp_path: Path, film: bytes) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (root / "film.mp4").write_bytes(film)
+    (root / "film.txt").symlink_to(tmp_path / "secret.txt")
+    assert clips(Request(videos=root), "film.mp4") == [
+        Skipped("film.mp4", "caption file is a symbolic link that leaves the folder")
+    ]
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="--videos"):
+        entries(Request())
+    with pytest.raises(PlanError, match="is not a folder"):
+        entries(Request(videos=tmp_path / "nowhere"))
+
+
+def test_the_development_clips_become_clips(shared_data: Path) -> None:
+    request = Request(videos=shared_data / "videos")
+    kept, skipped = entries(request)
+    made = [c for name in kept for c in clips(request, name) if isinstance(c, Clip)]
+    assert (len(kept), skipped) == (9, {})
+    assert len({c.key for c in made}) == len(made) >= 12
+    assert all(c.end is not None and 0.5 <= c.end - c.start <= 5.0625 + 1e-9 for c in made)

@@ -1,0 +1,84 @@
+"""Shots against PySceneDetect's own golden cuts, and against clips whose cuts are known by construction."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from openuni.sources.shots import Shot, find_shots, windows
+from openuni.video import encode_video
+
+Rgb = npt.NDArray[np.uint8]
+
+
+def scene(seed: int, height: int = 120, width: int = 400) -> Rgb:
+    """A smooth random picture with a colour of its own."""
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.random((height, width, 3)).astype(np.float32), (0, 0), 9)
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    return np.asarray(255 * (0.5 * noise + 0.5 * rng.random(3)), np.uint8)
+
+
+@pytest.mark.parametrize(("clip", "fps"), [("testvideo", Fraction(30000, 1001)), ("fades", Fraction(25))])
+def test_cuts_are_those_of_the_golden_files(shared_data: Path, clip: str, fps: Fraction) -> None:
+    """The golden frame numbers of ContentDetector; AdaptiveDetector's own add one in a fade to black (frame 691)."""
+    golden = json.loads((shared_data / "cuts" / f"{clip}.mp4.ContentDetector.default.json").read_text())["cuts"]
+    shots = find_shots(shared_data / "videos" / f"psd_{clip}.mp4")
+    assert [shot.start for shot in shots] == pytest.approx([0.0, *(float(n / fps) for n in golden)], abs=1e-6)
+    assert [shot.end for shot in shots[:-1]] == [shot.start for shot in shots[1:]]
+
+
+def test_both_colour_changes_of_the_counter_are_cuts(shared_data: Path) -> None:
+    """Frames 10 and 20 at 10 fps, as can be seen; the golden file, with shots of 15 frames at least, has 20."""
+    assert find_shots(shared_data / "videos" / "psd_counter.mp4") == [Shot(0.0, 1.0), Shot(1.0, 2.0), Shot(2.0, 3.0)]
+
+
+def test_times_come_from_the_file_where_the_rate_varies(tmp_path: Path) -> None:
+    """Shot one at 50 fps, shot two at 10 fps, first PTS 3 s: frame number over mean rate would be far off."""
+    times = [*range(0, 1000, 20), *range(1000, 3000, 100)]
+    path = tmp_path / "vfr.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for k, time in enumerate(times):
+            picture = av.VideoFrame.from_ndarray(scene(0 if time < 1000 else 1)[:, k : k + 160].copy(), format="rgb24")
+            picture.pts, picture.time_base = 3000 + time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    shots = find_shots(path)
+    assert [shot.start for shot in shots] == pytest.approx([0.0, 1.0], abs=1e-3)
+
+
+def test_a_whip_pan_is_no_cut_where_a_fixed_threshold_sees_one(tmp_path: Path) -> None:
+    from scenedetect import ContentDetector, detect
+
+    rng = np.random.default_rng(0)
+    wide = cv2.resize(255 * rng.integers(0, 2, (4, 100, 3), dtype=np.uint8), (5000, 120), interpolation=cv2.INTER_AREA)
+    speed = np.concatenate([np.linspace(0, 60, 25), np.full(25, 60.0), np.linspace(60, 0, 25)])
+    at = np.cumsum(speed).astype(int)
+    path = tmp_path / "pan.mp4"
+    path.write_bytes(encode_video([np.asarray(wide[:, x : x + 200], np.uint8) for x in at], 25.0))
+    assert len(detect(str(path), ContentDetector())) > 1
+    assert len(find_shots(path)) == 1
+
+
+def test_cuts_closer_than_the_shortest_shot_are_merged(tmp_path: Path) -> None:
+    frames = [scene(k // 5)[:, :160].copy() for k in range(50)]
+    path = tmp_path / "flicker.mp4"
+    path.write_bytes(encode_video(frames, 25.0))
+    assert min(shot.seconds for shot in find_shots(path, 0.5)[:-1]) >= 0.5 - 1e-9
+
+
+def test_windows_are_the_longest_and_a_rest() -> None:
+    assert windows(Shot(1.0, 12.0), 5.0) == [Shot(1.0, 6.0), Shot(6.0, 11.0), Shot(11.0, 12.0)]
+    assert windows(Shot(0.0, 10.0), 5.0) == [Shot(0.0, 5.0), Shot(5.0, 10.0)]
+    assert windows(Shot(0.0, 3.0), 5.0) == [Shot(0.0, 3.0)]
+    assert len(windows(Shot(0.1, 0.1 + 3 * 0.1), 0.1)) == 3

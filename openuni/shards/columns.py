@@ -6,7 +6,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,12 +22,20 @@ _MAX_SAMPLE = 8 << 30
 
 
 def commit(
-    root: Path, shard: int, column: str, fingerprint: str, samples: Iterable[tuple[str, Result]], run: str
+    root: Path,
+    shard: int,
+    column: str,
+    fingerprint: str,
+    samples: Iterable[tuple[str, Result]],
+    run: str,
+    guard: Callable[[], None] = lambda: None,
 ) -> CommitRecord:
     """Write column `column` of `shard` from `(key, result)` pairs, one at a time, and commit it.
 
     Order of events: tar under a temporary name that carries the run's id, fsync, rename, index the same way, commit
     record last. A kill before the record leaves nothing that counts; the next run writes the same bytes again.
+    `guard` is called before each rename and raises where `run` may no longer write (`lock.check`): a worker outlives
+    its killed driver by seconds, and must not replace what a newcomer has committed.
     """
     tar_path = root / layout.tar_name(shard, column)
     tar_path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,10 +43,12 @@ def commit(
     try:
         rows, tar_record = _write_tar(temporary, shard, column, samples)
         index_bytes = index.encode(rows, column)
+        guard()
         layout.publish(temporary, tar_path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    guard()
     layout.write_atomic(root / layout.index_name(shard, column), index_bytes, run)
     keys = [row.key for row in rows]
     record = CommitRecord(
@@ -54,24 +64,67 @@ def commit(
         tar=tar_record,
         index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
     )
-    layout.write_atomic(root / layout.commit_name(shard, column), layout.dump_json(record), run)
+    guard()
+    layout.write_atomic(root / layout.commit_name(shard, column), layout.seal(record), run)
     return record
 
 
 def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
-    """The commit record of this column, or None if it was never committed."""
+    """The commit record of this column, or None if it was never committed. Raises CorruptDataError."""
     path = root / layout.commit_name(shard, column)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    return layout.parse_json(CommitRecord, data, str(path))
+    record = layout.parse_sealed(CommitRecord, data, str(path))
+    if (record.shard, record.column) != (shard, column):
+        raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
+    return record
+
+
+def uncommit(root: Path, shard: int, column: str) -> None:
+    """Remove the commit record: the column of this shard no longer exists, and the next run makes it again."""
+    (root / layout.commit_name(shard, column)).unlink(missing_ok=True)
+    layout.sync_folder((root / layout.commit_name(shard, column)).parent)
+
+
+def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Container[str], run: str) -> int:
+    """Turn what is whole of a committed column back into results in `work/`, but for the keys `without`.
+
+    Afterwards `uncommit` reopens the column, and a build makes only what is not there. Returns the number of samples
+    that were taken over: none where the record or the index is damaged, or the column is another expert's.
+    """
+    try:
+        record = committed(root, shard, column)
+        if record is None or record.fingerprint != fingerprint:
+            return 0
+        path = root / layout.index_name(shard, column)
+        if layout.file_record(path) != record.index:
+            return 0
+        stored = rows(root, shard, column)
+    except (CorruptDataError, FileNotFoundError):
+        return 0
+    taken = 0
+    for row in stored:
+        if row.key in without:
+            continue
+        try:
+            result = read_stored(root, shard, column, row)
+        except (CorruptDataError, FileNotFoundError):
+            continue
+        results.save(root, shard, row.key, fingerprint, result, run)
+        taken += 1
+    return taken
 
 
 def rows(root: Path, shard: int, column: str) -> Sequence[Row]:
-    """The committed index rows of one column of one shard, on a local folder."""
+    """The committed index rows of one column of one shard, on a local folder. Raises CorruptDataError."""
     path = root / layout.index_name(shard, column)
-    return index.decode(path.read_bytes(), column, str(path))
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CorruptDataError(f"{path} is missing; run `openuni verify --repair`") from None
+    return index.decode(data, column, str(path))
 
 
 def read(root: Path, shard: int, column: str, key: str) -> Result:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openuni.errors import CorruptDataError
 from openuni.shards import layout
 
 _SCHEMA = pa.schema(
@@ -28,7 +29,7 @@ _SUFFIX = ".failure.json"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`stage` is `rgb` or an expert's name; `kind` is refused, raised, died or hung."""
+    """`stage` is `rgb` or an expert's name; `kind` is refused (the clip was dropped for it), raised, died or hung."""
 
     key: str
     shard: int
@@ -39,11 +40,15 @@ class Failure:
 
 
 def read(root: Path) -> list[Failure]:
-    """All recorded failures, by shard, key and stage."""
+    """All recorded failures, by shard, key and stage. Raises CorruptDataError."""
     path = root / layout.FAILURES
     if not path.exists():
         return []
-    return [Failure(**fields) for fields in pq.read_table(path, schema=_SCHEMA).to_pylist()]
+    try:
+        table = pq.read_table(path, schema=_SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptDataError(f"{path} is not a table of failures ({error}); delete it, the columns know") from error
+    return [Failure(**fields) for fields in table.to_pylist()]
 
 
 def save(root: Path, failure: Failure, fingerprint: str, run: str) -> None:
@@ -59,7 +64,10 @@ def saved(root: Path, shard: int) -> list[Failure]:
 
 
 def write(root: Path, failures: Iterable[Failure], run: str) -> None:
-    """Replace the table, atomically; the last failure of a clip in a stage is the one that counts."""
+    """Replace the table, atomically; the last failure of a clip in a stage is the one that counts.
+
+    Raises OSError where the disk is full; then the table is as it was.
+    """
     latest = {(failure.shard, failure.key, failure.stage): failure for failure in failures}
     table = pa.Table.from_pylist([asdict(latest[place]) for place in sorted(latest)], _SCHEMA)
     sink = io.BytesIO()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ PLAN = "plan.parquet"
 FAILURES = "failures.parquet"
 CARD = "README.md"
 LOCK = "run.lock"
+SKIPPED = "skipped.parquet"
 LOG = "log.jsonl"
 PROGRESS = "progress.json"
 
@@ -112,6 +115,24 @@ def dump_json(value: Any) -> bytes:
     return TypeAdapter(type(value)).dump_json(value, indent=1) + b"\n"
 
 
+def seal(value: Any) -> bytes:
+    """`value` as JSON with a `seal` over the rest, for the documents whose own hash no other file has."""
+    fields = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return json.dumps(fields | {"seal": _seal(value)}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_sealed(kind: type[T], data: bytes, where: str) -> T:
+    """`data` as the dataclass `kind`. Raises CorruptDataError naming the file whose seal does not match the rest."""
+    value = parse_json(kind, data, where)
+    if json.loads(data).get("seal") != _seal(value):
+        raise CorruptDataError(f"{where} is not as it was written (its seal does not match); run `openuni verify`")
+    return value
+
+
+def _seal(value: Any) -> str:
+    return digest(TypeAdapter(type(value)).dump_json(value))
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -140,3 +161,14 @@ def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, synced temporary file to its final name and sync the folder."""
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def sweep(root: Path, run: str, older_than: float) -> None:
+    """Remove temporary files that other runs left behind and nobody has written to for `older_than` seconds.
+
+    Only the holder of the data set may do this: the runs that the files are named after are dead.
+    """
+    for folder in (root, root / "shards", root / "index", root / "commits"):
+        for path in folder.glob(".*.tmp"):
+            if not path.name.endswith(f".{run}.tmp") and time.time() - path.stat().st_mtime > older_than:
+                path.unlink(missing_ok=True)

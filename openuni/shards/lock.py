@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from openuni.errors import CorruptDataError, PlanError
 from openuni.shards import layout
@@ -21,7 +24,7 @@ STALE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock. `born` is the process's start in kernel ticks, so a reused pid is not mistaken for it."""
+    """Who holds a lock. `born` is the boot and the process's start in it, so a reused pid is not mistaken for it."""
 
     run: str
     host: str
@@ -33,23 +36,22 @@ class RunLock:
     """`with RunLock(root, run):` holds the data set for this process. Raises PlanError naming a living holder."""
 
     def __init__(self, root: Path, run: str) -> None:
+        self._root = root
         self._path = root / layout.LOCK
         self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="openuni-lock")
 
-    def __enter__(self) -> RunLock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        while not self._create():
-            holder = read(self._path.parent)
-            if holder is None:
-                continue
-            if alive(self._path, holder):
+    def __enter__(self) -> Self:
+        self._root.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(self._root):
+            holder = read(self._root)
+            if holder is not None and alive(self._path, holder):
                 raise PlanError(
-                    f"{self._path.parent} is being written by run {holder.run} (process {holder.pid} on "
-                    f"{holder.host}). Wait for it or stop it; if it is certainly dead, delete {self._path}"
+                    f"{self._root} is being written by run {holder.run} (process {holder.pid} on {holder.host}). "
+                    f"Wait for it or stop it; if it is certainly dead, delete {self._path}"
                 )
-            self._bury(holder)
+            layout.write_atomic(self._path, layout.dump_json(self._me), self._me.run)
         self._beat.start()
         return self
 
@@ -57,37 +59,15 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if read(self._path.parent) == self._me:
-            self._path.unlink(missing_ok=True)
-
-    def _create(self) -> bool:
-        # Written aside and linked: the lock never exists without its content.
-        aside = self._path.with_name(f".{layout.LOCK}.{self._me.run}.new")
-        aside.write_text(json.dumps(asdict(self._me)))
-        try:
-            os.link(aside, self._path)
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink(missing_ok=True)
-        return True
-
-    def _bury(self, dead: Holder) -> None:
-        """Move a dead holder's lock away. Another newcomer may have been faster: then what was moved is put back."""
-        grave = self._path.with_name(f".{layout.LOCK}.{self._me.run}.dead")
-        try:
-            self._path.rename(grave)
-        except FileNotFoundError:
-            return
-        if layout.parse_json(Holder, grave.read_bytes(), str(grave)) != dead:
-            os.link(grave, self._path)
-        grave.unlink()
+        with _one_at_a_time(self._root):
+            if read(self._root) == self._me:
+                self._path.unlink(missing_ok=True)
 
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if read(self._path.parent) != self._me:
-                return
-            os.utime(self._path)
+            with suppress(FileNotFoundError):
+                if read(self._root) == self._me:
+                    os.utime(self._path)
 
 
 def read(root: Path) -> Holder | None:
@@ -118,9 +98,16 @@ def check(root: Path, run: str) -> None:
         raise PlanError(f"run {run} no longer holds {root}; nothing was published")
 
 
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Between reading the lock and replacing it nobody else does; the kernel frees this for a process that dies."""
+    with (root / f".{layout.LOCK}").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
 def _born(pid: int) -> str:
-    """The process's start time from /proc, empty if there is no such process; where /proc is missing, its pid."""
-    stat = Path(f"/proc/{pid}/stat")
+    """Boot id and start time of a process from /proc, empty if there is none; where /proc is missing, its pid."""
     if not Path("/proc/self/stat").exists():
         try:
             os.kill(pid, 0)
@@ -131,7 +118,8 @@ def _born(pid: int) -> str:
         return str(pid)
     try:
         # The command name may hold spaces and brackets; fields are counted after its closing bracket.
-        fields = stat.read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return "" if fields[0] in "ZX" else fields[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"

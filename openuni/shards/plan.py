@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openuni.errors import PlanError
@@ -18,6 +19,11 @@ from openuni.shards import layout
 from openuni.sources import Skipped
 
 _BATCH = 4096
+_BLOCK = 16384
+"""Rows that are brought into order in memory at once."""
+_MAX_REASONS = 32
+DUPLICATE = "duplicate key"
+OTHER_REASONS = "other reasons, see skipped.parquet"
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -35,6 +41,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+_SKIPPED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
+
 
 @dataclass
 class Tally:
@@ -45,33 +53,40 @@ class Tally:
     open_ended: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
 
-    def skip(self, reason: str) -> None:
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count by reason; reasons beyond the first few dozen are in `skipped.parquet` only."""
+        reason = reason if reason in self.skipped or len(self.skipped) < _MAX_REASONS else OTHER_REASONS
+        self.skipped[reason] = self.skipped.get(reason, 0) + count
 
 
 def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str) -> Tally:
     """Sort `clips` by key and write them to `path`, one row group a shard of `shard_size` clips.
 
     The rows go through a memory-mapped Arrow file beside the plan, so only the keys are held in memory. A key that
-    comes twice is kept once, the first one, and counted. Raises PlanError when no clip is left.
+    comes twice is kept once, the first one, and counted. Rows that became no clip are listed in `skipped.parquet`
+    beside the plan, each with its reason. Raises PlanError when no clip is left.
     """
     tally = Tally()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".plan-") as scratch:
         unsorted = Path(scratch) / "clips.arrow"
-        _spill(unsorted, clips, tally)
+        skipped = Path(scratch) / layout.SKIPPED
+        _spill(unsorted, skipped, clips, tally)
         with pa.memory_map(str(unsorted)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            order = _unique_order(table, tally)
+            reader = pa.ipc.open_file(source)
+            order = _unique_order(reader, tally)
             if tally.clips == 0:
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
                 raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
-            temporary = path.with_name(f".{path.name}.{run}.tmp")
+            temporary = Path(scratch) / path.name
             with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-                for begin in range(0, len(order), shard_size):
-                    rows = table.take(order.slice(begin, shard_size)).combine_chunks()
-                    writer.write_table(rows, row_group_size=shard_size)
-            layout.publish(temporary, path)
+                block = shard_size * max(1, _BLOCK // shard_size)
+                for begin in range(0, len(order), block):
+                    writer.write_table(_take(reader, order[begin : begin + block]), row_group_size=shard_size)
+        for finished, final in ((skipped, path.with_name(layout.SKIPPED)), (temporary, path)):
+            with finished.open("rb") as file:
+                os.fsync(file.fileno())
+            layout.publish(finished, final)
     return tally
 
 
@@ -103,39 +118,67 @@ class Plan:
             yield from self.shard(number)
 
 
-def sha256(path: Path) -> str:
-    """Fingerprint of the plan's rows, so that it does not depend on the Parquet library's version."""
-    total = hashlib.sha256()
-    for clip in Plan(path):
-        total.update(repr(sorted(asdict(clip).items())).encode("utf-8", "surrogatepass"))
-    return total.hexdigest()
+def skipped(path: Path) -> list[Skipped]:
+    """The rows that became no clip, from the table beside the plan at `path`."""
+    return [Skipped(**fields) for fields in pq.read_table(path.with_name(layout.SKIPPED)).to_pylist()]
 
 
-def _spill(path: Path, clips: Iterable[Clip | Skipped], tally: Tally) -> None:
+def _spill(path: Path, skipped_path: Path, clips: Iterable[Clip | Skipped], tally: Tally) -> None:
+    """Write clips as they come to an Arrow file in batches of `_BATCH`, and skipped rows to a table of their own."""
     batch: list[dict[str, object]] = []
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    skipped: list[dict[str, str]] = []
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+        pq.ParquetWriter(skipped_path, _SKIPPED_SCHEMA, compression="zstd") as skipped_writer,
+    ):
         for clip in clips:
             if isinstance(clip, Skipped):
                 tally.skip(clip.reason)
-                continue
-            batch.append(asdict(clip) | {"scores": sorted(clip.scores.items())})
-            tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
-            tally.open_ended += clip.end is None
+                skipped.append(asdict(clip))
+            else:
+                batch.append(asdict(clip) | {"scores": sorted(clip.scores.items())})
+                tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
+                tally.open_ended += clip.end is None
             if len(batch) == _BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
                 batch.clear()
+            if len(skipped) == _BATCH:
+                skipped_writer.write_table(pa.Table.from_pylist(skipped, _SKIPPED_SCHEMA))
+                skipped.clear()
         if batch:
-            writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
+        if skipped:
+            skipped_writer.write_table(pa.Table.from_pylist(skipped, _SKIPPED_SCHEMA))
 
 
-def _unique_order(table: pa.Table, tally: Tally) -> pa.Array:
+def _unique_order(reader: pa.ipc.RecordBatchFileReader, tally: Tally) -> npt.NDArray[np.int64]:
     """Row numbers in key order, without later rows of a key that was seen before."""
-    rows = pa.table({"key": table["key"], "row": pa.array(range(table.num_rows), pa.int64())})
+    batches = range(reader.num_record_batches)
+    keys = pa.chunked_array([reader.get_batch(number).column("key") for number in batches], pa.string())
+    rows = pa.table({"key": keys, "row": np.arange(len(keys))})
     first = rows.group_by("key", use_threads=False).aggregate([("row", "min")]).sort_by("key")
     tally.clips = first.num_rows
-    if duplicates := table.num_rows - first.num_rows:
-        tally.skipped["duplicate key"] = tally.skipped.get("duplicate key", 0) + duplicates
-    return pc.cast(first["row_min"].combine_chunks(), pa.int64())
+    if duplicates := rows.num_rows - first.num_rows:
+        tally.skip(DUPLICATE, duplicates)
+    return np.asarray(first["row_min"], np.int64)
+
+
+def _take(reader: pa.ipc.RecordBatchFileReader, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """The rows with these numbers, in this order.
+
+    Batch by batch: `Table.take` would copy the whole table at every call.
+    """
+    ascending = np.argsort(rows)
+    numbers, offsets = np.divmod(rows[ascending], _BATCH)
+    cuts = np.flatnonzero(np.diff(numbers)) + 1
+    pieces = [
+        reader.get_batch(int(number[0])).take(pa.array(offset))
+        for number, offset in zip(np.split(numbers, cuts), np.split(offsets, cuts), strict=True)
+    ]
+    back = np.empty_like(ascending)
+    back[ascending] = np.arange(len(ascending))
+    return pa.Table.from_batches(pieces).combine_chunks().take(pa.array(back))
 
 
 def _clip(fields: dict[str, object]) -> Clip:

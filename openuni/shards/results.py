@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,13 +65,18 @@ def decode_note(data: bytes, where: str, *, column: str) -> ColumnNote:
     return replace(note, record=layout.parse_json(Record, data, where)) if column == "rgb" else note
 
 
+def member_header(name: str, size: int) -> tarfile.TarInfo:
+    """The reproducible header of a member of `size` bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode, info.uname, info.gname = 0o644, "openuni", "openuni"
+    return info
+
+
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
     """Append one member with a reproducible header; return the offset of its data."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode, info.uname, info.gname = 0o644, "openuni", "openuni"
     header = tar.offset
-    tar.addfile(info, io.BytesIO(data))
+    tar.addfile(member_header(name, len(data)), io.BytesIO(data))
     return header + tarfile.BLOCKSIZE
 
 
@@ -79,10 +85,23 @@ def open_tar_for_writing(file: IO[bytes]) -> tarfile.TarFile:
     return tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
 
 
+def open_work(root: Path, shard: int) -> None:
+    """Make the folder of a shard's results."""
+    (root / layout.work_name(shard)).mkdir(parents=True, exist_ok=True)
+
+
+def close_work(root: Path, shard: int) -> None:
+    """Remove a shard's results, once all of them are committed."""
+    shutil.rmtree(root / layout.work_name(shard), ignore_errors=True)
+
+
 def save(root: Path, shard: int, key: str, fingerprint: str, result: Result, run: str) -> None:
-    """Write the result file of one clip, atomically. The folder is not synced: a lost result is computed again."""
+    """Write the result file of one clip, atomically. The folder is not synced: a lost result is computed again.
+
+    `open_work` has made the folder. A worker that outlives its killed run until another has committed the shard and
+    removed the folder gets FileNotFoundError, and leaves nothing behind.
+    """
     path = root / layout.result_name(shard, key, fingerprint)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{run}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -45,54 +45,63 @@ def manifest(root: Path) -> Manifest:
         data = path.read_bytes()
     except FileNotFoundError:
         raise OpenUniError(f"{root} is not a data set: it has no {layout.MANIFEST}") from None
-    return layout.parse_json(Manifest, data, str(path))
+    return layout.parse_sealed(Manifest, data, str(path))
+
+
+def verify_plan(root: Path) -> list[Problem]:
+    """What is wrong with the plan; a data set that was not built from videos has none."""
+    expected, path = manifest(root).plan_sha256, root / layout.PLAN
+    if not expected or (path.exists() and layout.file_record(path).sha256 == expected):
+        return []
+    what = "is not the plan that the manifest was written for" if path.exists() else "is missing"
+    return [Problem(-1, "", "", layout.PLAN, f"{what}; the columns can be read, but no build can go on")]
 
 
 def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -> Checked:
     """Check one committed column of one shard: its commit record, index and tar, and unless told not to, every value.
 
-    The tar's own headers must say what the index says (names, order, offsets, sizes), so that a plain WebDataset
-    reader and ours see the same samples.
+    Every byte of the tar must be what the index and this program's own headers make it, so that a plain WebDataset
+    reader and ours see the same samples, and a damaged byte is put down to its clip.
     """
     problems: list[Problem] = []
 
     def blame(name: str, what: str, key: str = "") -> None:
         problems.append(Problem(shard, column, key, name, what))
 
+    rows: Sequence[Row] = ()
+    size = 0
+    commit_name, index_name = layout.commit_name(shard, column), layout.index_name(shard, column)
+    tar_name = layout.tar_name(shard, column)
     try:
         record = columns.committed(root, shard, column)
         if record is None:
-            blame(layout.commit_name(shard, column), "is missing: the column was never committed, or lost its record")
+            blame(commit_name, "is missing: the column was never committed, or lost its record")
             return Checked(shard, column, 0, 0, 0, tuple(problems))
+        size = record.tar.size
         if record.fingerprint != manifest(root).columns.get(column):
-            blame(
-                layout.commit_name(shard, column), f"was made by {record.fingerprint}, not by what the manifest names"
-            )
-        index_name, tar_name = layout.index_name(shard, column), layout.tar_name(shard, column)
-        if _differs(root / index_name, record.index):
-            blame(index_name, "does not match its commit record")
-            return Checked(shard, column, record.samples, 0, 0, tuple(problems))
+            blame(commit_name, f"was made by {record.fingerprint}, not by what the manifest names")
+        if differs := _differs(root / index_name, record.index):
+            blame(index_name, f"{differs}: clips {record.first_key} to {record.last_key} cannot be found")
+            return Checked(shard, column, record.samples, 0, size, tuple(problems))
         rows = columns.rows(root, shard, column)
-        if index.keys_sha256([row.key for row in rows]) != record.keys_sha256:
-            blame(index_name, "has other keys than its commit record")
         rgb = {row.key: row.record for row in columns.rows(root, shard, "rgb")}
         if list(rgb) != [row.key for row in rows]:
             blame(index_name, "has other keys, or another order, than RGB")
-        damaged = _differs(root / tar_name, record.tar)
-        if damaged:
-            blame(tar_name, damaged)
-        for key, field, what in _tar_problems(root / tar_name, column, rows):
+        found = list(_tar_problems(root / tar_name, column, rows))
+        for key, field, what in found:
             blame(f"{tar_name}:{key}.{field}" if key else tar_name, what, key)
-        if decode:
-            blamed = {problem.key for problem in problems}
-            for row in rows:
-                if row.key not in blamed and (what := _value_problem(root, shard, column, row, rgb.get(row.key))):
+        if not found and (differs := _differs(root / tar_name, record.tar)):
+            blame(tar_name, differs)
+        blamed = {problem.key for problem in problems}
+        for row in rows:
+            if decode and row.key not in blamed:
+                what = _value_problem(root, shard, column, row, rgb.get(row.key))
+                if what:
                     blame(f"{tar_name}:{row.key}", what, row.key)
     except (OpenUniError, OSError) as error:
-        blame(layout.commit_name(shard, column), str(error))
-        return Checked(shard, column, 0, 0, 0, tuple(problems))
+        blame(commit_name, str(error))
     present = sum(row.status.present for row in rows)
-    return Checked(shard, column, len(rows), present, record.tar.size, tuple(problems))
+    return Checked(shard, column, len(rows), present, size, tuple(problems))
 
 
 def _differs(path: Path, expected: FileRecord) -> str:
@@ -107,25 +116,27 @@ def _differs(path: Path, expected: FileRecord) -> str:
 
 
 def _tar_problems(path: Path, column: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, str]]:
-    """(key, field, what) where the tar's members are not those of the index."""
-    wanted = [(row.key, member) for row in rows for member in row.members]
+    """(key, field, what) of each sample's first member that the tar does not hold as the index says.
+
+    The tar is not parsed but compared with what must be there: header, data, zeros up to the next block.
+    """
     try:
-        with tarfile.open(path, "r:") as tar:
-            for key, member in wanted:
-                info = tar.next()
-                if info is None:
-                    yield key, member.field, "is missing: the tar ends before it"
-                    return
-                place = (f"{key}.{member.field}", member.offset, member.size)
-                if (info.name, info.offset_data, info.size) != place or not info.isreg():
-                    yield key, member.field, f"is not where the index says (the tar has {info.name!r} there)"
-                    return
-                if index.sha256(results.read_member(tar, info)) != member.sha256:
-                    yield key, member.field, "does not match its hash"
-            if tar.next() is not None:
-                yield "", "", "has members that the index does not know"
-    except (tarfile.TarError, OSError) as error:
-        yield "", "", f"cannot be read to its end: {error}"
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield "", "", "is missing"
+        return
+    with file:
+        for row in rows:
+            for member in row.members:
+                padding = -member.size % tarfile.BLOCKSIZE
+                header = results.member_header(f"{row.key}.{member.field}", member.size).tobuf(tarfile.USTAR_FORMAT)
+                file.seek(member.offset - len(header))
+                if file.read(len(header)) != header:
+                    yield row.key, member.field, "has a damaged header in the tar, or is missing from it"
+                    break
+                if index.sha256(file.read(member.size)) != member.sha256 or file.read(padding) != bytes(padding):
+                    yield row.key, member.field, "does not match its hash"
+                    break
 
 
 def _value_problem(root: Path, shard: int, column: str, row: Row, record: Record | None) -> str:

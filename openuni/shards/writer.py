@@ -62,6 +62,7 @@ def save_sample(
 ) -> None:
     """Encode one sample and keep it in `work/`. RGB is saved last: `is_saved` then means that all of it is."""
     made = encode_sample(record, annotations, columns)
+    results.open_work(root, shard)
     for column in sorted(made, key=lambda name: name == "rgb"):
         results.save(root, shard, record.key, _print(column, columns), made[column], run)
 
@@ -87,7 +88,7 @@ def write_manifest(
 ) -> Manifest:
     """`dataset.json` of a data set that has no plan: its samples do not come from videos."""
     manifest = Manifest(configuration, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
-    layout.write_atomic(root / layout.MANIFEST, layout.dump_json(manifest), run)
+    layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
     return manifest
 
 

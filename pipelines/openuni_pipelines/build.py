@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,20 +17,26 @@ from rich.table import Table
 
 import openuni
 from openuni import registry, sources
-from openuni.errors import AssetError, OpenUniError, PlanError
-from openuni.experts import Resources
-from openuni.shards import columns, failures, layout, plan
+from openuni.errors import AssetError, PlanError
+from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
-from openuni.shards.lock import RunLock
 from openuni.shards.plan import Plan, Tally
 from openuni.sources import Request
 from openuni.video import Limits, Normalisation
-from openuni_pipelines import card, planning
-from openuni_pipelines.executors import Executor, Fault, InProcess, RayPools
-from openuni_pipelines.monitor import Monitor
-from openuni_pipelines.shard_build import MAX_ATTEMPTS, Recipe, ShardBuild, clean, recipe
-from openuni_pipelines.tasks import Job
+from openuni_pipelines import mend, planning
+from openuni_pipelines.executors import Executor
+from openuni_pipelines.run import (
+    Execution,
+    complete,
+    execution_from,
+    execution_options,
+    holding,
+    make_executor,
+    new_id,
+)
+from openuni_pipelines.shard_build import Recipe, recipe
+from openuni_pipelines.tasks import MAX_ATTEMPTS, Job
 
 LIGHT = ("fastdepth", "dis")
 """Experts that run on a plain CPU with weights that package registries carry."""
@@ -53,11 +58,7 @@ class Settings:
     limits: Limits
     shard_size: int
     limit: int | None
-    workers: int | None
-    ray_address: str | None
-    in_process: bool
-    time_limit: float
-    min_free_gib: float
+    execution: Execution
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -100,79 +101,27 @@ class Summary:
     seconds: float
 
 
-def build(settings: Settings, console: Console) -> Summary:
-    """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays."""
+def build(settings: Settings, console: Console, *, retry_failed: bool = False) -> Summary:
+    """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
+
+    `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed.
+    """
     begin = time.monotonic()
-    if missing := planning.missing_assets(settings.recipe.experts):
+    made, root = settings.recipe, settings.out
+    if missing := planning.missing_assets(made.experts):
         raise AssetError(
             f"model files are missing: {', '.join(missing)}. Run: openuni assets fetch {' '.join(missing)}"
         )
-    run = _run_id()
-    job = _job(settings, run)
-    root = settings.out
-    root.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        stack.enter_context(RunLock(root, run))
+    with holding(root) as run, ExitStack() as stack:
         manifest = _resume(settings)
-        executor = stack.enter_context(_executor(settings, job))
+        job = _job(settings, run)
+        if manifest is not None and retry_failed:
+            mend.reopen_failed(job, made)
+        executor = stack.enter_context(make_executor(settings.execution, job, made))
         if manifest is None:
             manifest = _make_plan(settings, executor, run, console)
-        frozen = Plan(root / layout.PLAN)
-        _check_space(settings)
-        stages = {"rgb": frozen.clips} | {expert.name: frozen.clips for expert in settings.recipe.experts}
-        stages["commit"] = frozen.shards * len(settings.columns)
-        monitor = stack.enter_context(Monitor(root, run, stages, frozen.shards, tuple(settings.columns), console))
-        monitor.log("started", clips=frozen.clips, shards=frozen.shards, columns=settings.columns)
-        _drive(settings, job, frozen, executor, monitor)
-        summary = _summary(settings, manifest, time.monotonic() - begin)
-        layout.write_atomic(root / layout.CARD, card.render(root).encode(), run)
-        monitor.log("finished", samples=summary.samples, failures=len(summary.failures))
-        clean(root)
-    return summary
-
-
-def _drive(settings: Settings, job: Job, frozen: Plan, executor: Executor, monitor: Monitor) -> None:
-    """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
-    known = failures.read(settings.out)
-    upcoming = iter(range(frozen.shards))
-    active: dict[int, ShardBuild] = {}
-    more = True
-    while more or active:
-        while more and executor.running < 2 * executor.slots and all(not shard.has_due for shard in active.values()):
-            number = next(upcoming, None)
-            if number is None:
-                more = False
-            else:
-                _check_space(settings)
-                active[number] = ShardBuild(job, settings.recipe, number, frozen.shard(number))
-                _settle(active, number, known, settings.out, job.run, monitor)
-        for number in list(active):
-            while executor.running < 2 * executor.slots and (task := active[number].due()) is not None:
-                executor.submit(task)
-        for finished in executor.wait():
-            if isinstance(finished.result, Fault) and finished.result.kind == "disk":
-                raise OpenUniError(
-                    f"the disk of {settings.out} refuses to take more ({finished.result.error}). Nothing is half "
-                    "committed: make room and run the same command again"
-                )
-            shard = active[finished.task.shard]  # type: ignore[union-attr]  # Expand belongs to planning
-            monitor.finished(finished, final=shard.finished(finished))
-            _settle(active, shard.number, known, settings.out, job.run, monitor)
-
-
-def _settle(
-    active: dict[int, ShardBuild], number: int, known: list[Failure], root: Path, run: str, monitor: Monitor
-) -> None:
-    """If nothing of this shard is under way: make its commits due, or close it and write down what failed."""
-    shard = active[number]
-    if not shard.idle or shard.commits():
-        return
-    if shard.failures:
-        known.extend(shard.failures)
-        failures.write(root, known, run)
-    shard.close()
-    monitor.shard_done(number, shard.clips)
-    del active[number]
+        complete(job, made, manifest, executor, settings.execution, console)
+    return summary(root, time.monotonic() - begin)
 
 
 def _make_plan(settings: Settings, executor: Executor, run: str, console: Console) -> Manifest:
@@ -186,11 +135,11 @@ def _make_plan(settings: Settings, executor: Executor, run: str, console: Consol
         columns=settings.columns,
         clips=frozen.clips,
         shards=frozen.shards,
-        plan_sha256=plan.sha256(settings.out / layout.PLAN),
+        plan_sha256=layout.file_record(settings.out / layout.PLAN).sha256,
         skipped=tally.skipped,
         openuni=openuni.__version__,
     )
-    layout.write_atomic(settings.out / layout.MANIFEST, layout.dump_json(manifest), run)
+    layout.write_atomic(settings.out / layout.MANIFEST, layout.seal(manifest), run)
     return manifest
 
 
@@ -199,13 +148,12 @@ def _resume(settings: Settings) -> Manifest | None:
 
     Raises PlanError naming what differs: another configuration never mixes into a data set.
     """
-    path = settings.out / layout.MANIFEST
-    if not path.exists():
-        strangers = {p.name for p in settings.out.iterdir()} - {layout.LOCK, layout.PLAN, layout.LOG, layout.PROGRESS}
-        if strangers - {name for name in strangers if name.startswith(".")}:
+    if not (settings.out / layout.MANIFEST).exists():
+        ours = {layout.PLAN, layout.SKIPPED, layout.LOCK, layout.LOG, layout.PROGRESS}
+        if any(path.name not in ours and not path.name.startswith(".") for path in settings.out.iterdir()):
             raise PlanError(f"{settings.out} is not empty and not a data set; choose another --out")
         return None
-    manifest = layout.parse_json(Manifest, path.read_bytes(), str(path))
+    manifest = verify.manifest(settings.out)
     wanted = settings.configuration
     changed = [name for name in wanted if wanted[name] != manifest.configuration.get(name)]
     if changed:
@@ -216,8 +164,8 @@ def _resume(settings: Settings) -> Manifest | None:
             f"{settings.out} has columns {_named(manifest.columns)}, this build would make {_named(settings.columns)}; "
             "choose another --out, or change single columns with `openuni add` and `openuni drop`"
         )
-    if plan.sha256(settings.out / layout.PLAN) != manifest.plan_sha256:
-        raise PlanError(f"{settings.out / layout.PLAN} is not the plan that {layout.MANIFEST} was written for")
+    for problem in verify.verify_plan(settings.out):
+        raise PlanError(f"{settings.out / layout.PLAN} {problem.what}")
     return manifest
 
 
@@ -229,37 +177,18 @@ def _job(settings: Settings, run: str) -> Job:
     return Job(settings.out.resolve(), run, settings.normalisation, settings.limits, settings.fingerprints)
 
 
-def _run_id() -> str:
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
-
-
-def _executor(settings: Settings, job: Job) -> Executor:
-    if settings.in_process:
-        return InProcess(job)
-    needs = [Resources(), *(expert.resources for expert in settings.recipe.experts)]
-    return RayPools(job, needs, settings.workers, settings.ray_address, settings.time_limit)
-
-
-def _check_space(settings: Settings) -> None:
-    free = shutil.disk_usage(settings.out).free / 2**30
-    if free < settings.min_free_gib:
-        raise OpenUniError(
-            f"only {free:.1f} GiB are free under {settings.out}, less than --min-free {settings.min_free_gib:g}; "
-            "make room and run the same command again"
-        )
-
-
-def _summary(settings: Settings, manifest: Manifest, seconds: float) -> Summary:
-    present = dict.fromkeys(settings.columns, 0)
+def summary(root: Path, seconds: float) -> Summary:
+    """What the data set at `root` holds now."""
+    manifest = verify.manifest(root)
+    present = dict.fromkeys(manifest.columns, 0)
     samples = 0
     for number in range(manifest.shards):
-        for column in settings.columns:
-            record = columns.committed(settings.out, number, column)
+        for column in manifest.columns:
+            record = columns.committed(root, number, column)
             if record is not None:
                 present[column] += record.present
                 samples += record.samples if column == "rgb" else 0
-    failed = failures.read(settings.out)
-    return Summary(settings.out, manifest.clips, samples, present, manifest.skipped, failed, seconds)
+    return Summary(root, manifest.clips, samples, present, manifest.skipped, failures.read(root), seconds)
 
 
 def source_options(command: F) -> F:
@@ -281,13 +210,10 @@ def source_options(command: F) -> F:
         click.option("--min-frames", default=8, show_default=True, help="Shortest clip, in frames."),
         click.option("--shard-size", default=128, show_default=True, help="Clips a shard."),
         click.option("--limit", type=click.IntRange(min=1), help="Stop planning after so many clips."),
-        click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"),
-        click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here."),
-        click.option("--in-process", is_flag=True, help="No Ray: everything in this process, for debugging."),
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return execution_options(command)
 
 
 def settings_from(
@@ -304,18 +230,12 @@ def settings_from(
     min_frames: int,
     shard_size: int,
     limit: int | None,
-    workers: int | None,
-    ray_address: str | None,
-    in_process: bool,
-    time_limit: float = 900.0,
-    min_free: float = 1.0,
+    execution: Execution,
 ) -> Settings:
     """Options as typed settings. Raises OpenUniError on what cannot be."""
     sources.get(source)
     names = LIGHT if experts == "light" else tuple(name.strip() for name in experts.split(",") if name.strip())
     made = recipe(names, [name.strip() for name in require.split(",") if name.strip()])
-    if unknown := made.require - set(made.columns):
-        raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
     if not 0 < fps <= 240 or size < 16 or not 1 <= min_frames <= max_frames or shard_size < 1:
         raise PlanError("--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames")
     return Settings(
@@ -327,33 +247,32 @@ def settings_from(
         limits=Limits(),
         shard_size=shard_size,
         limit=limit,
-        workers=workers,
-        ray_address=ray_address,
-        in_process=in_process,
-        time_limit=time_limit,
-        min_free_gib=min_free,
+        execution=execution,
     )
 
 
 @click.command("build")
 @source_options
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
-@click.option("--time-limit", default=900.0, show_default=True, help="Seconds one expert may take for one clip.")
-@click.option("--min-free", default=1.0, show_default=True, help="GiB that must stay free on the disk.")
-def build_command(dry_run: bool, **options: Any) -> None:
+@click.option("--retry-failed", is_flag=True, help="Also take up the clips that failed before.")
+def build_command(dry_run: bool, retry_failed: bool, **options: Any) -> None:
     """Build a data set: plan the clips, let experts annotate them, pack verified shards.
 
     Run the same command again to resume after any interruption.
     """
     console = Console(stderr=True)
-    settings = settings_from(**options)
+    settings = settings_from(execution=execution_from(options), **options)
     if dry_run:
         _dry_run(settings, console)
         return
     console.print(f"building [bold]{settings.source}[/] into [bold]{settings.out}[/]")
-    summary = build(settings, console)
-    _print_summary(summary, console)
-    if summary.failures:
+    finish(build(settings, console, retry_failed=retry_failed), console)
+
+
+def finish(made: Summary, console: Console) -> None:
+    """Print what a run came to; exit with status 3 where clips or modalities failed."""
+    _print_summary(made, console)
+    if made.failures:
         sys.exit(EXIT_WITH_FAILURES)
 
 
@@ -363,16 +282,14 @@ def build_command(dry_run: bool, **options: Any) -> None:
 def plan_command(dry_run: bool, **options: Any) -> None:
     """Plan a data set: which clips, in which shards; `openuni build` with the same options carries it out."""
     console = Console(stderr=True)
-    settings = settings_from(**options)
+    settings = settings_from(execution=execution_from(options), **options)
     if dry_run:
         _dry_run(settings, console)
         return
-    run = _run_id()
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with RunLock(settings.out, run):
+    with holding(settings.out) as run:
         manifest = _resume(settings)
         if manifest is None:
-            with _executor(settings, _job(settings, run)) as executor:
+            with make_executor(settings.execution, _job(settings, run), settings.recipe) as executor:
                 manifest = _make_plan(settings, executor, run, console)
     tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
     for clip in Plan(settings.out / layout.PLAN):
@@ -383,17 +300,14 @@ def plan_command(dry_run: bool, **options: Any) -> None:
 
 
 def _dry_run(settings: Settings, console: Console) -> None:
-    run = _run_id()
-    scratch = settings.out.parent
-    while not scratch.is_dir():
-        scratch = scratch.parent
-    path = scratch / f".plan-{run}.parquet"
-    try:
-        with _executor(settings, _job(settings, run)) as executor, console.status(f"planning from {settings.source}"):
-            rows = planning.clips(executor, settings.source, settings.request, settings.limit)
-            tally = plan.write(path, rows, settings.shard_size, run)
-    finally:
-        path.unlink(missing_ok=True)
+    job = _job(settings, new_id())
+    with (
+        tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
+        make_executor(settings.execution, job, settings.recipe) as executor,
+        console.status(f"planning from {settings.source}"),
+    ):
+        rows = planning.clips(executor, settings.source, settings.request, settings.limit)
+        tally = plan.write(Path(scratch) / layout.PLAN, rows, settings.shard_size, job.run)
     _print_estimate(settings, tally)
 
 

@@ -56,6 +56,8 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
     commands_at={
         "build": _at("build", "build_command", "Build a data set: plan, annotate, commit; resumable."),
         "plan": _at("build", "plan_command", "Plan a data set and say what it will cost."),
+        "add": _at("add", "add_command", "Let experts write further columns of a finished data set."),
+        "drop": _at("add", "drop_command", "Remove one column of a data set."),
         "status": _at("status", "status_command", "How far a build is, while it runs and after."),
         "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a data set."),
         "stats": _at("stats", "stats_command", "Count what a data set holds; draw a contact sheet."),

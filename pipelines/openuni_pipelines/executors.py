@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -14,20 +15,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from openuni.errors import OpenUniError
 from openuni.experts import Resources
 from openuni.sample import SCHEMA_VERSION
-from openuni_pipelines.tasks import Job, Outcome, Task, Worker, resources
+from openuni_pipelines.tasks import Job, Outcome, SetupError, Task, Worker, resources
 
 _POLL_SECONDS = 0.5
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+MAX_FAILED_STARTS = 10
+"""Workers in a row that died before their first task, after which something is wrong with all of them."""
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a task did not finish: its code raised, its process died, it was killed at the time limit, or the disk
-    refused to take its result (which is no clip's fault)."""
+    """Why a task did not finish.
 
-    kind: Literal["raised", "died", "hung", "disk"]
+    `raised`, `died` (its process, which ran nothing else) and `hung` (it was killed at the time limit) count against
+    the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. `machine` is a full disk or
+    an expert that cannot be set up: it would hit every clip, so the run ends.
+    """
+
+    kind: Literal["raised", "died", "hung", "lost", "machine"]
     error: str
 
 
@@ -93,10 +102,22 @@ class InProcess(Executor):
 def _guarded(worker: Worker, task: Task) -> Outcome | Fault:
     try:
         return worker.run(task)
+    except SetupError as error:
+        return Fault("machine", str(error))
     except OSError as error:
-        return Fault("disk" if error.errno in _DISK_ERRORS else "raised", _brief(error))
+        if error.errno in DISK_ERRORS:
+            return Fault("machine", disk_sentence(worker.job.root, error))
+        return Fault("raised", _brief(error))
     except Exception as error:  # noqa: BLE001  an expert may raise anything; the run goes on without this clip
         return Fault("raised", _brief(error))
+
+
+def disk_sentence(root: Path, error: OSError) -> str:
+    """What to tell the user of a disk that takes no more."""
+    return (
+        f"the disk of {root} refuses to take more ({os.strerror(error.errno or 0)}). Nothing is half committed: "
+        "make room and run the same command again"
+    )
 
 
 def _brief(error: Exception) -> str:
@@ -136,22 +157,38 @@ class RayPools(Executor):
     two cores would idle whenever the experts' speeds differ (`docs/building.md` has the measurement).
     """
 
-    def __init__(self, job: Job, needs: Iterable[Resources], workers: int | None, address: str | None, limit: float):
-        """`workers` bounds all actors together (default: what the cluster holds); `limit`: seconds for one task."""
+    def __init__(
+        self,
+        job: Job,
+        needs: Iterable[Resources],
+        *,
+        workers: int | None,
+        address: str | None,
+        time_limit: float,
+        worker_memory_gib: float | None,
+    ) -> None:
+        """`workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
+
+        `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
+        what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
+        """
         import ray
 
         self._ray = ray
-        self._limit = limit
+        self._limit = time_limit
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             connect(address)
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
-        self._pools = _sized(sorted(set(needs), key=_weight), _capacity(ray), workers)
-        for pool in self._pools.values():
-            pool.slots = [self._start(pool) for _ in range(pool.size)]
+        capacity = _capacity(ray)
+        self._pools = _sized(sorted(set(needs), key=_weight), capacity, workers)
         self.slots = sum(pool.size for pool in self._pools.values())
         self.running = 0
+        self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
+        self._failed_starts = 0
+        for pool in self._pools.values():
+            pool.slots = [self._start(pool) for _ in range(pool.size)]
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -177,6 +214,7 @@ class RayPools(Executor):
         finished += [result for pool, slot in slots.values() for result in self._overdue(pool, slot)]
         for pool in self._pools.values():
             self._feed(pool)
+            self._check_alive(pool)
         self.running -= len(finished)
         return finished
 
@@ -184,13 +222,16 @@ class RayPools(Executor):
         task, slot.task = slot.task, None
         try:
             result = self._ray.get(slot.ref)
-            slot.ref = None
         except self._ray.exceptions.RayError as error:
             if task is None:
-                raise RuntimeError(f"a worker could not be started: {error}") from error
+                self._failed_starts += 1
+                if self._failed_starts > MAX_FAILED_STARTS:
+                    raise OpenUniError(f"workers die as they start ({_brief(error)}); see the logs of Ray") from error
             self._replace(pool, slot)
-            return [Finished(task, Fault("died", "the worker process died" + _cause(error)))]
+            return [] if task is None else [Finished(task, _death(error))]
+        slot.ref = None
         slot.ready = True
+        self._failed_starts = 0
         return [] if task is None else [Finished(task, result)]
 
     def _overdue(self, pool: _Pool, slot: _Slot) -> list[Finished]:
@@ -208,9 +249,21 @@ class RayPools(Executor):
                 slot.since = time.monotonic()
                 slot.ref = slot.actor.run.remote(slot.task)
 
+    def _check_alive(self, pool: _Pool) -> None:
+        """A pool with work and without a worker waits for Ray to find room for one, but not for ever."""
+        if pool.queue and not any(slot.ready for slot in pool.slots):
+            waited = time.monotonic() - min(slot.since for slot in pool.slots)
+            if waited > START_SECONDS:
+                raise OpenUniError(
+                    f"no worker with {pool.needs} could be started within {START_SECONDS:g} s; the cluster has "
+                    f"{self._ray.available_resources()} free. Free some, or use another --ray-address"
+                )
+
     def _start(self, pool: _Pool) -> _Slot:
         options = {"num_cpus": pool.share, "num_gpus": pool.needs.gpus}
-        actor = self._actor_class.options(**options).remote(self._job_ref, pool.needs.cpus)
+        # CUDA maps more address space than there is memory, so a GPU worker is left to Ray's memory monitor.
+        memory = None if pool.needs.gpus else max(self._memory_gib, pool.needs.memory_gib)
+        actor = self._actor_class.options(**options).remote(self._job_ref, pool.needs.cpus, memory)
         return _Slot(actor, time.monotonic(), actor.ready.remote())
 
     def _replace(self, pool: _Pool, slot: _Slot) -> None:
@@ -220,9 +273,11 @@ class RayPools(Executor):
 class _Actor:
     """The process that a pool's tasks run in."""
 
-    def __init__(self, job: Job, threads: int) -> None:
+    def __init__(self, job: Job, threads: int, memory_gib: float | None) -> None:
         # Read by OpenMP and OpenBLAS when the first library loads them, which is after this.
         os.environ["OMP_NUM_THREADS"] = str(threads)
+        if memory_gib is not None:
+            _limit_memory(memory_gib)
         self._worker = Worker(job)
 
     def ready(self) -> None:
@@ -230,6 +285,18 @@ class _Actor:
 
     def run(self, task: Task) -> Outcome | Fault:
         return _guarded(self._worker, task)
+
+
+def _limit_memory(gib: float) -> None:
+    """Let this process allocate `gib` more than it has now. An expert without bounds gets MemoryError, or aborts.
+
+    RLIMIT_DATA counts writable private memory only; mapped weights and reserved address space are free.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        now = next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmData"))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (now + int(gib * 2**30), hard))
 
 
 def connect(address: str | None) -> None:
@@ -257,14 +324,19 @@ def connect(address: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Capacity:
+    """What Ray counts over all nodes, and the cores of the largest, which bound one actor."""
+
     cpus: float
     gpus: float
     memory_gib: float
+    node_cpus: float
 
 
 def _capacity(ray: Any) -> _Capacity:
     total = ray.cluster_resources()
-    return _Capacity(total.get("CPU", 1.0), total.get("GPU", 0.0), total.get("memory", 4 << 30) / 2**30)
+    node_cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    memory_gib = total.get("memory", 4 << 30) / 2**30
+    return _Capacity(total.get("CPU", 1.0), total.get("GPU", 0.0), memory_gib, node_cpus)
 
 
 def _weight(needs: Resources) -> tuple[float, int, float]:
@@ -288,7 +360,7 @@ def _sized(needs: list[Resources], capacity: _Capacity, workers: int | None) -> 
         room = max(cpus, 1.0) / len(on_cpu)
         by_memory = int(capacity.memory_gib / len(on_cpu) / need.memory_gib)
         size = max(1, min(int(room / need.cpus), by_memory))
-        pools[need] = _Pool(need, size, share=min(float(need.cpus), room))
+        pools[need] = _Pool(need, size, share=min(float(need.cpus), room, capacity.node_cpus))
     if workers is not None:
         total = sum(pool.size for pool in pools.values())
         for pool in pools.values():
@@ -296,9 +368,10 @@ def _sized(needs: list[Resources], capacity: _Capacity, workers: int | None) -> 
     return pools
 
 
-def _cause(error: BaseException) -> str:
-    """What Ray knows of a death, in one line and without addresses."""
+def _death(error: Exception) -> Fault:
+    """What Ray knows of a worker's end: with its node, or alone."""
     text = str(error)
-    if "memory" in text.lower() and "killed" in text.lower():
-        return " (out of memory)"
-    return ""
+    if "node has died" in text or "node died" in text.lower() or "unavailable" in text:
+        return Fault("lost", "the worker went down with its node")
+    out_of_memory = "memory" in text and "killed" in text
+    return Fault("died", "the worker process died" + (" (out of memory)" if out_of_memory else ""))

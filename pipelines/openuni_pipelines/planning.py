@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from openuni import assets, sources
-from openuni.errors import PlanError
+from openuni.errors import OpenUniError, PlanError
 from openuni.experts import Expert
 from openuni.sample import Clip
 from openuni.shards.plan import Tally
 from openuni.sources import Request, Skipped
 from openuni.video import Normalisation
 from openuni_pipelines.executors import Executor, Fault
-from openuni_pipelines.tasks import Expand
+from openuni_pipelines.tasks import MAX_ATTEMPTS, Expand
 
 # KiB a frame at 832×480 as our codecs store real clips (`benchmarks/codecs.py`); a modality not listed counts as depth.
 _KIB_PER_FRAME = {
@@ -67,6 +67,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
     # Results are handed out in the order of the rows, whichever worker is faster: the same source, the same plan.
     ready: dict[str, list[Clip | Skipped]] = {}
     order: deque[str | Skipped] = deque()
+    attempts: dict[str, int] = {}
     more = True
     while more or order:
         while more and executor.running < 2 * executor.slots and len(order) < 64 * executor.slots:
@@ -79,11 +80,20 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
                     order.append(entry.id)
                     executor.submit(Expand(source_name, entry, request))
         for finished in executor.wait():
-            if not isinstance(finished.task, Expand):
-                raise RuntimeError(f"{finished.task} is not part of planning")
-            row = finished.task.entry.id
-            fault = finished.result
-            ready[row] = [Skipped(row, f"planning {fault.kind}")] if isinstance(fault, Fault) else fault.clips
+            task, result = finished.task, finished.result
+            if not isinstance(task, Expand):
+                raise TypeError(f"{task} is not part of planning")
+            row = task.entry.id
+            if not isinstance(result, Fault):
+                ready[row] = result.clips
+            elif result.kind == "machine":
+                raise OpenUniError(result.error)
+            else:
+                attempts[row] = attempts.get(row, 0) + (result.kind != "lost")
+                if attempts[row] < MAX_ATTEMPTS:
+                    executor.submit(task)
+                else:
+                    ready[row] = [Skipped(row, f"planning {result.kind}: {result.error}")]
         while order:
             head = order[0]
             if isinstance(head, Skipped):

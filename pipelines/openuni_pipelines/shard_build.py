@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from openuni import experts
+from openuni.errors import OpenUniError, PlanError
 from openuni.experts import Expert
 from openuni.sample import Clip
 from openuni.shards import columns, failures, layout, results
 from openuni.shards.failures import Failure
 from openuni_pipelines.executors import Fault, Finished
-from openuni_pipelines.tasks import Annotate, Commit, Job, Normalise, Task, Worker
-
-MAX_ATTEMPTS = 3
-"""Faults of one clip in one stage after which the run goes on without it."""
+from openuni_pipelines.tasks import MAX_ATTEMPTS, Annotate, Commit, Expand, Job, Normalise, Task, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,9 @@ class Recipe:
 
 
 def recipe(names: Sequence[str], require: Sequence[str]) -> Recipe:
-    """The experts `names` and all that they require, dependencies first. Raises OpenUniError on unknown names."""
+    """The experts `names` and all that they require, dependencies first. Raises OpenUniError on unknown names, and
+    where two of them make the same modality or none makes a required one.
+    """
     ordered: dict[str, type[Expert]] = {}
 
     def visit(name: str) -> None:
@@ -45,6 +43,14 @@ def recipe(names: Sequence[str], require: Sequence[str]) -> Recipe:
 
     for name in names:
         visit(name)
+    makers: dict[str, str] = {}
+    for expert in ordered.values():
+        if expert.modality is not None and (other := makers.setdefault(expert.modality, expert.name)) != expert.name:
+            raise PlanError(
+                f"experts {other} and {expert.name} both make {expert.modality}; a data set has one of each"
+            )
+    if unknown := set(require) - set(makers):
+        raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
     return Recipe(tuple(ordered.values()), frozenset(require))
 
 
@@ -56,8 +62,6 @@ class ShardBuild:
 
     def __init__(self, job: Job, recipe: Recipe, number: int, clips: Sequence[Clip]) -> None:
         self.number = number
-        self.failures: list[Failure] = failures.saved(job.root, number)
-        self.dropped = 0
         self._job = job
         self._recipe = recipe
         self._worker = Worker(job)
@@ -65,26 +69,35 @@ class ShardBuild:
         self._attempts: dict[tuple[str, str], int] = {}
         self._due: list[Task] = []
         self._outstanding = 0
-        self._done: dict[str, set[str]] = {key: set() for key in self._clips}
         self._uncommitted = [column for column in ("rgb", *recipe.columns) if not self._is_committed(column)]
         self._committed = {
             self._maker(column): {row.key: row.status.present for row in columns.rows(job.root, number, column)}
             for column in ("rgb", *recipe.columns)
             if column not in self._uncommitted
         }
-        self._wanted = self._experts_of(self._uncommitted)
+        self.remade = {self._maker(column) for column in self._uncommitted}
+        """Stages whose failures this run finds anew; those written down for this shard before are void."""
+        for expert in reversed(recipe.experts):
+            if expert.name in self.remade:
+                self.remade.update(name for name in expert.requires if name not in self._committed)
+        self.failures: list[Failure] = [f for f in failures.saved(job.root, number) if self._stands(f)]
+        keys = self._committed.get("rgb", self._clips)
+        self._waiting: dict[str, list[type[Expert]]] = {}
+        """Experts not yet handed out, by clip, dependencies first."""
+        self._unfinished: dict[str, set[str]] = {}
+        """Names of experts waiting or handed out, by clip."""
         if not self._uncommitted:
             return
-        if "rgb" in self._uncommitted:
-            for clip in clips:
-                if self._has_result(clip.key, "rgb"):
-                    self._advance(clip.key, "rgb")
-                else:
-                    self._due.append(Normalise(number, clip))
-        else:
-            self._done = {key: set() for key in self._committed["rgb"]}
-            for key in self._done:
+        results.open_work(job.root, number)
+        for key in keys:
+            self._waiting[key] = self._needed(key)
+            self._unfinished[key] = {expert.name for expert in self._waiting[key]}
+            if self._has_result(key, "rgb"):
                 self._advance(key, "rgb")
+            else:
+                self._due.append(Normalise(number, self._clips[key]))
+        # Taken from the end: in the order of the plan.
+        self._due.reverse()
 
     @property
     def clips(self) -> int:
@@ -109,29 +122,34 @@ class ShardBuild:
         return self._due.pop()
 
     def finished(self, finished: Finished) -> bool:
-        """Take the outcome of a task that `due` handed out. False: it failed and will be tried again."""
+        """Take the outcome of a task that `due` handed out. False: it will be tried again.
+
+        Raises OpenUniError where a column cannot be committed.
+        """
         self._outstanding -= 1
         task, result = finished.task, finished.result
-        if isinstance(task, Normalise | Annotate):
+        if isinstance(task, Expand):
+            raise TypeError("finding clips is not part of a shard's build")
+        if isinstance(task, Commit):
+            key, stage = "", task.column
+        else:
             key, stage = (task.clip.key, "rgb") if isinstance(task, Normalise) else (task.key, task.expert)
-            if isinstance(result, Fault):
-                attempts = self._attempts[key, stage] = self._attempts.get((key, stage), 0) + 1
-                if attempts < MAX_ATTEMPTS:
-                    self._due.append(task)
-                    return False
-                failure = Failure(key, self.number, stage, result.kind, attempts, result.error)
-                failures.save(self._job.root, failure, self._job.fingerprints[stage], self._job.run)
-                self.failures.append(failure)
-                self._worker.save_absent(task, _reason(result))
-            self._advance(key, stage)
-        elif isinstance(task, Commit):
-            if isinstance(result, Fault):
-                attempts = self._attempts["", task.column] = self._attempts.get(("", task.column), 0) + 1
-                if attempts >= MAX_ATTEMPTS:
-                    raise RuntimeError(f"shard {self.number}: {task.column} could not be committed: {result.error}")
+        if isinstance(result, Fault):
+            attempts = self._attempts.get((key, stage), 0) + (result.kind != "lost")
+            self._attempts[key, stage] = attempts
+            if attempts < MAX_ATTEMPTS:
                 self._due.append(task)
                 return False
+            if isinstance(task, Commit):
+                raise OpenUniError(f"{layout.tar_name(self.number, stage)} could not be committed: {result.error}")
+            failure = Failure(key, self.number, stage, result.kind, attempts, result.error)
+            failures.save(self._job.root, failure, self._job.fingerprints[stage], self._job.run)
+            self.failures.append(failure)
+            self._worker.save_absent(task, _reason(result))
+        if isinstance(task, Commit):
             self._uncommitted.remove(task.column)
+        else:
+            self._advance(key, stage)
         return True
 
     def commits(self) -> bool:
@@ -151,39 +169,58 @@ class ShardBuild:
 
     def close(self) -> None:
         """Empty the shard's folder in `work/`; everything in it is committed, or was dropped and counted."""
-        shutil.rmtree(self._job.root / layout.work_name(self.number), ignore_errors=True)
+        results.close_work(self._job.root, self.number)
+
+    def _needed(self, key: str) -> list[type[Expert]]:
+        """Experts that must still look at this clip: those of open columns, and what they require that is not there."""
+        wanted = {self._recipe.columns[column] for column in self._uncommitted if column != "rgb"}
+        needed: list[type[Expert]] = []
+        for expert in reversed(self._recipe.experts):
+            if expert.name in wanted and not self._has_result(key, expert.name):
+                needed.insert(0, expert)
+                wanted.update(expert.requires)
+        return needed
 
     def _advance(self, key: str, stage: str) -> None:
         """Stage `stage` of clip `key` is through: hand out the experts that waited for it, or skip them for good."""
-        done = self._done[key]
-        done.add(stage)
-        if stage == "rgb" and "rgb" in self._uncommitted and not self._present(key, "rgb"):
-            done.update(expert.name for expert in self._wanted)
-            return
-        for expert in self._wanted:
-            name = expert.name
-            waits_for = {"rgb", *expert.requires}
-            if name in done or stage not in waits_for or not waits_for <= done:
+        waiting, unfinished = self._waiting[key], self._unfinished[key]
+        unfinished.discard(stage)
+        if stage == "rgb" and not self._present(key, "rgb"):
+            waiting.clear()
+        for expert in list(waiting):
+            if unfinished.intersection(expert.requires):
                 continue
-            if self._has_result(key, name):
-                self._advance(key, name)
-            elif missing := [needed for needed in expert.requires if not self._present(key, needed)]:
-                self._worker.save_absent(Annotate(self.number, key, name), f"needs {missing[0]}, which is absent")
-                self._advance(key, name)
+            waiting.remove(expert)
+            task = Annotate(self.number, key, expert.name)
+            if missing := [needed for needed in expert.requires if not self._present(key, needed)]:
+                self._worker.save_absent(task, f"needs {missing[0]}, which is absent")
+                unfinished.discard(expert.name)
             else:
-                self._due.append(Annotate(self.number, key, name))
+                self._due.append(task)
 
     def _kept(self) -> tuple[str, ...]:
-        """Keys that make the shard: those with RGB and every required modality. The rest is counted as dropped."""
+        """Keys that make the shard: those with RGB and every required modality. Each other is written down."""
         needed = [self._maker(column) for column in ("rgb", *sorted(self._recipe.require))]
-        kept = tuple(key for key in self._clips if all(self._present(key, name) for name in needed))
-        self.dropped = len(self._clips) - len(kept)
+        kept: list[str] = []
+        known = {failure.key for failure in self.failures}
         for key in self._clips:
-            if key not in kept and not any(failure.key == key for failure in self.failures):
-                name = next(name for name in needed if not self._present(key, name))
-                note = results.load_note(self._job.root, self.number, key, self._job.fingerprints[name])
-                self.failures.append(Failure(key, self.number, name, "refused", 1, note.status.reason))
-        return kept
+            missing = next((name for name in needed if not self._present(key, name)), None)
+            if missing is None:
+                kept.append(key)
+            elif key not in known:
+                fingerprint = self._job.fingerprints[missing]
+                note = results.load_note(self._job.root, self.number, key, fingerprint)
+                failure = Failure(key, self.number, missing, "refused", 1, note.status.reason)
+                failures.save(self._job.root, failure, fingerprint, self._job.run)
+                self.failures.append(failure)
+        return tuple(kept)
+
+    def _stands(self, failure: Failure) -> bool:
+        """Whether a failure that was saved beside the results is still what the result says."""
+        fingerprint = self._job.fingerprints.get(failure.stage, "")
+        if not results.exists(self._job.root, self.number, failure.key, fingerprint):
+            return False
+        return not results.load_note(self._job.root, self.number, failure.key, fingerprint).status.present
 
     def _maker(self, column: str) -> str:
         """Whose results become the column: `rgb`, or an expert's name."""
@@ -193,14 +230,6 @@ class ShardBuild:
         record = columns.committed(self._job.root, self.number, column)
         return record is not None and record.fingerprint == self._job.fingerprints[self._maker(column)]
 
-    def _experts_of(self, uncommitted: Sequence[str]) -> list[type[Expert]]:
-        """Experts whose output is still needed: those of the columns, and what they require that no tar holds."""
-        needed = {self._recipe.columns[column] for column in uncommitted if column != "rgb"}
-        for expert in reversed(self._recipe.experts):
-            if expert.name in needed:
-                needed.update(expert.requires)
-        return [expert for expert in self._recipe.experts if expert.name in needed]
-
     def _has_result(self, key: str, name: str) -> bool:
         return name in self._committed or results.exists(self._job.root, self.number, key, self._job.fingerprints[name])
 
@@ -209,13 +238,6 @@ class ShardBuild:
         if name in self._committed:
             return self._committed[name].get(key, False)
         return results.load_note(self._job.root, self.number, key, self._job.fingerprints[name]).status.present
-
-
-def clean(root: Path) -> None:
-    """Remove `work/` when it holds nothing but empty folders."""
-    work = root / "work"
-    if work.is_dir() and not any(work.iterdir()):
-        work.rmdir()
 
 
 def _reason(fault: Fault) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from openuni import experts, modalities, sources
+from openuni import assets, experts, modalities, sources
 from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import Expert, Footage, Resources
 from openuni.modalities import Encoded
@@ -16,6 +18,9 @@ from openuni.shards import columns, lock, results
 from openuni.shards.results import ColumnNote, Result
 from openuni.sources import Entry, Request, Skipped
 from openuni.video import Limits, Normalisation, normalise
+
+MAX_ATTEMPTS = 3
+"""Faults of one clip in one stage after which the run goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,10 @@ class Outcome:
     frames: int = 0
     present: bool = True
     clips: list[Clip | Skipped] = field(default_factory=list)
+
+
+class SetupError(OpenUniError):
+    """An expert that cannot be set up on this machine; no clip is to blame."""
 
 
 def resources(task: Task) -> Resources:
@@ -170,18 +179,32 @@ class Worker:
         return columns.read(self.job.root, shard, _column(name), key)
 
     def _commit(self, task: Commit) -> int:
-        lock.check(self.job.root, self.job.run)
-        root, shard, fingerprint = self.job.root, task.shard, task.fingerprint
+        root, run, shard, fingerprint = self.job.root, self.job.run, task.shard, task.fingerprint
         samples = ((key, results.load(root, shard, key, fingerprint)) for key in task.keys)
-        record = columns.commit(root, shard, task.column, fingerprint, samples, self.job.run)
-        return record.samples
+        guard = partial(lock.check, root, run)
+        return columns.commit(root, shard, task.column, fingerprint, samples, run, guard).samples
 
     def _expert(self, name: str) -> Expert:
         if name not in self._experts:
             expert = experts.get(name)()
-            expert.setup()
+            try:
+                _stage(expert)
+                expert.setup()
+            except Exception as error:
+                raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
             self._experts[name] = expert
         return self._experts[name]
+
+
+def _stage(expert: Expert) -> None:
+    """Bring the expert's model files to this node; of several workers one fetches and the others wait."""
+    if all(assets.is_cached(name) for name in expert.assets):
+        return
+    assets.folder().mkdir(parents=True, exist_ok=True)
+    with (assets.folder() / ".staging").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for name in expert.assets:
+            assets.fetch(name)
 
 
 def _column(name: str) -> str:

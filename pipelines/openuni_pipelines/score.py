@@ -1,0 +1,278 @@
+"""`unibench score`: predictions against truth, sample by sample, in this process or on Ray, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import track
+
+from openuni.errors import OpenUniError
+from openuni.modalities.depth import DepthKind
+from unibench import measures, report
+from unibench.files import DepthInfo, Info, read_info
+from unibench.metrics.depth import MAX_DEPTH
+from unibench.predictions import TASKS, Columns, Run, open_run
+from unibench.protocol import Missing, Protocol, hash_keys
+from unibench.scoring import Collector, SampleResult, Tools, score_sample, truth_digest
+
+STANDARD = Path("data/unibench")
+"""Where `unibench render` puts the standard set unless told otherwise."""
+_BATCH = 4
+"""Samples that a Ray task scores: seconds of work, so that starting tasks costs nothing."""
+_RESULT: TypeAdapter[SampleResult] = TypeAdapter(SampleResult)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How to open a run again in another process."""
+
+    path: str
+    info: Info | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to score with what. Small and picklable: messages carry paths, never values."""
+
+    predictions: Place
+    truth: Place | None
+    protocol: Protocol
+
+
+@cache
+def _opened(place: Place) -> Run:
+    return open_run(place.path, place.info)
+
+
+@cache
+def _tools() -> Tools:
+    return Tools(measures.load()[0])
+
+
+def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
+    """Score these (task, key) pairs."""
+    truth = None if job.truth is None else _opened(job.truth)
+    return [score_sample(task, key, _opened(job.predictions), truth, job.protocol, _tools()) for task, key in work]
+
+
+@click.command("score")
+@click.option(
+    "--pred", required=True, type=click.Path(path_type=Path), help="A data set or a folder of ordinary files."
+)
+@click.option("--gt", help=f"The truth: a data set (a path or URL) or a folder.  [default: {STANDARD}]")
+@click.option("--tasks", help=f"Of {', '.join(TASKS)}; comma-separated.  [default: all that both have]")
+@click.option("--subset", type=click.Choice(["single_person", "two_person", "general"]), help="Only these samples.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples, in the order of keys.")
+@click.option(
+    "--missing",
+    type=click.Choice(["leave_out", "penalise"]),
+    default="leave_out",
+    show_default=True,
+    help="Missing predictions: left out of every mean, or scored as if nothing had been found.",
+)
+@click.option(
+    "--max-depth", default=MAX_DEPTH, show_default=True, help="Metres beyond which true depth does not count."
+)
+@click.option(
+    "--depth-kind",
+    type=click.Choice(["metric", "relative", "affine_disparity"]),
+    help="What the numbers in plain depth files are.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the report goes.  [default: PRED/score]")
+@click.option("--name", help="What the run is called in the report.  [default: the folder's name]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Score on Ray with this many processes.  [default: in-process]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the samples that an interrupted run left.")
+@click.option("--page/--no-page", default=True, show_default=True, help="Write report.html too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")
+def score_command(
+    pred: Path,
+    gt: str | None,
+    tasks: str | None,
+    subset: str | None,
+    limit: int | None,
+    missing: str,
+    max_depth: float,
+    depth_kind: str | None,
+    out: Path | None,
+    name: str | None,
+    workers: int | None,
+    resume: bool,
+    page: bool,
+    dry_run: bool,
+) -> None:
+    """Score predictions against exact truth; write report.json and report.html."""
+    console = Console(stderr=True)
+    predictions = _place(pred, depth_kind)
+    found = _opened(predictions)
+    truth = _truth(gt, found)
+    chosen = _tasks(tasks, found, truth)
+    keys = {task: _keys(task, found, truth, subset, limit) for task in chosen}
+    everything = [f"{task}/{key}" for task in chosen for key in keys[task]]
+    if not everything:
+        raise OpenUniError(f"nothing to score: {pred} and the truth share no sample of {', '.join(chosen)}")
+    protocol = Protocol(
+        tasks=tuple(chosen),
+        truth="none" if truth is None else truth_digest(truth, [task for task in chosen if task != "video"]),
+        keys=hash_keys(everything),
+        max_depth=max_depth,
+        missing=cast(Missing, missing),
+    )
+    job = Job(predictions, None if truth is None else Place(truth.path, None), protocol)
+    where = out or pred / "score"
+    counts = ", ".join(f"{len(keys[task])} {task}" for task in chosen)
+    console.print(f"{pred} against {truth.path if truth else 'no truth'}: {counts}; protocol {protocol.fingerprint()}")
+    if dry_run:
+        return
+    collected = Collector(protocol)
+    where.mkdir(parents=True, exist_ok=True)
+    with Journal(where / "samples.jsonl", protocol.fingerprint(), resume=resume) as journal:
+        for result in journal.done():
+            collected.add(result)
+        have = {(r.task, r.key) for r in collected.results}
+        work = [(task, key) for task in chosen for key in keys[task] if (task, key) not in have]
+        results = score_on_ray(job, work, workers) if workers else score_here(job, work)
+        for result in track(results, "scoring", total=len(work), console=console, disable=not console.is_terminal):
+            journal.write(result)
+            collected.add(result)
+    notes = measures.load()[1] if "video" in chosen else {}
+    made = report.build(name or pred.name, str(pred), truth.path if truth else "none", collected, notes)
+    (where / "report.json").write_bytes(report.to_json(made))
+    Console().print(report.tables(made))
+    for warning in made.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    if page:
+        from unibench import page as pages
+
+        (where / "report.html").write_text(pages.render(made, found, truth), encoding="utf-8")
+    console.print(f"wrote {where / 'report.json'}" + (f" and {where / 'report.html'}" if page else ""))
+
+
+def _place(pred: Path, depth_kind: str | None) -> Place:
+    if "://" in str(pred) or (pred / "dataset.json").is_file() or not pred.is_dir():
+        return Place(str(pred), None)
+    info = read_info(pred)
+    if depth_kind is not None:
+        info = replace(info, depth=DepthInfo(cast(DepthKind, depth_kind), info.depth.metres))
+    return Place(str(pred), info)
+
+
+def _truth(gt: str | None, found: Run) -> Run | None:
+    """The truth asked for, the standard set, or (for generated video alone) none."""
+    if gt is not None:
+        return open_run(gt)
+    if STANDARD.is_dir():
+        return open_run(STANDARD)
+    if found.tasks() == ["video"]:
+        return None
+    raise OpenUniError(
+        f"no truth: --gt is not given and the standard set is not at {STANDARD}; "
+        f"render it with `unibench render` or name a data set with --gt"
+    )
+
+
+def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
+    known = [task for task in found.tasks() if task == "video" or (truth is not None and task in truth.tasks())]
+    if asked is None:
+        if not known:
+            have = ", ".join(found.tasks()) or "nothing"
+            raise OpenUniError(f"{found.path} has {have}, and none of it has truth; see `unibench score --help`")
+        return known
+    names = [name.strip() for name in asked.split(",")]
+    if unknown := [name for name in names if name not in TASKS]:
+        raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
+    if truth is None and names != ["video"]:
+        raise OpenUniError("only `video` can be scored without truth")
+    return [task for task in TASKS if task in names]
+
+
+def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: int | None) -> list[str]:
+    """Samples with truth (for generated video: those that were generated)."""
+    keys = found.keys(task) if task == "video" or truth is None else truth.keys(task)
+    if subset is not None:
+        if not isinstance(truth, Columns):
+            raise OpenUniError("--subset needs truth in OpenUni's columns; plain folders have no subsets")
+        keys = [key for key in keys if key in truth.data and truth.subset(key) == subset]
+    return keys[:limit]
+
+
+def score_here(job: Job, work: list[tuple[str, str]]) -> Iterator[SampleResult]:
+    """Score in this process, in order."""
+    for item in work:
+        yield from score_keys(job, [item])
+
+
+def score_on_ray(job: Job, work: list[tuple[str, str]], workers: int) -> Iterator[SampleResult]:
+    """Score in `workers` processes; results come as they are done."""
+    import ray
+
+    from openuni_pipelines.executors import connect
+
+    owns = not ray.is_initialized()
+    if owns:
+        connect(None)
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=0)(score_keys)
+        shared = ray.put(job)
+        batches = [work[i : i + _BATCH] for i in range(0, len(work), _BATCH)]
+        running: list[Any] = []
+        while batches or running:
+            while batches and len(running) < workers:
+                running.append(remote.remote(shared, batches.pop(0)))
+            done, running = ray.wait(running, num_returns=1)
+            for ref in done:
+                yield from ray.get(ref)
+    finally:
+        if owns:
+            ray.shutdown()
+
+
+class Journal:
+    """`samples.jsonl`: a first line that names the protocol, then a result a line, flushed as it is written."""
+
+    def __init__(self, path: Path, fingerprint: str, *, resume: bool) -> None:
+        self._path = path
+        self._fingerprint = fingerprint
+        self._lines: list[bytes] = path.read_bytes().splitlines() if resume and path.is_file() else []
+        if self._lines:
+            with suppress(ValueError):
+                header: Mapping[str, str] = json.loads(self._lines[0])
+                if header.get("protocol") == fingerprint:
+                    return
+            raise OpenUniError(f"{path} belongs to another protocol; score without --resume to start again")
+
+    def __enter__(self) -> Journal:
+        self._file = self._path.open("ab" if self._lines else "wb")
+        if not self._lines:
+            self._file.write(json.dumps({"protocol": self._fingerprint}).encode() + b"\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def done(self) -> Iterator[SampleResult]:
+        """Results of the interrupted run. A line that was cut short ends them, and is cut off."""
+        size = len(self._lines[0]) + 1 if self._lines else 0
+        for line in self._lines[1:]:
+            try:
+                result = _RESULT.validate_json(line)
+            except ValidationError:
+                self._file.truncate(size)
+                return
+            size += len(line) + 1
+            yield result
+
+    def write(self, result: SampleResult) -> None:
+        """Append a result."""
+        self._file.write(_RESULT.dump_json(result) + b"\n")
+        self._file.flush()

@@ -84,7 +84,7 @@ def _minilm() -> tuple[Any, Any]:
 
     folder = str(get_model_path())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer, BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
+    return tokenizer, BertModel.from_pretrained(folder, local_files_only=True)
 
 
 def _umt5(wan: Path | None) -> tuple[Any, Any]:

@@ -102,9 +102,11 @@ def train_command(**options: Any) -> None:
     Several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines.cli train …
     """
     import torch
+    from transformers.utils import logging as transformers_logging
 
     from openuni_model.parallel import join_world
 
+    transformers_logging.disable_progress_bar()
     world = join_world(options["device"])
     # Same bits on the same machine, also after a resume; an operation that cannot promise them warns.
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -168,7 +170,7 @@ def prepare(options: Mapping[str, Any], world: World, console: Console) -> Job:
         clips=recipe.clips,
         accumulate=options["accumulate"],
         lr=recipe.lr,
-        new_scale=10.0 if brought else 1.0,
+        new_scale=10.0 if brought else 1.0,  # what Wan does not bring has further to go
         warmup=recipe.warmup,
         ema=recipe.ema,
         workers=options["workers"],
@@ -192,7 +194,7 @@ def prepare(options: Mapping[str, Any], world: World, console: Console) -> Job:
 
 
 def first_weights(options: Mapping[str, Any], out: Path, stage: str, config: Any) -> tuple[UnifiedDiT, str, bool]:
-    """The model to start from, what it is in words, and whether its backbone is Wan's: then new parameters learn ×10."""
+    """The model to start from, what it is in words, and whether its backbone is Wan's."""
     import torch
 
     from openuni_model.checkpoint import load_trained

@@ -1,0 +1,135 @@
+"""Watching a model learn: validation losses at fixed noise, and pictures of what it paints."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from openuni.modalities import Frames
+from openuni.sample import Sample
+from openuni.shards.reader import DataSet
+from openuni_model.batch import Batch, Embed, Item, collate, losses
+from openuni_model.codecs import Codec
+from openuni_model.data import Fit, Reader
+from openuni_model.dit import CONDITION, GENERATE, UnifiedDiT
+from openuni_model.parallel import autocast
+from openuni_model.sampling import Guidance, Request, paint
+from openuni_model.tasks import TASKS, Draw, Task, rng_of
+
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Middles of the five buckets of t at which validation looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucketed:
+    """A mean validation loss: of generated streams of one task and view at one time."""
+
+    task: Task
+    view: str
+    t: float
+    loss: float
+
+
+def held_out(data: DataSet, fit: Fit, views: Sequence[str], count: int) -> list[Sample]:
+    """The first `count` clips of the validation split, in stored order, that fit and have one of `views`."""
+    found: list[Sample] = []
+    for sample in data:
+        if len(found) == count:
+            break
+        if sample.record.split == "val" and fit.bucket(sample.record) and any(view in sample for view in views):
+            found.append(sample)
+    return found
+
+
+def validation_batches(reader: Reader, samples: Sequence[Sample], embed: Embed) -> list[Batch]:
+    """One batch a clip: every task at every time, for one of its views in turn, with noise that never changes."""
+    batches = []
+    for number, sample in enumerate(samples):
+        item = load(reader, sample, tuple(view for view in reader.stage.modalities if view in sample))
+        views = [view for view in item.latents if view != "rgb"]
+        view = views[number % len(views)]
+        draws = [_draw(task, view, t) for task in TASKS for t in TIMES]
+        rngs = [rng_of(0, "validate", number * len(draws) + i) for i in range(len(draws))]
+        batches.append(collate([item] * len(draws), draws, rngs, reader.config, embed))
+    return batches
+
+
+def _draw(task: Task, view: str, t: float) -> Draw:
+    roles = {"cond": (GENERATE, CONDITION), "est": (CONDITION, GENERATE), "joint": (GENERATE, GENERATE)}[task]
+    times = tuple(0.0 if role == CONDITION else t for role in roles)
+    return Draw(task, ("rgb", view), roles, times, caption=task != "est")
+
+
+def load(reader: Reader, sample: Sample, views: Sequence[str]) -> Item:
+    """The first window of a clip with RGB and `views`, through the codec."""
+    bucket = reader.fit.bucket(sample.record)
+    assert bucket is not None  # `held_out` looked
+    latents = {view: reader.latent(sample, view, bucket, 0) for view in ("rgb", *views)}
+    return Item(sample.key, sample.caption, latents)
+
+
+@torch.no_grad()
+def validate(model: UnifiedDiT, batches: Sequence[Batch], device: torch.device) -> list[Bucketed]:
+    """Mean losses of the generated streams by task, view and time."""
+    sums: dict[tuple[Task, str, float], list[float]] = defaultdict(list)
+    model.eval()
+    for batch in batches:
+        with autocast(device):
+            out = model(batch.streams.to(device))
+        errors_P = losses(out, batch.to(device), model.config).tolist()
+        times_P, roles_P = batch.streams.t_P.tolist(), batch.streams.role_P.tolist()
+        for error, task, view, t, role in zip(errors_P, batch.tasks, batch.views, times_P, roles_P, strict=True):
+            if role == GENERATE:
+                sums[task, view, round(t, 6)].append(error)
+    return [Bucketed(*where, float(np.mean(values))) for where, values in sorted(sums.items())]
+
+
+def paint_all_ways(
+    model: UnifiedDiT, items: Sequence[Item], view: str, embed: Embed, *, steps: int
+) -> list[dict[str, Tensor]]:
+    """For each clip its truth and what the model makes of it: RGB and `view` as est, cond and joint generation."""
+    F, H, W = items[0].latents["rgb"].shape[1:]
+    results: list[dict[str, Tensor]] = [{"rgb": item.latents["rgb"], view: item.latents[view]} for item in items]
+    one = Guidance(controls=(1.0,))
+
+    def requests(views: tuple[str, ...], controls: tuple[str, ...], caption: bool) -> list[Request]:
+        return [
+            Request(i.key, i.caption if caption else "", views, {c: i.latents[c] for c in controls}, (F, H, W))
+            for i in items
+        ]
+
+    model.eval()
+    estimated = paint(model, requests((view,), ("rgb",), False), embed, guidance=one, steps=steps)
+    controlled = paint(model, requests(("rgb",), (view,), True), embed, guidance=one, steps=steps)
+    joint = paint(model, requests(("rgb", view), (), True), embed, guidance=Guidance(), steps=steps)
+    for result, e, c, j in zip(results, estimated, controlled, joint, strict=True):
+        result.update({"est": e[view], "cond": c["rgb"], "joint rgb": j["rgb"], f"joint {view}": j[view]})
+    return results
+
+
+def sheet(rows: Sequence[Mapping[str, Tensor]], codec: Codec, *, frames: int = 4, cell: int = 96) -> Frames:
+    """One picture of such results, uint8 `[H, W, 3]`: a row for every entry of every clip, `frames` of its frames."""
+    lines = []
+    for row in rows:
+        for name, latents in row.items():
+            pictures = codec.decode(latents)
+            chosen = pictures[np.linspace(0, len(pictures) - 1, frames).round().astype(int)]
+            width = round(cell * pictures.shape[2] / pictures.shape[1])
+            cells = [cv2.resize(np.rint(p * 255).astype(np.uint8), (width, cell), interpolation=cv2.INTER_NEAREST)
+                     for p in chosen]  # fmt: skip
+            label = np.full((cell, 96, 3), 24, np.uint8)
+            cv2.putText(label, name, (4, cell // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
+            lines.append(np.hstack([label, *(np.pad(c, ((1, 1), (1, 1), (0, 0))) for c in map(_trim, cells))]))
+        lines.append(np.full((6, lines[-1].shape[1], 3), 90, np.uint8))
+    return np.vstack(lines)
+
+
+def _trim(cell: Frames) -> Frames:
+    """One pixel off each side, which the frame around it takes."""
+    return cell[1:-1, 1:-1]

@@ -4,7 +4,8 @@
 |---|---|
 | video | mp4; or png/jpg frames |
 | depth | npz, npy `[T, H, W]`; png (grey, `metres` a code); exr; mp4 (grey, 8 bits). The kind must be said |
-| flow | flo or KITTI png for each pair of frames; npz, npy `[T-1, H, W, 2]` or `[T-1, 2, H, W]`, x and y in pixels |
+| flow | flo or KITTI png for each pair of frames; npz, npy `[T-1, H, W, 2]` or `[T-1, 2, H, W]`, x and y in pixels;
+  of truth also `occluded` `[T-1, H, W]` in the npz |
 | segmentation | png (palette or grey: ids; colour: one instance a colour); npz, npy `[T, H, W]`; `instances.json` |
 | skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` |
 | densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
@@ -189,10 +190,13 @@ def read_flow(entry: Path, info: Info) -> Flow:
     """Forward flow `[T-1, H, W, 2]`; vectors above 1e9 (Middlebury) or not finite become NaN."""
     del info
     file = _whole(entry)
+    occluded = None
     if file is None:
         motion = np.stack([_flow_frame(frame) for frame in _frames_of(entry)])
     else:
-        motion = _one_of(load_arrays(file), ("flow", "forward", "flows"), file)
+        arrays = load_arrays(file)
+        motion = _one_of(arrays, ("flow", "forward", "flows"), file)
+        occluded = arrays["occluded"].astype(np.bool_) if "occluded" in arrays else None
     if motion.ndim == 4 and motion.shape[-1] != 2 and motion.shape[1] == 2:
         motion = motion.transpose(0, 2, 3, 1)
     if motion.ndim != 4 or motion.shape[-1] != 2:
@@ -200,7 +204,7 @@ def read_flow(entry: Path, info: Info) -> Flow:
     motion = motion.astype(np.float32)
     with np.errstate(invalid="ignore"):
         known = (np.abs(motion) <= 1e9).all(axis=-1, keepdims=True)
-    return Flow(np.where(known, motion, np.float32(np.nan)))
+    return Flow(np.where(known, motion, np.float32(np.nan)), occluded)
 
 
 def _flow_frame(frame: Path) -> npt.NDArray[np.float32]:

@@ -78,7 +78,12 @@ class Columns(Run):
         return [task for task in TASKS if COLUMN_OF[task] in self.data.columns]
 
     def keys(self, task: str) -> list[str]:
-        return list(self._keys) if COLUMN_OF[task] in self.data.columns else []
+        column = COLUMN_OF[task]
+        return [key for key in self._keys if column in self.data[key]] if column in self.data.columns else []
+
+    def subset(self, key: str) -> str:
+        """The subset (`single_person`, `two_person`, `general`) that a sample belongs to."""
+        return self.data[key].record.subset
 
     @cached_property
     def _keys(self) -> list[str]:

@@ -170,12 +170,15 @@ class SkeletonModality(Modality[Skeleton]):
         """Joints (`coco17`) are blobs of their colour; limbs of their colour join them into people; people are followed
         by nearness.
 
-        Measured on drawings of 100–220 px tall people at 256² with noise of σ = .08 a channel: 99 % of the joints are
-        found within 3 px and put into the right person, be there one person or two side by side; 96 % with three who
-        overlap. Lost: scores (all 1), world positions, track numbers (renumbered), joints that another disc covers.
+        Measured on drawings of 100–220 px tall people at 256², joints within 3 px and in the right person, be there
+        one person or two side by side: 98 %, 97 % with noise of σ = .08 a channel, 91 % with a blur of σ = 1 px and
+        noise of .03 (which also shows a person too many in one picture of six). Of three who overlap, 95 %.
+        Lost: scores (all 1), world positions, track numbers (renumbered), joints that another disc covers.
         """
         height, width = picture.shape[1:3]
-        index = nearest_colour(picture)
+        # A painted picture is soft, and softness mixes colours with black. All of ours have a channel at 1, so a
+        # pixel's largest channel tells how much black there is in it.
+        index = nearest_colour(picture / np.maximum(picture.max(axis=-1, keepdims=True), 0.5))
         people = [_people(frame, _COCO17, _radius(height, width)) for frame in index]
         keypoints = _follow(people, len(_COCO17.joints))
         boxes = _boxes(keypoints)
@@ -293,7 +296,7 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
     limb is the share of its line that has its colour.
     """
     colours = _colours(body)[: len(body.joints)]
-    blobs = [_Blob(joint, x, y) for joint, colour in enumerate(colours) for x, y in _centres(index == colour)]
+    blobs = [_Blob(joint, x, y) for joint, colour in enumerate(colours) for x, y in _centres(index == colour, radius)]
     group = list(range(len(blobs)))  # the group that each blob belongs to
     joints_of = {g: {blob.joint} for g, blob in enumerate(blobs)}
 
@@ -326,12 +329,13 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
     return people
 
 
-def _centres(mask: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Centres in pixels of connected blobs of at least three pixels (fewer are noise), of the 64 largest at most."""
+def _centres(mask: npt.NDArray[np.bool_], radius: int) -> list[tuple[float, float]]:
+    """Centres in pixels of connected blobs, of the 64 largest at most. Less than a fifth of a disc is noise, or where two
+    colours blend at an edge."""
     _, _, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     largest = 1 + np.argsort(-areas[1:], kind="stable")[:64]  # 0 is what is not in the mask
-    return [(float(x) + 0.5, float(y) + 0.5) for x, y in centroids[largest[areas[largest] >= 3]]]
+    return [(float(x) + 0.5, float(y) + 0.5) for x, y in centroids[largest[areas[largest] >= np.pi * radius**2 / 5]]]
 
 
 def _limbs(

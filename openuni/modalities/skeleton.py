@@ -84,7 +84,7 @@ class _Meta(stored.Size):
 
 
 class SkeletonModality(Modality[Skeleton]):
-    """Stored as float32 in an npz: 0.9 KiB a person-second at 16 fps before compression, so nothing is rounded."""
+    """Stored as float32 in an npz: some 3 KiB a person-second at 16 fps, so nothing is rounded."""
 
     name = "skeleton"
     prompt = "a skeleton map: joints and limbs of each person in their own colours on black"
@@ -330,8 +330,8 @@ def _people(index: npt.NDArray[np.uint8], body: Body, radius: int) -> list[Float
 
 
 def _centres(mask: npt.NDArray[np.bool_], radius: int) -> list[tuple[float, float]]:
-    """Centres in pixels of connected blobs, of the 64 largest at most. Less than a fifth of a disc is noise, or where two
-    colours blend at an edge."""
+    """Centres in pixels of connected blobs, of the 64 largest at most. Less than a fifth of a disc is noise, or where
+    two colours blend at an edge."""
     _, _, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     largest = 1 + np.argsort(-areas[1:], kind="stable")[:64]  # 0 is what is not in the mask

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -390,6 +391,17 @@ def test_at_most_max_frames_are_stored_and_too_few_are_refused(tmp_path: Path) -
     assert normalise(Clip("k", str(path))).frames == 81
     with pytest.raises(BadVideoError, match=r"a\.mp4.*4 frames at 16 fps; 8 are needed"):
         normalise(Clip("k", str(path), 0, 0.25))
+
+
+def test_frames_are_streamed_not_gathered(tmp_path: Path) -> None:
+    """The peak of NumPy's memory stays below six frames, whether eight or eighty are stored."""
+    path = write(tmp_path / "a.mp4", numbered(30, 360, 640) * 5)
+    for count in (8, 80):
+        tracemalloc.start()
+        assert normalise(Clip("k", str(path)), Normalisation(max_frames=count)).frames == count
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 6 * 360 * 640 * 3
 
 
 def test_a_crop_outside_the_frame_is_refused(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from openuni.errors import BadVideoError, OpenUniError, PlanError
@@ -28,8 +30,17 @@ class Folder(Source):
     name: ClassVar[str] = "folder"
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
-        for found in videos_below(video_root(self.name, request)):
-            yield found if isinstance(found, Skipped) else Entry(found, {})
+        rows = videos_below(video_root(self.name, request))
+        for _, below in groupby(rows, key=_parent):
+            siblings = list(below)
+            stems = Counter(PurePosixPath(name).stem for name in siblings if isinstance(name, str))
+            for name in siblings:
+                if isinstance(name, Skipped):
+                    yield name
+                else:
+                    # The suffix is part of a key only where it tells two videos apart.
+                    path = PurePosixPath(name)
+                    yield Entry(name, {"key": name if stems[path.stem] > 1 else path.with_suffix("").as_posix()})
 
     def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:
         root = video_root(self.name, request)
@@ -52,7 +63,7 @@ class Folder(Source):
                 continue
             clips.append(
                 Clip(
-                    key=make_key(name),
+                    key=make_key(f"{entry.fields['key']}-{index:04d}"),
                     video=str(video),
                     start=piece.start,
                     end=piece.end,
@@ -64,6 +75,10 @@ class Folder(Source):
                 )
             )
         return clips
+
+
+def _parent(row: str | Skipped) -> str:
+    return str(PurePosixPath(row.id if isinstance(row, Skipped) else row).parent)
 
 
 def video_root(source: str, request: Request) -> Path:

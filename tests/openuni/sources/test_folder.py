@@ -32,7 +32,7 @@ def entries(request: Request) -> tuple[list[str], dict[str, str]]:
 
 
 def clips(request: Request, name: str) -> list[Clip | Skipped]:
-    return sources.get("folder").expand(Entry(name, {}), request)
+    return sources.get("folder").expand(Entry(name, {"key": Path(name).stem}), request)
 
 
 def test_every_video_below_the_folder_is_a_row_in_a_fixed_order(tmp_path: Path) -> None:
@@ -159,3 +159,16 @@ def test_the_development_clips_become_clips(shared_data: Path) -> None:
     assert (len(kept), skipped) == (9, {})
     assert len({c.key for c in made}) == len(made) >= 12
     assert all(c.end is not None and 0.5 <= c.end - c.start <= 5.0625 + 1e-9 for c in made)
+
+
+def test_keys_are_the_files_names_and_the_suffix_tells_two_apart(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "b.mkv", "sub/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    entries = [entry for entry in sources.get("folder").entries(Request(tmp_path)) if isinstance(entry, Entry)]
+    assert {entry.id: entry.fields["key"] for entry in entries} == {
+        "a.mp4": "a",
+        "b.mp4": "b.mp4",
+        "b.mkv": "b.mkv",
+        "sub/a.mp4": "sub/a",
+    }

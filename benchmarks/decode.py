@@ -111,7 +111,7 @@ def _write_plain(data: DataSet, modality: str, path: Path) -> int:
 
 
 def _arrays(value: Any, modality: str) -> dict[str, np.ndarray]:
-    """A value's arrays. What our storage rounded off flow is put back as noise: rounded numbers would deflate too well."""
+    """A value's arrays. What storage rounded off flow is put back as noise: rounded numbers deflate too well."""
     found = {f.name: getattr(value, f.name) for f in fields(value)}
     arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
     if modality == "flow":

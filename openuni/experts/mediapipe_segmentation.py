@@ -1,0 +1,313 @@
+"""Light segmentation: people from the landmark model's masks, things from detector boxes with class masks and GrabCut.
+
+Ids hold over the clip. People keep those of the expert `people`; a thing is carried along by optical flow and meets
+the detector's boxes where it lands, so it keeps its id through a missed detection, and one of the same class and
+colours that comes back gets its old id again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni import assets
+from openuni.experts import tracking
+from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.mediapipe_pose import found_people
+from openuni.experts.people import People
+from openuni.modalities.flow import Flow
+from openuni.modalities.segmentation import Instance, Segmentation
+from openuni.sample import Annotation
+
+Mask = npt.NDArray[np.bool_]
+Frame = npt.NDArray[np.uint8]
+Box = npt.NDArray[np.float64]
+
+_AROUND = 1.3
+"""How much larger than its box the crop is in which a thing is outlined."""
+_CUT_SIZE = 128
+"""Longer side, in pixels, of the crop that GrabCut sees: it costs milliseconds there, and outlines are no finer."""
+_PATIENCE = 0.5
+"""Seconds for which a thing the detector no longer sees is carried on."""
+_ALIKE = 0.75
+"""Least likeness of colours (Bhattacharyya) at which a thing is one that was there before."""
+_HELD = 0.35
+"""Share of a person's box below which a thing that overlaps it is in front of the person: held, worn or played with."""
+_MOST_THINGS = 24
+_PERSON = 15
+"""DeepLab's class of people (VOC); 0 is background."""
+
+
+@dataclass(slots=True)
+class _Thing:
+    """One thing: its latest mask, its votes for a class, and the masks of the frames in which it is there."""
+
+    mask: Mask
+    box: Box
+    look: tracking.Floats
+    seen: int
+    votes: dict[str, list[float]] = field(default_factory=dict)
+    masks: dict[int, Mask] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return max(self.votes, key=lambda n: sum(self.votes[n]))
+
+
+class MediapipeSegmentation(Expert):
+    """Instances of people and of COCO's other 79 classes, with class and score in the table.
+
+    Person p of `people` has id p + 1; things follow. A person without a pose (too small) is an ellipse in their box.
+    Outlines are those of the pose model (people) and of DeepLab, or GrabCut where DeepLab knows nothing (things): good
+    to a few pixels on people, rough on things. Confidence is the mean score over instances, by their area.
+    """
+
+    name = "mediapipe_segmentation"
+    version = 1
+    modality = "segmentation"
+    licence = "Apache-2.0"
+    assets = ("deeplab-v3",)
+    requires = ("people", "dis")
+    resources = Resources(cpus=1, memory_gib=1.5)
+    seconds_per_frame = 0.06
+
+    def setup(self) -> None:
+        from mediapipe.tasks import python as tasks
+        from mediapipe.tasks.python import vision
+
+        self._classes = vision.ImageSegmenter.create_from_options(
+            vision.ImageSegmenterOptions(
+                base_options=tasks.BaseOptions(model_asset_path=str(assets.path("deeplab-v3"))),
+                output_category_mask=True,
+                output_confidence_masks=False,
+            )
+        )
+
+    def teardown(self) -> None:
+        self._classes.close()
+
+    def annotate(self, footage: Footage) -> Annotation[Segmentation]:
+        """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
+        people = found_people(footage)
+        things = self._things(footage, people)
+        ids = people.masks.astype(np.int32)
+        for p in range(people.count):
+            for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
+                if np.isnan(people.landmarks[t, p, 0, 0]):
+                    ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
+        table = [
+            Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]), 0, 1)), p + 1)
+            for p in range(people.count)
+        ]
+        for number, thing in enumerate(things, people.count + 1):
+            for t, mask in thing.masks.items():
+                ids[t][mask & _before_people(thing, mask, people, t, ids[t])] = number
+            table.append(Instance(number, thing.name, float(np.mean(thing.votes[thing.name])), number))
+        areas = np.bincount(ids.ravel(), minlength=len(table) + 1)[1:]
+        table = [row for row in table if areas[row.id - 1] > 0]
+        weight = np.array([areas[row.id - 1] for row in table], np.float64)
+        scores = np.array([row.score for row in table], np.float64)
+        confidence = float(scores @ weight / weight.sum()) if table else 0.0
+        return Annotation(Segmentation(ids, tuple(table)), confidence)
+
+    def _things(self, footage: Footage, people: People) -> list[_Thing]:
+        """Everything but people, followed through the clip."""
+        flow = footage.found["dis"].value if "dis" in footage.found else None
+        patience = max(1, round(_PATIENCE * footage.fps))
+        things: list[_Thing] = []
+        for t, frame in enumerate(footage.frames):
+            live = [thing for thing in things if t - thing.seen <= patience]
+            if t > 0:
+                for thing in live:
+                    _carry(thing, flow, t - 1)
+            found = np.flatnonzero(people.thing_frames == t)
+            found = _distinct(people, found[np.argsort(-people.thing_scores[found], kind="stable")])[:_MOST_THINGS]
+            boxes = people.thing_boxes[found].astype(np.float64)
+            names = [people.thing_classes[i] for i in found]
+            looks = [tracking.colours(frame, _ellipse(box, frame.shape[:2])) for box in boxes]
+            joined = _join(live, boxes, names, t)
+            for row, (i, box, name, look) in enumerate(zip(found, boxes, names, looks, strict=True)):
+                known = joined[row] if row in joined else _returning(things, live, name, look)
+                if known is None and len(things) >= _MOST_THINGS:
+                    continue
+                thing = known or _Thing(np.zeros(frame.shape[:2], np.bool_), box, look, t)
+                if known is None:
+                    things.append(thing)
+                thing.box, thing.seen = box, t
+                thing.look = 0.8 * thing.look + 0.2 * look
+                thing.votes.setdefault(name, []).append(float(people.thing_scores[i]))
+                thing.mask = self._outline(frame, box, people, t)
+            for thing in things:
+                if t - thing.seen <= patience and thing.mask.any():
+                    thing.masks[t] = thing.mask.copy()
+        looked = int(np.diff(np.unique(people.thing_frames)).min(initial=patience))
+        for thing in things:  # what was carried on and not met again at the next look was gone
+            for t in [t for t in thing.masks if t >= thing.seen + looked]:
+                del thing.masks[t]
+        return [thing for thing in things if len(thing.masks) > 1 or len(footage.frames) == 1]
+
+    def _outline(self, frame: Frame, box: Box, people: People, t: int) -> Mask:
+        """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off."""
+        import mediapipe
+
+        height, width = frame.shape[:2]
+        middle, half = (box[:2] + box[2:]) / 2, _AROUND * (box[2:] - box[:2]) / 2
+        x0, y0 = np.clip(np.floor(middle - half), 0, (width - 2, height - 2)).astype(int)
+        x1, y1 = np.clip(np.ceil(middle + half), (x0 + 2, y0 + 2), (width, height)).astype(int)
+        crop = np.ascontiguousarray(frame[y0:y1, x0:x1])
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
+        classes = np.squeeze(self._classes.segment(image).category_mask.numpy_view())
+        window = _window(box, (height, width))[y0:y1, x0:x1]
+        # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
+        known = (classes != 0) & (classes != _PERSON) & window
+        held = _held(box, people, t)
+        others = (people.masks[t, y0:y1, x0:x1] > 0) & (not held)
+        if held or known.sum() < 0.2 * window.sum():
+            known = _ellipse(box - [x0, y0, x0, y0], crop.shape[:2], 0.9)
+        mask = np.zeros((height, width), np.bool_)
+        mask[y0:y1, x0:x1] = _main_pieces(_cut(crop, known, window) & ~others)
+        return mask
+
+
+def _cut(crop: Frame, guess: Mask, window: Mask) -> Mask:
+    """A rough mask drawn to the edges of the picture: GrabCut (Rother et al. 2004) in a band about its outline."""
+    height, width = guess.shape
+    scale = min(1.0, _CUT_SIZE / max(height, width))
+    size = max(2, round(width * scale)), max(2, round(height * scale))
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    rough = cv2.resize(guess.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    band = np.ones((max(3, max(size) // 14),) * 2, np.uint8)
+    core = cv2.erode(rough, band, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    trimap = np.where(rough > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    trimap[core > 0] = cv2.GC_FGD
+    trimap[cv2.dilate(rough, band) == 0] = cv2.GC_BGD
+    if (core > 0).sum() < 5 or (trimap == cv2.GC_BGD).sum() < 5:
+        return guess & window
+    cv2.setRNGSeed(0)  # GrabCut starts from k-means
+    cv2.grabCut(small, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
+    kept = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
+    sharp: Mask = (cv2.resize(kept, (width, height)) > 0.5) & window
+    return sharp
+
+
+def _distinct(people: People, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Detections without those of the same class that lie mostly within a surer one."""
+    kept: list[int] = []
+    for row in rows.tolist():
+        box = people.thing_boxes[row].astype(np.float64)
+        for other in kept:
+            near = people.thing_boxes[other].astype(np.float64)
+            shared = np.prod(np.maximum(np.minimum(box[2:], near[2:]) - np.maximum(box[:2], near[:2]), 0))
+            smaller = min(np.prod(box[2:] - box[:2]), np.prod(near[2:] - near[:2]))
+            if people.thing_classes[row] == people.thing_classes[other] and shared > 0.6 * smaller:
+                break
+        else:
+            kept.append(row)
+    return np.array(kept, np.intp)
+
+
+def _join(live: list[_Thing], boxes: npt.NDArray[np.float64], names: list[str], t: int) -> dict[int, _Thing]:
+    """Which thing each detected box continues: one to one, by its overlap with where the flow has carried the thing.
+
+    What flies too fast for the flow is met by its distance in sizes, if it was ever taken for the same class.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not live or len(boxes) == 0:
+        return {}
+    table = np.zeros((len(boxes), len(live)))
+    for i, (box, name) in enumerate(zip(boxes, names, strict=True)):
+        for j, thing in enumerate(live):
+            expected = _bounds(thing.mask) if thing.mask.any() else thing.box
+            table[i, j] = tracking.overlap(box, expected)
+            if name in thing.votes:
+                size = np.sqrt(np.prod(box[2:] - box[:2])) * (1 + 0.2 * (t - thing.seen))
+                away = np.linalg.norm(box[:2] + box[2:] - expected[:2] - expected[2:]) / 2 / size
+                table[i, j] = max(table[i, j], 0.5 * np.exp(-((away / 1.5) ** 2)))
+    rows, columns = linear_sum_assignment(-table)
+    return {int(r): live[c] for r, c in zip(rows, columns, strict=True) if table[r, c] > 0.2}
+
+
+def _returning(things: list[_Thing], live: list[_Thing], name: str, look: tracking.Floats) -> _Thing | None:
+    """A thing of the same class and colours that was lost before, if there is one."""
+    gone = [thing for thing in things if all(thing is not other for other in live) and name in thing.votes]
+    likeness = [float(np.sqrt(thing.look * look).sum()) for thing in gone]
+    if not gone or max(likeness) < _ALIKE:
+        return None
+    return gone[int(np.argmax(likeness))]
+
+
+def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
+    """Move a thing's mask from frame t to t + 1 along the flow; without flow it stays where it is."""
+    if flow is None or not thing.mask.any():
+        return
+    rows, columns = np.nonzero(thing.mask)
+    motion = flow.forward[t][rows, columns]
+    if flow.occluded is not None:
+        lost = flow.occluded[t][rows, columns]
+        if not lost.all():  # what the flow cannot confirm goes with the rest of the thing
+            motion[lost] = np.median(motion[~lost], axis=0)
+    height, width = thing.mask.shape
+    y = np.rint(rows + motion[:, 1]).astype(int)
+    x = np.rint(columns + motion[:, 0]).astype(int)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    moved = np.zeros(thing.mask.shape, np.uint8)
+    moved[y[inside], x[inside]] = 1
+    # Pixels that spread apart leave holes of one pixel between them.
+    thing.mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+
+
+def _held(box: Box, people: People, t: int) -> bool:
+    """Whether a thing in a box is small beside a person it overlaps: then it is in front of them."""
+    area = float(np.prod(box[2:] - box[:2]))
+    for other in people.boxes[t].astype(np.float64):
+        if not np.isnan(other[0]) and tracking.overlap(box, other) > 0:
+            return area < _HELD * float(np.prod(other[2:] - other[:2]))
+    return False
+
+
+def _before_people(thing: _Thing, mask: Mask, people: People, t: int, ids: npt.NDArray[np.int32]) -> Mask:
+    """Where a thing may be painted: over the background, and over people if they hold it."""
+    if _held(_bounds(mask), people, t):
+        return np.ones(mask.shape, np.bool_)
+    free: Mask = (ids == 0) | (ids > people.count)
+    return free
+
+
+def _bounds(mask: Mask) -> Box:
+    """Bounding box x0, y0, x1, y1 of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def _window(box: Box, shape: tuple[int, ...]) -> Mask:
+    """The pixels of a box, a little larger than detected."""
+    margin = 0.04 * (box[2:] - box[:2])
+    x0, y0 = np.clip(np.floor(box[:2] - margin), 0, None).astype(int)
+    x1, y1 = np.ceil(box[2:] + margin).astype(int)
+    inside = np.zeros(shape, np.bool_)
+    inside[y0:y1, x0:x1] = True
+    return inside
+
+
+def _ellipse(box: Box, shape: tuple[int, ...], stretch: float = 1.0) -> Mask:
+    """The ellipse inscribed in a box, its axes stretched."""
+    drawn = np.zeros(shape, np.uint8)
+    middle = ((box[:2] + box[2:]) / 2).round().astype(int)
+    axes = np.maximum(stretch * (box[2:] - box[:2]) / 2, 1).round().astype(int)
+    cv2.ellipse(drawn, middle.tolist(), axes.tolist(), 0, 0, 360, 1, -1)
+    return drawn > 0
+
+
+def _main_pieces(mask: Mask) -> Mask:
+    """The mask without crumbs: pieces of at least a tenth of the largest."""
+    count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if count <= 2:
+        return mask
+    area = stats[1:, cv2.CC_STAT_AREA]
+    keep = np.concatenate([[False], area >= 0.1 * area.max()])
+    kept: Mask = keep[label]
+    return kept

@@ -52,6 +52,9 @@ def clips(executor: Executor, source_name: str, request: Request, limit: int | N
         if isinstance(clip, Clip) and not clip.licence:
             raise PlanError(f"source {source.name} gave clip {clip.key} without a licence; say 'unknown' at least")
         yield clip
+    # Past the limit there may be rows under way whose clips nobody waits for.
+    while executor.running:
+        executor.wait()
 
 
 def _expanded(executor: Executor, source_name: str, request: Request) -> Iterator[Clip | Skipped]:

@@ -17,17 +17,19 @@ from rich.progress import track
 
 from openuni.errors import OpenUniError
 from openuni.modalities.depth import DepthKind
-from unibench import measures, report
+from unibench import doctor, measures, report
 from unibench.files import DepthInfo, Info, read_info
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.predictions import TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
-from unibench.scoring import Collector, SampleResult, Tools, score_sample, truth_digest
+from unibench.scoring import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
 STANDARD = Path("data/unibench")
 """Where `unibench render` puts the standard set unless told otherwise."""
 _BATCH = 4
 """Samples that a Ray task scores: seconds of work, so that starting tasks costs nothing."""
+_DIAGNOSED = 4
+"""Samples of each task whose conventions are checked with every score."""
 _RESULT: TypeAdapter[SampleResult] = TypeAdapter(SampleResult)
 
 
@@ -49,7 +51,8 @@ class Job:
 
 
 @cache
-def _opened(place: Place) -> Run:
+def open_place(place: Place) -> Run:
+    """Open a run, once in each process."""
     return open_run(place.path, place.info)
 
 
@@ -60,8 +63,8 @@ def _tools() -> Tools:
 
 def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
-    truth = None if job.truth is None else _opened(job.truth)
-    return [score_sample(task, key, _opened(job.predictions), truth, job.protocol, _tools()) for task, key in work]
+    truth = None if job.truth is None else open_place(job.truth)
+    return [score_sample(task, key, open_place(job.predictions), truth, job.protocol, _tools()) for task, key in work]
 
 
 @click.command("score")
@@ -113,8 +116,8 @@ def score_command(
 ) -> None:
     """Score predictions against exact truth; write report.json and report.html."""
     console = Console(stderr=True)
-    predictions = _place(pred, depth_kind)
-    found = _opened(predictions)
+    predictions = place(pred, depth_kind)
+    found = open_place(predictions)
     truth = _truth(gt, found)
     chosen = _tasks(tasks, found, truth)
     keys = {task: _keys(task, found, truth, subset, limit) for task in chosen}
@@ -146,7 +149,8 @@ def score_command(
             journal.write(result)
             collected.add(result)
     notes = measures.load()[1] if "video" in chosen else {}
-    made = report.build(name or pred.name, str(pred), truth.path if truth else "none", collected, notes)
+    mistakes = () if truth is None else _mistakes(chosen, found, truth)
+    made = report.build(name or pred.name, str(pred), truth.path if truth else "none", collected, notes, mistakes)
     (where / "report.json").write_bytes(report.to_json(made))
     Console().print(report.tables(made))
     for warning in made.warnings:
@@ -158,7 +162,8 @@ def score_command(
     console.print(f"wrote {where / 'report.json'}" + (f" and {where / 'report.html'}" if page else ""))
 
 
-def _place(pred: Path, depth_kind: str | None) -> Place:
+def place(pred: Path, depth_kind: str | None) -> Place:
+    """How to open the predictions at `pred`, with what the user said of its depth."""
     if "://" in str(pred) or (pred / "dataset.json").is_file() or not pred.is_dir():
         return Place(str(pred), None)
     info = read_info(pred)
@@ -204,6 +209,13 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
             raise OpenUniError("--subset needs truth in OpenUni's columns; plain folders have no subsets")
         keys = [key for key in keys if key in truth.data and truth.subset(key) == subset]
     return keys[:limit]
+
+
+def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
+    """Conventions that a few samples say were mistaken."""
+    checked = [task for task in tasks if task in doctor.ESTIMATED]
+    findings = (doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED)) for task in checked)
+    return tuple(str(finding) for finding in findings if finding is not None)
 
 
 def score_here(job: Job, work: list[tuple[str, str]]) -> Iterator[SampleResult]:

@@ -26,14 +26,13 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.train import Report, Settings, Trainer
 
 _VALIDATED, _PAINTED, _PAINT_STEPS = 8, 2, 20
+_SPEAK_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a preset is trained unless the user says otherwise; `size`² is the area of a frame in pixels."""
+    """How a preset is trained unless the user says otherwise."""
 
-    frames: int
-    size: int
     clips: int
     lr: float
     warmup: int
@@ -42,11 +41,11 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "nano": Recipe(8, 32, 16, 1e-3, 100, 0.999, 2_000),
-    "micro": Recipe(8, 64, 16, 5e-4, 200, 0.999, 10_000),
-    "small": Recipe(17, 256, 32, 2e-4, 500, 0.9999),
-    "1.3b": Recipe(33, 256, 32, 5e-5, 200, 0.9999),
-    "5b": Recipe(33, 256, 32, 5e-5, 200, 0.9999),
+    "nano": Recipe(16, 1e-3, 100, 0.999, 2_000),
+    "micro": Recipe(16, 5e-4, 200, 0.999, 10_000),
+    "small": Recipe(32, 2e-4, 500, 0.9999),
+    "1.3b": Recipe(32, 5e-5, 200, 0.9999),
+    "5b": Recipe(32, 5e-5, 200, 0.9999),
 }
 """Where `steps` is None a stage's own number is taken: 16,000 and 40,000, as in the paper."""
 
@@ -146,9 +145,7 @@ def prepare(options: Mapping[str, Any], world: World, console: Console) -> Job:
     recipe = RECIPES[options["preset"]]
     recipe = replace(
         recipe,
-        **{
-            k: options[k] for k in ("frames", "size", "clips", "lr", "warmup", "ema", "steps") if options[k] is not None
-        },
+        **{k: options[k] for k in ("clips", "lr", "warmup", "ema", "steps") if options[k] is not None},
     )
     stage = load_stage(options["stage"])
     if options["modalities"]:
@@ -158,9 +155,10 @@ def prepare(options: Mapping[str, Any], world: World, console: Console) -> Job:
     url = options["data"] or str(newest_data_set(Path("data")))
     out = options["out"] or Path("runs") / f"stage-{stage.name}"
     console.print(f"data {url}, out {out}")
-    config = preset(options["preset"], switcher=not options["no_switcher"], in_context=not options["no_in_context"])
+    size = {name: options[name] for name in ("frames", "size") if options[name] is not None}
+    switches = {"switcher": not options["no_switcher"], "in_context": not options["no_in_context"]}
+    config = preset(options["preset"], **switches, **size)
     data = openuni.open(url)
-    fit = Fit(recipe.frames, recipe.size, config)
     codec = open_codec(config.codec, options["wan"], world.device)
     embed = open_text_encoder(config, options["wan"], world.device)
     model, started, brought = first_weights(options, out, stage.name, config)
@@ -179,7 +177,7 @@ def prepare(options: Mapping[str, Any], world: World, console: Console) -> Job:
         activation_checkpointing=options["activation_checkpointing"],
         compile=options["compile_"],
     )
-    reader = Reader(data.url, stage, fit, options["seed"], codec, options["cache"])
+    reader = Reader(data.url, stage, Fit(config), options["seed"], codec, options["cache"])
     return Job(
         settings,
         model,
@@ -206,9 +204,10 @@ def first_weights(options: Mapping[str, Any], out: Path, stage: str, config: Any
     init = options["init"] or (before if stage == "2" and (before / "checkpoints").is_dir() else None)
     if init is not None:
         model = load_trained(init, modalities=config.modalities)
-        if model.config != config:
+        if replace(model.config, frames=config.frames, size=config.size) != config:
             other = [n for n, v in asdict(config).items() if asdict(model.config)[n] != v]
             raise ModelConfigError(f"{init} is another model than --preset asks for: it differs in {', '.join(other)}")
+        model.config = config
         return model, f"from {init}", False
     torch.manual_seed(options["seed"])
     model = UnifiedDiT(config)
@@ -294,12 +293,16 @@ def run(job: Job, console: Console) -> None:
     log = Log(out, trainer.step) if job.world.rank == 0 else None
     if log:
         log.write({"event": "start", "step": trainer.step, "from": job.started, **trainer.fingerprint()})
+    spoken = time.monotonic()
     with _bar(console) as bar:
         shown = bar.add_task("training", total=job.settings.steps, completed=trainer.step, said="")
         for report in trainer.run():
             if log:
                 log.step(report, job.world)
             bar.update(shown, completed=report.step, said=_line(report))
+            if not console.is_terminal and time.monotonic() > spoken + _SPEAK_SECONDS:
+                spoken = time.monotonic()
+                console.print(f"step {report.step:,} of {job.settings.steps:,}: {_line(report)}")
             if report.skipped:
                 console.print(f"step {report.step}: no finite loss, nothing changed; clips {', '.join(report.keys)}")
             last = report.step == job.settings.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from openuni.experts import Expert, Footage
 from openuni.modalities import Encoded
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
+from openuni.shards import layout
 from openuni_toys.thermal import COLDEST, Thermal
 
 
@@ -25,7 +27,28 @@ def _note(name: str, key: str) -> None:
     if path := os.environ.get("OPENUNI_TOY_CALLS"):
         with Path(path).open("a") as file:
             file.write(f"{name} {key}\n")
+    if path := os.environ.get("OPENUNI_TOY_PEAK"):
+        Path(path).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
     time.sleep(float(os.environ.get("OPENUNI_TOY_SLEEP", "0")))
+
+
+def _linger() -> None:
+    """Widen the moments before and after a tar's rename, so that a test can strike in them."""
+    seconds = float(os.environ.get("OPENUNI_TOY_LINGER", "0"))
+    publish = layout.publish
+    if not seconds:
+        return
+
+    def slow(temporary: Path, path: Path) -> None:
+        wait = seconds if path.suffix == ".tar" else 0
+        time.sleep(wait)
+        publish(temporary, path)
+        time.sleep(wait)
+
+    layout.publish = slow
+
+
+_linger()
 
 
 def _kelvin(footage: Footage) -> npt.NDArray[np.float32]:

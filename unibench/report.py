@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from openuni.errors import OpenUniError
 from unibench import bootstrap
@@ -194,17 +195,21 @@ def tables(report: Report) -> Group:
     return Group(*parts, *([published] if published.row_count else []))
 
 
-def _task_table(task: str, report: TaskReport) -> Table:
+def _task_table(task: str, report: TaskReport) -> Group:
     c = report.counts
     title = f"{task}: {c.scored} scored, {c.missing} missing, {c.unusable} unusable"
     table = Table(title=title, title_justify="left", title_style="bold")
-    for heading, justify in (("", "left"), ("value", "right"), ("95 %", "right"), ("better", "left"), ("", "left")):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 %", justify="right", no_wrap=True)
+    table.add_column("better", no_wrap=True)
     for name, column in report.columns.items():
-        if column.value is None and not column.note:
-            continue
-        table.add_row(name, show(column.value, column.unit), show_interval(column), column.better, column.note)
-    return table
+        if column.value is not None:
+            table.add_row(name, show(column.value, column.unit), show_interval(column), column.better)
+    notes = [
+        Text(f"  {name}: {c.note}", style="dim") for name, c in report.columns.items() if c.note and c.value is None
+    ]
+    return Group(table, *notes)
 
 
 def _published_table(tasks: list[str]) -> Table:

@@ -101,6 +101,20 @@ def score_values(task: str, key: str, found: Any, true: Any, protocol: Protocol)
     return {name: score.value for name, score in scores.items() if not math.isnan(score.value)}
 
 
+def comparable_pairs(task: str, predictions: Run, truth: Run, limit: int) -> list[tuple[Any, Any]]:
+    """Up to `limit` (prediction on the truth's frames, truth), spread over the shared keys; unusable ones skipped."""
+    keys = sorted(set(predictions.keys(task)) & set(truth.keys(task)))
+    pairs = []
+    for key in keys[:: max(1, len(keys) // limit)][:limit]:
+        true = truth.load(task, key)
+        try:
+            found = predictions.load(task, key)
+            pairs.append((resample(task, found, *_shape(task, true), _rates(predictions, truth, key)), true))
+        except OpenUniError:
+            continue  # counted and explained where the sample is scored
+    return pairs
+
+
 def _result(
     task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Tools | None
 ) -> SampleResult:

@@ -26,6 +26,7 @@ class ModelConfig:
     `modalities` are the views the model knows, RGB among them; a view's index here is its row in every stacked
     parameter. `channels` are those of the codec's latents, `patch` (frames, rows, columns) of one token in latent
     units. `prediction` says what the network paints: the clean latents (`x`) or the velocity noise − clean (`v`).
+    It is trained on, and by default generates, clips of at most `frames` frames with an area of about `size`² pixels.
     `shift` is the timestep shift of training *and* sampling. `switcher` and `in_context` turn off the paper's two
     modules (section 4.2.2) for ablation. With `rope="width_offset"` stream j takes columns jW … (j+1)W − 1, as in
     the public UnityVideo weights; `same` gives every view of a pixel the same position.
@@ -44,6 +45,8 @@ class ModelConfig:
     text_width: int
     text_length: int
     modalities: tuple[str, ...]
+    frames: int
+    size: int
     switcher: bool = True
     in_context: bool = True
     rope: Literal["same", "width_offset"] = "same"
@@ -87,16 +90,24 @@ class ModelConfig:
         return cls(**{**values, **tuples})
 
 
-_PIXEL = {"channels": 3, "patch": (2, 8, 8), "prediction": "x", "shift": 3.0, "codec": "pixel"}
+_PIXEL = {"frames": 8, "size": 32, "channels": 3, "patch": (2, 8, 8), "prediction": "x", "shift": 3.0, "codec": "pixel"}
 _MINILM = {"text": "minilm", "text_width": 384, "text_length": 64}
-_WAN21 = {"channels": 16, "patch": (1, 2, 2), "prediction": "v", "shift": 5.0, "codec": "wan2.1"}
+_WAN21 = {
+    "frames": 33,
+    "size": 256,
+    "channels": 16,
+    "patch": (1, 2, 2),
+    "prediction": "v",
+    "shift": 5.0,
+    "codec": "wan2.1",
+}
 _WAN22 = {**_WAN21, "channels": 48, "codec": "wan2.2"}
 _UMT5 = {"text": "umt5", "text_width": 4096, "text_length": 512}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "nano": {"width": 128, "ffn": 512, "layers": 4, "heads": 4, **_PIXEL, **_MINILM},
-    "micro": {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINILM},
-    "small": {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5},
+    "micro": {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINILM, "size": 64},
+    "small": {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5, "frames": 17},
     "1.3b": {"width": 1536, "ffn": 8960, "layers": 30, "heads": 12, **_WAN21, **_UMT5},
     "5b": {"width": 3072, "ffn": 14336, "layers": 30, "heads": 24, **_WAN22, **_UMT5},
 }

@@ -55,10 +55,8 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How clips are brought to buckets: at most `frames` frames, an area of about `size`² pixels, and what divides."""
+    """How clips are brought to buckets that a model's codec and patches divide."""
 
-    frames: int
-    size: int
     config: ModelConfig
 
     def bucket(self, record: Record) -> Bucket | None:
@@ -67,20 +65,25 @@ class Fit:
         if frames is None:
             return None
         aspect = min(_ASPECTS, key=lambda a: abs(math.log(a * record.height / record.width)))
-        unit = _UNITS[self.config.codec][1] * math.lcm(*self.config.patch[1:])
-        height = max(1, round(self.size / math.sqrt(aspect) / unit)) * unit
-        width = max(1, round(self.size * math.sqrt(aspect) / unit)) * unit
-        return Bucket(frames, height, width)
+        return Bucket(frames, *self.sides(aspect))
 
     @property
     def lengths(self) -> list[int]:
-        """Lengths that codec and patches take: multiples of the patch for pixels, 4k + 1 for Wan."""
+        """The buckets' lengths, longest first."""
+        most = self.config.frames
+        return [n for n in dict.fromkeys(self.length(n) for n in (most, most // 2, most // 4)) if n > 0]
+
+    def length(self, frames: int) -> int:
+        """The most frames, up to `frames`, that codec and patch take: multiples of the patch, or 4k + 1 for Wan."""
         time, patch = _UNITS[self.config.codec][0], self.config.patch[0]
-        if time == 1:
-            lengths = [n // patch * patch for n in (self.frames, self.frames // 2, self.frames // 4)]
-        else:
-            lengths = [(n - 1) // time * time + 1 for n in (self.frames, self.frames // 2, self.frames // 4)]
-        return [n for n in dict.fromkeys(lengths) if n > 0]
+        return frames // patch * patch if time == 1 else (frames - 1) // time * time + 1
+
+    def sides(self, aspect: float) -> tuple[int, int]:
+        """Height and width of this aspect (width over height) with the configured area."""
+        unit = _UNITS[self.config.codec][1] * math.lcm(*self.config.patch[1:])
+        height = max(1, round(self.config.size / math.sqrt(aspect) / unit)) * unit
+        width = max(1, round(self.config.size * math.sqrt(aspect) / unit)) * unit
+        return height, width
 
 
 def why_not(record: Record, stage: Stage, fit: Fit) -> str | None:

@@ -240,9 +240,8 @@ class Trainer:
         }
         stage = {f"stage.{name}": value for name, value in asdict(self.reader.stage).items() if name != "steps"}
         model = {f"model.{name}": value for name, value in asdict(self.config).items()}
-        fit = {"frames": self.reader.fit.frames, "size": self.reader.fit.size, "seed": self.reader.seed}
-        data = {"data": self.reader.data.manifest.plan_sha256}
-        return {**settings, **stage, **model, **fit, **data}
+        data = {"data": self.reader.data.manifest.plan_sha256, "seed": self.reader.seed}
+        return {**settings, **stage, **model, **data}
 
     def save(self) -> Path | None:
         """Write a checkpoint; every rank takes part, rank 0 writes and gets the path."""

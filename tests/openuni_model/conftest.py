@@ -28,7 +28,7 @@ def tiny_config(**changes: object) -> ModelConfig:
     values: dict[str, object] = {
         "width": 48, "ffn": 80, "layers": 2, "heads": 4, "channels": 4, "patch": (1, 2, 2), "prediction": "v",
         "shift": 3.0, "codec": "wan2.1", "text": "umt5", "text_width": 24, "text_length": 7,
-        "modalities": ("rgb", "depth", "flow"), "frequencies": 32,
+        "modalities": ("rgb", "depth", "flow"), "frequencies": 32, "frames": 8, "size": 32,
     }  # fmt: skip
     return ModelConfig(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -88,6 +88,10 @@ def moving_disc(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("discs"))
+
+
+def write_discs(root: Path) -> Path:
     """A data set of 12 clips in 2 shards: two are for validation, one has no depth, one has only 2 frames."""
     from openuni.modalities.depth import Depth
     from openuni.modalities.flow import Flow
@@ -95,7 +99,6 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from openuni.sample import Annotation, Record
     from openuni.shards import writer
 
-    root = tmp_path_factory.mktemp("discs")
     columns = {"rgb": "disc-1", "depth": "disc-1", "flow": "disc-1"}
     for shard in range(2):
         keys = [f"disc-{number:02d}" for number in range(6 * shard, 6 * shard + 6)]

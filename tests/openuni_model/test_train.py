@@ -39,7 +39,7 @@ def trainer(discs: Path, out: Path, world: World | None = None, **changes: objec
     settings = Settings(out, steps=6, clips=3, lr=1e-3, warmup=4, checkpoint_every=3)
     torch.manual_seed(0)
     model = UnifiedDiT(tiny())
-    reader = Reader(str(discs), STAGE, Fit(8, 32, tiny()), 0, PixelCodec())
+    reader = Reader(str(discs), STAGE, Fit(tiny()), 0, PixelCodec())
     return Trainer(replace(settings, **changes), model, reader, embed, world)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from openuni_model.config import preset  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.weights import save_model  # noqa: E402
 from openuni_pipelines.generate import generate_command  # noqa: E402
-from tests.openuni_model.conftest import discs  # noqa: E402, F401
+from tests.openuni_model.conftest import write_discs  # noqa: E402
 from unibench.predictions import open_run  # noqa: E402
 
 VIEWS = ("rgb", "depth", "flow", "segmentation", "skeleton", "densepose")
@@ -33,6 +33,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = UnifiedDiT(preset("nano", modalities=VIEWS, layers=1, width=32, heads=2, ffn=32))
     save_model(folder, model.config, model.state_dict(), "")
     return folder
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("discs"))
 
 
 def run(*arguments: object) -> Result:

@@ -18,7 +18,12 @@ from openuni_model import checkpoint  # noqa: E402
 from openuni_model.checkpoint import tensors_sha256  # noqa: E402
 from openuni_model.weights import load_model  # noqa: E402
 from openuni_pipelines.train import train_command  # noqa: E402
-from tests.openuni_model.conftest import discs  # noqa: E402, F401
+from tests.openuni_model.conftest import write_discs  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("discs"))
 
 
 def run(*arguments: object) -> Result:
@@ -35,7 +40,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def arguments(discs: Path, stage: Path, out: Path) -> tuple[object, ...]:  # noqa: F811
+def arguments(discs: Path, stage: Path, out: Path) -> tuple[object, ...]:
     return ("--data", discs, "--stage", stage, "--out", out, "--clips", 3, "--checkpoint-every", 2,
             "--validate-every", 2, "--paint-every", 4)  # fmt: skip
 
@@ -70,7 +75,7 @@ def test_a_run_is_logged_validated_painted_resumed_and_exported(
     assert "openuni generate" in (out / "model" / "README.md").read_text()
 
 
-def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:
     common = ("--data", discs, "--clips", 3, "--steps", 1, "--validate-every", 0, "--paint-every", 0)
     first = tmp_path / "first.toml"
     first.write_text('modalities = ["depth"]\n')
@@ -79,7 +84,7 @@ def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> No
     assert f"from {tmp_path / 'runs' / 'stage-1'}" in said.replace("\n", "")
 
 
-def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Path, tmp_path: Path) -> None:
     said = " ".join(run(*arguments(discs, stage, tmp_path / "run"), "--dry-run").output.split())
     for part in ("1.9 M parameters", "8×24×40: 9 clips", "60 tokens a stream", "MiB state", "left out: 2 split val",
                  "views: depth 9, flow 10", "error of a picture through the codec"):  # fmt: skip
@@ -108,7 +113,7 @@ def test_mistakes_are_one_sentence(
         run(*arguments(discs, stage, tmp_path / "run"), "--steps", 1, *changes)
 
 
-def test_a_run_of_another_size_is_no_start(discs: Path, stage: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_run_of_another_size_is_no_start(discs: Path, stage: Path, tmp_path: Path) -> None:
     run(*arguments(discs, stage, tmp_path / "run"), "--steps", 1)
     with pytest.raises(OpenUniError, match=r"another model than --preset asks for: it differs in layers|width"):
         run(*arguments(discs, stage, tmp_path / "other"), "--preset", "micro", "--init", tmp_path / "run")

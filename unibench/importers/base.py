@@ -1,0 +1,55 @@
+"""What every importer gives: a clip in OpenUni's units, axes, signs and directions, whatever its files say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import InvalidAnnotationError
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.modalities.segmentation import Segmentation
+from openuni.modalities.skeleton import Skeleton
+from unibench.scenes.camera import Camera
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Imported:
+    """A clip of T frames. `rgb` uint8 `[T, H, W, 3]`; normals float32 `[T, H, W, 3]`, camera axes, towards the camera.
+
+    What the source has not is None. `notes` are facts that a reader of the scores must know (half precision, flow of
+    the camera alone, what was calibrated). Raises InvalidAnnotationError where sizes disagree.
+    """
+
+    key: str
+    rgb: npt.NDArray[np.uint8]
+    fps: float
+    depth: Depth | None = None
+    flow: Flow | None = None
+    segmentation: Segmentation | None = None
+    skeleton: Skeleton | None = None
+    normals: npt.NDArray[np.float32] | None = None
+    camera: Camera | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        frames, height, width = self.rgb.shape[:3]
+        sizes: dict[str, tuple[int, ...]] = {}
+        if self.depth is not None:
+            sizes["depth"] = self.depth.values.shape
+        if self.flow is not None:
+            maps, *rest, _ = self.flow.forward.shape
+            sizes["flow"] = (maps + 1, *rest)
+        if self.segmentation is not None:
+            sizes["segmentation"] = self.segmentation.ids.shape
+        if self.normals is not None:
+            sizes["normals"] = self.normals.shape[:3]
+        if self.camera is not None:
+            sizes["camera"] = (len(self.camera), self.camera.height, self.camera.width)
+        for name, size in sizes.items():
+            if size != (frames, height, width):
+                raise InvalidAnnotationError(
+                    f"{self.key}: {name} is {size} (frames, height, width), the picture {(frames, height, width)}"
+                )

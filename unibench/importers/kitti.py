@@ -1,0 +1,75 @@
+"""KITTI: flow as 16-bit PNG with 1/64 px, depth as 16-bit PNG with 1/256 m.
+
+Menze and Geiger 2015 (flow development kit); Uhrig et al. 2017 (depth development kit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import CorruptDataError
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.sample import make_key
+from unibench.importers.base import Imported
+from unibench.importers.files import read_numbers, read_png, read_rgbs
+from unibench.scenes.camera import Camera
+
+Singles = npt.NDArray[np.float32]
+
+
+def read_flow(path: Path) -> Singles:
+    """Flow `[H, W, 2]` in pixels to 1/128; NaN where the third channel says there is none."""
+    stored = read_png(path, np.uint16, 3)
+    flow = np.asarray((stored[..., :2].astype(np.float32) - 32768) / 64, np.float32)
+    flow[stored[..., 2] == 0] = np.nan
+    return flow
+
+
+def read_depth(path: Path) -> Singles:
+    """Planar depth `[H, W]` in metres to 1/512; NaN where there is none."""
+    stored = read_png(path, np.uint16, 1)
+    return np.where(stored > 0, stored.astype(np.float32) / 256, np.float32(np.nan))
+
+
+def read_kitti(src: Path) -> Iterator[Imported]:
+    """Pairs of the flow benchmark (`image_2`, `flow_occ`, `flow_noc`), or frames of the depth selection.
+
+    Where `flow_noc` lacks a value that `flow_occ` has, the point is occluded or leaves the frame.
+    """
+    root = src / "training" if (src / "training").is_dir() else src
+    if (root / "flow_occ").is_dir():
+        yield from _pairs(root)
+    elif (root / "groundtruth_depth").is_dir():
+        yield from _frames(root)
+    else:
+        raise CorruptDataError(f"{root} has neither 'flow_occ' nor 'groundtruth_depth'; point to a KITTI benchmark")
+
+
+def _pairs(root: Path) -> Iterator[Imported]:
+    for path in sorted((root / "flow_occ").glob("*_10.png")):
+        stem = path.stem.removesuffix("_10")
+        rgb = read_rgbs([root / "image_2" / f"{stem}_{n}.png" for n in (10, 11)])
+        forward = read_flow(path)
+        visible = root / "flow_noc" / path.name
+        occluded = None
+        if visible.is_file():
+            occluded = np.any(np.isnan(read_flow(visible)) & ~np.isnan(forward), axis=-1)[None]
+        yield Imported(make_key(f"kitti-{stem}"), rgb, 10.0, flow=Flow(forward[None], occluded, exact=True))
+
+
+def _frames(root: Path) -> Iterator[Imported]:
+    for path in sorted((root / "groundtruth_depth").glob("*.png")):
+        picture = root / "image" / path.name.replace("groundtruth_depth", "image")
+        depth = Depth(read_depth(path)[None], "metric", exact=True)
+        camera = None
+        table = root / "intrinsics" / f"{picture.stem}.txt"
+        if table.is_file():
+            K = read_numbers(table, 9).reshape(1, 3, 3)
+            K[:, :2, 2] += 0.5  # KITTI counts pixel centres from 0
+            camera = Camera(K, np.eye(4)[None], *depth.values.shape[1:])
+        yield Imported(make_key(f"kitti-{path.stem}"), read_rgbs([picture]), 10.0, depth=depth, camera=camera)

@@ -1,0 +1,126 @@
+"""Middlebury's .flo and what grew from it: MPI Sintel (.flo, .dpt, .cam) and FlyingChairs.
+
+Baker et al. 2011 (colour code of the Middlebury flow data); Butler et al. 2012, with the notes of Sintel's SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import CorruptDataError
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.sample import make_key
+from unibench.importers.base import Imported
+from unibench.importers.files import check_size, read_png, read_rgbs, same_size, sequence
+from unibench.scenes.camera import Camera
+
+Singles = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+_TAG = b"PIEH"
+"""The float 202021.25, little-endian: shows a byte order that is not."""
+_UNKNOWN = 1e9
+
+
+def read_flo(path: Path) -> Singles:
+    """Optical flow `[H, W, 2]` in pixels (x right, y down); NaN where unknown (beyond 1e9)."""
+    flow = _read_tagged(path, 2)
+    with np.errstate(invalid="ignore"):
+        unknown = ~(np.abs(flow) <= _UNKNOWN).all(axis=-1)
+    flow[unknown] = np.nan
+    return flow
+
+
+def read_dpt(path: Path) -> Singles:
+    """Sintel's depth `[H, W]`: planar, metres."""
+    return _read_tagged(path, 1)[..., 0]
+
+
+def read_cam(path: Path) -> tuple[Floats, Floats]:
+    """Sintel's camera: intrinsics `[3, 3]`, with pixel centres at whole numbers, and world to camera `[3, 4]`."""
+    data = path.read_bytes()
+    if data[:4] != _TAG or len(data) != 4 + 21 * 8:
+        raise CorruptDataError(f"{path} is no Sintel camera: it has {len(data)} bytes, 172 are expected")
+    numbers = np.frombuffer(data, "<f8", offset=4)
+    return numbers[:9].reshape(3, 3).copy(), numbers[9:].reshape(3, 4).copy()
+
+
+def read_sintel(src: Path) -> Iterator[Imported]:
+    """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera."""
+    root = src / "training" if (src / "training").is_dir() else src
+    pictures = next((root / name for name in ("final", "clean") if (root / name).is_dir()), None)
+    if pictures is None:
+        raise CorruptDataError(f"{root} has neither 'final' nor 'clean'; point to Sintel's training folder")
+    for folder in sorted(path for path in pictures.iterdir() if path.is_dir()):
+        frames = sequence(folder, "frame_*.png")
+        yield Imported(
+            make_key(f"sintel-{folder.name}"),
+            read_rgbs(frames),
+            24.0,
+            depth=_sintel_depth(root / "depth" / folder.name, frames),
+            flow=_sintel_flow(root, folder.name, frames),
+            camera=_sintel_camera(root / "camdata_left" / folder.name, frames),
+        )
+
+
+def read_flying_chairs(src: Path) -> Iterator[Imported]:
+    """FlyingChairs pairs, two frames each: `…_img1.ppm`, `…_img2.ppm`, `…_flow.flo`, or `-img0`, `-img1`, `-gt`."""
+    for flow in sorted([*src.glob("*_flow.flo"), *src.glob("*-gt.flo")]):
+        names = ("_img1", "_img2") if flow.name.endswith("_flow.flo") else ("-img0", "-img1")
+        stem = flow.name.removesuffix("_flow.flo").removesuffix("-gt.flo")
+        pair = [flow.with_name(f"{stem}{name}.ppm") for name in names]
+        yield Imported(make_key(f"chairs-{stem}"), read_rgbs(pair), 24.0, flow=Flow(read_flo(flow)[None], exact=True))
+
+
+def _read_tagged(path: Path, channels: int) -> Singles:
+    """Tag, int32 width and height, then float32 rows of interleaved channels `[H, W, channels]`."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != _TAG or len(head) < 12:
+            raise CorruptDataError(f"{path} does not start with {_TAG!r}: another format, or another byte order")
+        width, height = (int(side) for side in np.frombuffer(head, "<i4", offset=4))
+        check_size(path, width, height)
+        expected = width * height * channels * 4
+        found = path.stat().st_size - 12
+        if found != expected:
+            raise CorruptDataError(f"{path}: {width} × {height} take {expected} bytes, the file has {found}; it is cut")
+        return np.fromfile(file, "<f4").reshape(height, width, channels).astype(np.float32)
+
+
+def _sintel_depth(folder: Path, frames: list[Path]) -> Depth | None:
+    if not folder.is_dir():
+        return None
+    paths = [folder / f"{frame.stem}.dpt" for frame in frames]
+    return Depth(same_size([read_dpt(path) for path in paths], paths), "metric", exact=True)
+
+
+def _sintel_flow(root: Path, name: str, frames: list[Path]) -> Flow | None:
+    if not (root / "flow" / name).is_dir():
+        return None
+    paths = [root / "flow" / name / f"{frame.stem}.flo" for frame in frames[:-1]]
+    forward = same_size([read_flo(path) for path in paths], paths)
+    masks = [root / "occlusions" / name / f"{frame.stem}.png" for frame in frames[:-1]]
+    if not masks[0].is_file():
+        return Flow(forward, exact=True)
+    return Flow(forward, same_size([read_png(path, np.uint8, 1) > 127 for path in masks], masks), exact=True)
+
+
+def _sintel_camera(folder: Path, frames: list[Path]) -> Camera | None:
+    if not folder.is_dir():
+        return None
+    matrices, poses = [], []
+    for frame in frames:
+        K, outside = read_cam(folder / f"{frame.stem}.cam")
+        K[:2, 2] += 0.5  # Sintel counts pixel centres from 0, OpenUni from .5
+        pose = np.eye(4)
+        pose[:3, :3] = outside[:, :3].T
+        pose[:3, 3] = -outside[:, :3].T @ outside[:, 3]
+        matrices.append(K)
+        poses.append(pose)
+    height, width = read_rgbs(frames[:1]).shape[1:3]
+    return Camera(np.array(matrices), np.array(poses), height, width)

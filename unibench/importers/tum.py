@@ -1,0 +1,131 @@
+"""TUM RGB-D and ICL-NUIM: 16-bit PNG depth, 5000 a metre, with a list of poses.
+
+Sturm et al. 2012; Handa et al. 2014. ICL's focal length in y is −480: its camera has y up and its world is left-handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni.errors import CorruptDataError
+from openuni.modalities.depth import Depth
+from openuni.sample import make_key
+from unibench.importers.base import Imported
+from unibench.importers.checks import check_depth
+from unibench.importers.files import read_numbers, read_png, read_rgbs, same_size
+from unibench.importers.poses import change_axes, pose, rotation
+from unibench.scenes.camera import Camera
+
+Singles = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+_APART = 0.02
+"""Seconds between a picture and the depth or pose that still belongs to it (the tools of the TUM benchmark)."""
+_TUM = {"freiburg1": (517.3, 516.5, 318.6, 255.3), "freiburg2": (520.9, 521.0, 325.1, 249.7),
+        "freiburg3": (535.4, 539.2, 320.1, 247.6)}  # fmt: skip
+"""fx, fy, cx, cy of the three cameras, for 640 × 480, pixel centres at whole numbers."""
+_ICL = (481.2, -480.0, 319.5, 239.5)
+
+
+def read_depth(path: Path, per_metre: float = 5000.0) -> Singles:
+    """Planar depth `[H, W]` in metres; NaN where the sensor has none."""
+    stored = read_png(path, np.uint16, 1)
+    return np.where(stored > 0, stored / np.float32(per_metre), np.float32(np.nan)).astype(np.float32)
+
+
+def icl_camera(quaternions: Floats, positions: Floats, height: int, width: int) -> Camera:
+    """The camera of ICL-NUIM from its quaternions (x, y, z, w) `[T, 4]` and positions `[T, 3]`.
+
+    Its y points up, so both its camera and its world are mirrored to be OpenCV's and right-handed.
+    """
+    mirror = np.diag([1.0, -1.0, 1.0])
+    fx, fy, cx, cy = _ICL
+    return _camera(
+        (fx, -fy, cx, cy), change_axes(pose(rotation(quaternions), positions), mirror, mirror), height, width
+    )
+
+
+def read_tum(src: Path) -> Iterator[Imported]:
+    """One TUM sequence: `rgb.txt`, `depth.txt`, `groundtruth.txt` associated by time. Depth has the sensor's noise."""
+    name = next((key for key in _TUM if key in src.resolve().name), None)
+    if name is None:
+        raise CorruptDataError(
+            f"{src}: the folder's name must say freiburg1, freiburg2 or freiburg3 (whose camera it is)"
+        )
+    pictures, depths = _stamps(src / "rgb.txt"), _stamps(src / "depth.txt")
+    truth = read_numbers(src / "groundtruth.txt", 8)
+    rows = []
+    for time, picture in pictures:
+        near = min(depths, key=lambda row: abs(row[0] - time))
+        at = int(np.abs(truth[:, 0] - time).argmin())
+        if max(abs(near[0] - time), abs(truth[at, 0] - time)) <= _APART:
+            rows.append((picture, near[1], truth[at, 1:]))
+    if not rows:
+        raise CorruptDataError(
+            f"{src}: no picture has depth and a pose within {_APART} s; do the lists belong together?"
+        )
+    numbers = np.array([row[2] for row in rows])
+    rgb = read_rgbs([row[0] for row in rows])
+    depth = _depths([row[1] for row in rows])
+    camera = _camera(_TUM[name], pose(rotation(numbers[:, 3:]), numbers[:, :3]), *rgb.shape[1:3])
+    seconds = float(np.median(np.diff([time for time, _ in pictures]))) if len(pictures) > 1 else 1 / 30
+    yield _clip(src, rgb, depth, camera, 1 / seconds)
+
+
+def read_icl(src: Path) -> Iterator[Imported]:
+    """One ICL-NUIM trajectory: `associations.txt`, `rgb/`, `depth/` and a `*.gt.freiburg` list of poses."""
+    lists = sorted(src.glob("*.gt.freiburg"))
+    if len(lists) != 1:
+        raise CorruptDataError(f"{src} needs one *.gt.freiburg list of poses, it has {len(lists)}")
+    numbers = read_numbers(lists[0], 8)
+    by_frame = {int(row[0]): row[1:] for row in numbers}
+    rows = []
+    for line in (src / "associations.txt").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if len(words) == 4 and int(words[0]) in by_frame:
+            rows.append((_inside(src, words[3]), _inside(src, words[1]), by_frame[int(words[0])]))
+    if not rows:
+        raise CorruptDataError(f"{src}: associations.txt names no frame of {lists[0].name}")
+    poses = np.array([row[2] for row in rows])
+    rgb = read_rgbs([row[0] for row in rows])
+    camera = icl_camera(poses[:, 3:], poses[:, :3], *rgb.shape[1:3])
+    yield _clip(src, rgb, _depths([row[1] for row in rows]), camera, 30.0)
+
+
+def _clip(src: Path, rgb: npt.NDArray[np.uint8], depth: Singles, camera: Camera, fps: float) -> Imported:
+    note = check_depth(camera, depth, str(src))
+    key = make_key(src.resolve().name)
+    return Imported(key, rgb, fps, depth=Depth(depth, "metric", exact=True), camera=camera, notes=(note,))
+
+
+def _camera(numbers: tuple[float, float, float, float], poses: Floats, height: int, width: int) -> Camera:
+    fx, fy, cx, cy = numbers
+    K = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # both count pixel centres from 0
+    return Camera(np.tile(K, (len(poses), 1, 1)), poses, height, width)
+
+
+def _depths(paths: list[Path]) -> Singles:
+    return np.asarray(same_size([read_depth(path) for path in paths], paths))
+
+
+def _stamps(path: Path) -> list[tuple[float, Path]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if len(words) == 2 and not line.startswith("#"):
+            rows.append((float(words[0]), _inside(path.parent, words[1])))
+    if not rows:
+        raise CorruptDataError(f"{path} lists no file")
+    return rows
+
+
+def _inside(root: Path, name: str) -> Path:
+    """A file named in a list, refused where it leads out of the folder."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise CorruptDataError(f"{root}: a list names {name!r}, which leads out of the folder")
+    return path

@@ -80,6 +80,7 @@ class Harness:
         self._address = address
         self._mark = uuid.uuid4().hex
         self._ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        sys.path[:0] = [str(REPOSITORY / "tests" / "plugins"), str(REPOSITORY)]
         self._videos = _make_videos(folder / "videos")
         done = subprocess.run(
             [*self._command(folder / "undisturbed"), "--in-process"], env=self._env(), capture_output=True, text=True
@@ -98,7 +99,8 @@ class Harness:
         number = self.report.data_sets
         self.report.data_sets += 1
         root = self.folder / f"d{number:03d}"
-        todo = list(strikes)
+        # A plan is made once, so strikes at planning come first.
+        todo = sorted(strikes, key=lambda strike: strike[1] != "planning")
         while True:
             self.report.runs += 1
             committed = _commits(root)
@@ -133,9 +135,8 @@ class Harness:
         reached = self._moment(root, moment)
         deadline = time.monotonic() + 90
         while not reached():
-            if run.poll() is not None:
-                return False
-            if time.monotonic() > deadline:
+            over = moment == "planning" and (root / layout.MANIFEST).exists()
+            if over or run.poll() is not None or time.monotonic() > deadline:
                 return False
             time.sleep(0.002)
         targets = self._targets(kind, run)
@@ -319,7 +320,7 @@ def run(folder: Path, kills: int, nodes: int, seed: int) -> Report:
                 strikes = schedule(harness.rng, kills - len(report.strikes))
                 if ray_nodes is not None:
                     strikes = [(kind if kind in ("driver", "worker") else "driver", moment) for kind, moment in strikes]
-                harness.data_set(strikes[:14], swap_node)
+                harness.data_set(strikes[:10], swap_node)
         finally:
             harness.close()
     report.seconds = time.monotonic() - begin
@@ -327,7 +328,6 @@ def run(folder: Path, kills: int, nodes: int, seed: int) -> Report:
 
 
 def _make_videos(folder: Path) -> Path:
-    sys.path.insert(0, str(REPOSITORY))
     from openuni.video import encode_video
     from tests.conftest import moving_picture
 

@@ -88,7 +88,7 @@ class Links(HTMLParser):
 
 def test_a_run_is_scored_into_json_and_a_page_that_needs_nothing_else(folder: Path, tmp_path: Path) -> None:
     report = score(folder, "good", tmp_path)
-    assert list(report["tasks"]) == ["depth", "flow", "segmentation", "video"]
+    assert list(report["tasks"]) == ["depth", "flow", "segmentation", "video", "consistency"]
     assert report["tasks"]["depth"]["counts"] == {"scored": 6, "missing": 0, "unusable": 0, "penalised": 0}
     assert 0 < report["tasks"]["depth"]["columns"]["disparity/absrel"]["value"] < 0.2
     assert report["tasks"]["video"]["columns"]["imaging_quality"]["value"] is None

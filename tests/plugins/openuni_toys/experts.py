@@ -135,7 +135,7 @@ class ToyPoison(Expert):
 
     def annotate(self, footage: Footage) -> Annotation[Any]:
         _note(self.name, footage.key)
-        misdeed = footage.key.split("-")[0]
+        misdeed = "" if os.environ.get("OPENUNI_TOY_CURED") else footage.key.split("-")[0]
         if misdeed == "raise":
             raise ValueError("a bug in an expert")
         if misdeed == "segfault":

@@ -2,8 +2,8 @@
 
     python benchmarks/scoring.py [--samples 200] [--frames 16] [--size 256]
 
-Truth (exact, float32) and predictions (as experts store them) of a few rendered scenes are encoded once and decoded anew
-for every sample, on one thread, from memory: no disk is waited for. Depth is scored with its primary alignment.
+Truth (exact, float32) and predictions (as experts store them) of a few rendered scenes are encoded once and decoded
+anew for every sample, on one thread, from memory: no disk is waited for. Depth is scored with its primary alignment.
 """
 
 from __future__ import annotations

@@ -28,8 +28,6 @@ from unibench.predictions import COLUMN_OF
 from unibench.protocol import Protocol
 from unibench.scoring import score_values
 
-ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
-"""Tasks that have truth."""
 _JUDGED_BY: Mapping[str, tuple[str, int]] = {
     "depth": ("disparity/absrel", -1),
     "flow": ("epe", -1),

@@ -15,7 +15,7 @@ from openuni.errors import AbsentModalityError, OpenUniError
 from openuni.modalities import get as modality
 from unibench.metrics.depth import ALIGNMENTS
 from unibench.pictures import Panel, panels
-from unibench.predictions import COLUMN_OF, Run, resample
+from unibench.predictions import COLUMN_OF, ESTIMATED, Run, resample
 from unibench.protocol import RULES
 from unibench.published import COLUMNS, SOURCE, rows_for
 from unibench.report import Report, SampleReport, TaskReport, show, show_interval
@@ -118,8 +118,8 @@ def _figure(
 
 
 def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:
-    found = predictions.load(sample.task, sample.key)
-    if sample.task == "video" or truth is None:
+    found = predictions.load("video" if sample.task == "consistency" else sample.task, sample.key)
+    if sample.task not in ESTIMATED or truth is None:
         return panels("video", found, None, None, len(found.frames) // 2, 0.0)
     true = truth.load(sample.task, sample.key)
     frames, height, width = modality(COLUMN_OF[sample.task]).shape(true)

@@ -27,10 +27,13 @@ from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from openuni.shards.layout import MANIFEST
 from unibench.files import READERS, WHOLE_CLIP, Info, read_info
+from unibench.metrics.consistency import Views
 from unibench.metrics.video import Video
 
-TASKS = ("depth", "flow", "segmentation", "skeleton", "densepose", "video")
-COLUMN_OF = {**{task: task for task in TASKS}, "video": "rgb"}
+ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
+"""Tasks that are compared with truth."""
+TASKS = (*ESTIMATED, "video", "consistency")
+COLUMN_OF = {**{task: task for task in ESTIMATED}, "video": "rgb"}
 """The column of a data set that holds a task's values."""
 _SUFFIX = re.compile(r"_(depths?|disparity|flow|masks?)$")
 
@@ -41,12 +44,17 @@ class Run(ABC):
     path: str
 
     @abstractmethod
+    def values(self) -> list[str]:
+        """Tasks that have values of their own (`consistency` has none), in the order of `TASKS`."""
+
     def tasks(self) -> list[str]:
-        """Tasks that have values, in the order of `TASKS`."""
+        """Tasks that can be scored, in the order of `TASKS`: consistency where there are both video and flow."""
+        have = self.values()
+        return [*have, "consistency"] if {"video", "flow"} <= set(have) else have
 
     @abstractmethod
     def keys(self, task: str) -> list[str]:
-        """Keys that may have a value of this task, sorted."""
+        """Keys that may have a value of this task (of `values`), sorted."""
 
     @abstractmethod
     def load(self, task: str, key: str) -> Any:
@@ -74,8 +82,8 @@ class Columns(Run):
         self.path = path
         self.data = openuni.open(path)
 
-    def tasks(self) -> list[str]:
-        return [task for task in TASKS if COLUMN_OF[task] in self.data.columns]
+    def values(self) -> list[str]:
+        return [task for task in COLUMN_OF if COLUMN_OF[task] in self.data.columns]
 
     def keys(self, task: str) -> list[str]:
         column = COLUMN_OF[task]
@@ -107,8 +115,8 @@ class Folder(Run):
         self._folder = folder
         self._entries: dict[str, dict[str, Path]] = {}
 
-    def tasks(self) -> list[str]:
-        return [task for task in TASKS if self._of(task)]
+    def values(self) -> list[str]:
+        return [task for task in COLUMN_OF if self._of(task)]
 
     def keys(self, task: str) -> list[str]:
         return sorted(self._of(task))
@@ -133,7 +141,7 @@ class Folder(Run):
         """The entry of each key; the first by name where two give one key."""
         if task not in self._entries:
             root = self._folder / task
-            flat = task == "video" and not any((self._folder / name).is_dir() for name in TASKS)
+            flat = task == "video" and not any((self._folder / name).is_dir() for name in COLUMN_OF)
             entries: dict[str, Path] = {}
             for path in sorted((self._folder if flat else root).iterdir()) if flat or root.is_dir() else []:
                 if path.suffix.lower() in WHOLE_CLIP or (path.is_dir() and not flat):
@@ -170,6 +178,25 @@ def resample(task: str, value: Any, frames: int, height: int, width: int, rates:
     if _shape(task, value)[1:] == (height, width):
         return value
     return _resize_depth(value, height, width) if task == "depth" else kind.resize(value, height, width)
+
+
+def load_views(run: Run, key: str) -> Views:
+    """RGB, flow, and depth and segmentation where the sample has them, resampled to the RGB's frames.
+
+    Raises AbsentModalityError without RGB or flow.
+    """
+    video, rate = run.load("video", key), run.fps(key)
+    frames, height, width, _ = video.frames.shape
+    rates = None if rate is None else (rate, video.fps)
+    found: dict[str, Any] = {}
+    for task in ("flow", "depth", "segmentation"):
+        if task in run.values():
+            try:
+                found[task] = resample(task, run.load(task, key), frames, height, width, rates)
+            except AbsentModalityError:
+                if task == "flow":
+                    raise
+    return Views(video.frames, **found)
 
 
 def _shape(task: str, value: Any) -> tuple[int, int, int]:

@@ -27,7 +27,8 @@ RULES: Mapping[str, str] = {
 class Protocol:
     """How a run is scored. `truth` names the true values (hash over their hashes), `keys` hashes the keys scored.
 
-    `measures` maps VBench's dimensions to the hash of the weights that measure them.
+    `measures` maps VBench's dimensions to the hash of the weights that measure them, `estimators` a task to the expert
+    that re-estimated it from generated video.
     """
 
     tasks: tuple[str, ...]
@@ -37,6 +38,7 @@ class Protocol:
     alignments: tuple[Alignment, ...] = ALIGNMENTS
     missing: Missing = "leave_out"
     measures: Mapping[str, str] = field(default_factory=dict)
+    estimators: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     def fingerprint(self) -> str:

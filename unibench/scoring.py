@@ -23,13 +23,14 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Segmentation
 from openuni.modalities.skeleton import Skeleton
 from unibench.metrics.base import Metric, Score, weighted_mean
+from unibench.metrics.consistency import ConsistencyMetric
 from unibench.metrics.densepose import DensePoseMetric, Geodesics
 from unibench.metrics.depth import DepthMetric, DepthTruth
 from unibench.metrics.flow import FlowMetric
 from unibench.metrics.segmentation import SegmentationMetric
 from unibench.metrics.skeleton import People, SkeletonMetric
 from unibench.metrics.video import Measures, VideoMetric
-from unibench.predictions import COLUMN_OF, Columns, Folder, Run, resample
+from unibench.predictions import COLUMN_OF, ESTIMATED, Columns, Folder, Run, load_views, resample
 from unibench.protocol import Protocol
 
 Status = Literal["scored", "missing", "unusable"]
@@ -70,6 +71,7 @@ def new_metric(task: str, protocol: Protocol, tools: Tools | None = None) -> Met
         "skeleton": SkeletonMetric,
         "densepose": lambda: DensePoseMetric(tools.geodesics),
         "video": lambda: VideoMetric(tools.measures),
+        "consistency": ConsistencyMetric,
     }
     return makers[task]()
 
@@ -78,9 +80,9 @@ def score_sample(
     task: str, key: str, predictions: Run, truth: Run | None, protocol: Protocol, tools: Tools | None = None
 ) -> SampleResult:
     """Read, resample and score one sample in one task. Only errors of the *truth* are raised (OpenUniError)."""
-    true = None if truth is None or task == "video" else truth.load(task, key)
+    true = truth.load(task, key) if truth is not None and task in ESTIMATED else None
     try:
-        found = predictions.load(task, key)
+        found = load_views(predictions, key) if task == "consistency" else predictions.load(task, key)
         if true is not None and truth is not None:
             found = resample(task, found, *_shape(task, true), _rates(predictions, truth, key))
         return _result(task, key, "scored", found, true, protocol, tools)

@@ -14,7 +14,7 @@ from rich.table import Table
 from openuni.errors import OpenUniError
 from openuni_pipelines.score import STANDARD, open_place, place
 from unibench import doctor
-from unibench.predictions import Run, open_run
+from unibench.predictions import ESTIMATED, Run, open_run
 from unibench.scoring import comparable_pairs
 
 _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))
@@ -59,7 +59,7 @@ def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, li
 
 
 def _check_predictions(console: Console, predictions: Run, truth: Run, limit: int) -> int:
-    tasks = [task for task in doctor.ESTIMATED if task in predictions.tasks() and task in truth.tasks()]
+    tasks = [task for task in ESTIMATED if task in predictions.tasks() and task in truth.tasks()]
     if not tasks:
         raise OpenUniError(f"{predictions.path} and {truth.path} share no task")
     found = 0
@@ -84,7 +84,7 @@ def _values(gt: str | None, limit: int) -> Iterator[tuple[str, str, Any]]:
                 yield task, rendered.key, getattr(values, task)
         return
     truth = open_run(gt or STANDARD)
-    for task in doctor.ESTIMATED:
+    for task in ESTIMATED:
         if task in truth.tasks():
             for key in truth.keys(task)[:limit]:
                 yield task, key, truth.load(task, key)

@@ -18,9 +18,10 @@ from rich.progress import track
 from openuni.errors import OpenUniError
 from openuni.modalities.depth import DepthKind
 from unibench import doctor, measures, report
+from unibench.control import Reestimated, fingerprints
 from unibench.files import DepthInfo, Info, read_info
 from unibench.metrics.depth import MAX_DEPTH
-from unibench.predictions import TASKS, Columns, Run, open_run
+from unibench.predictions import ESTIMATED, TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
 from unibench.scoring import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
@@ -39,6 +40,8 @@ class Place:
 
     path: str
     info: Info | None
+    experts: tuple[tuple[str, str], ...] = ()
+    """(task, expert) where the tasks are estimated from the run's videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class Job:
 @cache
 def open_place(place: Place) -> Run:
     """Open a run, once in each process."""
-    return open_run(place.path, place.info)
+    run = open_run(place.path, place.info)
+    return Reestimated(run, dict(place.experts)) if place.experts else run
 
 
 @cache
@@ -90,6 +94,12 @@ def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     type=click.Choice(["metric", "relative", "affine_disparity"]),
     help="What the numbers in plain depth files are.",
 )
+@click.option(
+    "--control",
+    metavar="TASK=EXPERT",
+    multiple=True,
+    help="Control fidelity: estimate TASK from the generated videos with EXPERT and score that.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the report goes.  [default: PRED/score]")
 @click.option("--name", help="What the run is called in the report.  [default: the folder's name]")
 @click.option(
@@ -107,6 +117,7 @@ def score_command(
     missing: str,
     max_depth: float,
     depth_kind: str | None,
+    control: tuple[str, ...],
     out: Path | None,
     name: str | None,
     workers: int | None,
@@ -116,7 +127,7 @@ def score_command(
 ) -> None:
     """Score predictions against exact truth; write report.json and report.html."""
     console = Console(stderr=True)
-    predictions = place(pred, depth_kind)
+    predictions = place(pred, depth_kind, control)
     found = open_place(predictions)
     truth = _truth(gt, found)
     chosen = _tasks(tasks, found, truth)
@@ -126,10 +137,11 @@ def score_command(
         raise OpenUniError(f"nothing to score: {pred} and the truth share no sample of {', '.join(chosen)}")
     protocol = Protocol(
         tasks=tuple(chosen),
-        truth="none" if truth is None else truth_digest(truth, [task for task in chosen if task != "video"]),
+        truth="none" if truth is None else truth_digest(truth, [task for task in chosen if task in ESTIMATED]),
         keys=hash_keys(everything),
         max_depth=max_depth,
         missing=cast(Missing, missing),
+        estimators=fingerprints(dict(predictions.experts)),
     )
     job = Job(predictions, None if truth is None else Place(truth.path, None), protocol)
     where = out or pred / "score"
@@ -162,14 +174,22 @@ def score_command(
     console.print(f"wrote {where / 'report.json'}" + (f" and {where / 'report.html'}" if page else ""))
 
 
-def place(pred: Path, depth_kind: str | None) -> Place:
-    """How to open the predictions at `pred`, with what the user said of its depth."""
+def place(pred: Path, depth_kind: str | None, control: tuple[str, ...] = ()) -> Place:
+    """How to open the predictions at `pred`, with what the user said of its depth and of experts to see it with."""
+    experts = tuple(sorted(_task_and_expert(pair) for pair in control))
     if "://" in str(pred) or (pred / "dataset.json").is_file() or not pred.is_dir():
-        return Place(str(pred), None)
+        return Place(str(pred), None, experts)
     info = read_info(pred)
     if depth_kind is not None:
         info = replace(info, depth=DepthInfo(cast(DepthKind, depth_kind), info.depth.metres))
-    return Place(str(pred), info)
+    return Place(str(pred), info, experts)
+
+
+def _task_and_expert(pair: str) -> tuple[str, str]:
+    task, equals, expert = pair.partition("=")
+    if not (task and equals and expert):
+        raise OpenUniError(f"--control {pair!r} is not TASK=EXPERT, such as depth=fastdepth")
+    return task, expert
 
 
 def _truth(gt: str | None, found: Run) -> Run | None:
@@ -178,7 +198,7 @@ def _truth(gt: str | None, found: Run) -> Run | None:
         return open_run(gt)
     if STANDARD.is_dir():
         return open_run(STANDARD)
-    if found.tasks() == ["video"]:
+    if not set(found.tasks()) & set(ESTIMATED):
         return None
     raise OpenUniError(
         f"no truth: --gt is not given and the standard set is not at {STANDARD}; "
@@ -187,7 +207,7 @@ def _truth(gt: str | None, found: Run) -> Run | None:
 
 
 def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
-    known = [task for task in found.tasks() if task == "video" or (truth is not None and task in truth.tasks())]
+    known = [t for t in found.tasks() if t not in ESTIMATED or (truth is not None and t in truth.values())]
     if asked is None:
         if not known:
             have = ", ".join(found.tasks()) or "nothing"
@@ -196,14 +216,17 @@ def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
     names = [name.strip() for name in asked.split(",")]
     if unknown := [name for name in names if name not in TASKS]:
         raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
-    if truth is None and names != ["video"]:
-        raise OpenUniError("only `video` can be scored without truth")
+    if truth is None and (needy := [name for name in names if name in ESTIMATED]):
+        raise OpenUniError(f"{needy[0]} needs truth; only video and consistency can be scored without")
     return [task for task in TASKS if task in names]
 
 
 def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: int | None) -> list[str]:
     """Samples with truth (for generated video: those that were generated)."""
-    keys = found.keys(task) if task == "video" or truth is None else truth.keys(task)
+    if task == "consistency":
+        keys = sorted(set(found.keys("video")) & set(found.keys("flow")))
+    else:
+        keys = found.keys(task) if task == "video" or truth is None else truth.keys(task)
     if subset is not None:
         if not isinstance(truth, Columns):
             raise OpenUniError("--subset needs truth in OpenUni's columns; plain folders have no subsets")
@@ -213,7 +236,7 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
 
 def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
     """Conventions that a few samples say were mistaken."""
-    checked = [task for task in tasks if task in doctor.ESTIMATED]
+    checked = [task for task in tasks if task in ESTIMATED]
     findings = (doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED)) for task in checked)
     return tuple(str(finding) for finding in findings if finding is not None)
 

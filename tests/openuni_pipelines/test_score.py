@@ -193,6 +193,33 @@ def test_flipped_flow_is_named_in_the_report_and_by_the_doctor(folder: Path, tmp
     assert "depth: no mistaken convention" in result.output
 
 
+def test_control_fidelity_scores_what_an_expert_sees_in_the_video(tmp_path: Path) -> None:
+    """A textured plane slides to the right: the flow seen in the video is the control, or its opposite."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (64, 96, 3), dtype=np.uint8), (0, 0), 2)
+    frames = [np.roll(texture, 2 * t, axis=1) for t in range(4)]
+    motion = np.zeros((3, 64, 96, 2), np.float32)
+    motion[..., 0] = 2
+    for name, sign in (("kept", 1), ("ignored", -1)):
+        (tmp_path / name / "flow").mkdir(parents=True)
+        np.save(tmp_path / name / "flow" / "a.npy", sign * motion)
+    (tmp_path / "run" / "video").mkdir(parents=True)
+    (tmp_path / "run" / "video" / "a.mp4").write_bytes(encode_video(frames, 16.0))
+    errors = []
+    for name in ("kept", "ignored"):
+        arguments = ("--pred", tmp_path / "run", "--gt", tmp_path / name, "--out", tmp_path / name / "out", "--no-page")
+        assert run(score_command, *arguments, "--control", "flow=dis").exit_code == 0
+        report = json.loads((tmp_path / name / "out" / "report.json").read_text())
+        assert report["protocol"]["estimators"]["flow"].startswith("dis-")
+        errors.append(report["tasks"]["flow"]["columns"]["epe_video"]["value"])
+    assert errors[0] < 0.5
+    assert errors[1] > 3.5
+    with pytest.raises(OpenUniError, match="estimates flow, not depth"):
+        run(score_command, "--pred", tmp_path / "run", "--gt", tmp_path / "kept", "--control", "depth=dis")
+
+
 def test_the_doctor_checks_itself_on_scenes_that_it_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     result = run(doctor_command, "--limit", 1)

@@ -14,7 +14,8 @@ from openuni.modalities.densepose import DensePose
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import LAYOUTS, Skeleton
-from unibench.doctor import ESTIMATED, diagnose, ladders, storage
+from unibench.doctor import diagnose, ladders, storage
+from unibench.predictions import ESTIMATED
 from unibench.render import modalities, render_scene
 from unibench.scenes.families import Spec
 

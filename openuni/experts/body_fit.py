@@ -94,7 +94,7 @@ class BodyFit(Expert):
                 raise OpenUniError(f"{footage.key}: no body could be trusted in any frame ({worst})")
         seen = ~np.isnan(confidence)
         mean = float(confidence[seen].mean()) if seen.any() else 0.0
-        return Annotation(DensePose(values, LAYOUT, confidence), mean)
+        return Annotation(DensePose(values, LAYOUT, confidence if people.count else None), mean)
 
 
 def _runs(people: People, p: int) -> list[list[int]]:

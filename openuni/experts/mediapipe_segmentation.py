@@ -8,6 +8,7 @@ colours that comes back gets its old id again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -50,6 +51,8 @@ class _Thing:
     look: tracking.Floats
     seen: int
     votes: dict[str, list[float]] = field(default_factory=dict)
+    met: list[int] = field(default_factory=list)
+    """Frames in which the detector saw it."""
     masks: dict[int, Mask] = field(default_factory=dict)
 
     @property
@@ -137,6 +140,7 @@ class MediapipeSegmentation(Expert):
                 if known is None:
                     things.append(thing)
                 thing.box, thing.seen = box, t
+                thing.met.append(t)
                 thing.look = 0.8 * thing.look + 0.2 * look
                 thing.votes.setdefault(name, []).append(float(people.thing_scores[i]))
                 thing.mask = self._outline(frame, box, people, t)
@@ -144,9 +148,10 @@ class MediapipeSegmentation(Expert):
                 if t - thing.seen <= patience and thing.mask.any():
                     thing.masks[t] = thing.mask.copy()
         looked = int(np.diff(np.unique(people.thing_frames)).min(initial=patience))
-        for thing in things:  # what was carried on and not met again at the next look was gone
-            for t in [t for t in thing.masks if t >= thing.seen + looked]:
-                del thing.masks[t]
+        for thing in things:  # what was carried on and not met again in time was gone
+            for a, b in pairwise([*thing.met, len(footage.frames) + patience]):
+                for t in range(a + looked, b if b - a > patience else a):
+                    thing.masks.pop(t, None)
         return [thing for thing in things if len(thing.masks) > 1 or len(footage.frames) == 1]
 
     def _outline(self, frame: Frame, box: Box, people: People, t: int) -> Mask:
@@ -166,30 +171,35 @@ class MediapipeSegmentation(Expert):
         held = _held(box, people, t)
         others = (people.masks[t, y0:y1, x0:x1] > 0) & (not held)
         if held or known.sum() < 0.2 * window.sum():
-            known = _ellipse(box - [x0, y0, x0, y0], crop.shape[:2], 0.9)
+            local = box - [x0, y0, x0, y0]
+            mine = _cut(crop, _ellipse(local, crop.shape[:2], 0.9), _ellipse(local, crop.shape[:2], 0.5), window)
+        else:
+            band = np.ones((max(3, max(crop.shape[:2]) // 14),) * 2, np.uint8)
+            core = cv2.erode(known.astype(np.uint8), band, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+            mine = _cut(crop, known, core, (cv2.dilate(known.astype(np.uint8), band) > 0) & window)
         mask = np.zeros((height, width), np.bool_)
-        mask[y0:y1, x0:x1] = _main_pieces(_cut(crop, known, window) & ~others)
+        mask[y0:y1, x0:x1] = _main_pieces(mine & ~others)
         return mask
 
 
-def _cut(crop: Frame, guess: Mask, window: Mask) -> Mask:
-    """A rough mask drawn to the edges of the picture: GrabCut (Rother et al. 2004) in a band about its outline."""
+def _cut(crop: Frame, guess: Mask, core: Mask, limit: Mask) -> Mask:
+    """A rough mask drawn to the edges of the picture, between a sure core and a limit: GrabCut (Rother et al. 2004)."""
     height, width = guess.shape
     scale = min(1.0, _CUT_SIZE / max(height, width))
     size = max(2, round(width * scale)), max(2, round(height * scale))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-    rough = cv2.resize(guess.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    band = np.ones((max(3, max(size) // 14),) * 2, np.uint8)
-    core = cv2.erode(rough, band, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    trimap = np.where(rough > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    trimap[core > 0] = cv2.GC_FGD
-    trimap[cv2.dilate(rough, band) == 0] = cv2.GC_BGD
-    if (core > 0).sum() < 5 or (trimap == cv2.GC_BGD).sum() < 5:
-        return guess & window
+    rough, sure, free = (
+        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for mask in (guess, core, limit)
+    )
+    trimap = np.where(rough, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    trimap[sure] = cv2.GC_FGD
+    trimap[~free] = cv2.GC_BGD
+    if sure.sum() < 5 or (~free).sum() < 5:
+        return guess & limit
     cv2.setRNGSeed(0)  # GrabCut starts from k-means
     cv2.grabCut(small, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
     kept = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    sharp: Mask = (cv2.resize(kept, (width, height)) > 0.5) & window
+    sharp: Mask = (cv2.resize(kept, (width, height)) > 0.5) & limit
     return sharp
 
 

@@ -202,7 +202,7 @@ class PeopleFinder(Expert):
         self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
     ) -> None:
         """Look again for the missing with everybody who was found painted over: the model sees one person a crop."""
-        missing = [track for track in missing if track.sightings[track.nearest(t)[0]].landmarks is not None]
+        missing = [k for k in missing if any(k.sightings[n].landmarks is not None for n in k.nearest(t, 5))]
         if not missing:
             return
         found = [track.sightings[t] for track in tracks if t in track.sightings]

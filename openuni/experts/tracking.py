@@ -139,7 +139,8 @@ def likeness(track: Track, seen: Sighting, frame: int) -> float:
     else:
         middle = (box[:2] + box[2:] - seen.box[:2] - seen.box[2:]) / 2
         distance = float(np.linalg.norm(middle)) / max(before.size, 1.0)
-    if distance > 3 * tolerance or not 0.4 < seen.size / max(before.size, 1.0) < 2.5:
+    grown = abs(np.log(max(seen.size, 1.0) / max(before.size, 1.0)))
+    if distance > 3 * tolerance or grown > 1.4 * tolerance:
         return 0.0
     place = float(np.exp(-((distance / tolerance) ** 2) / 2))
     clothes = float(np.sqrt(track.look_at(frame) * seen.look).sum())  # Bhattacharyya coefficient

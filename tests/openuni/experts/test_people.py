@@ -1,0 +1,180 @@
+"""People: who is who through crossings and gaps, and the expert on real clips and on nothing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from openuni import assets
+from openuni.errors import AssetError, CorruptDataError
+from openuni.experts import tracking
+from openuni.experts.base import Footage
+from openuni.experts.people import MOST_PEOPLE, People, PeopleFinder, exclusive
+from openuni.experts.tracking import Sighting, Track
+from openuni.modalities import Encoded
+from openuni.video import read_frames
+
+RED, BLUE = (np.eye(2)[i].astype(float) for i in range(2))
+
+
+def sighting(x: float, look: np.ndarray, y: float = 100.0, size: float = 40.0) -> Sighting:
+    return Sighting(np.array([x, y, x + size, y + 2 * size]), 0.9, look, 0.6)
+
+
+def figure(x: float, width: int = 200) -> Sighting:
+    """A standing person about x, with landmarks on a vertical line and a mask 30 pixels wide."""
+    landmarks = np.zeros((33, 3))
+    landmarks[:, 0], landmarks[:, 1], landmarks[:, 2] = x, np.linspace(20, 180, 33), 1
+    mask = np.zeros((200, width), np.float32)
+    mask[10:190, max(0, int(x) - 15) : int(x) + 15] = 0.9
+    return Sighting(np.array([x - 15.0, 10, x + 15, 190]), 0.9, RED, 0.6, landmarks, np.zeros((33, 3)), mask)
+
+
+def test_boxes_that_cross_are_told_apart_by_their_clothes() -> None:
+    tracks = [Track({0: sighting(100, RED)}), Track({0: sighting(110, BLUE)})]
+    joined = tracking.assign(tracks, [sighting(104, BLUE), sighting(106, RED)], 1)
+    assert joined == {0: 1, 1: 0}
+
+
+def test_one_sighting_continues_one_track() -> None:
+    tracks = [Track({0: sighting(100, RED)}), Track({0: sighting(104, RED)})]
+    assert len(tracking.assign(tracks, [sighting(102, RED)], 1)) == 1
+
+
+def test_nobody_jumps_across_the_picture_or_changes_size_at_once() -> None:
+    tracks = [Track({0: sighting(100, RED)})]
+    assert tracking.assign(tracks, [sighting(400, RED)], 1) == {}
+    assert tracking.assign(tracks, [sighting(100, RED, size=200.0)], 1) == {}
+
+
+def test_a_moving_person_is_expected_ahead_and_met_after_an_occlusion() -> None:
+    track = Track({t: sighting(100 + 5 * t, RED) for t in range(5)})
+    np.testing.assert_allclose(track.box_at(6)[0], 130)
+    np.testing.assert_allclose(track.box_at(-1)[0], 95)  # also backwards
+    assert tracking.assign([track], [sighting(165, RED)], 12) == {0: 0}
+
+
+def test_two_crops_of_one_person_are_one_sighting() -> None:
+    assert len(tracking.distinct([figure(50), figure(52), figure(120)])) == 2
+
+
+def test_masks_are_exclusive_and_each_keeps_its_own_bones() -> None:
+    a, b = figure(60), figure(80)
+    label = exclusive({0: a, 3: b}, 200, 200)
+    assert set(np.unique(label)) == {0, 1, 4}
+    assert (label[50:150, 60] == 1).all()
+    assert (label[50:150, 80] == 4).all()
+    # between the two, each pixel goes to the nearer body
+    assert (label[50:150, 66] == 1).all()
+    assert (label[50:150, 74] == 4).all()
+
+
+def test_colours_are_a_distribution_even_of_nothing() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    for where in (np.ones((20, 20), bool), np.zeros((20, 20), bool)):
+        assert np.isclose(tracking.colours(frame, where).sum(), 1)
+
+
+def people(frames: int = 3, count: int = 2, things: int = 2) -> People:
+    rng = np.random.default_rng(0)
+    landmarks = rng.random((frames, count, 33, 3)).astype(np.float32)
+    landmarks[:1, :1] = np.nan
+    return People(
+        boxes=rng.random((frames, count, 4)).astype(np.float32),
+        scores=rng.random((frames, count)).astype(np.float32),
+        landmarks=landmarks,
+        world=rng.random((frames, count, 33, 3)).astype(np.float32),
+        support=rng.random(count).astype(np.float32),
+        masks=rng.integers(0, count + 1, (frames, 8, 10)).astype(np.uint8),
+        thing_frames=np.arange(things, dtype=np.int32),
+        thing_boxes=rng.random((things, 4)).astype(np.float32),
+        thing_scores=rng.random(things).astype(np.float32),
+        thing_classes=("dog", "sports ball")[:things],
+    )
+
+
+@pytest.mark.parametrize(("count", "things"), [(2, 2), (0, 0), (1, 0), (0, 1)])
+def test_findings_come_back_as_they_were(count: int, things: int) -> None:
+    value = people(count=count, things=things)
+    back = PeopleFinder.decode_findings(PeopleFinder.encode_findings(value))
+    for name in People.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(back, name), getattr(value, name))
+
+
+def test_findings_of_other_bytes_are_refused() -> None:
+    encoded = PeopleFinder.encode_findings(people())
+    cut = Encoded({"people.npz": encoded.members["people.npz"][:-40]}, encoded.meta)
+    more = Encoded(encoded.members, {**encoded.meta, "people": MOST_PEOPLE})
+    stranger = PeopleFinder.encode_findings(replace(people(), masks=np.full((3, 8, 10), 9, np.uint8)))
+    for bad in (cut, more, stranger):
+        with pytest.raises(CorruptDataError):
+            PeopleFinder.decode_findings(bad)
+
+
+@pytest.fixture(scope="module")
+def finder() -> Iterator[PeopleFinder]:
+    pytest.importorskip("mediapipe")
+    for name in PeopleFinder.assets:
+        try:
+            assets.path(name)
+        except AssetError as error:
+            pytest.skip(str(error))
+    expert = PeopleFinder()
+    expert.setup()
+    yield expert
+    expert.teardown()
+
+
+def clip(path: Path, frames: int, fps: float) -> np.ndarray:
+    """The first frames of a clip at a frame rate, 640 wide."""
+    chosen = list(islice(read_frames(path, fps=fps), frames))
+    height = round(640 / chosen[0].shape[1] * chosen[0].shape[0])
+    return np.stack([cv2.resize(f, (640, height), interpolation=cv2.INTER_AREA) for f in chosen])
+
+
+def test_two_people_who_embrace_stay_two(finder: PeopleFinder, shared_data: Path) -> None:
+    frames = clip(shared_data / "videos" / "mmaction2_demo_skeleton.mp4", 72, 28.0)
+    found = finder.annotate(Footage("two", frames, 28.0, {})).value
+    assert found.count == 2
+    seen = ~np.isnan(found.landmarks[..., 0, 0])
+    assert seen.mean() > 0.85
+    hips = found.landmarks[:, :, [23, 24], 0].mean(-1)
+    both = seen.all(1)
+    # the one in grey is on the left throughout; the other never is
+    left = hips[both, 0] < hips[both, 1]
+    assert max(left.mean(), 1 - left.mean()) > 0.95
+
+
+def test_a_person_alone_keeps_one_id_and_a_mask(finder: PeopleFinder, shared_data: Path) -> None:
+    frames = clip(shared_data / "videos" / "sam2_01_dog.mp4", 40, 15.0)
+    found = finder.annotate(Footage("dog", frames, 15.0, {})).value
+    assert found.count == 1
+    assert (~np.isnan(found.scores)).all()
+    assert "dog" in found.thing_classes
+    assert (found.masks > 0).any((1, 2)).all()
+
+
+@pytest.mark.parametrize("name", ["cotracker_bear", "psd_testvideo", "psd_counter"])
+def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path, name: str) -> None:
+    frames = clip(shared_data / "videos" / f"{name}.mp4", 8, 10.0)
+    annotation = finder.annotate(Footage(name, frames, 10.0, {}))
+    assert annotation.value.count == 0
+    assert annotation.confidence is None
+    assert not annotation.value.masks.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 20, 300), (3, 90, 64)])
+def test_tiny_clips_of_noise_are_no_error(finder: PeopleFinder, shape: tuple[int, int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    assert finder.annotate(Footage("noise", frames, 25.0, {})).value.boxes.shape[0] == shape[0]
+
+
+def test_the_same_clip_gives_the_same_people(finder: PeopleFinder, shared_data: Path) -> None:
+    footage = Footage("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 6, 30.0), 30.0, {})
+    a, b = (finder.annotate(footage).value for _ in range(2))
+    for name in People.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

@@ -1,0 +1,136 @@
+"""Instances: people keep their ids, things keep theirs through gaps, crossings and absences."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openuni import assets
+from openuni.errors import AssetError
+from openuni.experts.base import Footage
+from openuni.experts.dis import Dis
+from openuni.experts.mediapipe_segmentation import MediapipeSegmentation
+from openuni.experts.people import People, PeopleFinder
+from openuni.modalities.flow import Flow
+from openuni.modalities.segmentation import SegmentationModality
+from openuni.sample import Annotation
+from tests.openuni.experts.test_people import clip, finder
+
+__all__ = ["finder"]
+T, H, W, SIDE = 24, 120, 200, 30
+
+
+@pytest.fixture(scope="module")
+def expert() -> Iterator[MediapipeSegmentation]:
+    pytest.importorskip("mediapipe")
+    try:
+        assets.path("deeplab-v3")
+    except AssetError as error:
+        pytest.skip(str(error))
+    expert = MediapipeSegmentation()
+    expert.setup()
+    yield expert
+    expert.teardown()
+
+
+def scene(
+    places: dict[str, list[tuple[int, int] | None]], seen: set[int], names: dict[str, str] | None = None
+) -> tuple[Footage, dict[str, np.ndarray]]:
+    """Flat coloured squares on noise, detected in the frames `seen`, with their true flow and masks."""
+    colours = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
+    noise = np.random.default_rng(0).integers(90, 130, (H, W, 3), np.uint8)
+    frames, flow = np.stack([noise] * T), np.zeros((T - 1, H, W, 2), np.float32)
+    truth = {name: np.zeros((T, H, W), bool) for name in places}
+    rows: list[tuple[int, list[int], str]] = []
+    for name, path in places.items():
+        for t, place in enumerate(path):
+            if place is None:
+                continue
+            x, y = place
+            frames[t, y : y + SIDE, x : x + SIDE] = colours[name]
+            truth[name][t, y : y + SIDE, x : x + SIDE] = True
+            if t in seen:
+                rows.append((t, [x, y, x + SIDE, y + SIDE], (names or {}).get(name, "kite")))
+            following = path[t + 1] if t + 1 < T else None
+            if following is not None:
+                flow[t, y : y + SIDE, x : x + SIDE] = following[0] - x, following[1] - y
+    people = People(
+        *(np.zeros((T, 0, *more), np.float32) for more in ((4,), (), (33, 3), (33, 3))),
+        np.zeros(0, np.float32),
+        np.zeros((T, H, W), np.uint8),
+        np.array([t for t, _, _ in rows], np.int32),
+        np.array([box for _, box, _ in rows], np.float32).reshape(-1, 4),
+        np.full(len(rows), 0.7, np.float32),
+        tuple(name for _, _, name in rows),
+    )
+    found = {"people": Annotation(people, "people"), "dis": Annotation(Flow(flow), "dis")}
+    return Footage("squares", frames, 24.0, found), truth
+
+
+def id_of(ids: np.ndarray, mask: np.ndarray) -> int:
+    """The commonest id on a mask."""
+    return int(np.bincount(ids[mask]).argmax())
+
+
+def test_things_that_cross_keep_their_ids_and_outlines(expert: MediapipeSegmentation) -> None:
+    red = [(10 + 6 * t, 20) for t in range(T)]
+    blue = [(150 - 6 * t, 60) for t in range(T)]
+    footage, truth = scene({"red": red, "blue": blue}, set(range(0, T, 3)))
+    value = expert.annotate(footage).value
+    SegmentationModality().check(value)
+    ids = {name: {id_of(value.ids[t], truth[name][t]) for t in range(T)} for name in truth}
+    assert len(ids["red"]) == len(ids["blue"]) == 1
+    assert ids["red"] != ids["blue"]
+    for name, mask in truth.items():
+        mine = value.ids == ids[name].copy().pop()
+        assert (mine & mask).sum() / (mine | mask).sum() > 0.8
+    assert {i.class_name for i in value.instances} == {"kite"}
+
+
+def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(expert: MediapipeSegmentation) -> None:
+    path = [(10 + 4 * t, 40) for t in range(T)]
+    footage, truth = scene({"red": path}, {0, 3, 12, 15, 18, 21})
+    value = expert.annotate(footage).value
+    assert len({id_of(value.ids[t], truth["red"][t]) for t in range(T)} - {0}) == 1
+    assert (value.ids[8][truth["red"][8]] > 0).mean() > 0.8
+
+
+def test_a_thing_that_leaves_and_comes_back_is_the_same_one(expert: MediapipeSegmentation) -> None:
+    T_away = range(4, 19)
+    red = [None if t in T_away else (20, 40) if t < 4 else (140, 60) for t in range(T)]
+    footage, truth = scene({"red": red}, set(range(T)))
+    value = expert.annotate(footage).value
+    assert len(value.instances) == 1
+    assert not value.ids[6:19].any()
+    assert id_of(value.ids[22], truth["red"][22]) == id_of(value.ids[1], truth["red"][1])
+
+
+def test_another_thing_in_its_place_is_another_one(expert: MediapipeSegmentation) -> None:
+    red = [(20, 40) if t < 4 else None for t in range(T)]
+    blue = [(140, 60) if t > 18 else None for t in range(T)]
+    footage, _ = scene({"red": red, "blue": blue}, set(range(T)), {"blue": "dog", "red": "kite"})
+    assert {i.class_name for i in expert.annotate(footage).value.instances} == {"kite", "dog"}
+
+
+def test_nothing_is_an_empty_result_of_no_confidence(expert: MediapipeSegmentation) -> None:
+    footage, _ = scene({}, set())
+    annotation = expert.annotate(footage)
+    SegmentationModality().check(annotation.value)
+    assert annotation.value.instances == ()
+    assert not annotation.value.ids.any()
+    assert annotation.confidence == 0
+
+
+def test_on_a_real_clip_woman_and_dog_are_two(
+    expert: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
+) -> None:
+    plain = Footage("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 20, 15.0), 15.0, {})
+    found = {"people": finder.annotate(plain), "dis": Dis().annotate(plain)}
+    value = expert.annotate(Footage("dog", plain.frames, 15.0, found)).value
+    SegmentationModality().check(value)
+    names = {i.id: i.class_name for i in value.instances}
+    assert names[1] == "person"
+    assert (value.ids == 1).any((1, 2)).all()
+    dogs = [i for i, name in names.items() if name == "dog"]
+    assert max((value.ids == i).any((1, 2)).mean() for i in dogs) > 0.8

@@ -63,6 +63,8 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "stats": _at("stats", "stats_command", "Count what a data set holds; draw a contact sheet."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
+        "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),
+        "generate": _at("generate", "generate_command", "Generate, control or estimate with a trained model."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -71,7 +73,15 @@ def openuni() -> None:
     """Build video data sets with dense modalities, train on them, generate with what was trained."""
 
 
-@click.group(cls=LazyGroup, commands_at={}, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "score": _at("score", "score_command", "Score predictions on ground truth, task by task."),
+        "compare": _at("compare", "compare_command", "Compare two reports: paired bootstrap on equal protocols."),
+        "doctor": _at("doctor", "doctor_command", "Is the truth stored well, and do predictions keep conventions?"),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package.__version__, prog_name="unibench")
 def unibench() -> None:
     """Exact ground truth and scores."""

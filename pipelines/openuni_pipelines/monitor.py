@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -81,11 +82,14 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
-        if error is not None:
-            self.log("stopped", error=f"{type(error).__name__}: {error}")
         self.progress.finished = error is None
-        self._save()
-        self._log.close()
+        # On a full disk the error that is on its way says more than one about the log would.
+        with suppress(OSError) if error is not None else nullcontext():
+            if error is not None:
+                self.log("stopped", error=f"{type(error).__name__}: {error}")
+            self._save()
+        with suppress(OSError):
+            self._log.close()
 
     def log(self, event: str, **fields: Any) -> None:
         """One line of `log.jsonl`."""

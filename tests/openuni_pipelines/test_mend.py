@@ -66,7 +66,8 @@ def test_another_expert_of_a_modality_replaces_the_column_and_its_fingerprint(
 ) -> None:
     ok(openuni_command("add", data, "toy_boxes", "--in-process", "--min-free", 0))
     made = verify.manifest(data).columns
-    assert made["thermal"].startswith("toy_boxes-1-") and made["depth"].startswith("toy_depth-1-")
+    assert made["thermal"].startswith("toy_boxes-1-")
+    assert made["depth"].startswith("toy_depth-1-")
     ok(openuni_command("verify", data))
     assert openuni.open(str(data))["c00"].thermal.kelvin.max() == pytest.approx(310, abs=0.01)
 
@@ -77,7 +78,8 @@ def test_the_reader_leaves_out_shards_of_the_version_before_and_refuses_foreign_
     old = layout.CommitRecord(**{f: getattr(record, f) for f in record.__dataclass_fields__} | {"fingerprint": "x-0-0"})
     (data / layout.commit_name(1, "thermal")).write_bytes(layout.seal(old))
     opened = openuni.open(str(data))
-    assert "thermal" in opened["c00"] and "thermal" not in opened["c05"]
+    assert "thermal" in opened["c00"]
+    assert "thermal" not in opened["c05"]
     shutil.copy(data / layout.index_name(0, "depth"), data / layout.index_name(1, "depth"))
     foreign = columns.committed(data, 0, "depth")
     assert foreign is not None
@@ -136,7 +138,9 @@ def test_repair_makes_only_what_is_damaged_again(
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     flip(data / layout.tar_name(0, "rgb"), 700)
     done = ok(openuni_command("verify", data), 1)
-    assert "(clip c06)" in done.stdout and "(clip c00)" in done.stdout and "(clip c09)" in done.stdout
+    assert "(clip c06)" in done.stdout
+    assert "(clip c00)" in done.stdout
+    assert "(clip c09)" in done.stdout
     sample = openuni.open(str(data))["c06"]
     with pytest.raises(CorruptDataError, match=r"c06\.depth\.mkv does not match its hash"):
         sample.depth  # noqa: B018

@@ -1,7 +1,7 @@
 """Runs: the predictions (or the truth) of many samples, in OpenUni's columns or in a plain folder; and resampling.
 
 A plain folder is `runs/x/<task>/<key>.<ext>` or `runs/x/<task>/<key>/` with one file a frame in the order of names; a
-suffix `_depth`, `_depths`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task folders, mp4 files
+suffix `_depth`, `_depths`, `_depths_exr`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task folders, mp4 files
 in `runs/x` itself are generated videos, and `{prompt}-{i}.mp4` (VBench's layout) says the prompt. `unibench.files` says
 which files are read.
 """
@@ -35,7 +35,7 @@ ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
 TASKS = (*ESTIMATED, "video", "consistency")
 COLUMN_OF = {**{task: task for task in ESTIMATED}, "video": "rgb"}
 """The column of a data set that holds a task's values."""
-_SUFFIX = re.compile(r"_(depths?|disparity|flow|masks?)$")
+_SUFFIX = re.compile(r"_(depths?(_exr)?|disparity|flow|masks?)$")
 
 
 class Run(ABC):

@@ -20,6 +20,7 @@ from openuni.modalities.depth import DepthKind
 from unibench import doctor, measures, report
 from unibench.control import Reestimated, fingerprints
 from unibench.files import DepthInfo, Info, read_info
+from unibench.geodesics import BodyGeodesics
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.predictions import ESTIMATED, TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
@@ -61,14 +62,15 @@ def open_place(place: Place) -> Run:
 
 
 @cache
-def _tools() -> Tools:
-    return Tools(measures.load()[0])
+def _tools(tasks: tuple[str, ...]) -> Tools:
+    return Tools(measures.load()[0], BodyGeodesics.load() if "densepose" in tasks else None)
 
 
 def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
-    return [score_sample(task, key, open_place(job.predictions), truth, job.protocol, _tools()) for task, key in work]
+    found, tools = open_place(job.predictions), _tools(job.protocol.tasks)
+    return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
 
 
 @click.command("score")

@@ -98,7 +98,7 @@ RECIPES: Mapping[str, Recipe] = {
 def train_command(**options: Any) -> None:
     """Train the unified model on a data set.
 
-    Several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines.cli train …
+    Several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines train …
     """
     import torch
     from transformers.utils import logging as transformers_logging

@@ -34,6 +34,10 @@ STATURE = 1.7
 COMPONENTS = 6
 SAMPLES = 600
 INFLUENCES = 4
+INWARDS = 1.0
+"""Tangent of the angle by which the fore side of the upper arm looks inwards from straight ahead in this A pose. In
+DensePose's T pose it looks ahead, yet on people with hanging arms its networks draw the seam down the middle of the
+front: lowering an arm turns it inwards, which landmarks on a nearly straight arm do not tell."""
 
 # joint, parent, leading bone, bones whose names start with any of these belong to it (first match wins).
 SPINE = [
@@ -164,6 +168,14 @@ def thumb_side(rest: Rest, side: str) -> Floats:
     return unit(across - (across @ axis) * axis)
 
 
+def fore_side(rest: Rest, side: str) -> Floats:
+    """Where the fore side of the upper arm looks: ahead, and inwards by `INWARDS`."""
+    ahead = np.array([0.0, 0.0, 1.0])
+    axis = unit(rest.joint(f"{side}_forearm") - rest.joint(f"{side}_upper_arm"))
+    inwards = np.cross(axis, ahead) * (1 if side == "left" else -1)
+    return unit(ahead + INWARDS * unit(inwards))
+
+
 def split_parts(rest: Rest) -> Ints:
     """DensePose's part (1–24) of each face, cut at joints and along the sides of torso and limbs.
 
@@ -204,7 +216,7 @@ def split_parts(rest: Rest) -> Ints:
         lower = on_face(rest.weight(f"{side}_forearm", f"{side}_hand"))
         hand = on_face(rest.weight(f"{side}_hand"))
         for where, a, b, facing, first in (
-            (arm > 0.5, shoulder, elbow, forward, 15),
+            (arm > 0.5, shoulder, elbow, fore_side(rest, side), 15),
             (lower > 0.5, elbow, wrist, thumb_side(rest, side), 19),
         ):
             number = first + (sign < 0)
@@ -305,7 +317,7 @@ def chart_of(rest: Rest, p: int, points: Floats, faces: Ints) -> Floats:
         outwards = offset[:, 0] * sign * (-1 if first == 9 else 1)
         # U runs up the front of the thigh and the back of the shin, else down.
         return flatten(points, faces, np.stack([along * (-1 if first in (9, 11) else 1), outwards], 1))
-    face = thumb_side(rest, side) if first >= 19 else np.array([0.0, 0.0, 1.0])
+    face = thumb_side(rest, side) if first >= 19 else fore_side(rest, side)
     upper = np.cross(face, unit(b - a)) * sign  # what faces up when the arm is stretched to the side, palm down
     rising = offset @ upper * (-1 if first == 19 else 1)
     return flatten(points, faces, np.stack([along * (-1 if first == 19 else 1), rising], 1))

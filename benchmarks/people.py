@@ -99,7 +99,7 @@ def main(videos: list[str]) -> None:
             fit = one["body_fit"] * one["frames"] / max(1, one["person_frames"])
             print(f"{Path(video).stem[:25]:<26}{count:>6}{each}{total:>8.3f}{fit:>12.3f}")
             print(
-                f"{'':<32}{one['detections']} detections in {one['frames']} frames, {one['person_frames']} person-frames"
+                f"{'':<32}{one['detections']} detections, {one['frames']} frames, {one['person_frames']} person-frames"
             )
 
 

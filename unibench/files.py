@@ -8,6 +8,7 @@
   of truth also `occluded` `[T-1, H, W]` in the npz |
 | segmentation | png (palette or grey: ids; colour: one instance a colour); npz, npy `[T, H, W]`; `instances.json` |
 | skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` |
+| camera | of truth: `camera/<key>.npz` with `intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]`, camera to world |
 | densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
 
 `predictions.json` in the run's folder says what files cannot: {"depth": {"kind": "metric" | "relative" |
@@ -38,6 +39,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.video import decode_video
+from unibench.metrics.consistency import Camera
 from unibench.metrics.video import Video
 
 _LARGEST = 8 << 30
@@ -336,6 +338,15 @@ def read_video(entry: Path, info: Info) -> Video:
 def _prompt_beside(entry: Path) -> str | None:
     file = entry / "prompt.txt"
     return file.read_text("utf-8").strip() or None if file.is_file() else None
+
+
+def read_camera(file: Path) -> Camera:
+    """`intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]` (camera to world) of an npz."""
+    arrays = load_arrays(file)
+    for name, side in (("intrinsics", 3), ("poses", 4)):
+        if name not in arrays or arrays[name].ndim != 3 or arrays[name].shape[1:] != (side, side):
+            raise InvalidAnnotationError(f"{file} must have `{name}` [T, {side}, {side}]")
+    return Camera(arrays["intrinsics"].astype(np.float64), arrays["poses"].astype(np.float64))
 
 
 READERS: Mapping[str, Callable[[Path, Info], Any]] = {

@@ -1,9 +1,9 @@
 """Runs: the predictions (or the truth) of many samples, in OpenUni's columns or in a plain folder; and resampling.
 
 A plain folder is `runs/x/<task>/<key>.<ext>` or `runs/x/<task>/<key>/` with one file a frame in the order of names; a
-suffix `_depth`, `_depths`, `_depths_exr`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task folders, mp4 files
-in `runs/x` itself are generated videos, and `{prompt}-{i}.mp4` (VBench's layout) says the prompt. `unibench.files` says
-which files are read.
+suffix `_depth`, `_depths`, `_depths_exr`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task
+folders, mp4 files in `runs/x` itself are generated videos, and `{prompt}-{i}.mp4` (VBench's layout) says the prompt.
+`unibench.files` says which files are read.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from openuni.modalities import get as modality
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from openuni.shards.layout import MANIFEST
-from unibench.files import READERS, WHOLE_CLIP, Info, read_info
-from unibench.metrics.consistency import Views
+from unibench.files import READERS, WHOLE_CLIP, Info, read_camera, read_info
+from unibench.metrics.consistency import Camera, Views
 from unibench.metrics.video import Video
 
 ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
@@ -63,6 +63,11 @@ class Run(ABC):
     @abstractmethod
     def fps(self, key: str) -> float | None:
         """Frames a second of the sample, where known."""
+
+    def camera(self, key: str) -> Camera | None:
+        """The sample's camera, where known."""
+        del key
+        return None
 
 
 def open_run(path: Path | str, info: Info | None = None) -> Run:
@@ -105,6 +110,12 @@ class Columns(Run):
     def fps(self, key: str) -> float | None:
         return self.data[key].record.fps
 
+    def camera(self, key: str) -> Camera | None:
+        sample = self.data[key]
+        if "camera" not in self.data.columns or "camera" not in sample:
+            return None
+        return Camera(sample["camera"].intrinsics, sample["camera"].poses)
+
 
 class Folder(Run):
     """Ordinary files; see the module's table."""
@@ -129,6 +140,10 @@ class Folder(Run):
 
     def fps(self, key: str) -> float | None:
         return self.info.fps
+
+    def camera(self, key: str) -> Camera | None:
+        file = self._folder / "camera" / f"{key}.npz"
+        return read_camera(file) if file.is_file() else None
 
     def entry(self, task: str, key: str) -> Path:
         """The file or folder of a sample. Raises AbsentModalityError where there is none."""
@@ -196,7 +211,7 @@ def load_views(run: Run, key: str) -> Views:
             except AbsentModalityError:
                 if task == "flow":
                     raise
-    return Views(video.frames, **found)
+    return Views(video.frames, **found, camera=run.camera(key))
 
 
 def _shape(task: str, value: Any) -> tuple[int, int, int]:

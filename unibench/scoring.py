@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,8 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Segmentation
 from openuni.modalities.skeleton import Skeleton
-from unibench.metrics.base import Metric, Score, weighted_mean
-from unibench.metrics.consistency import ConsistencyMetric
+from unibench.metrics.base import Bools, Metric, Score, weighted_mean
+from unibench.metrics.consistency import Camera, ConsistencyMetric, rigid_flow
 from unibench.metrics.densepose import DensePoseMetric, Geodesics
 from unibench.metrics.depth import DepthMetric, DepthTruth
 from unibench.metrics.flow import FlowMetric
@@ -80,11 +81,11 @@ def score_sample(
     task: str, key: str, predictions: Run, truth: Run | None, protocol: Protocol, tools: Tools | None = None
 ) -> SampleResult:
     """Read, resample and score one sample in one task. Only errors of the *truth* are raised (OpenUniError)."""
-    true = truth.load(task, key) if truth is not None and task in ESTIMATED else None
+    true = load_truth(task, key, truth) if truth is not None and task in ESTIMATED else None
     try:
         found = load_views(predictions, key) if task == "consistency" else predictions.load(task, key)
         if true is not None and truth is not None:
-            found = resample(task, found, *_shape(task, true), _rates(predictions, truth, key))
+            found = resample(task, found, *shape_of(task, true), _rates(predictions, truth, key))
         return _result(task, key, "scored", found, true, protocol, tools)
     except AbsentModalityError as error:
         status: Status = "missing"
@@ -111,7 +112,7 @@ def comparable_pairs(task: str, predictions: Run, truth: Run, limit: int) -> lis
         true = truth.load(task, key)
         try:
             found = predictions.load(task, key)
-            pairs.append((resample(task, found, *_shape(task, true), _rates(predictions, truth, key)), true))
+            pairs.append((resample(task, found, *shape_of(task, true), _rates(predictions, truth, key)), true))
         except OpenUniError:
             continue  # counted and explained where the sample is scored
     return pairs
@@ -126,19 +127,60 @@ def _result(
     return SampleResult(task, key, status, defined, metric.state())
 
 
-def _as_compared(task: str, found: Any, true: Any) -> tuple[Any, Any]:
-    """The two values as their metric wants them. Raises InvalidAnnotationError where the truth is no truth."""
+def load_truth(task: str, key: str, truth: Run) -> Any:
+    """The true value as its metric wants it: depth with the camera and what stands still, people by joint.
+
+    Raises InvalidAnnotationError where the truth is no truth.
+    """
+    true = truth.load(task, key)
     if task == "depth":
-        if true.kind != "metric":
-            raise InvalidAnnotationError(f"the truth is {true.kind} depth; scores need metres")
-        return found, DepthTruth(true.values)
+        return _depth_truth(key, true, truth)
+    return true
+
+
+def _depth_truth(key: str, true: Depth, truth: Run) -> DepthTruth:
+    if true.kind != "metric":
+        raise InvalidAnnotationError(f"{key}: the truth is {true.kind} depth; scores need metres")
+    camera = truth.camera(key)
+    if camera is None:
+        return DepthTruth(true.values)
+    still = None
+    if "flow" in truth.values():
+        with suppress(AbsentModalityError):
+            still = standing_still(true, truth.load("flow", key), camera)
+    return DepthTruth(true.values, camera.intrinsics, camera.poses, still)
+
+
+def standing_still(depth: Depth, flow: Flow, camera: Camera) -> Bools:
+    """Pixels `[T, H, W]` whose true flow is that of a still scene, to half a pixel; none in a frame without flow."""
+    still = np.zeros(depth.values.shape, np.bool_)
+    for t, motion in enumerate(flow.forward):
+        gap = np.linalg.norm(motion - rigid_flow(depth.values[t].astype(np.float64), camera, t), axis=-1)
+        with np.errstate(invalid="ignore"):
+            still[t] = gap < 0.5
+    if flow.backward is not None and len(flow.backward):
+        back = Camera(camera.intrinsics[::-1], camera.poses[::-1])
+        gap = np.linalg.norm(flow.backward[-1] - rigid_flow(depth.values[-1].astype(np.float64), back, 0), axis=-1)
+        with np.errstate(invalid="ignore"):
+            still[-1] = gap < 0.5
+    return still
+
+
+def _as_compared(task: str, found: Any, true: Any) -> tuple[Any, Any]:
+    """The two values as their metric wants them."""
+    if task == "depth":
+        return found, true if isinstance(true, DepthTruth) else DepthTruth(true.values)
     if task == "skeleton":
         return People.of(found), People.of(true)
     return found, true
 
 
-def _shape(task: str, value: Any) -> tuple[int, int, int]:
-    return modality(COLUMN_OF[task]).shape(value)
+def shape_of(task: str, true: Any) -> tuple[int, int, int]:
+    """Frames, height and width of a true value."""
+    if isinstance(true, DepthTruth):
+        frames, height, width = true.values.shape
+        return frames, height, width
+    return modality(COLUMN_OF[task]).shape(true)
 
 
 def _rates(predictions: Run, truth: Run, key: str) -> tuple[float, float] | None:

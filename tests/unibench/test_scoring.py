@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from openuni.errors import InvalidAnnotationError
 from unibench.files import DepthInfo, Info
 from unibench.metrics.depth import DepthMetric, DepthTruth
 from unibench.predictions import Folder, open_run
@@ -116,9 +117,8 @@ def test_penalised_predictions_are_scored_as_if_nothing_were_there(tmp_path: Pat
 def test_a_truth_that_is_no_truth_is_refused(tmp_path: Path) -> None:
     truth = write_run(tmp_path / "truth", 0, 0.0, ["a"])
     relative = Folder(Path(truth.path), Info(depth=DepthInfo("relative")))
-    result = score_sample("depth", "a", truth, relative, PROTOCOL)
-    assert result.status == "unusable"
-    assert "scores need metres" in result.reason
+    with pytest.raises(InvalidAnnotationError, match="scores need metres"):
+        score_sample("depth", "a", truth, relative, PROTOCOL)
 
 
 def test_the_fingerprint_changes_with_every_decision() -> None:
@@ -153,3 +153,26 @@ def test_undefined_scores_are_left_out_of_results(tmp_path: Path) -> None:
     assert "occluded/epe" not in result.scores
     assert not any(math.isnan(value) for value, _ in result.scores.values())
     assert open_run(tmp_path / "truth", METRIC).tasks() == ["depth", "flow", "segmentation"]
+
+
+def test_the_camera_of_the_truth_gives_temporal_errors_on_what_stands_still(tmp_path: Path) -> None:
+    from unibench.render import modalities, render_scene
+    from unibench.scenes.families import Spec
+    from unibench.scoring import load_truth
+
+    rendered = render_scene(Spec("collide", 3, frames=5, height=64, width=64), supersample=1)
+    values = modalities(rendered.truth)
+    for task in ("depth", "flow", "camera"):
+        (tmp_path / task).mkdir()
+    np.save(tmp_path / "depth" / "a.npy", values.depth.values)
+    np.savez(tmp_path / "flow" / "a.npz", flow=values.flow.forward, occluded=values.flow.occluded)
+    camera = rendered.truth.camera
+    np.savez(tmp_path / "camera" / "a.npz", intrinsics=camera.intrinsics, poses=camera.pose)
+    run = Folder(tmp_path, METRIC)
+    true = load_truth("depth", "a", run)
+    moving = np.isin(rendered.truth.ids[:-1], [t.id for t in rendered.truth.things if t.thing])
+    assert true.static is not None
+    assert true.static[:-1][~moving & np.isfinite(true.values[:-1])].mean() > 0.99
+    assert true.static[:-1][moving].mean() < 0.7
+    scores = score_sample("depth", "a", run, run, PROTOCOL).scores
+    assert 0 <= scores["tae"][0] < scores["tae_published"][0] < 20

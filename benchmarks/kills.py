@@ -320,7 +320,9 @@ def run(folder: Path, kills: int, nodes: int, seed: int) -> Report:
                 strikes = schedule(harness.rng, kills - len(report.strikes))
                 if ray_nodes is not None:
                     strikes = [(kind if kind in ("driver", "worker") else "driver", moment) for kind, moment in strikes]
-                harness.data_set(strikes[:10], swap_node)
+                first = [strike for strike in strikes if strike[1] == "planning"][:1]
+                rest = [strike for strike in strikes if strike[1] != "planning"]
+                harness.data_set((first + rest)[:10], swap_node)
         finally:
             harness.close()
     report.seconds = time.monotonic() - begin

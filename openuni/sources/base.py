@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from openuni import registry
 from openuni.sample import Clip
+from openuni.video import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Request:
     """Longest clip; 81 frames at 16 fps."""
     min_seconds: float = 0.5
     """Shortest clip worth keeping."""
+    limits: Limits = Limits()  # noqa: RUF009  frozen
+    """What a video may ask of this machine while it is planned."""
 
 
 @dataclass(frozen=True, slots=True)

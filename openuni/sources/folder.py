@@ -49,7 +49,7 @@ class Folder(Source):
             return [Skipped(entry.id, "path leaves the folder")]
         try:
             caption = _caption(video, root)
-            shots = find_shots(video, request.min_seconds)
+            shots = find_shots(video, request.min_seconds, request.limits)
         except BadVideoError as error:
             return [Skipped(entry.id, f"unreadable video: {str(error).removeprefix(f'{video}: ')}")]
         except _BadCaptionError as error:
@@ -114,6 +114,8 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
                     yield Skipped(name, "file name is not UTF-8")
                 elif not _is_inside(path, root):
                     yield Skipped(name, "symbolic link that leaves the folder")
+                elif not path.is_file():
+                    yield Skipped(name, "not a regular file")
                 else:
                     yield name
 

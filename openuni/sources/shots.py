@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openuni.video import PresentedFrame, presented_frames
+from openuni.video import Limits, PresentedFrame, presented_frames
 
 # Cuts of all clips tried are the same at 256 and 320 pixels; PySceneDetect itself shrinks to 256 and more.
 _LONG_SIDE = 320
@@ -33,11 +33,11 @@ class Shot:
         return self.end - self.start
 
 
-def find_shots(video: Path | str, min_seconds: float = 0.5) -> list[Shot]:
+def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | None = None) -> list[Shot]:
     """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
 
     Fades and dissolves are no cuts. The whole video is decoded, one frame held at a time. Raises BadVideoError where
-    the video cannot be read to its end.
+    the video cannot be read to its end, or exceeds `limits`.
     """
     from scenedetect.common import FrameTimecode, Timecode
     from scenedetect.detectors import AdaptiveDetector
@@ -45,7 +45,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5) -> list[Shot]:
     detector = AdaptiveDetector(min_scene_len=float(min_seconds))
     cuts: list[float] = []
     last: PresentedFrame | None = None
-    for frame in presented_frames(video, long_side=_LONG_SIDE):
+    for frame in presented_frames(video, long_side=_LONG_SIDE, limits=limits):
         tick = Fraction(1, frame.time.denominator)
         time = FrameTimecode(Timecode(frame.time.numerator, tick), _NOMINAL_RATE)
         bgr = np.ascontiguousarray(frame.rgb[:, :, ::-1])

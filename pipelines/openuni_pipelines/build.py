@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ from openuni_pipelines.tasks import MAX_ATTEMPTS, Job
 
 LIGHT = ("fastdepth", "dis")
 """Experts that run on a plain CPU with weights that package registries carry."""
+_LIMITS = Limits()
 EXIT_WITH_FAILURES = 3
 """The build is complete, but clips or modalities are missing from it; `failures.parquet` says which and why."""
 
@@ -70,6 +71,7 @@ class Settings:
             "clip_seconds": self.request.clip_seconds,
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
+            "limits": asdict(self.limits),
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted(self.recipe.require),
@@ -208,6 +210,8 @@ def source_options(command: F) -> F:
         click.option("--size", default=480, show_default=True, help="Shorter side in pixels; never enlarged."),
         click.option("--max-frames", default=81, show_default=True, help="Longest clip, in frames."),
         click.option("--min-frames", default=8, show_default=True, help="Shortest clip, in frames."),
+        click.option("--max-pixels", default=_LIMITS.pixels, show_default=True, help="Larger frames are refused."),
+        click.option("--max-seconds", default=_LIMITS.seconds, show_default=True, help="Longer videos are refused."),
         click.option("--shard-size", default=128, show_default=True, help="Clips a shard."),
         click.option("--limit", type=click.IntRange(min=1), help="Stop planning after so many clips."),
     ]
@@ -228,6 +232,8 @@ def settings_from(
     size: int,
     max_frames: int,
     min_frames: int,
+    max_pixels: int,
+    max_seconds: float,
     shard_size: int,
     limit: int | None,
     execution: Execution,
@@ -238,13 +244,14 @@ def settings_from(
     made = recipe(names, [name.strip() for name in require.split(",") if name.strip()])
     if not 0 < fps <= 240 or size < 16 or not 1 <= min_frames <= max_frames or shard_size < 1:
         raise PlanError("--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames")
+    limits = replace(_LIMITS, pixels=max_pixels, seconds=max_seconds)
     return Settings(
         out=out or Path("data") / source,
         source=source,
-        request=Request(videos, metadata, clip_seconds=max_frames / fps, min_seconds=min_frames / fps),
+        request=Request(videos, metadata, clip_seconds=max_frames / fps, min_seconds=min_frames / fps, limits=limits),
         recipe=made,
         normalisation=Normalisation(fps=fps, short_side=size, max_frames=max_frames, min_frames=min_frames),
-        limits=Limits(),
+        limits=limits,
         shard_size=shard_size,
         limit=limit,
         execution=execution,

@@ -18,13 +18,15 @@ from typing import Any, Literal, Self
 from openuni.errors import OpenUniError
 from openuni.experts import Resources
 from openuni.sample import SCHEMA_VERSION
-from openuni_pipelines.tasks import Job, Outcome, SetupError, Task, Worker, resources
+from openuni_pipelines.tasks import Expand, Job, Outcome, SetupError, Task, Worker, resources
 
 _POLL_SECONDS = 0.5
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 MAX_FAILED_STARTS = 10
 """Workers in a row that died before their first task, after which something is wrong with all of them."""
 START_SECONDS = 300.0
+EXPAND_PATIENCE = 8
+"""Finding the shots of a video may decode hours of it: it may take so many times longer than a clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +237,13 @@ class RayPools(Executor):
         return [] if task is None else [Finished(task, result)]
 
     def _overdue(self, pool: _Pool, slot: _Slot) -> list[Finished]:
-        if slot.task is None or time.monotonic() - slot.since < self._limit:
-            return []
         task = slot.task
+        limit = self._limit * (EXPAND_PATIENCE if isinstance(task, Expand) else 1)
+        if task is None or time.monotonic() - slot.since < limit:
+            return []
         self._ray.kill(slot.actor)
         self._replace(pool, slot)
-        return [Finished(task, Fault("hung", f"did not finish within {self._limit:g} s"))]
+        return [Finished(task, Fault("hung", f"did not finish within {limit:g} s"))]
 
     def _feed(self, pool: _Pool) -> None:
         for slot in pool.slots:

@@ -118,8 +118,9 @@ def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
 def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
     """What the tasks of a run on an existing data set share."""
     prints = {"rgb": manifest.columns["rgb"]} | {expert.name: expert.fingerprint() for expert in made.experts}
-    stored = manifest.configuration.get("normalisation", {})
-    return Job(root.resolve(), run, TypeAdapter(Normalisation).validate_python(stored), Limits(), prints)
+    normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
+    limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
+    return Job(root.resolve(), run, normalisation, limits, prints)
 
 
 def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:

@@ -314,6 +314,8 @@ def connect(address: str | None) -> None:
         return
     # Messages carry paths, never frames: Ray's default share of memory for objects would only be taken from experts.
     ray.init(
+        # Without a name Ray would join whatever cluster somebody runs on this machine.
+        address="local",
         num_cpus=os.cpu_count(),
         object_store_memory=128 << 20,
         include_dashboard=False,

@@ -118,7 +118,7 @@ def _figure(
 
 
 def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:
-    found = predictions.load("video" if sample.task == "consistency" else sample.task, sample.key)
+    found = predictions.load(sample.task if sample.task in ESTIMATED else "video", sample.key)
     if sample.task not in ESTIMATED or truth is None:
         return panels("video", found, None, None, len(found.frames) // 2, 0.0)
     true = truth.load(sample.task, sample.key)

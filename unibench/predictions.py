@@ -26,13 +26,13 @@ from openuni.modalities import get as modality
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from openuni.shards.layout import MANIFEST
-from unibench.files import READERS, WHOLE_CLIP, Info, read_camera, read_info
+from unibench.files import READERS, WHOLE_CLIP, Info, read_camera, read_info, read_video
 from unibench.metrics.consistency import Camera, Views
 from unibench.metrics.video import Video
 
 ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
 """Tasks that are compared with truth."""
-TASKS = (*ESTIMATED, "video", "consistency")
+TASKS = (*ESTIMATED, "video", "consistency", "physics")
 COLUMN_OF = {**{task: task for task in ESTIMATED}, "video": "rgb"}
 """The column of a data set that holds a task's values."""
 _SUFFIX = re.compile(r"_(depths?(_exr)?|disparity|flow|masks?)$")
@@ -66,6 +66,11 @@ class Run(ABC):
 
     def camera(self, key: str) -> Camera | None:
         """The sample's camera, where known."""
+        del key
+        return None
+
+    def second_take(self, key: str) -> Video | None:
+        """The event of the sample's video once more, where it was filmed twice."""
         del key
         return None
 
@@ -144,6 +149,10 @@ class Folder(Run):
     def camera(self, key: str) -> Camera | None:
         file = self._folder / "camera" / f"{key}.npz"
         return read_camera(file) if file.is_file() else None
+
+    def second_take(self, key: str) -> Video | None:
+        file = self._folder / "second_take" / f"{key}.mp4"
+        return read_video(file, self.info) if file.is_file() else None
 
     def entry(self, task: str, key: str) -> Path:
         """The file or folder of a sample. Raises AbsentModalityError where there is none."""
@@ -227,6 +236,8 @@ def _pick(task: str, value: Any, index: npt.NDArray[np.int64]) -> Any:
         return replace(value, keypoints=value.keypoints[index], boxes=value.boxes[index], world=None)
     if task == "segmentation":
         return replace(value, ids=value.ids[index])
+    if task == "video":
+        return replace(value, frames=value.frames[index])
     if task == "densepose":
         return replace(value, values=value.values[index], confidence=None)
     return replace(value, values=value.values[index])

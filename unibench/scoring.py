@@ -28,6 +28,7 @@ from unibench.metrics.consistency import Camera, ConsistencyMetric, rigid_flow
 from unibench.metrics.densepose import DensePoseMetric, Geodesics
 from unibench.metrics.depth import DepthMetric, DepthTruth
 from unibench.metrics.flow import FlowMetric
+from unibench.metrics.physics import PhysicsMetric, Takes
 from unibench.metrics.segmentation import SegmentationMetric
 from unibench.metrics.skeleton import People, SkeletonMetric
 from unibench.metrics.video import Measures, VideoMetric
@@ -73,6 +74,7 @@ def new_metric(task: str, protocol: Protocol, tools: Tools | None = None) -> Met
         "densepose": lambda: DensePoseMetric(tools.geodesics),
         "video": lambda: VideoMetric(tools.measures),
         "consistency": ConsistencyMetric,
+        "physics": PhysicsMetric,
     }
     return makers[task]()
 
@@ -81,10 +83,13 @@ def score_sample(
     task: str, key: str, predictions: Run, truth: Run | None, protocol: Protocol, tools: Tools | None = None
 ) -> SampleResult:
     """Read, resample and score one sample in one task. Only errors of the *truth* are raised (OpenUniError)."""
-    true = load_truth(task, key, truth) if truth is not None and task in ESTIMATED else None
+    true = load_truth(task, key, truth) if truth is not None and task in (*ESTIMATED, "physics") else None
     try:
-        found = load_views(predictions, key) if task == "consistency" else predictions.load(task, key)
-        if true is not None and truth is not None:
+        found = _load(task, key, predictions)
+        if isinstance(true, Takes):
+            frames, height, width, _ = true.first.shape
+            found = resample("video", found, frames, height, width, (found.fps, _true_fps(truth, key, found.fps)))
+        elif true is not None and truth is not None:
             found = resample(task, found, *shape_of(task, true), _rates(predictions, truth, key))
         return _result(task, key, "scored", found, true, protocol, tools)
     except AbsentModalityError as error:
@@ -92,7 +97,7 @@ def score_sample(
         reason = str(error)
     except OpenUniError as error:
         status, reason = "unusable", str(error)
-    if protocol.missing == "penalise" and true is not None:
+    if protocol.missing == "penalise" and true is not None and task in ESTIMATED:
         result = _result(task, key, status, nothing_like(task, true), true, protocol, tools)
         return SampleResult(task, key, status, result.scores, result.state, reason, penalised=True)
     return SampleResult(task, key, status, reason=reason)
@@ -132,10 +137,24 @@ def load_truth(task: str, key: str, truth: Run) -> Any:
 
     Raises InvalidAnnotationError where the truth is no truth.
     """
+    if task == "physics":
+        second = truth.second_take(key)
+        return Takes(truth.load("video", key).frames, None if second is None else second.frames)
     true = truth.load(task, key)
     if task == "depth":
         return _depth_truth(key, true, truth)
     return true
+
+
+def _load(task: str, key: str, predictions: Run) -> Any:
+    if task == "consistency":
+        return load_views(predictions, key)
+    return predictions.load("video" if task == "physics" else task, key)
+
+
+def _true_fps(truth: Run | None, key: str, otherwise: float) -> float:
+    rate = None if truth is None else truth.fps(key)
+    return otherwise if rate is None else rate
 
 
 def _depth_truth(key: str, true: Depth, truth: Run) -> DepthTruth:
@@ -254,12 +273,14 @@ def truth_digest(run: Run, tasks: Iterable[str]) -> str:
     if isinstance(run, Columns):
         for shard in run.data.shards:
             for task in sorted(tasks):
-                if COLUMN_OF[task] in shard.columns:
-                    digest.update(f"{shard.number} {task} {shard.columns[COLUMN_OF[task]].tar.sha256}\n".encode())
+                column = COLUMN_OF["video" if task == "physics" else task]
+                if column in shard.columns:
+                    digest.update(f"{shard.number} {task} {shard.columns[column].tar.sha256}\n".encode())
     elif isinstance(run, Folder):
         for task in sorted(tasks):
-            for key in run.keys(task):
-                entry = run.entry(task, key)
+            named = "video" if task == "physics" else task
+            for key in run.keys(named):
+                entry = run.entry(named, key)
                 files = [entry] if entry.is_file() else sorted(p for p in entry.rglob("*") if p.is_file())
                 for file in files:
                     digest.update(f"{task} {key} {file.name} {_file_hash(file)}\n".encode())

@@ -78,7 +78,7 @@ def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     "--pred", required=True, type=click.Path(path_type=Path), help="A data set or a folder of ordinary files."
 )
 @click.option("--gt", help=f"The truth: a data set (a path or URL) or a folder.  [default: {STANDARD}]")
-@click.option("--tasks", help=f"Of {', '.join(TASKS)}; comma-separated.  [default: all that both have]")
+@click.option("--tasks", help=f"Of {', '.join(TASKS)}; comma-separated.  [default: all that both have, but physics]")
 @click.option("--subset", type=click.Choice(["single_person", "two_person", "general"]), help="Only these samples.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples, in the order of keys.")
 @click.option(
@@ -139,7 +139,9 @@ def score_command(
         raise OpenUniError(f"nothing to score: {pred} and the truth share no sample of {', '.join(chosen)}")
     protocol = Protocol(
         tasks=tuple(chosen),
-        truth="none" if truth is None else truth_digest(truth, [task for task in chosen if task in ESTIMATED]),
+        truth="none"
+        if truth is None
+        else truth_digest(truth, [task for task in chosen if task in (*ESTIMATED, "physics")]),
         keys=hash_keys(everything),
         max_depth=max_depth,
         missing=cast(Missing, missing),
@@ -210,6 +212,9 @@ def _truth(gt: str | None, found: Run) -> Run | None:
 
 def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
     known = [t for t in found.tasks() if t not in ESTIMATED or (truth is not None and t in truth.values())]
+    if isinstance(found, Columns) and set(known) & set(ESTIMATED):
+        # Every data set has RGB; it is what was looked at, not what was generated, unless the user says otherwise.
+        known = [t for t in known if t in ESTIMATED]
     if asked is None:
         if not known:
             have = ", ".join(found.tasks()) or "nothing"
@@ -218,7 +223,7 @@ def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
     names = [name.strip() for name in asked.split(",")]
     if unknown := [name for name in names if name not in TASKS]:
         raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
-    if truth is None and (needy := [name for name in names if name in ESTIMATED]):
+    if truth is None and (needy := [name for name in names if name in (*ESTIMATED, "physics")]):
         raise OpenUniError(f"{needy[0]} needs truth; only video and consistency can be scored without")
     return [task for task in TASKS if task in names]
 
@@ -227,6 +232,8 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
     """Samples with truth (for generated video: those that were generated)."""
     if task == "consistency":
         keys = sorted(set(found.keys("video")) & set(found.keys("flow")))
+    elif task == "physics" and truth is not None:
+        keys = truth.keys("video")
     else:
         keys = found.keys(task) if task == "video" or truth is None else truth.keys(task)
     if subset is not None:

@@ -86,8 +86,16 @@ def test_the_command_scores_columns_by_subset_and_views_for_consistency(
     arguments = ["--pred", str(sets[1]), "--gt", str(sets[0]), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(score_command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["tasks"]) == [
+        "depth",
+        "flow",
+        "segmentation",
+    ]
+    more = [*arguments, "--tasks", "depth,consistency,physics"]
+    done = CliRunner().invoke(score_command, more, catch_exceptions=False)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert list(report["tasks"]) == ["depth", "flow", "segmentation", "video", "consistency"]
+    assert list(report["tasks"]) == ["depth", "consistency", "physics"]
+    assert report["tasks"]["physics"]["columns"]["spatiotemporal"]["value"] == 1  # the predicted RGB is the true one
     consistency = report["tasks"]["consistency"]["columns"]
     assert consistency["warp_gain"]["value"] > 0
     assert consistency["ids_along_flow"]["value"] > 0.8

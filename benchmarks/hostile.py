@@ -74,7 +74,7 @@ class Corpus:
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
         with open(path, "wb") as file:  # noqa: PTH123
             file.write(data)
-        shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+        shown = os.fsdecode(os.path.normpath(os.fsencode(name))).encode("utf-8", "backslashreplace").decode()
         self.kinds[shown] = kind
 
     def _damaged(self) -> None:

@@ -99,8 +99,7 @@ class Harness:
         number = self.report.data_sets
         self.report.data_sets += 1
         root = self.folder / f"d{number:03d}"
-        # A plan is made once, so strikes at planning come first.
-        todo = sorted(strikes, key=lambda strike: strike[1] != "planning")
+        todo = list(strikes)
         while True:
             self.report.runs += 1
             committed = _commits(root)
@@ -276,12 +275,14 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def schedule(rng: random.Random, kills: int) -> list[tuple[str, str]]:
-    """Kinds and moments in turn, so that each pair comes about as often as any other, then shuffled."""
-    pairs = [(kind, moment) for moment in MOMENTS for kind in KINDS if (kind, moment) != ("worker", "planning")]
-    strikes = [pairs[number % len(pairs)] for number in range(kills)]
-    rng.shuffle(strikes)
-    return strikes
+def schedule(rng: random.Random, kills: int, kinds: tuple[str, ...] = KINDS) -> list[tuple[str, str]]:
+    """Kinds and moments in random order, each pair about as often as any other; one strike at planning at most."""
+    pairs = [(kind, moment) for moment in MOMENTS if moment != "planning" for kind in kinds]
+    strikes: list[tuple[str, str]] = []
+    while len(strikes) < kills:
+        strikes += rng.sample(pairs, len(pairs))
+    planning = [(rng.choice([kind for kind in kinds if kind != "worker"]), "planning")] if rng.random() < 0.5 else []
+    return (planning + strikes)[:kills]
 
 
 @contextmanager
@@ -317,12 +318,8 @@ def run(folder: Path, kills: int, nodes: int, seed: int) -> Report:
 
         try:
             while len(report.strikes) < kills and not report.problems:
-                strikes = schedule(harness.rng, kills - len(report.strikes))
-                if ray_nodes is not None:
-                    strikes = [(kind if kind in ("driver", "worker") else "driver", moment) for kind, moment in strikes]
-                first = [strike for strike in strikes if strike[1] == "planning"][:1]
-                rest = [strike for strike in strikes if strike[1] != "planning"]
-                harness.data_set((first + rest)[:10], swap_node)
+                kinds = KINDS if ray_nodes is None else ("driver", "worker")
+                harness.data_set(schedule(harness.rng, min(10, kills - len(report.strikes)), kinds), swap_node)
         finally:
             harness.close()
     report.seconds = time.monotonic() - begin

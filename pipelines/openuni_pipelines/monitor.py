@@ -24,19 +24,29 @@ _SAVE_SECONDS = 2.0
 
 @dataclass
 class StageProgress:
-    """One stage so far: clips to do, done, absent and faults, seconds of work and frames in this run."""
+    """One stage so far. `done` of `total` clips are through; of these this run has `worked` on some, and spent
+    `seconds` of worker time and `frames` on them; `absent` and `faults` count what it met."""
 
     total: int
     done: int = 0
+    worked: int = 0
     absent: int = 0
     faults: int = 0
     seconds: float = 0.0
     frames: int = 0
 
+    @property
+    def seconds_left(self) -> float:
+        """Worker time for what is left, at what a clip has cost so far."""
+        return (self.total - self.done) * self.seconds / self.worked if self.worked else 0.0
+
 
 @dataclass
 class RunProgress:
-    """`progress.json`: what `openuni status` shows of a run. Times are seconds since the epoch."""
+    """`progress.json`: what `openuni status` shows of a run. Times are seconds since the epoch.
+
+    `running` tasks are with the workers or wait for one; `faults` counts by kind.
+    """
 
     run: str
     started: float
@@ -44,9 +54,18 @@ class RunProgress:
     shards: int
     columns: tuple[str, ...]
     shards_done: int = 0
+    running: int = 0
     stages: dict[str, StageProgress] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+
+    def seconds_left(self) -> float | None:
+        """Time until the end if the workers stay as busy as they were; None until every stage has done a clip."""
+        spent = sum(stage.seconds for stage in self.stages.values())
+        unknown = [n for n, s in self.stages.items() if n != "commit" and s.done < s.total and not s.worked]
+        if not spent or unknown:
+            return None
+        return sum(stage.seconds_left for stage in self.stages.values()) * (self.updated - self.started) / spent
 
 
 class Monitor:
@@ -120,8 +139,13 @@ class Monitor:
             if isinstance(task, Commit):
                 self.log("commit", **place, samples=result.frames, seconds=round(result.seconds, 3))
         if final:
+            self.progress.stages[stage].worked += 1
             self._seen[task.shard][stage] += 1
             self._advance(stage, 1)
+
+    def tick(self, running: int) -> None:
+        """Now and then write down where the run is, also while nothing finishes."""
+        self.progress.running = running
         if time.time() - self._saved > _SAVE_SECONDS:
             self._save()
 
@@ -137,7 +161,7 @@ class Monitor:
         counts = self.progress.stages[stage]
         counts.done += clips
         elapsed = max(time.time() - self.progress.started, 1e-3)
-        rate = f"{counts.frames / elapsed:.1f} frames/s" if counts.frames and stage != "commit" else ""
+        rate = f"{counts.worked / elapsed:.2f}/s" if counts.worked else ""
         self._bars.update(self._ids[stage], completed=counts.done, rate=rate)
 
     def _save(self) -> None:

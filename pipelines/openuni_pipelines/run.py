@@ -200,6 +200,7 @@ def _drive(
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
                 executor.submit(task)
+        monitor.tick(executor.running)
         for finished in executor.wait():
             if isinstance(finished.task, Expand):
                 raise TypeError("planning is over")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from openuni.shards import columns, failures, layout, lock, verify
 from openuni_pipelines.monitor import RunProgress
+from openuni_pipelines.tasks import MAX_ATTEMPTS
 
 
 @click.command("status")
@@ -21,14 +21,17 @@ from openuni_pipelines.monitor import RunProgress
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
 def status_command(root: Path, as_json: bool) -> None:
     """Say what is committed, who is at work on DATASET, how fast, and what failed."""
+    holder = lock.read(root)
+    running = holder is not None and lock.alive(root / layout.LOCK, holder)
+    if running and holder and not (root / layout.MANIFEST).exists():
+        click.echo(f"run {holder.run} is planning (process {holder.pid} on {holder.host})")
+        return
     manifest = verify.manifest(root)
     committed = dict.fromkeys(manifest.columns, 0)
     for shard in range(manifest.shards):
         for column, fingerprint in manifest.columns.items():
             record = columns.committed(root, shard, column)
             committed[column] += record is not None and record.fingerprint == fingerprint
-    holder = lock.read(root)
-    running = holder is not None and lock.alive(root / layout.LOCK, holder)
     path = root / layout.PROGRESS
     progress = layout.parse_json(RunProgress, path.read_bytes(), str(path)) if path.exists() else None
     failed = Counter((failure.stage, failure.kind) for failure in failures.read(root))
@@ -39,6 +42,7 @@ def status_command(root: Path, as_json: bool) -> None:
             "committed": committed,
             "running": asdict(holder) if running and holder else None,
             "progress": asdict(progress) if progress else None,
+            "seconds_left": progress.seconds_left() if progress and running else None,
             "failures": [{"stage": s, "kind": k, "count": n} for (s, k), n in sorted(failed.items())],
         }
         click.echo(json.dumps(state, indent=1))
@@ -60,22 +64,27 @@ def status_command(root: Path, as_json: bool) -> None:
 
 
 def _print_progress(progress: RunProgress, running: bool, console: Console) -> None:
-    end = time.time() if running else progress.updated
-    elapsed = max(end - progress.started, 1e-3)
-    table = Table("stage", "clips", "of", "absent", "faults", "frames/s", "CPU s/frame")
+    elapsed = max(progress.updated - progress.started, 1e-3)
+    table = Table("stage", "clips", "of", "clips/s", "worker s/clip", "absent", "faults")
     for name, stage in progress.stages.items():
         table.add_row(
-            name,
+            "commit (columns)" if name == "commit" else name,
             f"{stage.done:,}",
             f"{stage.total:,}",
-            f"{stage.absent:,}" if name != "commit" else "",
+            f"{stage.worked / elapsed:.2f}",
+            f"{stage.seconds / stage.worked:.2f}" if stage.worked else "",
+            f"{stage.absent:,}",
             f"{stage.faults:,}",
-            f"{stage.frames / elapsed:.1f}" if name != "commit" else "",
-            f"{stage.seconds / stage.frames:.3f}" if stage.frames and name != "commit" else "",
         )
-    console.print(f"run {progress.run}, {elapsed:,.0f} s")
+    state = "at work" if running else "finished" if progress.finished else "stopped"
+    console.print(
+        f"run {progress.run}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+    )
     console.print(table)
-    done = sum(stage.done for stage in progress.stages.values())
-    left = sum(stage.total - stage.done for stage in progress.stages.values())
-    if running and done and left:
-        console.print(f"about {elapsed * left / done / 60:,.0f} minutes left at this rate")
+    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(progress.faults.items()))
+    if faults:
+        console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
+    if running:
+        left = progress.seconds_left()
+        known = "time left not known yet" if left is None else f"about {left / 60:,.0f} minutes left"
+        console.print(f"{progress.running:,} tasks under way, {known}")

@@ -268,7 +268,7 @@ def describe(job: Job, console: Console) -> None:
 
 def run(job: Job, console: Console) -> None:
     """Train, and write `log.jsonl`, TensorBoard events, sample pictures and at the end `model/`."""
-    from openuni_model.checkpoint import checkpoints, load, newest
+    from openuni_model.checkpoint import checkpoints, newest
     from openuni_model.train import Trainer
     from openuni_model.watch import held_out, validation_batches
     from openuni_model.watch import load as load_item
@@ -282,7 +282,7 @@ def run(job: Job, console: Console) -> None:
     for sentence in damaged:
         console.print(sentence, style="yellow")
     if path is not None:
-        trainer.restore(load(path))
+        trainer.restore(path)
         console.print(f"resuming from {path}")
     samples = held_out(job.reader.data, job.reader.fit, job.reader.stage.modalities, _VALIDATED)
     if not samples:

@@ -26,21 +26,23 @@ def draw(samples: Sequence[Sample], columns: Sequence[str], *, cell_width: int =
         cell_height = max(1, round(cell_width * sample.record.height / sample.record.width))
         cells = [_cell(sample, name, cell_height, cell_width) for name in columns]
         rows.append(np.hstack([_framed(cell) for cell in cells]))
-        rows.append(_line(f"{sample.key}  {sample.caption}"[:160], rows[0].shape[1]))
+        caption = " ".join(sample.caption.split())
+        rows.append(_line(f"{sample.key}  {caption}"[:160], rows[0].shape[1]))
     return np.vstack(rows)
 
 
 def view(sample: Sample, name: str, frame: int) -> Frames:
-    """One modality at one frame for people, uint8 `[H, W, 3]`; sparse views lie over the dimmed clip."""
+    """One modality at one frame for people, uint8 `[H, W, 3]`; sparse views lie over the dimmed clip.
+
+    Flow is that to the next frame; the last frame, which has none, shows the one before.
+    """
     modality = modalities.get(name)
-    value = modality.take(
-        sample[name], slice(max(frame - 1, 0), frame + 1) if name == "flow" else slice(frame, frame + 1)
-    )
-    picture: Frames = modality.show(value)[0]
+    first = max(0, min(frame, sample.record.frames - 2)) if name == "flow" else frame
+    run = slice(first, first + 2) if name == "flow" else slice(first, first + 1)
+    picture: Frames = modality.show(modality.take(sample[name], run))[0]
     if name in _OVER_RGB and "rgb" in sample:
-        behind = (sample["rgb"].frames[frame] * 0.45).astype(np.uint8)
-        empty = ~picture.any(axis=-1, keepdims=True)
-        picture = np.where(empty, behind, picture)
+        # The lighter of the two: the views' colours are bright, their backgrounds darker than the dimmed clip.
+        picture = np.maximum(picture, (sample["rgb"].frames[frame] * 0.45).astype(np.uint8))
     return picture
 
 

@@ -38,8 +38,8 @@ from openuni_pipelines.run import (
 from openuni_pipelines.shard_build import Recipe, recipe
 from openuni_pipelines.tasks import MAX_ATTEMPTS, Job
 
-LIGHT = ("fastdepth", "dis")
-"""Experts that run on a plain CPU with weights that package registries carry."""
+LIGHT = ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit")
+"""All five modalities on a plain CPU, with weights that package registries carry."""
 _LIMITS = Limits()
 EXIT_WITH_FAILURES = 3
 """The build is complete, but clips or modalities are missing from it; `failures.parquet` says which and why."""

@@ -1,8 +1,8 @@
 """Checkpoints: whole or absent, verified when read, nothing pickled.
 
-`checkpoints/00001000/` holds a model folder (`model.safetensors`, `config.json`, `README.md`), `ema.safetensors`,
-`optimizer.safetensors` and, written last, `state.json` with the SHA-256 of the others. The folder is written under
-a temporary name and renamed.
+`checkpoints/00001000/` holds `weights/`, `ema/` and `optimizer/`, each written by torch.distributed.checkpoint as
+safetensors, one file a rank (so any number of ranks reads what any number wrote), `config.json`, and, written last,
+`state.json` with the SHA-256 of the others. The folder is written under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,29 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from openuni.errors import OpenUniError
 from openuni.shards import layout
 from openuni_model.config import ModelConfig
 from openuni_model.data import Cursor
 from openuni_model.dit import UnifiedDiT
-from openuni_model.weights import load_model, model_card, save_model
+from openuni_model.parallel import World
+from openuni_model.weights import load_model, model_of
 
+PARTS = ("weights", "ema", "optimizer")
 _STATE = "state.json"
 
 
@@ -45,31 +53,30 @@ class Progress:
     sha256: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A checkpoint in memory; the tensors are keyed by parameter name, `exp_avg.…` and `exp_avg_sq.…` for AdamW."""
-
-    progress: Progress
-    config: ModelConfig
-    model: Mapping[str, Tensor]
-    ema: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""The tensors of a checkpoint by part and name, whole or sharded over ranks."""
 
 
-def save(folder: Path, saved: Saved, keep: int) -> Path:
-    """Write `folder/<step>` and remove all but the `keep` newest; returns the new checkpoint."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{saved.progress.step:08d}"
+def save(
+    folder: Path, progress: Progress, config: ModelConfig, parts: Parts, *, keep: int, world: World
+) -> Path | None:
+    """Write `folder/<step>` and remove all but the `keep` newest. All ranks take part; rank 0 gets the path."""
+    final = folder / f"{progress.step:08d}"
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    card = model_card(saved.config, f"Trained to step {saved.progress.step} of stage {saved.progress.stage}.")
-    save_model(temporary, saved.config, saved.model, card)
-    save_file(_plain(saved.ema), temporary / "ema.safetensors")
-    save_file(_plain(saved.optimizer), temporary / "optimizer.safetensors")
-    hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-    progress = replace(saved.progress, sha256=hashes)
+    if world.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    world.wait()
+    for part in PARTS:
+        writer = HuggingFaceStorageWriter(str(temporary / part), save_distributed=True)
+        with _quiet():
+            dcp_save(dict(parts[part]), storage_writer=writer, no_dist=world.size == 1)
+    world.wait()
+    if world.rank > 0:
+        world.wait()
+        return None
+    (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
+    progress = replace(progress, sha256={name: _sha256(temporary / name) for name in _files(temporary)})
     with (temporary / _STATE).open("w", encoding="utf-8") as file:
         json.dump(asdict(progress), file, indent=1)
         file.flush()
@@ -79,6 +86,7 @@ def save(folder: Path, saved: Saved, keep: int) -> Path:
     layout.sync_folder(folder)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
+    world.wait()
     return final
 
 
@@ -108,25 +116,36 @@ def read_progress(path: Path) -> Progress:
         progress = Progress(**{**values, "cursor": Cursor(position, waiting)})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is not a finished checkpoint ({type(error).__name__}: {error})") from error
-    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "config.json"):
-        file = path / name
-        if not file.is_file() or _sha256(file) != progress.sha256.get(name):
-            raise CheckpointError(f"{file} is missing or damaged")
+    if set(_files(path)) != {*progress.sha256}:
+        missing = sorted({*progress.sha256} ^ set(_files(path)))
+        raise CheckpointError(f"{path / missing[0]} is missing or does not belong there")
+    for name, sha256 in progress.sha256.items():
+        if _sha256(path / name) != sha256:
+            raise CheckpointError(f"{path / name} is damaged")
     return progress
 
 
-def load(path: Path) -> Saved:
-    """Everything of a checkpoint, on the CPU. Raises CheckpointError."""
-    from safetensors.torch import load_file
+def read_config(path: Path) -> ModelConfig:
+    """The model's configuration. Raises ModelConfigError."""
+    return ModelConfig.from_mapping(json.loads((path / "config.json").read_text(encoding="utf-8")))
 
-    progress = read_progress(path)
-    return Saved(
-        progress=progress,
-        config=ModelConfig.from_mapping(json.loads((path / "config.json").read_text(encoding="utf-8"))),
-        model=load_file(path / "model.safetensors"),
-        ema=load_file(path / "ema.safetensors"),
-        optimizer=load_file(path / "optimizer.safetensors"),
-    )
+
+def fill(path: Path, part: str, tensors: Mapping[str, Tensor], *, alone: bool = True) -> None:
+    """Read a part into `tensors` in place, each whole or sharded; `alone`: this process, not all ranks, reads."""
+    with _quiet():
+        dcp_load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path / part)), no_dist=alone)
+
+
+def read(path: Path, part: str) -> dict[str, Tensor]:
+    """A part in whole, on the CPU."""
+    known = HuggingFaceStorageReader(str(path / part)).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in known.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    fill(path, part, tensors)
+    return tensors
 
 
 def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema: bool = True) -> UnifiedDiT:
@@ -139,12 +158,10 @@ def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema:
         if path is None:
             raise CheckpointError(damaged[0] if damaged else f"{where} has no finished checkpoint yet")
         where = path
-    model = load_model(where, modalities=modalities)
-    if ema and (where / _STATE).is_file():
-        saved = load(where)
-        if saved.config == model.config:
-            model.load_state_dict(saved.ema)
-    return model
+    if not (where / _STATE).is_file():
+        return load_model(where, modalities=modalities)
+    read_progress(where)
+    return model_of(read_config(where), read(where, "ema" if ema else "weights"), modalities)
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -157,8 +174,18 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that one process saves alone, which is what was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
+
+
+def _files(folder: Path) -> list[str]:
+    """Everything in a checkpoint but its state, as relative names."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != _STATE)
 
 
 def _sha256(path: Path) -> str:

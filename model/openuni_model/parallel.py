@@ -1,4 +1,4 @@
-"""Several processes as one: FSDP2 sharding, and tensors between their sharded and their whole form."""
+"""Several processes as one: who they are, and the model sharded over them (FSDP2)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from openuni_model.dit import UnifiedDiT
 
@@ -21,6 +19,11 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            dist.barrier()
 
 
 def join_world(device: str) -> World:
@@ -54,18 +57,3 @@ def shard(model: UnifiedDiT, world: World) -> UnifiedDiT:
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bf16 on a GPU; float32 on the CPU, where bf16 was measured to be slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-
-
-def whole(tensor: Tensor, world: World) -> Tensor:
-    """A tensor of the state in full, on the CPU of rank 0; other ranks take part and get an empty one."""
-    value = tensor.detach()
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    return value.cpu().clone() if world.rank == 0 else torch.empty(0)
-
-
-def copy_into(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into `target`, which may be sharded."""
-    if isinstance(target, DTensor):
-        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
-    target.copy_(value)

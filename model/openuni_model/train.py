@@ -25,12 +25,12 @@ from torch import Tensor
 from openuni.errors import OpenUniError
 from openuni_model import checkpoint
 from openuni_model.batch import Batch, Embed, collate, losses
-from openuni_model.checkpoint import CheckpointError, Progress, Saved
+from openuni_model.checkpoint import CheckpointError, Progress
 from openuni_model.config import ModelConfig
 from openuni_model.cost import flops
 from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
 from openuni_model.dit import GENERATE, UnifiedDiT
-from openuni_model.parallel import World, autocast, copy_into, shard, whole
+from openuni_model.parallel import World, autocast, shard
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss is not finite after which training stops."""
@@ -243,53 +243,47 @@ class Trainer:
         data = {"data": self.reader.data.manifest.plan_sha256, "seed": self.reader.seed}
         return {**settings, **stage, **model, **data}
 
-    def save(self) -> Path | None:
-        """Write a checkpoint; every rank takes part, rank 0 writes and gets the path."""
-        optimizer = {"step": torch.zeros(())}
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Everything of the state that is a tensor, sharded as it is; AdamW's moments exist from the start."""
+        optimizer: dict[str, Tensor] = {}
         for name, parameter in self.names.items():
-            state = self.optimizer.state.get(parameter, {})
-            for moment in ("exp_avg", "exp_avg_sq"):
-                optimizer[f"{moment}.{name}"] = whole(state.get(moment, torch.zeros_like(parameter)), self.world)
-            optimizer["step"] = state.get("step", optimizer["step"]).detach().cpu().clone()
-        saved = Saved(
-            progress=Progress(
-                self.step, self.cursor, self.skipped_in_a_row, self.reader.stage.name, self.fingerprint(), {}
-            ),
-            config=self.config,
-            model={name: whole(parameter, self.world) for name, parameter in self.names.items()},
-            ema={name: whole(value, self.world) for name, value in self.ema.items()},
-            optimizer=optimizer,
+            state = self.optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            optimizer[f"exp_avg.{name}"], optimizer[f"exp_avg_sq.{name}"] = state["exp_avg"], state["exp_avg_sq"]
+        updates = next(iter(self.optimizer.state.values()))["step"].detach().reshape(1).cpu().clone()
+        weights = {name: parameter.detach() for name, parameter in self.names.items()}
+        return {"weights": weights, "ema": self.ema, "optimizer": {**optimizer, "updates": updates}}
+
+    def save(self) -> Path | None:
+        """Write a checkpoint; every rank takes part, rank 0 gets the path."""
+        progress = Progress(
+            self.step, self.cursor, self.skipped_in_a_row, self.reader.stage.name, self.fingerprint(), {}
         )
-        path = None
-        if self.world.rank == 0:
-            path = checkpoint.save(self.settings.out / "checkpoints", saved, self.settings.keep)
-        if self.world.size > 1:
-            dist.barrier()
-        return path
+        folder = self.settings.out / "checkpoints"
+        return checkpoint.save(
+            folder, progress, self.config, self._tensors(), keep=self.settings.keep, world=self.world
+        )
 
     @torch.no_grad()
-    def restore(self, saved: Saved) -> None:
+    def restore(self, path: Path) -> None:
         """Continue from a checkpoint. Raises CheckpointError naming each setting in which the run differs."""
-        theirs, ours = jsonable(saved.progress.fingerprint), jsonable(self.fingerprint())
+        progress = checkpoint.read_progress(path)
+        theirs, ours = jsonable(progress.fingerprint), jsonable(self.fingerprint())
         if differing := sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n)):
             first = differing[0]
             raise CheckpointError(
-                f"this run differs from the checkpoint at step {saved.progress.step} in {', '.join(differing)} "
+                f"this run differs from {path} in {', '.join(differing)} "
                 f"({first}: {ours.get(first)}, was {theirs.get(first)}); use the same settings or another --out"
             )
-        for name, parameter in self.names.items():
-            copy_into(parameter, saved.model[name])
-            copy_into(self.ema[name], saved.ema[name])
-            state = {
-                "step": saved.optimizer["step"].clone(),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-            copy_into(state["exp_avg"], saved.optimizer[f"exp_avg.{name}"])
-            copy_into(state["exp_avg_sq"], saved.optimizer[f"exp_avg_sq.{name}"])
-            self.optimizer.state[parameter] = state
-        self.step, self.cursor = saved.progress.step, saved.progress.cursor
-        self.skipped_in_a_row = saved.progress.skipped_in_a_row
+        tensors = self._tensors()
+        for part in checkpoint.PARTS:
+            checkpoint.fill(path, part, tensors[part], alone=self.world.size == 1)
+        for state in self.optimizer.state.values():
+            state["step"] = tensors["optimizer"]["updates"][0].clone()
+        self.step, self.cursor = progress.step, progress.cursor
+        self.skipped_in_a_row = progress.skipped_in_a_row
 
 
 def jsonable(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -169,15 +170,19 @@ def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> Un
         state = load_file(folder / "model.safetensors")
     except (ValueError, SafetensorError) as error:
         raise ModelConfigError(f"{folder}: damaged model ({error}); copy or train it again") from error
-    config = ModelConfig.from_mapping(values)
-    if modalities is not None:
-        state = fit_modalities(state, config.modalities, modalities)
-        config = ModelConfig.from_mapping({**values, "modalities": modalities})
-    with torch.device("meta"):
-        model = UnifiedDiT(config)
     try:
-        model.load_state_dict(state, assign=True)
+        return model_of(ModelConfig.from_mapping(values), state, modalities)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise ModelConfigError(f"{folder}: the weights are not those of its config.json: {first}") from error
+
+
+def model_of(config: ModelConfig, state: Mapping[str, Tensor], modalities: tuple[str, ...] | None = None) -> UnifiedDiT:
+    """A model that takes over the tensors of a state dict, over its own modalities or over `modalities`."""
+    if modalities is not None:
+        state = fit_modalities(state, config.modalities, modalities)
+        config = replace(config, modalities=modalities)
+    with torch.device("meta"):
+        model = UnifiedDiT(config)
+    model.load_state_dict(state, assign=True)
     return model

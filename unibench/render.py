@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openuni.modalities.densepose import DensePose
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
+from openuni.modalities.skeleton import Skeleton
+from openuni.sample import Subset
 from unibench.scenes.families import Spec, build
 from unibench.scenes.graph import State
 from unibench.shaded import shade
@@ -34,14 +37,26 @@ class Rendered:
         """The sample's key; it names the scene, so that the same one can be made again."""
         return f"{self.spec.family}-{self.spec.seed:06d}"
 
+    @property
+    def subset(self) -> Subset:
+        """Which of the paper's three subsets the clip belongs to."""
+        people = self.truth.people
+        count = 0 if people is None else people.keypoints.shape[1]
+        return {1: "single_person", 2: "two_person"}.get(count, "general")  # type: ignore[return-value]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Modalities:
-    """Truth as OpenUni's modalities hold it. Segmentation counts things; floor, walls and sky are background."""
+    """Truth as OpenUni's modalities hold it. Segmentation counts things; floor, walls and sky are background.
+
+    A scene without people has neither skeleton nor DensePose.
+    """
 
     depth: Depth
     flow: Flow
     segmentation: Segmentation
+    skeleton: Skeleton | None
+    densepose: DensePose | None
 
 
 def render_scene(spec: Spec, supersample: int = 2) -> Rendered:
@@ -67,7 +82,14 @@ def modalities(truth: Truth) -> Modalities:
     for thing in truth.things:
         counted[thing.id] = thing.id if thing.thing else 0
     rows = tuple(Instance(thing.id, thing.class_name) for thing in truth.things if thing.thing)
-    return Modalities(Depth(truth.depth, "metric", exact=True), flow, Segmentation(counted[truth.ids], rows))
+    skeleton = densepose = None
+    if (people := truth.people) is not None:
+        tracks = np.arange(1, people.keypoints.shape[1] + 1, dtype=np.int32)
+        size = truth.camera.height, truth.camera.width
+        skeleton = Skeleton(people.keypoints, people.boxes, tracks, *size, world=people.world)
+        densepose = DensePose(people.surface, people.layout)
+    depth = Depth(truth.depth, "metric", exact=True)
+    return Modalities(depth, flow, Segmentation(counted[truth.ids], rows), skeleton, densepose)
 
 
 def _bounded(motion: Singles, longest: float) -> Singles:

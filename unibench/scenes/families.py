@@ -18,6 +18,7 @@ from unibench.scenes import meshes, textures
 from unibench.scenes.camera import Camera, intrinsics, look_at
 from unibench.scenes.graph import Instance, Light, Scene, State, rigid, still
 from unibench.scenes.meshes import Mesh
+from unibench.scenes.people import Gesture, Walk, person
 from unibench.scenes.physics import GRAVITY, Body, Shape, simulate
 
 Floats = npt.NDArray[np.float64]
@@ -457,6 +458,71 @@ def _occlude(spec: Spec, rng: Rng) -> _Plan:
     )
 
 
+def _walk(spec: Spec, rng: Rng) -> _Plan:
+    gesture = _gesture(rng)
+    walk = Walk((0.0, 0.0), _azimuth(rng), rng.uniform(0.7, 1.25), rng.uniform(-0.7, 0.7), rng.uniform(0, 1), gesture)
+    sentence = f"A person walks{_DOING[gesture]}"
+    return _people(spec, rng, (walk,), sentence)
+
+
+def _pair(spec: Spec, rng: Rng) -> _Plan:
+    heading, gestures = _azimuth(rng), (_gesture(rng), _gesture(rng))
+    meet = bool(rng.random() < 0.5)
+    walks = []
+    for k, sign in enumerate((-1.0, 1.0)):
+        speed = rng.uniform(0.8, 1.2)
+        back = speed * spec.seconds / 2 if meet else 0.0
+        along, across = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
+        start = sign * back * along + sign * rng.uniform(0.35, 0.55) * across
+        turned = heading + (np.pi if meet and sign > 0 else 0.0)
+        walks.append(Walk((start[0], start[1]), turned, speed, rng.uniform(-0.2, 0.2), rng.uniform(0, 1), gestures[k]))
+    sentence = "Two people walk past each other" if meet else "Two people walk side by side"
+    if any(g != "none" for g in gestures):
+        sentence += ", one with an arm up,"
+    return _people(spec, rng, tuple(walks), sentence)
+
+
+def _play(spec: Spec, rng: Rng) -> _Plan:
+    make, bodies, gesture = _Wardrobe(rng), list[Body](), _gesture(rng)
+    heading = _azimuth(rng)
+    walk = Walk((0.0, 0.0), heading, float(rng.choice([0.0, 0.9])), 0.0, rng.uniform(0, 1), gesture)
+    for k in range(rng.integers(1, 3)):
+        r, away = float(rng.uniform(0.1, 0.14)), 0.75 + 0.4 * k
+        beside = np.array([-np.sin(heading), np.cos(heading), 0.0]) * away * rng.choice([-1, 1])
+        height = r + min(_drop(spec.seconds * rng.uniform(0.2, 0.5)), 1.5)
+        ball = make.ball(r, beside + np.array([0, 0, height]))
+        along = np.array([np.cos(heading), np.sin(heading), 0.0]) * rng.uniform(-0.5, 1.0)
+        bodies.append(replace(ball, velocity=along, restitution=float(rng.uniform(0.6, 0.85))))
+    doing = "walks" if walk.speed else "stands"
+    sentence = f"A person {doing}{_DOING[gesture]} beside {_articled(bodies)} that bounce{'s' * (len(bodies) == 1)}"
+    return _people(spec, rng, (walk,), sentence, tuple(bodies))
+
+
+_DOING: dict[Gesture, str] = {"none": "", "wave": " and waves", "raise": " and raises an arm"}
+
+
+def _gesture(rng: Rng) -> Gesture:
+    gestures: tuple[Gesture, ...] = ("none", "wave", "raise")
+    return gestures[rng.integers(3)]
+
+
+def _people(spec: Spec, rng: Rng, walks: Sequence[Walk], sentence: str, bodies: tuple[Body, ...] = ()) -> _Plan:
+    """People of random shapes before a camera at the height of a person's."""
+    made = tuple(
+        person(f"person {k}", walk, rng.normal(0, 0.8, 6), spec.frames, spec.fps, rng)
+        for k, walk in enumerate(walks, 1)
+    )
+    return _Plan(
+        bodies,
+        sentence,
+        _azimuth(rng),
+        float(rng.uniform(0.05, 0.25)),
+        props=int(rng.integers(0, 3)),
+        shake=_shake(rng),
+        dress=lambda state: made,
+    )
+
+
 FAMILIES: dict[str, Callable[[Spec, Rng], _Plan]] = {
     "fall": _fall,
     "bounce": _bounce,
@@ -469,6 +535,9 @@ FAMILIES: dict[str, Callable[[Spec, Rng], _Plan]] = {
     "thin": _thin,
     "fast": _fast,
     "occlude": _occlude,
+    "walk": _walk,
+    "pair": _pair,
+    "play": _play,
 }
 
 
@@ -639,6 +708,11 @@ def _say(bodies: Sequence[Body], one: str, many: str) -> str:
         kinds = {b.class_name for b in bodies}
         noun = f"{kinds.pop()}s" if len(kinds) == 1 else "things"
         return f"{_NUMBERS[len(bodies)].capitalize()} {noun} {many}"
-    articled = [f"{'an' if b.name[0] in 'aeiou' else 'a'} {b.name}" for b in bodies]
-    text = articled[0] if len(articled) == 1 else ", ".join(articled[:-1]) + " and " + articled[-1]
+    text = _articled(bodies)
     return f"{text[0].upper()}{text[1:]} {one if len(bodies) == 1 else many}"
+
+
+def _articled(bodies: Sequence[Body]) -> str:
+    """'a red ball, an orange crate and a blue egg'."""
+    articled = [f"{'an' if b.name[0] in 'aeiou' else 'a'} {b.name}" for b in bodies]
+    return articled[0] if len(articled) == 1 else ", ".join(articled[:-1]) + " and " + articled[-1]

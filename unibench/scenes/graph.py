@@ -16,10 +16,22 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Skin:
+    """What makes an instance a person: part of each face `[F]` uint8 (1–24, DensePose's numbers), chart coordinates of
+    each vertex `[V, 2]`, weights of the COCO-17 key points over the vertices `[17, V]`, and whose charts they are."""
+
+    parts: npt.NDArray[np.uint8]
+    chart: Floats
+    regressor: Floats
+    layout: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """One thing: its mesh at rest, its vertices in the world in each frame `[T, V, 3]` (metres), its texture.
 
-    `thing` tells objects that a segmentation counts from the stage (floor, walls), which it does not.
+    `thing` tells objects that a segmentation counts from the stage (floor, walls), which it does not. Only people have
+    a `skin`.
     """
 
     name: str
@@ -28,6 +40,7 @@ class Instance:
     vertices: Floats
     texture: Picture
     thing: bool = True
+    skin: Skin | None = None
 
     def __post_init__(self) -> None:
         if self.vertices.shape[1:] != self.mesh.vertices.shape:

@@ -172,7 +172,10 @@ class MediapipeSegmentation(Expert):
         others = (people.masks[t, y0:y1, x0:x1] > 0) & (not held)
         if held or known.sum() < 0.2 * window.sum():
             local = box - [x0, y0, x0, y0]
-            mine = _cut(crop, _ellipse(local, crop.shape[:2], 0.9), _ellipse(local, crop.shape[:2], 0.5), window)
+            round_ = _ellipse(local, crop.shape[:2], 0.9)
+            mine = _cut(crop, round_, _ellipse(local, crop.shape[:2], 0.5), window)
+            if mine.sum() > 0.92 * window.sum():  # nothing set off: the box is no outline
+                mine = round_
         else:
             band = np.ones((max(3, max(crop.shape[:2]) // 14),) * 2, np.uint8)
             core = cv2.erode(known.astype(np.uint8), band, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0

@@ -31,6 +31,8 @@ _PERSON, _THING = 0.3, 0.4
 """Least score of the detector for a person and for anything else."""
 _MOST_POSES = 8
 """Crops looked at for poses in one frame, the largest people first: a crowd costs no more than a small group."""
+_MOST_MISSING = 2
+"""People who are looked for again in one frame after they were not found."""
 _LEAST_HEIGHT = 40
 """Pixels below which a person has no pose worth having (the landmark model sees 256)."""
 _AROUND = 1.3
@@ -55,7 +57,7 @@ class People:
     `scores` float32 `[T, P]` (0–1; also NaN only where not seen), `landmarks` float32 `[T, P, 33, 3]` (MediaPipe's
     landmarks: x, y in pixels, also outside the frame, and visibility 0–1) and `world` float32 `[T, P, 33, 3]` (metres
     about the middle of the hips: x right, y down, z away from the camera), both also NaN where no pose was found.
-    `support` float32 `[P]`: how much the detector, which looks for bodies of any pose, agrees (0–1). `masks` uint8
+    `support` float32 `[P]`: how much the detector agrees, its three best scores' mean (0–1). `masks` uint8
     `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody; exclusive.
 
     Things, a row each: `thing_frames` int32 `[N]`, `thing_boxes` float32 `[N, 4]`, `thing_scores` float32 `[N]`,
@@ -97,7 +99,7 @@ class PeopleFinder(Expert):
     modality = None
     licence = "Apache-2.0"
     assets = ("efficientdet-lite0", "pose-landmarker")
-    resources = Resources(cpus=1, memory_gib=1.0)
+    resources = Resources(cpus=1, memory_gib=1.5)
     seconds_per_frame = 0.06
 
     def setup(self) -> None:
@@ -203,6 +205,7 @@ class PeopleFinder(Expert):
     ) -> None:
         """Look again for the missing with everybody who was found painted over: the model sees one person a crop."""
         missing = [k for k in missing if any(k.sightings[n].landmarks is not None for n in k.nearest(t, 5))]
+        missing = sorted(missing, key=lambda k: -k.sightings[k.nearest(t)[0]].size)[:_MOST_MISSING]
         if not missing:
             return
         found = [track.sightings[t] for track in tracks if t in track.sightings]
@@ -227,9 +230,9 @@ class PeopleFinder(Expert):
             visibility = np.clip([p.visibility for p in points], 0, 1)
             landmarks = np.concatenate([xy, visibility[:, None]], 1)
             world = np.array([(p.x, p.y, p.z) for p in result.pose_world_landmarks[k]])
-            mask = np.zeros((height, width), np.float32)
-            mask[y0:y1, x0:x1] = np.squeeze(result.segmentation_masks[k].numpy_view())
-            sighting = _sighting(frame, landmarks, world, mask)
+            sure = np.squeeze(result.segmentation_masks[k].numpy_view())
+            mask = np.rint(np.clip(sure, 0, 1) * 255).astype(np.uint8)
+            sighting = _sighting(frame, landmarks, world, mask, (int(x0), int(y0)))
             if sighting is not None:
                 found.append(sighting)
         return found
@@ -281,24 +284,38 @@ def _look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Flo
 
 
 def _sighting(
-    frame: npt.NDArray[np.uint8], landmarks: tracking.Floats, world: tracking.Floats, mask: npt.NDArray[np.float32]
+    frame: npt.NDArray[np.uint8],
+    landmarks: tracking.Floats,
+    world: tracking.Floats,
+    mask: npt.NDArray[np.uint8],
+    corner: tuple[int, int],
 ) -> Sighting | None:
-    """A pose as a sighting; None where hardly any of it is in the frame."""
+    """A pose and its mask in a window as a sighting; None where hardly any of it is in the frame."""
     height, width = frame.shape[:2]
     xy = np.clip(landmarks[landmarks[:, 2] > 0.3, :2], 0, (width, height))
     if len(xy) < 5:
         return None
     low, high = xy.min(0), xy.max(0)
-    margin = 0.06 * (high - low).max()  # landmarks end at the eyes and ankles, people do not
-    box = np.concatenate([np.clip(low - margin, 0, None), np.clip(high + margin, 0, (width, height))])
+    # Landmarks end at the eyes and ankles, people do not: the mask says how much farther, within reason.
+    rows, columns = np.flatnonzero((mask > 127).any(1)), np.flatnonzero((mask > 127).any(0))
+    least, most = 0.06 * (high - low).max(), 0.3 * (high - low).max()
+    if len(rows):
+        first, last = np.array([columns[0], rows[0]]) + corner, np.array([columns[-1] + 1, rows[-1] + 1]) + corner
+        low, high = np.clip(first, low - most, low - least), np.clip(last, high + least, high + most)
+    else:
+        low, high = low - least, high + least
+    box = np.concatenate([np.clip(low, 0, None), np.minimum(high, (width, height))])
     if (box[2:] - box[:2] < 4).any():
         return None
-    torso = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(torso, cv2.convexHull(landmarks[list(tracking.TORSO), :2].astype(np.int32)), 1)
-    clothes = (torso > 0) & (mask > 0.5)
-    look = tracking.colours(frame, clothes) if clothes.sum() > 20 else _look_of(frame, box)
-    body = landmarks[[*range(11, 17), *range(23, 29)], 2]  # limbs: a face alone is no pose
-    return Sighting(box, float(0.5 * body.mean() + 0.5 * np.sort(body)[-4:].mean()), look, 0.0, landmarks, world, mask)
+    torso = np.zeros(mask.shape, np.uint8)
+    trunk = np.clip(landmarks[list(tracking.TORSO), :2] - corner, -(2**14), 2**14)
+    cv2.fillConvexPoly(torso, cv2.convexHull(trunk.astype(np.int32)), 1)
+    clothes = (torso > 0) & (mask > 127)
+    crop = frame[corner[1] : corner[1] + mask.shape[0], corner[0] : corner[0] + mask.shape[1]]
+    look = tracking.colours(crop, clothes) if clothes.sum() > 20 else _look_of(frame, box)
+    limbs = landmarks[[*range(11, 17), *range(23, 29)], 2]  # a face alone is no pose
+    score = float(0.5 * limbs.mean() + 0.5 * np.sort(limbs)[-4:].mean())
+    return Sighting(box, score, look, 0.0, landmarks, world, mask, corner)
 
 
 def _collect(
@@ -318,8 +335,8 @@ def _collect(
             if seen.landmarks is not None and seen.world is not None:
                 landmarks[t, p], world[t, p] = seen.landmarks, seen.world
         _bridge(boxes[:, p], scores[:, p], stride + 1)
-        looked = [track.sightings[t].detected for t in sorted(track.sightings) if t % stride == 0]
-        support[p] = np.quantile(looked, 0.7) if looked else 0.0
+        looked = [seen.detected for seen in track.sightings.values()]
+        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:])
     for t in range(count):
         here = {p: track.sightings[t] for p, track in enumerate(tracks) if t in track.sightings}
         masks[t] = exclusive(here, frames.shape[1], frames.shape[2])
@@ -359,12 +376,13 @@ def exclusive(seen: dict[int, Sighting], height: int, width: int) -> npt.NDArray
     for p, sighting in seen.items():
         if sighting.mask is None or sighting.landmarks is None:
             continue
-        sure = np.clip(sighting.mask, 1e-4, 1 - 1e-4)
+        window = sighting.window
+        sure = np.clip(sighting.mask.astype(np.float32) / 255, 1e-3, 1 - 1e-3)
         claim = np.log(sure / (1 - sure))
         if crowd:
-            claim = claim - 40 * _off_bones(sighting.landmarks, height, width) / sighting.size
-        mine = (sighting.mask > 0.5) & (claim > best)
-        label[mine], best[mine] = p + 1, claim[mine]
+            claim -= 40 * _off_bones(sighting.landmarks - [*sighting.corner, 0], *sure.shape) / sighting.size
+        mine = (sighting.mask > 127) & (claim > best[window])
+        label[window][mine], best[window][mine] = p + 1, claim[mine]
     return label
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 TORSO = (11, 12, 23, 24)
 """Shoulders and hips among MediaPipe's 33 landmarks."""
@@ -38,13 +38,22 @@ class Sighting:
     """`[33, 3]`: x, y in pixels, visibility 0–1."""
     world: Floats | None = None
     """`[33, 3]` metres about the middle of the hips: x right, y down, z away from the camera."""
-    mask: Mask | None = None
-    """Probability `[H, W]` that the pixel is this person."""
+    mask: Bytes | None = None
+    """Probability × 255 that a pixel is this person, in a window of the frame: whole frames would fill the memory."""
+    corner: tuple[int, int] = (0, 0)
+    """Where the window's first pixel lies: x, y."""
 
     @property
     def size(self) -> float:
         """Square root of the box's area, in pixels."""
         return float(np.sqrt(np.prod(self.box[2:] - self.box[:2])))
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the frame that the mask covers."""
+        assert self.mask is not None
+        (x, y), (height, width) = self.corner, self.mask.shape
+        return slice(y, y + height), slice(x, x + width)
 
 
 @dataclass(slots=True)
@@ -118,9 +127,9 @@ def _shared(a: Sighting, b: Sighting) -> float:
     """Intersection of two masks over the smaller one."""
     if a.mask is None or b.mask is None or overlap(a.box, b.box) == 0:
         return 0.0
-    x0, y0 = np.floor(np.minimum(a.box[:2], b.box[:2])).astype(int)
-    x1, y1 = np.ceil(np.maximum(a.box[2:], b.box[2:])).astype(int)
-    here, there = a.mask[y0:y1, x0:x1] > 0.5, b.mask[y0:y1, x0:x1] > 0.5
+    high = max(a.window[0].stop, b.window[0].stop), max(a.window[1].stop, b.window[1].stop)
+    here, there = np.zeros((2, *high), np.bool_)
+    here[a.window], there[b.window] = a.mask > 127, b.mask > 127
     return float((here & there).sum() / max(1, min(here.sum(), there.sum())))
 
 

@@ -25,13 +25,14 @@ def sighting(x: float, look: np.ndarray, y: float = 100.0, size: float = 40.0) -
     return Sighting(np.array([x, y, x + size, y + 2 * size]), 0.9, look, 0.6)
 
 
-def figure(x: float, width: int = 200) -> Sighting:
+def figure(x: float) -> Sighting:
     """A standing person about x, with landmarks on a vertical line and a mask 30 pixels wide."""
     landmarks = np.zeros((33, 3))
     landmarks[:, 0], landmarks[:, 1], landmarks[:, 2] = x, np.linspace(20, 180, 33), 1
-    mask = np.zeros((200, width), np.float32)
-    mask[10:190, max(0, int(x) - 15) : int(x) + 15] = 0.9
-    return Sighting(np.array([x - 15.0, 10, x + 15, 190]), 0.9, RED, 0.6, landmarks, np.zeros((33, 3)), mask)
+    mask = np.full((180, 30), 230, np.uint8)
+    return Sighting(
+        np.array([x - 15.0, 10, x + 15, 190]), 0.9, RED, 0.6, landmarks, np.zeros((33, 3)), mask, (int(x) - 15, 10)
+    )
 
 
 def test_boxes_that_cross_are_told_apart_by_their_clothes() -> None:

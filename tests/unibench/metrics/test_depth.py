@@ -20,6 +20,7 @@ from unibench.metrics.depth import (
     fit_least_absolute,
     fit_least_squares,
     fit_scale,
+    fit_scale_weiszfeld,
     temporal_alignment_error,
     valid_truth,
 )
@@ -149,7 +150,24 @@ def test_scale_equals_ten_slow_weiszfeld_steps() -> None:
         weights = [1 / (abs(scale * a - b) + 1e-8) for a, b in zip(x, y, strict=True)]
         over = sum(w * a * b for w, a, b in zip(weights, x, y, strict=True))
         scale = over / sum(w * a * a for w, a in zip(weights, x, strict=True))
-    assert fit_scale(x, y) == pytest.approx(scale, rel=1e-9)
+    assert fit_scale_weiszfeld(x, y) == pytest.approx(scale, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_exact_scale_equals_a_linear_programme_and_does_not_depend_on_the_order_of_pixels(seed: int) -> None:
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0.1, 9, 80), rng.uniform(0.1, 9, 80)
+    if seed % 2:
+        x, y = x.round(), y.round()  # ties, and pixels with x = 0
+    eye = np.eye(80)
+    upper = np.block([[x[:, None], -eye], [-x[:, None], -eye]])
+    solved = linprog(np.r_[0, np.ones(80)], A_ub=upper, b_ub=np.r_[y, -y], bounds=[(None, None)] + [(0, None)] * 80)
+    scale = fit_scale(x, y)
+    assert np.abs(scale * x - y).sum() == pytest.approx(solved.fun, rel=1e-9)
+    order = rng.permutation(80)
+    assert fit_scale(x[order], y[order]) == scale
 
 
 def test_every_alignment_is_perfect_where_it_should_be() -> None:

@@ -25,9 +25,10 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import Skeleton
 from unibench.doctor import _CORRUPTIONS
 from unibench.protocol import Protocol
-from unibench.render import modalities, render_scene
-from unibench.scenes.families import Spec
+from unibench.render import modalities
+from unibench.scenes.families import Spec, build
 from unibench.scoring import Collector, _result
+from unibench.truth import trace
 
 TASKS = ("depth", "flow", "segmentation", "skeleton")
 _FAMILIES = ("fall", "collide", "projectile", "fly")
@@ -69,7 +70,7 @@ def main() -> None:
 def _stored(number: int, frames: int, size: int) -> dict[str, tuple[Encoded, Encoded]]:
     """Prediction and truth of each task, encoded."""
     spec = Spec(_FAMILIES[number], number, frames=frames, height=size, width=size)
-    values = modalities(render_scene(spec, supersample=1).truth)
+    values = modalities(trace(build(spec)))
     true: dict[str, Any] = {task: getattr(values, task) for task in ("depth", "flow", "segmentation")}
     true["skeleton"] = _people(number, frames, size)
     pairs = {}

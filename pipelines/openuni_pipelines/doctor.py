@@ -74,14 +74,14 @@ def _check_predictions(console: Console, predictions: Run, truth: Run, limit: in
 def _values(gt: str | None, limit: int) -> Iterator[tuple[str, str, Any]]:
     """True values by task and key: of the data set, or of scenes rendered now."""
     if gt is None and not STANDARD.is_dir():
-        from unibench.render import modalities, render_scene
-        from unibench.scenes.families import Spec
+        from unibench.render import modalities
+        from unibench.scenes.families import Spec, build
+        from unibench.truth import trace
 
         for family, seed in _SCENES[:limit]:
-            rendered = render_scene(Spec(family, seed, frames=6, height=96, width=96), supersample=1)
-            values = modalities(rendered.truth)
+            values = modalities(trace(build(Spec(family, seed, frames=6, height=96, width=96))))
             for task in ("depth", "flow", "segmentation"):
-                yield task, rendered.key, getattr(values, task)
+                yield task, f"{family}-{seed}", getattr(values, task)
         return
     truth = open_run(gt or STANDARD)
     for task in ESTIMATED:

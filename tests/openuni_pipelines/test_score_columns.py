@@ -43,7 +43,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("columns")
     truth, predicted = {}, {}
     for number, spec in enumerate(SPECS):
-        rendered = render_scene(spec, supersample=1)
+        rendered = render_scene(spec)
         values = modalities(rendered.truth)
         rgb = Rgb(rendered.rgb, 16.0, exact=True)
         truth[rendered.key] = {

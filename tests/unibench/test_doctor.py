@@ -16,8 +16,9 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import LAYOUTS, Skeleton
 from unibench.doctor import diagnose, ladders, storage
 from unibench.predictions import ESTIMATED
-from unibench.render import modalities, render_scene
-from unibench.scenes.families import Spec
+from unibench.render import modalities
+from unibench.scenes.families import Spec, build
+from unibench.truth import trace
 
 SIZE = 96
 
@@ -48,10 +49,7 @@ def surface(seed: int) -> DensePose:
 @pytest.fixture(scope="module")
 def truths() -> dict[str, list[Any]]:
     families = ("fall", "collide", "projectile", "fly")
-    made = [
-        modalities(render_scene(Spec(f, 3 + k, frames=6, height=SIZE, width=SIZE), supersample=1).truth)
-        for k, f in enumerate(families)
-    ]
+    made = [modalities(trace(build(Spec(f, 3 + k, frames=6, height=SIZE, width=SIZE)))) for k, f in enumerate(families)]
     return {
         "depth": [m.depth for m in made],
         "flow": [m.flow for m in made],

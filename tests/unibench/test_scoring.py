@@ -160,7 +160,7 @@ def test_the_camera_of_the_truth_gives_temporal_errors_on_what_stands_still(tmp_
     from unibench.scenes.families import Spec
     from unibench.scoring import load_truth
 
-    rendered = render_scene(Spec("collide", 3, frames=5, height=64, width=64), supersample=1)
+    rendered = render_scene(Spec("collide", 3, frames=5, height=64, width=64))
     values = modalities(rendered.truth)
     for task in ("depth", "flow", "camera"):
         (tmp_path / task).mkdir()

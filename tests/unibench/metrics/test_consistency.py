@@ -72,7 +72,7 @@ def test_rigid_flow_equals_a_slow_loop() -> None:
 
 
 def test_rendered_views_agree_and_wrong_ones_do_not() -> None:
-    rendered = render_scene(Spec("collide", 3, frames=6, height=96, width=96), supersample=2)
+    rendered = render_scene(Spec("collide", 3, frames=6, height=96, width=96))
     values = modalities(rendered.truth)
     camera = Camera(rendered.truth.camera.intrinsics, rendered.truth.camera.pose)
     right = ConsistencyMetric().update("k", Views(rendered.rgb, values.flow, values.depth, values.segmentation, camera))

@@ -42,8 +42,12 @@ _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
 LEAST = 0.35
 """Confidence of a person in a frame below which nothing is painted."""
-_REACH = 0.06
-"""How far beyond the fitted outline the mask is filled, over the person's size: clothes and hair, not a held ball."""
+_REACH = 0.08
+"""How far beyond the fitted outline the mask is filled, over the person's size: clothes and hair."""
+_IN_FRONT = frozenset(
+    ("sports ball", "frisbee", "tennis racket", "baseball bat", "skateboard", "bottle", "cup", "book", "laptop", "cat")
+)
+"""Things that hide a body where they are small beside it; what is worn (a tie, a bag) does not."""
 
 
 class BodyFit(Expert):
@@ -79,7 +83,7 @@ class BodyFit(Expert):
                 fitted = fit(self._body, _observed(people, p, frames, self._body))
                 for i, t in enumerate(frames):
                     surface = rasterise(self._body, fitted.vertices(self._body, i), *people.masks.shape[1:])
-                    mask = people.masks[t] == p + 1
+                    mask = (people.masks[t] == p + 1) & ~_in_front(people, p, t)
                     doubts = _doubts(people, p, t, fitted, i, surface, mask)
                     confidence[t, p] = np.prod(list(doubts.values()))
                     if confidence[t, p] < LEAST:
@@ -119,6 +123,21 @@ def _observed(people: People, p: int, frames: list[int], body: Body) -> Observed
     weights = np.maximum(visibility**2, 0.02) * np.where(inside, 1, _OUTSIDE)
     space = people.world[frames, p][:, rows].astype(np.float64) * [1, -1, -1]
     return Observed(points, weights, space, np.full(len(frames), np.median(size)))
+
+
+def _in_front(people: People, p: int, t: int) -> npt.NDArray[np.bool_]:
+    """The pixels `[H, W]` of things before person p in frame t, as ellipses in the boxes of the nearest detection."""
+    hidden = np.zeros(people.masks.shape[1:], np.uint8)
+    if len(people.thing_frames) == 0:
+        return hidden > 0
+    away = np.abs(people.thing_frames - t)
+    x0, y0, x1, y1 = people.boxes[t, p]
+    for i in np.flatnonzero((away == away.min()) & (away <= 2)):
+        a, b, c, d = people.thing_boxes[i].tolist()
+        if people.thing_classes[i] in _IN_FRONT and (c - a) * (d - b) < 0.25 * (x1 - x0) * (y1 - y0):
+            middle, axes = (round((a + c) / 2), round((b + d) / 2)), (round((c - a) / 2), round((d - b) / 2))
+            cv2.ellipse(hidden, middle, axes, 0, 0, 360, 1, -1)
+    return hidden > 0
 
 
 def _doubts(

@@ -128,6 +128,22 @@ def test_a_person_trusted_in_some_frames_is_painted_in_those(expert: BodyFit) ->
     assert value.confidence[2, 0] < LEAST <= value.confidence[1, 0]
 
 
+def test_a_ball_before_the_body_is_not_body(expert: BodyFit) -> None:
+    people, _ = actor()
+    x, y = 320, 180  # the middle of the body
+    ball = replace(
+        people,
+        thing_frames=np.array([2], np.int32),
+        thing_boxes=np.array([[x - 10, y - 10, x + 10, y + 10]], np.float32),
+        thing_scores=np.array([0.8], np.float32),
+        thing_classes=("sports ball",),
+    )
+    values = expert.annotate(footage(ball)).value.values
+    assert not values[2, y - 6 : y + 6, x - 6 : x + 6].any()
+    tie = replace(ball, thing_classes=("tie",))
+    assert expert.annotate(footage(tie)).value.values[2, y, x, 0] > 0
+
+
 def test_nobody_and_somebody_too_small_give_an_empty_result(expert: BodyFit) -> None:
     people, _ = actor()
     shrunk = people.boxes.copy()

@@ -168,6 +168,27 @@ def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path
     assert not annotation.value.masks.any()
 
 
+def demo(name: str, frames: int, fps: float) -> np.ndarray:
+    try:
+        return clip(assets.path(name), frames, fps)
+    except AssetError as error:
+        pytest.skip(str(error))
+
+
+def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder) -> None:
+    found = finder.annotate(Footage("rabbit", demo("demo-bigbuckbunny", 16, 8.0), 8.0, {})).value
+    assert (found.support < 0.45).all()
+
+
+def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder) -> None:
+    frames = demo("demo-carphone", 16, 8.0)
+    found = finder.annotate(Footage("car", frames, 8.0, {})).value
+    assert (~np.isnan(found.scores[:, 0])).mean() > 0.9
+    # hips and knees lie below the frame, and say so
+    knees = found.landmarks[:, 0, [25, 26], 1]
+    assert (np.nan_to_num(knees, nan=np.inf) > frames.shape[1]).mean() > 0.9
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 20, 300), (3, 90, 64)])
 def test_tiny_clips_of_noise_are_no_error(finder: PeopleFinder, shape: tuple[int, int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)

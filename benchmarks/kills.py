@@ -72,13 +72,13 @@ class Report:
 class Harness:
     """Builds under fire in a scratch folder."""
 
-    def __init__(self, folder: Path, seed: int, address: str | None, nodes: int) -> None:
+    def __init__(self, folder: Path, seed: int, address: str | None, nodes: int, mark: str) -> None:
         self.folder = folder
         self.rng = random.Random(seed)
         experts = (*TOYS, "fastdepth" if assets.is_cached("fastdepth") else "toy_depth")
         self.report = Report(seed, nodes, list(experts))
         self._address = address
-        self._mark = uuid.uuid4().hex
+        self._mark = mark
         self._ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         sys.path[:0] = [str(REPOSITORY / "tests" / "plugins"), str(REPOSITORY)]
         self._videos = _make_videos(folder / "videos")
@@ -90,8 +90,8 @@ class Harness:
         self.expected = digests(folder / "undisturbed")
 
     def close(self) -> None:
-        for process in self._marked():
-            _kill(process)
+        if self._address is None:
+            self._kill_all()
         shutil.rmtree(self._ray, ignore_errors=True)
 
     def data_set(self, strikes: list[tuple[str, str]], on_strike: Any = None) -> None:
@@ -117,7 +117,7 @@ class Harness:
                 _, stderr = run.communicate(timeout=240)
             except subprocess.TimeoutExpired:
                 self._problem(root, "the driver neither ended nor finished within 240 s; it was killed")
-                self._kill_all()
+                run.kill()
                 run.communicate()
                 continue
             self._check_untouched(root, committed, calls)
@@ -286,14 +286,15 @@ def schedule(rng: random.Random, kills: int, kinds: tuple[str, ...] = KINDS) -> 
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[Any]:
+def cluster(nodes: int, mark: str) -> Iterator[Any]:
     """Ray nodes on this machine, one core each, that share its disk; None where one node will do."""
     if nodes == 1:
         yield None
         return
     from ray.cluster_utils import Cluster
 
-    os.environ.update(toy_env(), RAY_USAGE_STATS_ENABLED="0")
+    # The nodes' processes carry the mark; this one does not, its environment as the kernel shows it is older.
+    os.environ.update(toy_env() | {MARK: mark}, RAY_USAGE_STATS_ENABLED="0")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
     try:
         for _ in range(nodes - 1):
@@ -306,8 +307,9 @@ def cluster(nodes: int) -> Iterator[Any]:
 def run(folder: Path, kills: int, nodes: int, seed: int) -> Report:
     """Strike until `kills` are counted. On a cluster a node is removed, and another added, between strikes."""
     begin = time.monotonic()
-    with cluster(nodes) as ray_nodes:
-        harness = Harness(folder, seed, ray_nodes.address if ray_nodes else None, nodes)
+    mark = uuid.uuid4().hex
+    with cluster(nodes, mark) as ray_nodes:
+        harness = Harness(folder, seed, ray_nodes.address if ray_nodes else None, nodes, mark)
         report = harness.report
 
         def swap_node(count: int) -> None:

@@ -39,7 +39,7 @@ def commit(
     """
     tar_path = root / layout.tar_name(shard, column)
     tar_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tar_path.with_name(f".{tar_path.name}.{run}.tmp")
+    temporary = layout.temporary_name(tar_path, run)
     try:
         rows, tar_record = _write_tar(temporary, shard, column, samples)
         index_bytes = index.encode(rows, column)

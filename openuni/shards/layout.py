@@ -142,10 +142,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def temporary_name(path: Path, run: str) -> Path:
+    """A name beside `path` for this writer alone: a worker that was given up may still write, also within one run."""
+    return path.with_name(f".{path.name}.{run}.{os.urandom(4).hex()}.tmp")
+
+
 def write_atomic(path: Path, data: bytes, run: str) -> None:
     """Write `data` under a temporary name that carries the run's id, then rename: readers see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{run}.tmp")
+    temporary = temporary_name(path, run)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -170,5 +175,5 @@ def sweep(root: Path, run: str, older_than: float) -> None:
     """
     for folder in (root, root / "shards", root / "index", root / "commits"):
         for path in folder.glob(".*.tmp"):
-            if not path.name.endswith(f".{run}.tmp") and time.time() - path.stat().st_mtime > older_than:
+            if f".{run}." not in path.name and time.time() - path.stat().st_mtime > older_than:
                 path.unlink(missing_ok=True)

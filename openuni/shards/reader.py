@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import posixpath
 import random
 from collections import OrderedDict
@@ -46,12 +47,18 @@ class DataSet:
     """
 
     def __init__(self, url: str) -> None:
-        """Raises PlanError when `url` is not a data set, or has nothing committed."""
+        """Raises PlanError when `url` is not a data set, CorruptDataError when its manifest is damaged.
+
+        One that is planned but has nothing committed yet opens, and is empty.
+        """
         self.url = url
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:  # fsspec does not know the protocol, or lacks its package
+            raise PlanError(f"{url} cannot be opened: {error}") from error
         try:
             data = self._fs.cat_file(self._path(layout.MANIFEST))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise PlanError(f"{url} is not a data set: it has no {layout.MANIFEST}") from None
         self.manifest = layout.parse_json(Manifest, data, self._path(layout.MANIFEST))
         if self.manifest.schema != SCHEMA_VERSION:
@@ -60,12 +67,15 @@ class DataSet:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """Shards whose RGB is committed, in key order, with the columns that the manifest names."""
-        names = [
-            (shard, column)
-            for shard, column in map(_parse_commit_name, self._fs.ls(self._path("commits"), detail=False))
-            if column in self.manifest.columns
-        ]
+        """Shards whose RGB is committed, in key order, with the columns that the manifest names.
+
+        Raises CorruptDataError where a commit record is damaged, or the keys of a shard do not follow the one before.
+        """
+        try:
+            files = self._fs.ls(self._path("commits"), detail=False)
+        except FileNotFoundError:
+            return []  # planned, and nothing committed yet
+        names = [(shard, column) for shard, column in map(_parse_commit_name, files) if column in self.manifest.columns]
         with ThreadPoolExecutor(16) as pool:
             records = pool.map(lambda name: self._commit(*name), names)
             by_shard: dict[int, dict[str, CommitRecord]] = {}
@@ -73,7 +83,7 @@ class DataSet:
                 # A column that is being upgraded still has shards of the expert before: they are not this column.
                 if record.fingerprint == self.manifest.columns[record.column]:
                     by_shard.setdefault(record.shard, {})[record.column] = record
-        return [
+        shards = [
             Shard(
                 number,
                 found["rgb"].samples,
@@ -84,6 +94,13 @@ class DataSet:
             for number, found in sorted(by_shard.items())
             if "rgb" in found and found["rgb"].samples
         ]
+        for before, after in itertools.pairwise(shards):
+            if before.last_key >= after.first_key:  # a key would not be found
+                raise CorruptDataError(
+                    f"{self.url}: shard {after.number} begins at {after.first_key}, which does not follow "
+                    f"{before.last_key} of shard {before.number}"
+                )
+        return shards
 
     @property
     def columns(self) -> list[str]:
@@ -151,7 +168,7 @@ class DataSet:
 
     def _commit(self, shard: int, column: str) -> CommitRecord:
         path = self._path(layout.commit_name(shard, column))
-        record = layout.parse_json(CommitRecord, self._fs.cat_file(path), path)
+        record = layout.parse_sealed(CommitRecord, self._fs.cat_file(path), path)
         if (record.shard, record.column) != (shard, column):
             raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
         return record

@@ -102,7 +102,7 @@ def save(root: Path, shard: int, key: str, fingerprint: str, result: Result, run
     removed the folder gets FileNotFoundError, and leaves nothing behind.
     """
     path = root / layout.result_name(shard, key, fingerprint)
-    temporary = path.with_name(f".{path.name}.{run}.tmp")
+    temporary = layout.temporary_name(path, run)
     try:
         with temporary.open("wb") as file:
             with open_tar_for_writing(file) as tar:

@@ -72,7 +72,10 @@ def is_saved(root: Path, shard: int, key: str, columns: Mapping[str, str]) -> bo
 
 
 def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[str, str], run: str) -> None:
-    """Commit every column of a shard whose samples are all saved, RGB first, and empty its folder in `work/`."""
+    """Commit every column of a shard whose samples are all saved, RGB first, and empty its folder in `work/`.
+
+    Keys ascend from shard to shard too: the reader finds a key by the first one of each.
+    """
     for column in sorted(columns, key=lambda name: name != "rgb"):
         fingerprint = columns[column]
         record = columns_.committed(root, shard, column)

@@ -17,6 +17,7 @@ from openuni import registry
 from openuni.errors import AssetError
 from openuni.experts import base as experts
 
+_WIDE = 160
 _NAME = click.Choice(catalogue.names())
 
 
@@ -48,7 +49,7 @@ def list_(as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    table = Table(title=f"assets in {catalogue.folder()}", title_justify="left")
+    table = Table(title=f"assets in {catalogue.folder()}", title_justify="left", box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("licence")
     table.add_column("size", justify="right", no_wrap=True)
@@ -57,7 +58,8 @@ def list_(as_json: bool) -> None:
     for asset in pinned:
         cached = "yes" if catalogue.is_cached(asset.name) else "-"
         table.add_row(asset.name, asset.licence, _size(asset.size), cached, ", ".join(users[asset.name]) or "-")
-    Console().print(table)
+    # In a pipe there is no edge to fit to, and rich's 80 columns would cut licences short.
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 @assets.command()

@@ -39,12 +39,22 @@ class LazyGroup(click.Group):
         """Errors that a user can mend are one sentence on standard error and exit status 1, never a traceback."""
         try:
             return super().invoke(ctx)
-        except OpenUniError as error:
+        except BrokenPipeError:  # the reader of our output has gone; click leaves quietly
+            raise
+        except (OpenUniError, OSError) as error:
             if os.environ.get("OPENUNI_TRACEBACK"):
                 raise
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
+            click.echo(_sentence(error), err=True)
             sys.exit(1)
+
+
+def _sentence(error: OpenUniError | OSError) -> str:
+    """Our errors are sentences already; the system's become one: a folder that cannot be made, a disk that is full."""
+    if isinstance(error, OpenUniError) or error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; check the path, its permissions and the space left"
 
 
 def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:

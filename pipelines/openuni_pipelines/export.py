@@ -19,10 +19,18 @@ def merge(data: DataSet, out: Path, columns: list[str], *, progress: bool = Fals
     """Write `out/NNNNNN.tar` for each shard of `data`: all members of a sample stand together. Returns the files.
 
     Each file appears whole or not at all; an existing one is replaced. Absent modalities keep their JSON, which says
-    why. Raises PlanError for a column that the data set does not have.
+    why. Raises PlanError for a column that the data set does not have, or not in every shard yet, and where nothing
+    is committed: a merged file without a column would look whole.
     """
     if unknown := [name for name in columns if name not in data.columns]:
         raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(data.columns)}")
+    if not data.shards:
+        raise PlanError(f"{data.url} has no committed sample yet; run the same `openuni build` again")
+    if lacking := [s.number for s in data.shards if not set(columns) <= set(s.columns)]:
+        raise PlanError(
+            f"{data.url} is not complete: {len(lacking)} shards lack a column (the first is {lacking[0]:06d}); run the "
+            "same `openuni build` again, or choose others with --columns"
+        )
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     positions = range(len(data.shards))

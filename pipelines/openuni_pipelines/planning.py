@@ -70,6 +70,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
     # Results are handed out in the order of the rows, whichever worker is faster: the same source, the same plan.
     ready: dict[str, list[Clip | Skipped]] = {}
     order: deque[str | Skipped] = deque()
+    waiting: set[str] = set()
     attempts: dict[str, int] = {}
     more = True
     while more or order:
@@ -79,8 +80,11 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
                     more = False
                 case Skipped() as skipped:
                     order.append(skipped)
+                case entry if entry.id in waiting:
+                    order.append(Skipped(entry.id, "two rows of one id"))
                 case entry:
                     order.append(entry.id)
+                    waiting.add(entry.id)
                     executor.submit(Expand(source_name, entry, request))
         for finished in executor.wait():
             task, result = finished.task, finished.result
@@ -102,6 +106,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
             if isinstance(head, Skipped):
                 yield head
             elif head in ready:
+                waiting.remove(head)
                 yield from ready.pop(head)
             else:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +15,13 @@ from rich.table import Table
 
 import openuni
 from openuni import contact_sheet
-from openuni.errors import OpenUniError
 from openuni.sample import Sample
+from openuni.shards import layout
 from openuni.shards.reader import DataSet
+
+_MOST_REASONS = 32
+OTHER_REASONS = "other reasons"
+"""What reasons of absence beyond the first 32 of a column are counted under."""
 
 
 @dataclass
@@ -74,7 +79,10 @@ def count(data: DataSet) -> Stats:
                     confidences[name][0] += status.confidence
                     confidences[name][1] += 1
             else:
-                column.absent[status.reason] = column.absent.get(status.reason, 0) + 1
+                # Reasons come from experts and may be all different; memory must not grow with the number of clips.
+                known_reason = status.reason in column.absent or len(column.absent) < _MOST_REASONS
+                reason = status.reason if known_reason else OTHER_REASONS
+                column.absent[reason] = column.absent.get(reason, 0) + 1
     stats.sizes, stats.subsets = dict(sizes.most_common()), dict(subsets.most_common())
     stats.splits, stats.licences = dict(splits.most_common()), dict(licences.most_common())
     for name, (total, number) in confidences.items():
@@ -86,9 +94,17 @@ def count(data: DataSet) -> Stats:
 @click.argument("path", metavar="DATASET")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 @click.option(
-    "--sheet", type=click.Path(path_type=Path), help="Contact sheet PNG.  [default: DATASET/contact_sheet.png]"
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Contact sheet PNG.  [default: DATASET/contact_sheet.png, or here where DATASET is a URL]",
 )
-@click.option("--rows", default=12, show_default=True, help="Clips on the contact sheet, spread over the data set.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Clips on the contact sheet, spread over the data set; 0 draws none.",
+)
 def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> None:
     """Count what DATASET holds, and draw a contact sheet: a row a clip, a column a modality."""
     data = openuni.open(path)
@@ -97,12 +113,11 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
         click.echo(json.dumps(asdict(stats), indent=1, ensure_ascii=False))
     else:
         _print(path, stats)
-    if rows > 0 and stats.samples:
-        target = sheet or Path(path) / "contact_sheet.png"
+    if rows and stats.samples:
+        target = sheet or (Path() if "://" in path else Path(path)) / "contact_sheet.png"
         picture = contact_sheet.draw(_spread(data, rows), data.columns)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(target), picture[..., ::-1]):
-            raise OpenUniError(f"cannot write {target}; give another path with --sheet")
+        _, png = cv2.imencode(".png", picture[..., ::-1])
+        layout.write_atomic(target, png.tobytes(), str(os.getpid()))
         click.echo(f"contact sheet: {target}", err=True)
 
 

@@ -204,7 +204,8 @@ def _stage(expert: Expert) -> None:
     with (assets.folder() / ".staging").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         for name in expert.assets:
-            assets.fetch(name)
+            if not assets.is_cached(name):
+                assets.fetch(name)
 
 
 def _column(name: str) -> str:

@@ -50,8 +50,12 @@ def test_same_plan_gives_same_bytes_in_process_and_on_ray_with_one_and_two_worke
     expected = digests(tmp_path / "here")
     assert len(expected) == 3 * 3 * 2
     for workers in (1, 2):
-        ok(build(videos, tmp_path / f"ray{workers}", "toy_thermal,dis", "--workers", workers, ray=True))
+        env = {"OPENUNI_TOY_SETUPS": str(tmp_path / f"setups{workers}")}
+        ok(build(videos, tmp_path / f"ray{workers}", "toy_thermal,dis", "--workers", workers, ray=True, env=env))
         assert digests(tmp_path / f"ray{workers}") == expected
+        # A model is loaded once a worker, not once a clip.
+        setups = (tmp_path / f"setups{workers}").read_text().split()
+        assert len(setups) == len(set(setups)) <= workers
 
 
 def test_a_changed_configuration_or_expert_is_refused_by_name(build: Command, videos: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A full disk: noticed before it hurts, one clear sentence when it does, nothing half committed, and the next run ends."""
+"""A full disk: noticed before it hurts, one clear sentence when it does, nothing half committed, the next run ends."""
 
 from __future__ import annotations
 

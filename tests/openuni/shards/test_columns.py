@@ -14,10 +14,9 @@ from openuni.shards.results import ColumnNote, Result
 
 
 def result(key: str, payload: bytes = b"frames") -> Result:
-    record = Record(key, 3, 4, 5, 16.0, caption=f"clip {key}")
-    return Result(
-        "rgb", ColumnNote(Status(True, expert="rgb-1-0"), {"frames": 3}, {"s": 1.0}, record), {"mp4": payload}
-    )
+    record = Record(key, 3, 4, 5, 16.0, caption=f"clip {key}", scores={"s": 1.0})
+    note = ColumnNote(Status(True, expert="rgb-1-0"), {"frames": 3}, {"s": 1.0}, record)
+    return Result("rgb", note, {"mp4": payload})
 
 
 def commit(root: Path, keys: str = "abc", run: str = "r1") -> layout.CommitRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def test_a_result_comes_back(tmp_path: Path) -> None:
     assert results.load_note(tmp_path, 7, "k", "e-1-0") == RESULT.note
     assert not results.exists(tmp_path, 7, "k", "e-2-0")
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_two_writers_of_one_result_do_not_meet(tmp_path: Path) -> None:
+    """A worker that was given up as hung and its successor may save the same result at once."""
+    results.open_work(tmp_path, 0)
+    threads = [
+        threading.Thread(target=lambda: [results.save(tmp_path, 0, "k", "e-1-0", RESULT, "run") for _ in range(30)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.load(tmp_path, 0, "k", "e-1-0") == RESULT
+    assert [path.name for path in (tmp_path / "work" / "000000").iterdir()] == ["k.e-1-0.tar"]
 
 
 def test_a_late_writer_of_a_closed_shard_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -59,7 +75,7 @@ def test_failures_come_back_sorted_and_the_last_one_counts(tmp_path: Path) -> No
 def test_temporary_files_of_dead_runs_are_swept_when_they_are_old(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     old = [tmp_path / "shards" / ".000000.rgb.tar.dead.tmp", tmp_path / ".plan.parquet.dead.tmp"]
-    fresh, mine = tmp_path / "shards" / ".1.tar.dead.tmp", tmp_path / "shards" / ".2.tar.mine.tmp"
+    fresh, mine = tmp_path / "shards" / ".1.tar.dead.tmp", tmp_path / "shards" / ".2.tar.mine.0a.tmp"
     for path in (*old, fresh, mine):
         path.write_bytes(b"x")
     for path in (*old, mine):

@@ -61,6 +61,11 @@ class ToyThermal(Expert):
     modality = "thermal"
     licence = "Apache-2.0"
 
+    def setup(self) -> None:
+        if path := os.environ.get("OPENUNI_TOY_SETUPS"):
+            with Path(path).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+
     def annotate(self, footage: Footage) -> Annotation[Any]:
         _note(self.name, footage.key)
         return Annotation(Thermal(_kelvin(footage)), confidence=0.5)

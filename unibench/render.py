@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,13 +60,19 @@ class Modalities:
     densepose: DensePose | None
 
 
-def render_scene(spec: Spec, supersample: int = 2) -> Rendered:
-    """Build, trace and shade one scene. The same specification gives the same truth in every process.
+def render_scene(spec: Spec, rgb: Literal["shaded", "mitsuba"] = "shaded") -> Rendered:
+    """Build, trace and picture one scene. The same specification gives the same truth in every process.
 
-    `supersample`² rays a pixel make the picture; the truth is always at pixel centres.
+    `rgb`: the rays at hand (`unibench.shaded`), or paths traced by Mitsuba (`unibench.render_mitsuba`).
     """
     scene = build(spec)
-    return Rendered(spec, shade(scene, supersample), trace(scene), scene.state, scene.caption)
+    if rgb == "mitsuba":
+        from unibench.render_mitsuba import photograph
+
+        frames = photograph(scene)
+    else:
+        frames = shade(scene)
+    return Rendered(spec, frames, trace(scene), scene.state, scene.caption)
 
 
 def modalities(truth: Truth) -> Modalities:

@@ -93,12 +93,14 @@ def _upstream(made: Recipe, name: str) -> set[str]:
 def repair(root: Path, problems: Sequence[Problem], execution: Execution, console: Console) -> None:
     """Make the damaged samples of a data set again from their videos.
 
-    Raises PlanError where the plan is lost, or an expert is not installed in the version that made the column.
+    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
     """
     manifest = verify.manifest(root)
     for problem in verify.verify_plan(root):
         raise PlanError(f"{root / problem.file} {problem.what}")
     touched = {problem.column for problem in problems}
+    if "rgb" in touched and not manifest.plan_sha256:
+        raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
     names = manifest.columns if "rgb" in touched else {c: p for c, p in manifest.columns.items() if c in touched}
     made = recipe_of(manifest, names)
     with holding(root) as run:

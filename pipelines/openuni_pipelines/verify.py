@@ -74,7 +74,7 @@ def check(
     results: list[Checked] = []
     # Spawned, not forked: the codecs start threads, and a forked copy of a held lock would hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(work)), mp_context=context) as pool:
+    with ProcessPoolExecutor(max(1, min(workers or os.cpu_count() or 1, len(work))), mp_context=context) as pool:
         jobs = [pool.submit(verify.verify_column, root, shard, column, decode=not quick) for shard, column in work]
         for job in track(
             as_completed(jobs), "verifying", total=len(jobs), console=console, disable=not console.is_terminal

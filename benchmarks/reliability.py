@@ -1,0 +1,143 @@
+"""Write `docs/reliability.md` from the harnesses' own reports.
+
+python benchmarks/kills.py --kills 48 --seed 2 --report /tmp/kills.json
+python benchmarks/kills.py --kills 10 --seed 1 --nodes 3 --report /tmp/nodes.json
+python benchmarks/hostile.py --report /tmp/hostile.json
+python benchmarks/reliability.py --kills /tmp/kills.json --nodes /tmp/nodes.json --hostile /tmp/hostile.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+MOMENTS = {
+    "planning": "while the plan is made",
+    "annotating": "some results into annotation",
+    "writing": "a tar exists under its temporary name",
+    "renamed": "a tar is renamed, its commit record not yet written",
+    "committed": "some columns are committed",
+    "any": "any time in the first 14 s",
+}
+
+
+def page(kills: dict[str, Any], nodes: dict[str, Any], hostile: dict[str, Any]) -> str:
+    """The page, in Markdown."""
+    return f"""# What a build survives
+
+Written by `benchmarks/reliability.py` from the reports of the harnesses named below; do not edit by hand.
+
+## Kills
+
+A real `openuni build` ({", ".join(kills["experts"])}; 24 clips, 6 shards, Ray) is hit by SIGKILL when its folder reaches
+a chosen state, and the same command is run again at once or up to two seconds later, while workers of the killed run may
+still write. After the last run every tar and index must have the bytes of a build that nobody disturbed, every commit
+record of an earlier run must be untouched, no expert may have looked again at a clip whose column was committed, no clip
+may be blamed in `failures.parquet`, and `work/` must be gone.
+
+    python benchmarks/kills.py --kills {len(kills["strikes"])} --seed {kills["seed"]} --report kills.json
+
+{_strikes(kills)}
+
+{_verdict(kills)}
+
+## Several nodes
+
+The same on three Ray nodes (`ray.cluster_utils.Cluster`, one core each, one shared folder). At every third strike a node
+is removed without notice, and another one added.
+
+    python benchmarks/kills.py --kills {len(nodes["strikes"])} --nodes 3 --seed {nodes["seed"]} --report nodes.json
+
+{_strikes(nodes)}
+
+{_verdict(nodes)} {nodes["nodes_removed"]} nodes were removed.
+
+## Hostile files
+
+{hostile["files"]} generated files below one folder, through `openuni build --source folder`. The build ended with status
+{hostile["exit_status"]} (3: complete, and clips were refused) after {hostile["seconds"]:.0f} s; its largest worker took
+{hostile["peak_worker_mib"]} MiB; no path outside the data set was made or changed; `openuni verify` passed; every file
+was taken, or refused with a reason in `skipped.parquet` or `failures.parquet`.
+
+    python benchmarks/hostile.py --seed {hostile["seed"]} --report hostile.json
+
+{_fates(hostile)}
+
+The reasons, numbers and paths left out:
+
+{_reasons(hostile)}
+{_problems(hostile)}
+## Everything else
+
+| what | where it is tried |
+|---|---|
+| an expert raises, returns nonsense, segfaults, exits, allocates without end, hangs; a pipe in place of a video; `--retry-failed`; `--require` | `pytest tests/openuni_pipelines/test_poison.py` |
+| a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/test_disk.py` |
+| 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/test_mend.py` |
+| two runs on one data set; locks of dead, zombie, remote and reborn holders | `pytest tests/openuni/shards/test_lock.py` |
+| `status` of a running, a killed and a finished build | `pytest tests/openuni_pipelines/test_status.py` |
+
+## What is not promised
+
+- A run that is suspended for more than a minute on another machine than the newcomer's is taken for dead; its workers
+  stop before their next commit, because the lock is checked before every rename, but between that check and the rename
+  lie microseconds in which the newcomer could have committed the same file. Both write the same bytes.
+- Results in `work/` have no hash of their own: a bit that flips there before its shard is committed is found by
+  `verify`, which decodes every value, only if it makes the value unreadable or nonsense.
+- `--in-process` survives no crash of an expert and has no time limit.
+- A GPU worker's memory is bounded by Ray's monitor only.
+"""  # noqa: E501  tables
+
+
+def _strikes(report: dict[str, Any]) -> str:
+    counts = Counter((strike["kind"], strike["moment"]) for strike in report["strikes"])
+    kinds = sorted({kind for kind, _ in counts})
+    lines = ["| moment | " + " | ".join(kinds) + " |", "|---|" + "---|" * len(kinds)]
+    for moment, meaning in MOMENTS.items():
+        cells = [str(counts[kind, moment] or "–") for kind in kinds]
+        lines.append(f"| {meaning} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    found = f"{len(report['problems'])} problems" if report["problems"] else "no difference and no blame"
+    return (
+        f"{len(report['strikes'])} kills over {report['runs']} runs and {report['data_sets']} data sets, "
+        f"{report['samples']} samples examined, {report['late_results']} results written by workers of runs that were "
+        f"already killed: {found}." + _problems(report)
+    )
+
+
+def _fates(report: dict[str, Any]) -> str:
+    lines = ["| kind | files | taken | refused |", "|---|---|---|---|"]
+    for kind, fates in report["fates"].items():
+        taken, refused = fates.get("taken", 0), fates.get("refused", 0)
+        lines.append(f"| {kind} | {taken + refused} | {taken} | {refused} |")
+    return "\n".join(lines)
+
+
+def _reasons(report: dict[str, Any]) -> str:
+    return "\n".join(f"- {count} × {reason}" for reason, count in report["reasons"].items()) + "\n"
+
+
+def _problems(report: dict[str, Any]) -> str:
+    return "".join(f"\n- PROBLEM: {problem}" for problem in report["problems"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("kills", "nodes", "hostile"):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"report of the {name} harness")
+    options = parser.parse_args()
+    reports = (json.loads(path.read_text()) for path in (options.kills, options.nodes, options.hostile))
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(*reports))
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

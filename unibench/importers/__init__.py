@@ -20,6 +20,9 @@ FORMATS = {
     "kubric": "kubric:read_kubric",
     "unreal": "unreal:read_unreal",
     "easysynth": "easysynth:read_easysynth",
+    "unrealcv": "unrealcv:read_unrealcv",
+    "davis": "davis:read_davis",
+    "coco": "coco:read_coco",
 }
 """Where each format's reader is, by the name that the command line takes."""
 

@@ -189,6 +189,20 @@ def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder) -> None:
     assert (np.nan_to_num(knees, nan=np.inf) > frames.shape[1]).mean() > 0.9
 
 
+def test_twenty_people_and_one_of_ten_pixels_are_no_error(finder: PeopleFinder, shared_data: Path) -> None:
+    man = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", 3, 12.0)[:, 20:345, 285:425]
+    crowd = np.full((3, 360, 640, 3), 128, np.uint8)
+    for i in range(20):
+        y, x = 10 + 175 * (i // 10), 5 + 63 * (i % 10)
+        crowd[:, y : y + 160, x : x + 60] = [cv2.resize(f, (60, 160), interpolation=cv2.INTER_AREA) for f in man]
+    found = finder.annotate(Footage("crowd", crowd, 12.0, {})).value
+    assert found.count <= 25
+    assert (~np.isnan(found.landmarks[..., 0, 0])).sum(1).max(initial=0) <= 8  # a crowd's poses are bounded
+    tiny = np.full((3, 360, 640, 3), 128, np.uint8)
+    tiny[:, 100:110, 100:105] = [cv2.resize(f, (5, 10), interpolation=cv2.INTER_AREA) for f in man]
+    assert not finder.annotate(Footage("tiny", tiny, 12.0, {})).value.masks.any()
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 20, 300), (3, 90, 64)])
 def test_tiny_clips_of_noise_are_no_error(finder: PeopleFinder, shape: tuple[int, int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)

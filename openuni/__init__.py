@@ -3,7 +3,7 @@
 import openuni
 
 data = openuni.open("data/demo")
-sample = data["bikes-000"]
+sample = data["bikes-street"]
 sample.rgb.frames          # uint8 [T, H, W, 3]
 sample.depth.values        # float32 [T, H, W]
 """

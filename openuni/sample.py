@@ -7,6 +7,7 @@ is what an expert says of one clip in one modality, and a `Sample` is a record w
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,8 +72,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         check_key(self.key)
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise OpenUniError(f"{self.key}: span {self.start}–{self.end} s is empty or negative")
+        end = math.inf if self.end is None else self.end
+        if not 0 <= self.start < end or self.start == math.inf or self.end == math.inf:
+            raise OpenUniError(f"{self.key}: span {self.start}–{self.end} s is empty, negative or not finite")
 
 
 @dataclass(frozen=True, slots=True)

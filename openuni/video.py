@@ -523,14 +523,17 @@ def encode_video(frames: Iterable[Frame], fps: float, *, lossless: bool = False,
     round-trips exactly; any sides. Closed groups of pictures of at most a second, so a seek decodes no more than that.
     Raises ValueError on no frames, odd sides (lossy), or frames that differ in shape.
     """
-    return _encode(iter(frames), fps, lossless=lossless, crf=crf)[0]
+    mp4, count = _encode(iter(frames), fps, lossless=lossless, crf=crf)
+    if count == 0:
+        raise ValueError("there are no frames to encode")
+    return mp4
 
 
 def _encode(frames: Iterator[Frame], fps: float, *, lossless: bool, crf: int) -> tuple[bytes, int]:
-    """The bytes and how many frames went in."""
+    """The bytes and how many frames went in; no bytes where none did."""
     first = next(frames, None)
     if first is None:
-        raise ValueError("there are no frames to encode")
+        return b"", 0
     height, width = first.shape[:2]
     if not lossless and (height % 2 or width % 2):
         raise ValueError(f"4:2:0 colour needs even sides, not {width}×{height}; crop, or encode losslessly")

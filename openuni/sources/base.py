@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the source before any video is opened; small, picklable, made of plain values."""
+    """A row of the source before any video is opened; small, picklable, made of plain values. No two share an `id`."""
 
     id: str
     fields: dict[str, Any]

@@ -391,6 +391,8 @@ def test_at_most_max_frames_are_stored_and_too_few_are_refused(tmp_path: Path) -
     assert normalise(Clip("k", str(path))).frames == 81
     with pytest.raises(BadVideoError, match=r"a\.mp4.*4 frames at 16 fps; 8 are needed"):
         normalise(Clip("k", str(path), 0, 0.25))
+    with pytest.raises(BadVideoError, match="0 frames at 16 fps; 8 are needed"):
+        normalise(Clip("k", str(path), 1, 1.00001))
 
 
 def test_frames_are_streamed_not_gathered(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from openuni_model.parallel import World  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
 from openuni_model.train import MAX_SKIPPED, DivergedError, Report, Settings, Trainer  # noqa: E402
 
+GOLDEN = (2.131343, 2.211461, 0.716637, 35.015781, 0.48811, 1.100332)
+"""Losses of the first six steps of `trainer`; the fourth has a stream at small t, where x-errors weigh most."""
 STAGE = Stage("test", ("depth", "flow"), p_more=0.3)
 
 
@@ -203,3 +205,9 @@ def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: 
     from_alone = tmp_path / "alone" / "checkpoints" / "00000003"
     resumed = two_ranks(discs, tmp_path / "again", 29612, from_alone, clips=4, checkpoint_every=3)
     assert resumed == pytest.approx(losses[3:], abs=1e-5, rel=1e-5)
+
+
+def test_golden_losses(discs: Path, tmp_path: Path) -> None:
+    """A change of these numbers is a change of the model, the draws or the data: it must be meant."""
+    losses = [report.loss for report in trainer(discs, tmp_path).run()]
+    assert losses == pytest.approx(GOLDEN, rel=2e-4)

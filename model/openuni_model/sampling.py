@@ -15,6 +15,7 @@ from openuni_model.batch import Embed, stream_text
 from openuni_model.config import ModelConfigError
 from openuni_model.dit import CONDITION, GENERATE, Streams, UnifiedDiT
 from openuni_model.flow import Solver, solve, timesteps, velocity
+from openuni_model.parallel import autocast
 from openuni_model.tasks import rng_of
 
 
@@ -117,7 +118,8 @@ def paint(
         x = still.x_PCFHW.clone()
         x[painted] = x_BCFHW.repeat(len(plan), 1, 1, 1, 1)
         t_P = t * painted.to(torch.float32)
-        out = model(Streams(x, t_P, still.modality_P, still.role_P, still.text_PLT, still.counts))
+        with autocast(device):
+            out = model(Streams(x, t_P, still.modality_P, still.role_P, still.text_PLT, still.counts))
         v = velocity(out[painted], x[painted], t_P[painted], config.prediction)
         guided: Tensor = (weight * v.unflatten(0, (len(plan), -1))).sum(0)
         return guided

@@ -166,6 +166,20 @@ def test_checkpointing_activations_changes_no_gradient(make_streams: MakeStreams
         torch.testing.assert_close(plain, checkpointed, atol=0, rtol=0)
 
 
+def test_bf16_weights_under_autocast_train_and_stay_near_float32(make_streams: MakeStreams) -> None:
+    """What FSDP2 hands the model on a GPU: gathered bf16 weights and float32 inputs, under autocast."""
+    config = tiny_config()
+    streams = make_streams(config, (2, 1), [0, 1, 0])
+    want = random_model(config, scale=0.1)(streams)
+    model = random_model(config, scale=0.1).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(streams)
+    out.square().mean().backward()
+    assert out.dtype == torch.float32
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    torch.testing.assert_close(out, want, atol=0.05 * float(want.abs().max()), rtol=0)
+
+
 def test_patches_are_the_convolution_of_wan_and_invert() -> None:
     torch.manual_seed(0)
     patch, grid = (2, 2, 3), (2, 3, 2)

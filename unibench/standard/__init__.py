@@ -1,0 +1,68 @@
+"""The frozen sets of UniBench: which scenes they are, and the fingerprints of their truth.
+
+`python -m unibench.standard ci` renders a set's truth anew and compares it with the record; with `--write` it replaces
+the record, which only a new version of the set may do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from openuni.errors import CorruptDataError, OpenUniError
+from unibench.scenes.families import FAMILIES, Spec, build
+from unibench.truth import trace
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """A set: scene k is of the k-th family in turn, from seed `seed` + k."""
+
+    name: str
+    scenes: int
+    frames: int
+    size: int
+    seed: int
+    fps: float = 16.0
+
+    def specs(self) -> Iterator[Spec]:
+        families = list(FAMILIES)
+        for k in range(self.scenes):
+            yield Spec(families[k % len(families)], self.seed + k, self.frames, self.size, self.size, self.fps)
+
+    @property
+    def record(self) -> Path:
+        return Path(__file__).with_name(f"{self.name}.json")
+
+
+SETS = {s.name: s for s in (Standard("estimation", 200, 16, 256, 2_000_000), Standard("ci", 28, 4, 64, 1_000_000))}
+"""UniBench-estimation, the 200 synthetic scenes on which estimates are scored, and a small set for continuous tests."""
+
+
+def get(name: str) -> Standard:
+    """The set of that name. Raises OpenUniError listing the known ones."""
+    if name not in SETS:
+        raise OpenUniError(f"unknown standard set {name!r}; known: {', '.join(SETS)}")
+    return SETS[name]
+
+
+def key(spec: Spec) -> str:
+    """How a scene is named in a record."""
+    return f"{spec.family}-{spec.seed}"
+
+
+def fingerprint(spec: Spec) -> str:
+    """The fingerprint of a scene's truth, made anew."""
+    return trace(build(spec)).fingerprint()
+
+
+def recorded(standard: Standard) -> dict[str, str]:
+    """Fingerprints by key, as frozen. Raises CorruptDataError where the record is missing or not ours."""
+    try:
+        return {str(k): str(v) for k, v in json.loads(standard.record.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptDataError(
+            f"{standard.record} is no record of a standard set ({error}); reinstall openuni"
+        ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openuni.errors import PlanError
@@ -79,7 +80,7 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
                 raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
             temporary = Path(scratch) / path.name
-            with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+            with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_statistics=False) as writer:
                 block = shard_size * max(1, _BLOCK // shard_size)
                 for begin in range(0, len(order), block):
                     writer.write_table(_take(reader, order[begin : begin + block]), row_group_size=shard_size)
@@ -157,11 +158,14 @@ def _unique_order(reader: pa.ipc.RecordBatchFileReader, tally: Tally) -> npt.NDA
     batches = range(reader.num_record_batches)
     keys = pa.chunked_array([reader.get_batch(number).column("key") for number in batches], pa.string())
     rows = pa.table({"key": keys, "row": np.arange(len(keys))})
-    first = rows.group_by("key", use_threads=False).aggregate([("row", "min")]).sort_by("key")
-    tally.clips = first.num_rows
-    if duplicates := rows.num_rows - first.num_rows:
+    order = pc.sort_indices(rows, [("key", "ascending"), ("row", "ascending")])
+    ascending = keys.take(order)
+    first = np.ones(len(order), bool)
+    first[1:] = pc.not_equal(ascending[1:], ascending[:-1])
+    tally.clips = int(first.sum())
+    if duplicates := len(order) - tally.clips:
         tally.skip(DUPLICATE, duplicates)
-    return np.asarray(first["row_min"], np.int64)
+    return np.asarray(order, np.int64)[first]
 
 
 def _take(reader: pa.ipc.RecordBatchFileReader, rows: npt.NDArray[np.int64]) -> pa.Table:

@@ -86,6 +86,9 @@ def openuni() -> None:
 @click.group(
     cls=LazyGroup,
     commands_at={
+        "render": _at("render", "render_command", "Render scenes with exact ground truth."),
+        "import": _at("import_truth", "import_command", "Load truth from Unreal, Sintel, KITTI and others."),
+        "calibrate": _at("import_truth", "calibrate_command", "Settle the scale and sign of Unreal's motion vectors."),
         "score": _at("score", "score_command", "Score predictions on ground truth, task by task."),
         "compare": _at("compare", "compare_command", "Compare two reports: paired bootstrap on equal protocols."),
         "doctor": _at("doctor", "doctor_command", "Is the truth stored well, and do predictions keep conventions?"),

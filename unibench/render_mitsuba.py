@@ -156,8 +156,7 @@ def _shape(mi: Any, name: str, instance: Instance, t: int) -> Any:
     parameters = mi.traverse(mesh)
     parameters["vertex_positions"] = instance.vertices[t].astype(np.float32).ravel()
     parameters["faces"] = instance.mesh.faces.astype(np.uint32).ravel()
-    uv = instance.mesh.uv.astype(np.float32) * [1, -1]  # Mitsuba flips pictures
-    parameters["vertex_texcoords"] = uv.astype(np.float32).ravel()
+    parameters["vertex_texcoords"] = instance.mesh.uv.astype(np.float32).ravel()
     parameters.update()
     return mesh
 

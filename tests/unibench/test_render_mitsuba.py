@@ -47,3 +47,17 @@ def test_a_photograph_shows_what_the_truth_says() -> None:
         for shift in [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0, 2)]
     }
     assert max(scores, key=lambda shift: scores[shift]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_a_photograph_wears_the_textures_that_the_shaded_picture_wears() -> None:
+    """Hue over a person, whose atlas no flip or turn leaves as it is."""
+    pytest.importorskip("pyoidn")
+    from unibench.render_mitsuba import photograph
+    from unibench.shaded import shade
+
+    scene = build(Spec("walk", 3, 2, 96, 96))
+    person = trace(scene).people.surface[0, ..., 3] == 1
+    ours, theirs = (p[0][person].astype(float) for p in (shade(scene), photograph(scene, samples=8)))
+    chroma = [np.stack([p[:, 0] - p[:, 1], p[:, 2] - p[:, 1]], 1).ravel() for p in (ours, theirs)]
+    assert np.corrcoef(*chroma)[0, 1] > 0.85

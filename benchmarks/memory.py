@@ -1,6 +1,6 @@
 """Memory of the reader at ten times more clips: it must not grow with their number.
 
-    python benchmarks/memory.py [--clips 2000] [--times 10] [--columns rgb,depth,flow]
+    python benchmarks/memory.py [--clips 2000] [--times 10]
 
 Writes two data sets of tiny clips (16×16, two frames), 32 a shard, and reads each in a process of its own: opened
 and every sample of one epoch in training order, all modalities decoded. Prints resident memory before and after, the

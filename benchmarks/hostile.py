@@ -84,10 +84,10 @@ class Corpus:
             data = self._good[number % 4]
             self.add("truncated", f"truncated-{number}.mp4", data[: self.rng.randrange(len(data))])
         for number in range(100):
-            data = bytearray(self._good[number % 4])
+            flipped = bytearray(self._good[number % 4])
             for _ in range(self.rng.choice((1, 3, 20, 200))):
-                data[self.rng.randrange(len(data))] ^= 1 << self.rng.randrange(8)
-            self.add("bit-flipped", f"flipped-{number}.mp4", bytes(data))
+                flipped[self.rng.randrange(len(flipped))] ^= 1 << self.rng.randrange(8)
+            self.add("bit-flipped", f"flipped-{number}.mp4", bytes(flipped))
         for number in range(20):
             self.add("noise", f"noise-{number}.mp4", self.rng.randbytes(self.rng.randrange(1, 20000)))
         for number, suffix in enumerate(("mp4", "mkv", "webm", "avi", "mov")):

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,12 @@ class Manifest:
     openuni: str = ""
 
 
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """Making one costs more than using it; a data set has a commit record for each of its files."""
+    return TypeAdapter(kind)
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -104,7 +111,8 @@ def file_record(path: Path) -> FileRecord:
 def parse_json(kind: type[T], data: bytes, where: str) -> T:
     """`data` as the dataclass `kind`. Raises CorruptDataError naming the file."""
     try:
-        return TypeAdapter(kind).validate_json(data)
+        value: T = _adapter(kind).validate_json(data)
+        return value
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"
@@ -112,12 +120,12 @@ def parse_json(kind: type[T], data: bytes, where: str) -> T:
 
 
 def dump_json(value: Any) -> bytes:
-    return TypeAdapter(type(value)).dump_json(value, indent=1) + b"\n"
+    return _adapter(type(value)).dump_json(value, indent=1) + b"\n"
 
 
 def seal(value: Any) -> bytes:
     """`value` as JSON with a `seal` over the rest, for the documents whose own hash no other file has."""
-    fields = TypeAdapter(type(value)).dump_python(value, mode="json")
+    fields = _adapter(type(value)).dump_python(value, mode="json")
     return json.dumps(fields | {"seal": _seal(value)}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
@@ -130,7 +138,7 @@ def parse_sealed(kind: type[T], data: bytes, where: str) -> T:
 
 
 def _seal(value: Any) -> str:
-    return digest(TypeAdapter(type(value)).dump_json(value))
+    return digest(_adapter(type(value)).dump_json(value))
 
 
 def sync_folder(folder: Path) -> None:

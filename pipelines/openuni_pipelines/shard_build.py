@@ -73,7 +73,7 @@ class ShardBuild:
         self._committed = {
             self._maker(column): {row.key: row.status.present for row in columns.rows(job.root, number, column)}
             for column in ("rgb", *recipe.columns)
-            if column not in self._uncommitted
+            if self._uncommitted and column not in self._uncommitted
         }
         self.remade = {self._maker(column) for column in self._uncommitted}
         """Stages whose failures this run finds anew; those written down for this shard before are void."""

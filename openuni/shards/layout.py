@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,10 +92,14 @@ class Manifest:
     openuni: str = ""
 
 
-@cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
     """Making one costs more than using it; a data set has a commit record for each of its files."""
-    return TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def digest(data: bytes) -> str:
@@ -111,8 +114,7 @@ def file_record(path: Path) -> FileRecord:
 def parse_json(kind: type[T], data: bytes, where: str) -> T:
     """`data` as the dataclass `kind`. Raises CorruptDataError naming the file."""
     try:
-        value: T = _adapter(kind).validate_json(data)
-        return value
+        return _adapter(kind).validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"

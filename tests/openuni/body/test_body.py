@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from openuni.body import COCO_17, Body
@@ -184,3 +185,25 @@ def test_a_file_that_is_no_body_is_refused(tmp_path) -> None:
     np.savez(path, vertices=np.zeros((3, 3)))
     with pytest.raises(OpenUniError, match="not a baked body"):
         Body.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "mirrored", "u_turns", "v_turns"),
+    [
+        *((p, p, False, True) for p in (1, 2)),  # trunk: V runs from its left to its right
+        *((a, b, True, False) for a, b in ((4, 3), (5, 6), (24, 23))),  # hands, feet, head
+        *(
+            (a, b, False, False)
+            for a, b in ((8, 7), (10, 9), (12, 11), (14, 13), (15, 16), (17, 18), (19, 20), (21, 22))
+        ),
+    ],
+)
+def test_a_mirror_turns_v_of_the_trunk_and_u_of_hands_feet_and_head(
+    body: Body, part: int, mirrored: int, u_turns: bool, v_turns: bool
+) -> None:
+    """What flipping a picture must do to U and V; limbs keep theirs."""
+    points, uv = chart_points(body, part)
+    others, theirs = chart_points(body, mirrored)
+    nearest = cKDTree(others).query(points * [-1, 1, 1])[1]
+    expected = np.where([u_turns, v_turns], 1 - theirs[nearest], theirs[nearest])
+    assert np.abs(uv - expected).mean() < 0.05

@@ -165,6 +165,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
+    # As Ray sets it for its workers: the experts' own settings and this give all three ways the same threads.
+    os.environ["OMP_NUM_THREADS"] = "1"
     import ray
 
     from openuni_pipelines.executors import connect
@@ -173,13 +175,13 @@ def main() -> None:
         job, tasks = make_job(Path(name))
         bare = Bare(job, tasks, options.workers)
         connect(None)
-        needs = [experts.get(expert).resources for expert in EXPERTS]
+        made = [experts.get(name) for name in EXPERTS]
         spent: dict[str, list[float]] = {"bare": [], "core": [], "data": []}
         for number in range(options.rounds):
             spent["bare"].append(bare.round(options.seconds))
             # Pools are closed after their round: their actors would hold the cores that Ray Data waits for.
             with RayPools(
-                job, needs, workers=options.workers, address=None, time_limit=600.0, worker_memory_gib=None
+                job, made, workers=options.workers, address=None, time_limit=600.0, worker_memory_gib=None
             ) as pools:
                 core_round(pools, tasks[:8], 4.0)
                 spent["core"].append(core_round(pools, tasks, options.seconds))

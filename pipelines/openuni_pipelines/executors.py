@@ -9,16 +9,17 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from openuni import experts
 from openuni.errors import OpenUniError
-from openuni.experts import Resources
+from openuni.experts import Expert, Resources
 from openuni.sample import SCHEMA_VERSION
-from openuni_pipelines.tasks import Expand, Job, Outcome, SetupError, Task, Worker, resources
+from openuni_pipelines.tasks import Annotate, Expand, Job, Outcome, SetupError, Task, Worker
 
 _POLL_SECONDS = 0.5
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -142,7 +143,7 @@ class _Slot:
 
 @dataclass
 class _Pool:
-    """Actors for tasks of equal needs. Work waits here, never in an actor's own queue: a dead actor loses one task."""
+    """Actors for tasks of like needs. Work waits here, never in an actor's own queue: a dead actor loses one task."""
 
     needs: Resources
     size: int
@@ -153,23 +154,25 @@ class _Pool:
 
 
 class RayPools(Executor):
-    """One pool of actors for each distinct `Resources`, so that tasks of equal needs never wait for each other.
+    """Pools of actors. CPU tasks of as many threads share one, whose workers load each expert on first use.
 
-    Experts that declare equal needs share a pool and are loaded by its workers on first use: with a pool an expert,
-    two cores would idle whenever the experts' speeds differ (`docs/building.md` has the measurement).
+    With a pool an expert, cores would idle whenever the experts' speeds differ. A GPU expert has a pool of its own:
+    two in one process would take twice the share of the card that each has declared.
     """
 
     def __init__(
         self,
         job: Job,
-        needs: Iterable[Resources],
+        made: Iterable[type[Expert]],
         *,
         workers: int | None,
         address: str | None,
         time_limit: float,
         worker_memory_gib: float | None,
     ) -> None:
-        """`workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
+        """Workers for the experts `made` and for what is done around them.
+
+        `workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
 
         `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
         what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
@@ -184,7 +187,7 @@ class RayPools(Executor):
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
-        self._pools = _sized(sorted(set(needs), key=_weight), capacity, workers)
+        self._pools = _sized(_pooled(made), capacity, workers)
         self.slots = sum(pool.size for pool in self._pools.values())
         self.running = 0
         self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
@@ -201,7 +204,7 @@ class RayPools(Executor):
 
     def submit(self, task: Task) -> None:
         self.running += 1
-        pool = self._pools[resources(task)]
+        pool = self._pools[_pool_of(task)]
         pool.queue.append(task)
         self._feed(pool)
 
@@ -344,28 +347,44 @@ def _capacity(ray: Any) -> _Capacity:
     return _Capacity(total.get("CPU", 1.0), total.get("GPU", 0.0), memory_gib, node_cpus)
 
 
-def _weight(needs: Resources) -> tuple[float, int, float]:
-    return (-needs.gpus, -needs.cpus, -needs.memory_gib)
+def _pool_name(expert: type[Expert] | None) -> str:
+    """Which pool an expert works in; None: cutting, encoding and packing."""
+    needs = Resources() if expert is None else expert.resources
+    return expert.name if expert is not None and needs.gpus else f"{needs.cpus} threads"
 
 
-def _sized(needs: list[Resources], capacity: _Capacity, workers: int | None) -> dict[Resources, _Pool]:
+def _pool_of(task: Task) -> str:
+    return _pool_name(experts.get(task.expert) if isinstance(task, Annotate) else None)
+
+
+def _pooled(made: Iterable[type[Expert]]) -> dict[str, Resources]:
+    """What one worker of each pool needs: the memory of all experts that it may load."""
+    needs = {_pool_name(None): Resources()}
+    for expert in made:
+        name, own = _pool_name(expert), expert.resources
+        before = needs[name].memory_gib if name in needs else 0.0
+        needs[name] = replace(own, memory_gib=before + own.memory_gib)
+    return needs
+
+
+def _sized(needs: Mapping[str, Resources], capacity: _Capacity, workers: int | None) -> dict[str, _Pool]:
     """How many actors each pool gets. GPU pools are sized by GPUs; CPU pools share the cores that are left equally.
 
     Every pool gets at least one actor, with a fraction of a core where the pools outnumber the cores.
     """
-    pools: dict[Resources, _Pool] = {}
+    pools: dict[str, _Pool] = {}
     cpus = capacity.cpus
-    on_gpu = [n for n in needs if n.gpus]
-    on_cpu = [n for n in needs if not n.gpus]
-    for need in on_gpu:
+    on_gpu = {name: need for name, need in needs.items() if need.gpus}
+    on_cpu = {name: need for name, need in needs.items() if not need.gpus}
+    for name, need in on_gpu.items():
         size = max(1, int(capacity.gpus / len(on_gpu) / need.gpus))
-        pools[need] = _Pool(need, size, share=0.0)
+        pools[name] = _Pool(need, size, share=0.0)
         cpus -= size * need.cpus
-    for need in on_cpu:
+    for name, need in on_cpu.items():
         room = max(cpus, 1.0) / len(on_cpu)
         by_memory = int(capacity.memory_gib / len(on_cpu) / need.memory_gib)
         size = max(1, min(int(room / need.cpus), by_memory))
-        pools[need] = _Pool(need, size, share=min(float(need.cpus), room, capacity.node_cpus))
+        pools[name] = _Pool(need, size, share=min(float(need.cpus), room, capacity.node_cpus))
     if workers is not None:
         total = sum(pool.size for pool in pools.values())
         for pool in pools.values():

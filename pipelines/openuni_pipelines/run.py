@@ -17,7 +17,6 @@ from rich.console import Console
 
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
-from openuni.experts import Resources
 from openuni.sample import Clip
 from openuni.shards import failures, layout
 from openuni.shards.failures import Failure
@@ -107,7 +106,7 @@ def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
         return InProcess(job)
     return RayPools(
         job,
-        [Resources(), *(expert.resources for expert in made.experts)],
+        made.experts,
         workers=execution.workers,
         address=execution.ray_address,
         time_limit=execution.time_limit,

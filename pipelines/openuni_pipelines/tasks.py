@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openuni import assets, experts, modalities, sources
 from openuni.errors import InvalidAnnotationError, OpenUniError
-from openuni.experts import Expert, Footage, Resources
+from openuni.experts import Expert, Footage
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import columns, lock, results
@@ -86,11 +86,6 @@ class Outcome:
 
 class SetupError(OpenUniError):
     """An expert that cannot be set up on this machine; no clip is to blame."""
-
-
-def resources(task: Task) -> Resources:
-    """What the task occupies; tasks of equal needs share workers."""
-    return experts.get(task.expert).resources if isinstance(task, Annotate) else Resources()
 
 
 class Worker:

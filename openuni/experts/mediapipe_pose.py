@@ -38,7 +38,10 @@ class MediapipePose(Expert):
     seconds_per_frame = 0.002
 
     def annotate(self, footage: Footage) -> Annotation[Skeleton]:
-        """Skeletons of the clip; of nobody, with confidence 0, where no pose was found."""
+        """Skeletons of the clip; of nobody, with confidence 0, where no pose was found.
+
+        The score `people` counts those whom the detector firmly supports; the index routes clips by it.
+        """
         people = found_people(footage)
         _, height, width, _ = footage.frames.shape
         posed = np.flatnonzero(~np.isnan(people.landmarks[..., 0, 0]).all(axis=0))
@@ -57,7 +60,8 @@ class MediapipePose(Expert):
             width,
             world=np.where((score > 0)[..., None], world, np.float32(np.nan)),
         )
-        return Annotation(skeleton, _confidence(score, people.support[posed]))
+        support = people.support[posed]
+        return Annotation(skeleton, _confidence(score, support), {"people": float((support >= _FIRM).sum())})
 
 
 def found_people(footage: Footage) -> People:

@@ -43,15 +43,16 @@ PARTS = (
 """DensePose's numbering of the 24 parts; left and right are the person's own."""
 
 LAYOUTS = ("anny-24", "densepose-24")
-"""`anny-24`: DensePose's parts with U and V of our own baked body, whose left and right charts mirror each other and
-whose torso charts run in U from the person's right (0) to the left (255). `densepose-24`: DensePose's own charts."""
+"""`anny-24`: DensePose's parts with U and V of our own baked body, whose charts run as DensePose's do (the trunk's U
+from neck to hips, its V from the person's left to the right). `densepose-24`: DensePose's own charts."""
 
 _MIRRORED = np.array(
     [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23], np.uint8
 )
 """The part that a part becomes in a mirror."""
-_TORSO = 2
-"""Parts 1 and 2 are their own mirror images, so their U runs the other way."""
+_TURNS_U, _TURNS_V = (3, 4, 5, 6, 23, 24), (1, 2)
+"""Parts whose U or V runs the other way in a mirror: hands, feet and head; the trunk. Limbs keep both (the baked
+body's own tests hold these)."""
 _FIRST_RED = 6
 """Part p is painted with red (6 + p) / 30: the step from background to any part is seven times that between parts,
 because a speckled background would be worse than a confused part."""
@@ -180,7 +181,7 @@ class DensePoseModality(Modality[DensePose]):
         return replace(value, values=geometry.nearest(value.values, height, width))
 
     def flip(self, value: DensePose) -> DensePose:
-        """Mirrored: left parts become right ones, U of the torso runs the other way, people stay who they are.
+        """Mirrored: left parts become right ones, charts that a mirror turns are turned, people stay who they are.
 
         Raises InvalidAnnotationError for `densepose-24`: its left and right charts are no mirror images of each other
         (DensePose ships a table for that, which is not ours to copy).
@@ -190,8 +191,9 @@ class DensePoseModality(Modality[DensePose]):
                 f"charts of {value.layout} have no known mirror image; leave such clips unflipped"
             )
         values = geometry.mirror(value.values)
-        part, u = values[..., 0], values[..., 1]
-        torso = (part > 0) & (part <= _TORSO)
-        u[torso] = 255 - u[torso]
+        part = values[..., 0]
+        for channel, parts in ((1, _TURNS_U), (2, _TURNS_V)):
+            turned = np.isin(part, parts)
+            values[..., channel][turned] = 255 - values[..., channel][turned]
         values[..., 0] = _MIRRORED[part]
         return replace(value, values=values)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openuni.body import Body, rasterise
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import Box, Encoded
 from openuni.modalities.densepose import PARTS, DensePose, DensePoseModality
@@ -62,7 +63,26 @@ def test_a_mirror_swaps_the_parts_of_left_and_right() -> None:
         value = DensePose(np.tile(np.uint8([part, 30, 40, 1]), (1, 2, 3, 1)))
         mirrored = modality.flip(value).values[0, 0, 0]
         assert PARTS[mirrored[0]] == " ".join(swap.get(word, word) for word in name.split())
-        assert tuple(mirrored[1:]) == ((225 if name.startswith("torso") else 30), 40, 1)
+        turns_u, turns_v = any(word in name for word in ("hand", "foot", "head")), "torso" in name
+        assert tuple(mirrored[1:]) == (225 if turns_u else 30, 215 if turns_v else 40, 1)
+
+
+def test_a_symmetric_body_is_its_own_mirror_image() -> None:
+    """The baked body at rest, rendered in the middle of a frame: mirroring the picture gives the same picture."""
+    body = Body.load()
+    vertices = body.vertices * [1, -1, -1]  # image axes: x right, y down, z into the picture
+    scaled = (vertices - (vertices.min(0) + vertices.max(0)) / 2) * 100
+    surface = rasterise(body, scaled + np.array([100, 100, 200]), 200, 200)
+    shown = surface.part > 0
+    values = np.stack([surface.part, surface.u, surface.v, shown], -1)
+    value = DensePose(values[None].astype(np.uint8))
+    mirrored = modality.flip(value).values[0]
+    both = (mirrored[..., 0] > 0) & shown
+    assert both.sum() > 0.95 * shown.sum() > 1000
+    assert (mirrored[..., 0] == value.values[0, ..., 0])[both].mean() > 0.9
+    same_part = both & (mirrored[..., 0] == value.values[0, ..., 0])
+    error = np.abs(mirrored[..., 1:3].astype(int) - value.values[0, ..., 1:3])[same_part]
+    assert error.mean() < 8
 
 
 def test_charts_without_a_known_mirror_are_not_flipped() -> None:

@@ -83,16 +83,18 @@ def execution_from(options: dict[str, Any]) -> Execution:
 def holding(root: Path) -> Iterator[str]:
     """Hold the data set for a new run and give the run's id. A full disk ends in one sentence.
 
-    Raises PlanError naming who else holds it, OpenUniError on a full disk.
+    Raises PlanError naming who else holds it, OpenUniError where the folder cannot be written.
     """
     run = new_id()
     try:
         with RunLock(root, run):
             yield run
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise OpenUniError(disk_sentence(root, error)) from error
+        if error.errno in DISK_ERRORS:
+            raise OpenUniError(disk_sentence(root, error)) from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise OpenUniError(f"{error.filename or root} cannot be written: {error.strerror}") from error
+        raise
 
 
 def new_id() -> str:

@@ -76,6 +76,14 @@ def test_a_folder_of_something_else_is_left_alone(build: Command, videos: Path, 
     assert [path.name for path in (tmp_path / "d").iterdir() if not path.name.startswith(".")] == ["thesis.txt"]
 
 
+def test_a_file_in_place_of_the_folder_is_one_sentence(build: Command, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("a file")
+    for out in (tmp_path / "d", tmp_path / "d" / "below"):
+        done = ok(build(videos, out, "toy_thermal"), 1)
+        assert "cannot be written" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_second_run_does_nothing_again(
     build: Command, videos: Path, tmp_path: Path, digests: Digests, calls: Callable[[], list[str]]
 ) -> None:

@@ -49,6 +49,10 @@ class Expert(ABC):
     resources: ClassVar[Resources] = Resources()
     assets: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Import names beyond the base installation; checked before a build starts."""
+    installed_by: ClassVar[str] = "openuni[build]"
+    """What brings `packages`, as pip spells it."""
     seconds_per_frame: ClassVar[float] = 0.1
     """A rough cost at 640×360 on one thread, for estimates before the first measurement."""
 

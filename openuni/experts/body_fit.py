@@ -64,6 +64,8 @@ class BodyFit(Expert):
     licence = "Apache-2.0"
     requires = ("people",)
     resources = Resources(cpus=1, memory_gib=1.0)
+    packages = ("embreex", "scipy")
+    installed_by = "openuni[people]"
     seconds_per_frame = 0.1
 
     def setup(self) -> None:

@@ -45,6 +45,7 @@ class FastDepth(Expert):
     modality = "depth"
     licence = "MIT"
     resources = Resources(cpus=1, memory_gib=0.5)
+    packages = ("onnxruntime",)
     assets: ClassVar[tuple[str, ...]] = ("fastdepth",)
     seconds_per_frame = 0.02
 

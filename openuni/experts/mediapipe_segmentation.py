@@ -75,6 +75,8 @@ class MediapipeSegmentation(Expert):
     assets = ("deeplab-v3",)
     requires = ("people", "dis")
     resources = Resources(cpus=1, memory_gib=1.5)
+    packages = ("mediapipe",)
+    installed_by = "openuni[people]"
     seconds_per_frame = 0.06
 
     def setup(self) -> None:

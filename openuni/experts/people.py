@@ -100,6 +100,8 @@ class PeopleFinder(Expert):
     licence = "Apache-2.0"
     assets = ("efficientdet-lite0", "pose-landmarker")
     resources = Resources(cpus=1, memory_gib=1.5)
+    packages = ("mediapipe", "scipy")
+    installed_by = "openuni[people]"
     seconds_per_frame = 0.06
 
     def setup(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from openuni.errors import AssetError
 from openuni_pipelines import mend, planning
 from openuni_pipelines.build import finish, summary
 from openuni_pipelines.run import execution_from, execution_options
@@ -26,10 +25,7 @@ def add_command(root: Path, experts: tuple[str, ...], **options: Any) -> None:
     A column that another version or another expert has made is replaced. Run the same command again to resume.
     """
     console = Console(stderr=True)
-    if missing := planning.missing_assets(recipe(experts, ()).experts):
-        raise AssetError(
-            f"model files are missing: {', '.join(missing)}. Run: openuni assets fetch {' '.join(missing)}"
-        )
+    planning.check_ready(recipe(experts, ()).experts)
     begin = time.monotonic()
     mend.add(root, experts, execution_from(options), console)
     finish(summary(root, time.monotonic() - begin), console)

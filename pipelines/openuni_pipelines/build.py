@@ -17,7 +17,7 @@ from rich.table import Table
 
 import openuni
 from openuni import registry, sources
-from openuni.errors import AssetError, PlanError
+from openuni.errors import PlanError
 from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
@@ -110,10 +110,7 @@ def build(settings: Settings, console: Console, *, retry_failed: bool = False) -
     """
     begin = time.monotonic()
     made, root = settings.recipe, settings.out
-    if missing := planning.missing_assets(made.experts):
-        raise AssetError(
-            f"model files are missing: {', '.join(missing)}. Run: openuni assets fetch {' '.join(missing)}"
-        )
+    planning.check_ready(made.experts)
     with holding(root) as run, ExitStack() as stack:
         manifest = _resume(settings)
         job = _job(settings, run)
@@ -243,7 +240,9 @@ def settings_from(
     names = LIGHT if experts == "light" else tuple(name.strip() for name in experts.split(",") if name.strip())
     made = recipe(names, [name.strip() for name in require.split(",") if name.strip()])
     if not 0 < fps <= 240 or size < 16 or not 1 <= min_frames <= max_frames or shard_size < 1:
-        raise PlanError("--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames")
+        raise PlanError(
+            "--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
+        )
     limits = replace(_LIMITS, pixels=max_pixels, seconds=max_seconds)
     return Settings(
         out=out or Path("data") / source,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from openuni import assets, sources
-from openuni.errors import OpenUniError, PlanError
+from openuni.errors import AssetError, OpenUniError, PlanError
 from openuni.experts import Expert
 from openuni.sample import Clip
 from openuni.shards.plan import Tally
@@ -137,3 +138,16 @@ def estimate(
 def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
     """Names of model files that the experts need and this machine does not have."""
     return tuple(sorted({name for expert in experts for name in expert.assets if not assets.is_cached(name)}))
+
+
+def check_ready(experts: tuple[type[Expert], ...]) -> None:
+    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files."""
+    for expert in experts:
+        missing = [name for name in expert.packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise PlanError(
+                f"expert {expert.name} needs {', '.join(missing)}; run: pip install '{expert.installed_by}', "
+                "or name other --experts"
+            )
+    if names := missing_assets(experts):
+        raise AssetError(f"model files are missing: {', '.join(names)}. Run: openuni assets fetch {' '.join(names)}")

@@ -147,7 +147,8 @@ class Worker:
             annotation = expert.annotate(footage)
         except OpenUniError as error:
             # The expert abstains, which is an answer; nonsense in an annotation is a failure and raises below.
-            self.save_absent(task, str(error))
+            # The reason is counted over clips: it must not begin with this one's name.
+            self.save_absent(task, str(error).removeprefix(f"{task.key}: "))
             return len(rgb.frames), False
         encoded = _encode(expert, annotation, len(rgb.frames))
         status = Status(True, expert=fingerprint, confidence=_rounded(annotation.confidence))

@@ -12,6 +12,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -19,15 +20,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from openuni.modalities import Encoded, get
+from openuni.modalities import Encoded, Modality, get
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import Skeleton
-from unibench.doctor import _CORRUPTIONS
+from unibench.doctor import CORRUPTIONS
 from unibench.protocol import Protocol
 from unibench.render import modalities
 from unibench.scenes.families import Spec, build
-from unibench.scoring import Collector, _result
+from unibench.scoring import Collector, score_pair
 from unibench.truth import trace
 
 TASKS = ("depth", "flow", "segmentation", "skeleton")
@@ -48,12 +49,9 @@ def main() -> None:
     memory = []
     for number in range(arguments.samples):
         for task, (prediction, truth) in stored[number % len(stored)].items():
-            kind = get(task)
-            seconds, (found, true) = _timed(lambda k=kind, p=prediction, t=truth: (k.decode(p), k.decode(t)))
+            seconds, (found, true) = _timed(partial(_decode, get(task), prediction, truth))
             decoding[task] += seconds
-            seconds, result = _timed(
-                lambda n=number, t=task, f=found, g=true: _result(t, f"s{n}", "scored", f, g, protocol, None)
-            )
+            seconds, result = _timed(partial(score_pair, task, f"s{number}", "scored", found, true, protocol))
             scoring[task] += seconds
             collected.add(result)
         if number in (arguments.samples // 4, arguments.samples - 1):
@@ -75,7 +73,7 @@ def _stored(number: int, frames: int, size: int) -> dict[str, tuple[Encoded, Enc
     true["skeleton"] = _people(number, frames, size)
     pairs = {}
     for task, value in true.items():
-        steps, corrupt = next(iter(_CORRUPTIONS[task].values()))
+        steps, corrupt = next(iter(CORRUPTIONS[task].values()))
         found = corrupt(value, steps[1], np.random.default_rng(number))
         if isinstance(found, Depth):
             found = Depth(found.values, "relative")
@@ -91,6 +89,10 @@ def _people(seed: int, frames: int, size: int) -> Skeleton:
     points = np.concatenate([np.repeat(xy, frames, 0), np.ones((frames, 2, 17, 1))], -1).astype(np.float32)
     boxes = np.concatenate([points[..., :2].min(2), points[..., :2].max(2)], -1)
     return Skeleton(points, boxes, np.arange(2, dtype=np.int32), size, size)
+
+
+def _decode(kind: Modality[Any], prediction: Encoded, truth: Encoded) -> tuple[Any, Any]:
+    return kind.decode(prediction), kind.decode(truth)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:

@@ -36,6 +36,9 @@ class Reestimated(Run):
     def keys(self, task: str) -> list[str]:
         return self._run.keys("video")
 
+    def has(self, task: str, key: str) -> bool:
+        return self._run.has("video", key)
+
     def fps(self, key: str) -> float | None:
         return None  # the control has the frames of the video; what is longer is cut
 

@@ -105,7 +105,7 @@ class Ladder:
 
 def ladders(task: str, true: Any, seed: int = 0) -> Iterator[Ladder]:
     """Every corruption of this task's truth, scored at every strength."""
-    for corruption, (steps, corrupt) in _CORRUPTIONS[task].items():
+    for corruption, (steps, corrupt) in CORRUPTIONS[task].items():
         errors = [_judge(task, corrupt(true, step, np.random.default_rng(seed)), true) for step in (0.0, *steps)]
         yield Ladder(task, corruption, (0.0, *steps), tuple(errors))
 
@@ -170,14 +170,15 @@ def _shifted_parts(true: DensePose, strength: float, rng: np.random.Generator) -
     return replace(true, values=np.roll(true.values, int(strength), axis=2))
 
 
-_Corruption = tuple[tuple[float, ...], Callable[[Any, float, np.random.Generator], Any]]
-_CORRUPTIONS: Mapping[str, Mapping[str, _Corruption]] = {
+Corruption = tuple[tuple[float, ...], Callable[[Any, float, np.random.Generator], Any]]
+CORRUPTIONS: Mapping[str, Mapping[str, Corruption]] = {
     "depth": {"noise": ((0.02, 0.05, 0.1, 0.2), _noisy_depth), "blur": ((1, 2, 4, 8), _blurred_depth)},
     "flow": {"noise": ((0.1, 0.5, 2, 8), _noisy_flow), "scale": ((0.02, 0.1, 0.5, 1), _scaled_flow)},
     "segmentation": {"shift": ((1, 2, 4, 8), _shifted_ids), "holes": ((0.02, 0.1, 0.3, 0.6), _lost_ids)},
     "skeleton": {"noise": ((0.05, 0.1, 0.2, 0.4), _noisy_joints), "lost": ((0.1, 0.3, 0.6, 0.9), _lost_joints)},
     "densepose": {"mistaken": ((0.05, 0.1, 0.3, 0.6), _mistaken_parts), "shift": ((1, 2, 4, 8), _shifted_parts)},
 }
+"""Of every task, corruptions by name: four strengths, weakest first, and how to corrupt a true value with one."""
 
 
 # ── mistaken conventions ──────────────────────────────────────────────────────────────────────────────────────────────

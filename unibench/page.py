@@ -51,22 +51,25 @@ def _task(name: str, task: TaskReport, report: Report, predictions: Run, truth: 
     if task.columns[task.primary].better == "lower":
         ranked.reverse()  # worst first
     groups = {"Worst samples": ranked[:_PICTURED], "Best samples": ranked[_PICTURED:][-_PICTURED:][::-1]}
+    rows = [
+        {
+            "name": column,
+            "value": show(c.value, c.unit),
+            "interval": show_interval(c),
+            "better": "" if c.better == "neither" else c.better,
+            "what": c.what,
+            "note": c.note,
+        }
+        for column, c in task.columns.items()
+        if c.value is not None or c.note
+    ]
+    aligned = [row for row in rows if row["name"].split("/")[0] in ALIGNMENTS and row["name"] != task.primary]
     return {
         "name": name,
         "counts": task.counts,
         "primary": task.primary,
-        "columns": [
-            {
-                "name": column,
-                "value": show(c.value, c.unit),
-                "interval": show_interval(c),
-                "better": "" if c.better == "neither" else c.better,
-                "what": c.what,
-                "note": c.note,
-            }
-            for column, c in task.columns.items()
-            if c.value is not None or c.note
-        ],
+        "columns": [row for row in rows if row not in aligned],
+        "aligned": aligned,
         "alignments": _alignments(task) if name == "depth" else None,
         "histogram": _histogram([s.scores[task.primary][0] for s in ranked]),
         "groups": [

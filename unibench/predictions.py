@@ -8,6 +8,7 @@ folders, mp4 files in `runs/x` itself are generated videos, and `{prompt}-{i}.mp
 
 from __future__ import annotations
 
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -24,8 +25,9 @@ from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniE
 from openuni.modalities import Modality, geometry
 from openuni.modalities import get as modality
 from openuni.modalities.depth import Depth
-from openuni.sample import make_key
+from openuni.sample import Sample, make_key
 from openuni.shards.layout import MANIFEST
+from unibench import sidecar
 from unibench.files import READERS, WHOLE_CLIP, Info, read_camera, read_info, read_video
 from unibench.metrics.consistency import Camera, Views
 from unibench.metrics.video import Video
@@ -57,6 +59,10 @@ class Run(ABC):
         """Keys that may have a value of this task (of `values`), sorted."""
 
     @abstractmethod
+    def has(self, task: str, key: str) -> bool:
+        """Whether `load` would find a value, without reading it."""
+
+    @abstractmethod
     def load(self, task: str, key: str) -> Any:
         """The modality value (for `video`: a `Video`). Raises AbsentModalityError, or OpenUniError on bad bytes."""
 
@@ -65,7 +71,12 @@ class Run(ABC):
         """Frames a second of the sample, where known."""
 
     def camera(self, key: str) -> Camera | None:
-        """The sample's camera, where known."""
+        """The sample's camera, where known. Raises OpenUniError where its file is no camera."""
+        del key
+        return None
+
+    def camera_file(self, key: str) -> Path | None:
+        """The file that holds the camera, where there is one."""
         del key
         return None
 
@@ -86,7 +97,11 @@ def open_run(path: Path | str, info: Info | None = None) -> Run:
 
 
 class Columns(Run):
-    """A data set in OpenUni's columns."""
+    """A data set in OpenUni's columns.
+
+    A sample answers to its key and, where it is the only clip of a video file, to that file's name without the suffix:
+    so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -99,27 +114,59 @@ class Columns(Run):
         column = COLUMN_OF[task]
         return [key for key in self._keys if column in self.data[key]] if column in self.data.columns else []
 
+    def has(self, task: str, key: str) -> bool:
+        try:
+            return COLUMN_OF[task] in self.sample(key)
+        except AbsentModalityError:
+            return False
+
     def subset(self, key: str) -> str:
         """The subset (`single_person`, `two_person`, `general`) that a sample belongs to."""
-        return self.data[key].record.subset
+        return self.sample(key).record.subset
+
+    def sample(self, key: str) -> Sample:
+        """The sample that answers to `key`. Raises AbsentModalityError where none does, or several do."""
+        if key in self.data:
+            return self.data[key]
+        clips = self._clips.get(key, [])
+        if len(clips) == 1:
+            return self.data[clips[0]]
+        if clips:
+            raise AbsentModalityError(f"{self.path}: the video {key!r} was cut into {len(clips)} clips: {clips[0]}, …")
+        raise AbsentModalityError(f"{self.path} has no sample {key!r} and no clip of a video of that name")
 
     @cached_property
     def _keys(self) -> list[str]:
         return sorted(self.data.keys())
 
+    @cached_property
+    def _clips(self) -> dict[str, list[str]]:
+        """Keys of the clips of every video, by the video's name without the suffix, as a key."""
+        clips: dict[str, list[str]] = {}
+        for sample in self.data:
+            if sample.record.video_id:
+                clips.setdefault(make_key(posixpath.splitext(sample.record.video_id)[0]), []).append(sample.key)
+        return clips
+
     def load(self, task: str, key: str) -> Any:
-        sample = self.data[key]
+        sample = self.sample(key)
         value = sample[COLUMN_OF[task]]
         return Video(value.frames, value.fps, sample.caption or None) if task == "video" else value
 
     def fps(self, key: str) -> float | None:
-        return self.data[key].record.fps
+        return self.sample(key).record.fps
 
     def camera(self, key: str) -> Camera | None:
-        sample = self.data[key]
-        if "camera" not in self.data.columns or "camera" not in sample:
+        file = self.camera_file(key)
+        if file is None:
             return None
-        return Camera(sample["camera"].intrinsics, sample["camera"].poses)
+        camera = sidecar.read_camera(file)
+        return Camera(camera.intrinsics, camera.pose)
+
+    def camera_file(self, key: str) -> Path | None:
+        """The side-car of rendered and imported truth; None where the data set is not a local folder."""
+        file = Path(self.path) / sidecar.FOLDER / key / "camera.npz"
+        return file if file.is_file() else None
 
 
 class Folder(Run):
@@ -137,6 +184,9 @@ class Folder(Run):
     def keys(self, task: str) -> list[str]:
         return sorted(self._of(task))
 
+    def has(self, task: str, key: str) -> bool:
+        return key in self._of(task)
+
     def load(self, task: str, key: str) -> Any:
         value = READERS[task](self.entry(task, key), self.info)
         if task != "video":
@@ -147,8 +197,12 @@ class Folder(Run):
         return self.info.fps
 
     def camera(self, key: str) -> Camera | None:
+        file = self.camera_file(key)
+        return None if file is None else read_camera(file)
+
+    def camera_file(self, key: str) -> Path | None:
         file = self._folder / "camera" / f"{key}.npz"
-        return read_camera(file) if file.is_file() else None
+        return file if file.is_file() else None
 
     def second_take(self, key: str) -> Video | None:
         file = self._folder / "second_take" / f"{key}.mp4"
@@ -220,7 +274,8 @@ def load_views(run: Run, key: str) -> Views:
             except AbsentModalityError:
                 if task == "flow":
                     raise
-    return Views(video.frames, **found, camera=run.camera(key))
+    camera = run.camera(key)
+    return Views(video.frames, **found, camera=None if camera is None else camera.cut(frames))
 
 
 def _shape(task: str, value: Any) -> tuple[int, int, int]:

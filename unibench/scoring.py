@@ -91,14 +91,14 @@ def score_sample(
             found = resample("video", found, frames, height, width, (found.fps, _true_fps(truth, key, found.fps)))
         elif true is not None and truth is not None:
             found = resample(task, found, *shape_of(task, true), _rates(predictions, truth, key))
-        return _result(task, key, "scored", found, true, protocol, tools)
+        return score_pair(task, key, "scored", found, true, protocol, tools)
     except AbsentModalityError as error:
         status: Status = "missing"
         reason = str(error)
     except OpenUniError as error:
         status, reason = "unusable", str(error)
     if protocol.missing == "penalise" and true is not None and task in ESTIMATED:
-        result = _result(task, key, status, nothing_like(task, true), true, protocol, tools)
+        result = score_pair(task, key, status, nothing_like(task, true), true, protocol, tools)
         return SampleResult(task, key, status, result.scores, result.state, reason, penalised=True)
     return SampleResult(task, key, status, reason=reason)
 
@@ -111,7 +111,7 @@ def score_values(task: str, key: str, found: Any, true: Any, protocol: Protocol)
 
 def comparable_pairs(task: str, predictions: Run, truth: Run, limit: int) -> list[tuple[Any, Any]]:
     """Up to `limit` (prediction on the truth's frames, truth), spread over the shared keys; unusable ones skipped."""
-    keys = sorted(set(predictions.keys(task)) & set(truth.keys(task)))
+    keys = [key for key in truth.keys(task) if predictions.has(task, key)]
     pairs = []
     for key in keys[:: max(1, len(keys) // limit)][:limit]:
         true = truth.load(task, key)
@@ -123,9 +123,10 @@ def comparable_pairs(task: str, predictions: Run, truth: Run, limit: int) -> lis
     return pairs
 
 
-def _result(
-    task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Tools | None
+def score_pair(
+    task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Tools | None = None
 ) -> SampleResult:
+    """Score a prediction that lies on the truth's frames; `status` is recorded with the scores."""
     metric = new_metric(task, protocol, tools)
     scores = metric.update(key, *_as_compared(task, found, true))
     defined = {name: (score.value, score.weight) for name, score in scores.items() if not math.isnan(score.value)}
@@ -163,6 +164,7 @@ def _depth_truth(key: str, true: Depth, truth: Run) -> DepthTruth:
     camera = truth.camera(key)
     if camera is None:
         return DepthTruth(true.values)
+    camera = camera.cut(len(true.values))
     still = None
     if "flow" in truth.values():
         with suppress(AbsentModalityError):
@@ -268,8 +270,16 @@ class Collector:
 
 
 def truth_digest(run: Run, tasks: Iterable[str]) -> str:
-    """Sixteen hex digits that name the true values: of a data set its tars' hashes, of a folder names and bytes."""
-    digest = hashlib.sha256()
+    """Sixteen hex digits that name the true values: of a data set its tars' hashes, of a folder names and bytes.
+
+    Depth's temporal error also rests on the true flow and the cameras, so they belong to it.
+    """
+    digest, tasks = hashlib.sha256(), set(tasks)
+    if "depth" in tasks:
+        tasks.add("flow")
+        for key in run.keys("depth"):
+            if (camera := run.camera_file(key)) is not None:
+                digest.update(f"{key} camera {_file_hash(camera)}\n".encode())
     if isinstance(run, Columns):
         for shard in run.data.shards:
             for task in sorted(tasks):

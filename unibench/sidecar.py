@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from openuni.errors import CorruptDataError
+from openuni.errors import CorruptDataError, InvalidAnnotationError
+from unibench.files import load_arrays
 from unibench.render import Rendered
 from unibench.scenes.camera import Camera
 from unibench.scenes.graph import State
@@ -45,9 +46,9 @@ def encode_normals(normals: npt.NDArray[np.float32]) -> bytes:
 def read_camera(path: Path) -> Camera:
     """The camera of a clip. Raises CorruptDataError on a file that is not ours."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Camera(file["intrinsics"], file["pose"], int(file["height"]), int(file["width"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        found = load_arrays(path)
+        return Camera(found["intrinsics"], found["pose"], int(found["height"]), int(found["width"]))
+    except (InvalidAnnotationError, ValueError, KeyError, TypeError) as error:
         raise CorruptDataError(f"{path} is no camera.npz of unibench: {error}") from error
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openuni.errors import OpenUniError
-from openuni_pipelines.score import STANDARD, open_place, place
+from openuni_pipelines.score import STANDARD, open_place, open_standard, place
 from unibench import doctor
 from unibench.predictions import ESTIMATED, Run, open_run
 from unibench.scoring import comparable_pairs
@@ -37,9 +37,8 @@ def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, li
     """
     console = Console()
     if pred is not None:
-        if gt is None and not STANDARD.is_dir():
-            raise OpenUniError("--pred needs truth to be compared with: name a data set with --gt")
-        sys.exit(_check_predictions(console, open_place(place(pred, depth_kind)), open_run(gt or STANDARD), limit))
+        truth = open_standard() if gt is None else open_run(gt)
+        sys.exit(_check_predictions(console, open_place(place(pred, depth_kind)), truth, limit))
     failures = 0
     table = Table(title="the benchmark itself", title_justify="left", title_style="bold")
     for heading in ("task", "check", "errors, weakest first", ""):

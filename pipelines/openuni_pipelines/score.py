@@ -17,17 +17,19 @@ from rich.progress import track
 
 from openuni.errors import OpenUniError
 from openuni.modalities.depth import DepthKind
-from unibench import doctor, measures, report
+from openuni.shards.layout import MANIFEST
+from unibench import doctor, measures, report, standard
 from unibench.control import Reestimated, fingerprints
 from unibench.files import DepthInfo, Info, read_info
 from unibench.geodesics import BodyGeodesics
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.predictions import ESTIMATED, TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
+from unibench.scenes.families import FAMILIES
 from unibench.scoring import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
 STANDARD = Path("data/unibench")
-"""Where `unibench render` puts the standard set unless told otherwise."""
+"""Where the standard set is looked for."""
 _BATCH = 4
 """Samples that a Ray task scores: seconds of work, so that starting tasks costs nothing."""
 _DIAGNOSED = 4
@@ -77,7 +79,7 @@ def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
 @click.option(
     "--pred", required=True, type=click.Path(path_type=Path), help="A data set or a folder of ordinary files."
 )
-@click.option("--gt", help=f"The truth: a data set (a path or URL) or a folder.  [default: {STANDARD}]")
+@click.option("--gt", help=f"The truth: a data set (path or URL) or a folder.  [default: the standard set, {STANDARD}]")
 @click.option("--tasks", help=f"Of {', '.join(TASKS)}; comma-separated.  [default: all that both have, but physics]")
 @click.option("--subset", type=click.Choice(["single_person", "two_person", "general"]), help="Only these samples.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples, in the order of keys.")
@@ -200,14 +202,32 @@ def _truth(gt: str | None, found: Run) -> Run | None:
     """The truth asked for, the standard set, or (for generated video alone) none."""
     if gt is not None:
         return open_run(gt)
-    if STANDARD.is_dir():
-        return open_run(STANDARD)
-    if not set(found.tasks()) & set(ESTIMATED):
+    if not STANDARD.is_dir() and not set(found.tasks()) & set(ESTIMATED):
         return None
-    raise OpenUniError(
-        f"no truth: --gt is not given and the standard set is not at {STANDARD}; "
-        f"render it with `unibench render` or name a data set with --gt"
+    return open_standard()
+
+
+def open_standard() -> Columns:
+    """The standard set in its default place. Raises OpenUniError, which says how to render it, unless it is there."""
+    wanted = standard.get("estimation")
+    render = (
+        f"`unibench render --out {STANDARD} --scenes {wanted.scenes} --frames {wanted.frames} --size {wanted.size} "
+        f"--fps {wanted.fps:g} --seed {wanted.seed}`"
     )
+    if not (STANDARD / MANIFEST).is_file():
+        raise OpenUniError(f"no truth: no standard set in {STANDARD}; {render} makes it, or name truth with --gt")
+    truth = Columns(str(STANDARD))
+    recipe = {name: getattr(wanted, name) for name in ("scenes", "frames", "size", "fps", "seed")}
+    recipe |= {"source": "unibench render", "families": list(FAMILIES)}
+    made = truth.data.manifest.configuration
+    if differ := [name for name, value in recipe.items() if made.get(name) != value]:
+        raise OpenUniError(
+            f"{STANDARD} holds another set than the standard one (other {', '.join(differ)}); use it with "
+            f"--gt {STANDARD}, or move it away: {render} makes the standard set"
+        )
+    if len(truth.data) < wanted.scenes:
+        raise OpenUniError(f"{STANDARD} has {len(truth.data)} of {wanted.scenes} scenes; {render} goes on with it")
+    return truth
 
 
 def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:

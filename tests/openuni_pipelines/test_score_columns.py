@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from openuni.errors import AbsentModalityError, OpenUniError
+from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotationError, OpenUniError
 from openuni.experts import Footage
 from openuni.experts.dis import Dis
 from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
-from openuni_pipelines.score import score_command
+from openuni_pipelines.cli import unibench
+from openuni_pipelines.render import Recipe
+from openuni_pipelines.score import open_standard, score_command
+from unibench import sidecar, standard
 from unibench.predictions import open_run
 from unibench.protocol import Protocol
 from unibench.render import modalities, render_scene
-from unibench.scenes.families import Spec
-from unibench.scoring import Collector, score_sample, truth_digest
+from unibench.scenes.camera import Camera
+from unibench.scenes.families import FAMILIES, Spec
+from unibench.scoring import Collector, load_truth, score_sample, truth_digest
 
 SPECS = [Spec("fall", 1, frames=5, height=64, width=64), Spec("collide", 2, frames=5, height=64, width=64)]
 
@@ -109,3 +116,88 @@ def test_an_absent_truth_is_no_sample(sets: tuple[Path, Path]) -> None:
     (absent,) = set(predicted.keys("flow")) - set(predicted.keys("depth"))
     with pytest.raises(AbsentModalityError, match="the lens was dirty"):
         predicted.load("depth", absent)
+
+
+def test_the_only_clip_of_a_video_stands_for_the_video(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Truth keyed `a` and `b`; predictions as a build names them: `a-0000` of a.mp4, and b.mp4 cut in two."""
+    true = open_run(sets[0]).load("flow", open_run(sets[0]).keys("flow")[0])
+    columns = {"flow": "test-1", "rgb": "test-1"}
+    rgb = Rgb(np.zeros((5, 64, 64, 3), np.uint8), 16.0)
+    clips = [("a-0000", "a.mp4"), ("b-0000", "b.mp4"), ("b-0001", "b.mp4")]
+    for key, video in clips:
+        record = Record(key, 5, 64, 64, 16.0, source="folder", video_id=video)
+        writer.save_sample(tmp_path, 0, record, {"flow": Annotation(true), "rgb": Annotation(rgb)}, columns, "run")
+    writer.commit_shard(tmp_path, 0, [key for key, _ in clips], columns, "run")
+    writer.write_manifest(tmp_path, {"source": "test"}, columns, 3, 1, "run")
+    run = open_run(tmp_path)
+    assert run.has("flow", "a")
+    assert run.has("flow", "b-0001")
+    assert not run.has("flow", "b")
+    assert not run.has("depth", "a")
+    np.testing.assert_array_equal(run.load("flow", "a").forward, run.load("flow", "a-0000").forward)
+    with pytest.raises(AbsentModalityError, match="'b' was cut into 2 clips"):
+        run.load("flow", "b")
+    with pytest.raises(AbsentModalityError, match="no sample 'c'"):
+        run.fps("c")
+
+
+def test_the_side_car_camera_gives_temporal_errors_and_names_the_truth(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    root = tmp_path / "truth"
+    shutil.copytree(sets[0], root)
+    rendered = render_scene(SPECS[1])
+    without = open_run(root)
+    assert without.camera(rendered.key) is None
+    assert load_truth("depth", rendered.key, without).static is None
+    before = truth_digest(without, ["depth"])
+    folder = root / sidecar.FOLDER / rendered.key
+    folder.mkdir(parents=True)
+    (folder / "camera.npz").write_bytes(sidecar.encode_camera(rendered.truth.camera))
+    truth = open_run(root)
+    assert truth_digest(truth, ["depth"]) != before
+    assert truth_digest(truth, ["segmentation"]) == truth_digest(without, ["segmentation"])
+    true = load_truth("depth", rendered.key, truth)
+    np.testing.assert_array_equal(true.poses, rendered.truth.camera.pose)
+    moving = np.isin(rendered.truth.ids[:-1], [t.id for t in rendered.truth.things if t.thing])
+    assert true.static[:-1][~moving & np.isfinite(true.values[:-1])].mean() > 0.99
+    protocol = Protocol(("depth",), truth_digest(truth, ("depth",)), "k")
+    assert 0 <= score_sample("depth", rendered.key, truth, truth, protocol).scores["tae"][0] < 20
+
+    camera = rendered.truth.camera
+    short = Camera(camera.intrinsics[:3], camera.pose[:3], camera.height, camera.width)
+    (folder / "camera.npz").write_bytes(sidecar.encode_camera(short))
+    with pytest.raises(InvalidAnnotationError, match="3 frames; the clip has 5"):
+        load_truth("depth", rendered.key, truth)
+    flat = Camera(camera.intrinsics, np.zeros_like(camera.pose), camera.height, camera.width)
+    (folder / "camera.npz").write_bytes(sidecar.encode_camera(flat))
+    with pytest.raises(InvalidAnnotationError, match="no inverse"):
+        truth.camera(rendered.key)
+    (folder / "camera.npz").write_bytes(b"no archive")
+    with pytest.raises(CorruptDataError, match=r"camera\.npz"):
+        truth.camera(rendered.key)
+
+
+def test_without_gt_the_standard_set_is_found_or_the_command_that_renders_it_is_named(
+    sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OpenUniError, match=r"unibench render --out data/unibench --scenes 200 .* --seed 2000000"):
+        open_standard()
+    CliRunner().invoke(unibench, ["render", "--out", "data/unibench", "--scenes", "1", "--size", "32", "--frames", "2",
+                                  "--families", "fall", "--workers", "0"])  # fmt: skip
+    with pytest.raises(OpenUniError, match=r"another set .*scenes, frames, size, seed, families"):
+        open_standard()
+    small = replace(standard.get("estimation"), scenes=1, frames=2, size=32, seed=0)
+    monkeypatch.setattr("unibench.standard.get", lambda name: small)
+    monkeypatch.setattr("openuni_pipelines.score.FAMILIES", {"fall": None})
+    assert len(open_standard().keys("depth")) == 1
+
+
+def test_the_command_in_the_message_renders_the_frozen_set() -> None:
+    """The scenes of `unibench render` with the standard recipe are those of `unibench.standard`, in order."""
+    for named in ("estimation", "ci"):
+        wanted = standard.get(named)
+        recipe = Recipe(
+            wanted.scenes, wanted.frames, wanted.size, wanted.fps, wanted.seed, tuple(FAMILIES), "shaded", 64
+        )
+        keys = [recipe.key(k).partition("-")[2] for k in range(recipe.scenes)]
+        assert keys == [standard.key(spec) for spec in wanted.specs()]

@@ -86,9 +86,9 @@ def test_nothing_is_named_in_a_right_prediction(truths: Any, task: str) -> None:
         for k, true in enumerate(truths[task]):
             found = true
             if strength:  # an honest estimate: the second step of the first corruption
-                from unibench.doctor import _CORRUPTIONS
+                from unibench.doctor import CORRUPTIONS
 
-                steps, corrupt = next(iter(_CORRUPTIONS[task].values()))
+                steps, corrupt = next(iter(CORRUPTIONS[task].values()))
                 found = corrupt(true, steps[1], np.random.default_rng(k))
             pairs.append((found, true))
         assert diagnose(task, pairs) is None

@@ -26,10 +26,29 @@ Singles = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Intrinsics `[T, 3, 3]` in pixels, pixel (i, j) centred at (j + .5, i + .5); poses `[T, 4, 4]` camera to world."""
+    """Intrinsics `[T, 3, 3]` in pixels, pixel (i, j) centred at (j + .5, i + .5); poses `[T, 4, 4]` camera to world.
+
+    Raises InvalidAnnotationError on other shapes, and on matrices that are not finite or have no inverse.
+    """
 
     intrinsics: Floats
     poses: Floats
+
+    def __post_init__(self) -> None:
+        frames = len(self.poses)
+        if self.intrinsics.shape != (frames, 3, 3) or self.poses.shape != (frames, 4, 4):
+            raise InvalidAnnotationError(
+                f"camera: intrinsics {self.intrinsics.shape} and poses {self.poses.shape}; give [T,3,3] and [T,4,4]"
+            )
+        for name, matrices in (("intrinsics", self.intrinsics), ("poses", self.poses)):
+            if not (np.isfinite(matrices).all() and (np.abs(np.linalg.det(matrices)) > 1e-9).all()):
+                raise InvalidAnnotationError(f"camera: {name} of some frame are not finite or have no inverse")
+
+    def cut(self, frames: int) -> Camera:
+        """The first frames, as longer predictions are cut. Raises InvalidAnnotationError where there are fewer."""
+        if len(self.poses) < frames:
+            raise InvalidAnnotationError(f"camera: {len(self.poses)} frames; the clip has {frames}")
+        return Camera(self.intrinsics[:frames], self.poses[:frames])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

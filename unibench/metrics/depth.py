@@ -9,7 +9,7 @@ One alignment is fitted per *video*, over all its valid pixels, in float64:
 - `scale`: one factor in depth, of least absolute error: exactly, by a weighted median.
 - `weiszfeld`: the same as Aether (arXiv:2503.18945) and CUT3R compute it, by 10 Weiszfeld iterations from the ratio of
   means. Ten are too few, and a pixel that a step happens to hit gets the weight 1e8 and holds the factor: on rendered
-  clips it ended 0–20 % from the minimum, and changing the input by one rounding error moved it by up to 2 %. It is here
+  clips it ended 0–24 % from the minimum, and changing the input by one rounding error moved it by up to 2 %. It is here
   for comparison with published numbers; claims should rest on another.
 - `l1`: scale and shift of least absolute error, in depth (in disparity for a prediction that is affine disparity).
   The exact minimiser, by cutting planes; MonST3R's Adam stops wherever 1000 steps lead.

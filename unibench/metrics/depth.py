@@ -311,7 +311,7 @@ def _columns() -> tuple[Column, ...]:
         for name, better, unit, what in _MEASURES:
             columns.append(Column(f"{alignment}/{name}", better, unit, f"{what}; frame → video → set"))
             columns.append(Column(f"{alignment}/{name}_pixels", better, unit, f"{what}; pooled over pixels"))
-    columns.append(Column("tae", "lower", "%", "temporal alignment error with z-buffer, after alignment `disparity`"))
+    columns.append(Column("tae", "lower", "%", "temporal alignment error with z-buffer, after alignment disparity"))
     columns.append(Column("tae_published", "lower", "%", "the same as published, without z-buffer"))
     columns.append(Column("coverage", "higher", "", "share of valid pixels where the prediction is finite"))
     return tuple(columns)

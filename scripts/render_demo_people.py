@@ -2,7 +2,7 @@
 
     python scripts/render_demo_people.py        # writes openuni/sources/rendered/*.mp4
 
-Registry packages carry hardly any video of a whole person. These two are rendered, and are called so wherever they show.
+Registry packages carry hardly any video of a whole person. These two are rendered, and called so wherever they show.
 """
 
 from __future__ import annotations

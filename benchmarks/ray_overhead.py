@@ -6,6 +6,11 @@ Rounds of the three take turns, so that whatever else the machine does falls on 
 three minutes in all. The bare loop is one process a core that takes the next task from a shared counter: no framework,
 no messages. All three do the same tasks (`Worker.run`: decode the stored clip, annotate, encode, save) on real encoded
 clips of 16 frames at 384 × 288. Start-up is left out: workers have loaded their experts before the clock starts.
+
+Seconds a task say little on a machine that does other work meanwhile. Two figures hold there too, because what slows
+the work slows both of their sides: `waiting`, the time of all workers over the time that they spent in tasks (a bare
+loop has 1), and `cpu`, the processor time of all processes over that of the workers alone (driver, raylet, GCS). Their
+product bounds what Ray costs a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -36,18 +41,27 @@ CLIPS = 24
 
 
 @dataclass(frozen=True)
+class Round:
+    """One round of one way: seconds of the clock a task, and the two ratios."""
+
+    seconds_a_task: float
+    waiting: float
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """Seconds a task in each round, and the medians of the ratios of neighbouring rounds."""
+    """Every round, and medians: of the ratios of neighbouring rounds to the bare loop, of waiting, and of cpu."""
 
     workers: int
     clips: int
     experts: tuple[str, ...]
-    bare: list[float]
-    ray_core: list[float]
-    ray_data: list[float]
-    ray_core_ratio: float
-    ray_data_ratio: float
     seconds_each: float
+    load: float
+    rounds: dict[str, list[Round]]
+    clock_ratio: dict[str, float]
+    waiting: dict[str, float]
+    cpu: dict[str, float]
 
 
 def make_job(folder: Path) -> tuple[Job, list[Annotate]]:
@@ -82,15 +96,16 @@ class Bare:
             process.start()
         self.round(0.1)
 
-    def round(self, seconds: float) -> float:
-        """Seconds a task, over a round that starts no task after `seconds`."""
+    def round(self, seconds: float) -> Round:
+        """A round that starts no task after `seconds`."""
         self._next.value = 0
         self._until.value = time.monotonic() + seconds
         for go in self._go:
             go.set()
         spans = [self._done.get() for _ in self._go]
         count = sum(done for done, _, _ in spans)
-        return _per_task(max(end for _, _, end in spans) - min(begin for _, begin, _ in spans), count)
+        clock = max(end for _, _, end in spans) - min(begin for _, begin, _ in spans)
+        return Round(clock / max(count, 1), 1.0, 1.0)
 
     def close(self) -> None:
         for process in self._processes:
@@ -114,11 +129,12 @@ def _loop(job: Job, tasks: list[Annotate], following: Any, until: Any, go: Event
         done.put((count, begin, time.monotonic()))
 
 
-def core_round(pools: RayPools, tasks: list[Annotate], seconds: float) -> float:
-    """The same through the build's own executor, fed as the build feeds it."""
-    begin, number, count = time.monotonic(), 0, 0
-    until = begin + seconds
-    while time.monotonic() < until or pools.running:
+def core_round(pools: RayPools, tasks: list[Annotate], seconds: float) -> Round:
+    """The same through the build's own executor, fed as the build feeds it; counted from task to task while full."""
+    cpu = _Cpu()
+    begin, number, count, busy = time.monotonic(), 0, 0, 0.0
+    until = end = begin + seconds
+    while pools.running or time.monotonic() < until:
         while time.monotonic() < until and pools.running < 2 * pools.slots:
             pools.submit(tasks[number % len(tasks)])
             number += 1
@@ -126,7 +142,9 @@ def core_round(pools: RayPools, tasks: list[Annotate], seconds: float) -> float:
             if isinstance(finished.result, Fault):
                 raise RuntimeError(finished.result.error)
             count += 1
-    return _per_task(time.monotonic() - begin, count)
+            busy += finished.result.seconds
+        end = time.monotonic()
+    return Round((end - begin) / max(count, 1), (end - begin) * pools.slots / busy, cpu.ratio())
 
 
 class DataWorker:
@@ -136,12 +154,12 @@ class DataWorker:
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        self._worker.run(Annotate(int(row["shard"]), str(row["key"]), str(row["expert"])))
-        return {"key": row["key"], "ended": time.monotonic()}
+        outcome = self._worker.run(Annotate(int(row["shard"]), str(row["key"]), str(row["expert"])))
+        return {"key": row["key"], "ended": time.monotonic(), "seconds": outcome.seconds}
 
 
-def data_round(job: Job, tasks: list[Annotate], workers: int, count: int) -> float:
-    """Rows of keys through `ray.data`'s actor pool; the clock runs from when every actor has done two tasks."""
+def data_round(job: Job, tasks: list[Annotate], workers: int, count: int) -> Round:
+    """Rows of keys through `ray.data`'s actor pool; counted from when every actor has done two tasks."""
     import ray
 
     rows = [asdict(tasks[number % len(tasks)]) for number in range(count)]
@@ -149,13 +167,47 @@ def data_round(job: Job, tasks: list[Annotate], workers: int, count: int) -> flo
     mapped = ray.data.from_items(rows, override_num_blocks=count).map(
         DataWorker, fn_constructor_args=(job,), compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1
     )
-    ended = sorted(float(row["ended"]) for row in mapped.iter_rows())
+    cpu = _Cpu()
+    done = sorted((float(row["ended"]), float(row["seconds"])) for row in mapped.iter_rows())
     warm = 2 * workers
-    return _per_task(ended[-1] - ended[warm - 1], len(ended) - warm)
+    clock = done[-1][0] - done[warm - 1][0]
+    busy = sum(seconds for _, seconds in done[warm:])
+    return Round(clock / max(len(done) - warm, 1), clock * workers / busy, cpu.ratio())
 
 
-def _per_task(seconds: float, count: int) -> float:
-    return seconds / max(count, 1)
+class _Cpu:
+    """Processor time of this process and all below it since the start, by whether they are workers."""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def ratio(self) -> float:
+        spent = {True: 0.0, False: 0.0}
+        for process, (worker, ticks) in self._read().items():
+            spent[worker] += ticks - self._before.get(process, (worker, 0.0))[1]
+        return (spent[True] + spent[False]) / max(spent[True], 1.0)
+
+    @staticmethod
+    def _read() -> dict[int, tuple[bool, float]]:
+        parents: dict[int, int] = {}
+        found: dict[int, tuple[bool, float]] = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            process = int(folder.name)
+            parents[process] = int(fields[1])
+            worker = command.startswith((b"ray::_Actor", b"ray::MapWorker"))
+            found[process] = (worker, float(fields[11]) + float(fields[12]))
+
+        def ours(process: int) -> bool:
+            while process > 1 and process != os.getpid():
+                process = parents.get(process, 0)
+            return process == os.getpid()
+
+        return {process: times for process, times in found.items() if ours(process)}
 
 
 def main() -> None:
@@ -176,7 +228,7 @@ def main() -> None:
         bare = Bare(job, tasks, options.workers)
         connect(None)
         made = [experts.get(name) for name in EXPERTS]
-        spent: dict[str, list[float]] = {"bare": [], "core": [], "data": []}
+        spent: dict[str, list[Round]] = {"bare": [], "ray core": [], "ray data": []}
         for number in range(options.rounds):
             spent["bare"].append(bare.round(options.seconds))
             # Pools are closed after their round: their actors would hold the cores that Ray Data waits for.
@@ -184,22 +236,35 @@ def main() -> None:
                 job, made, workers=options.workers, address=None, time_limit=600.0, worker_memory_gib=None
             ) as pools:
                 core_round(pools, tasks[:8], 4.0)
-                spent["core"].append(core_round(pools, tasks, options.seconds))
-            count = max(12, int(options.seconds / spent["bare"][-1]))
-            spent["data"].append(data_round(job, tasks, options.workers, count))
-            print(number, *(f"{way} {times[-1]:.4f}" for way, times in spent.items()), "s/task", flush=True)
+                spent["ray core"].append(core_round(pools, tasks, options.seconds))
+            count = max(12, int(options.seconds / spent["bare"][-1].seconds_a_task))
+            spent["ray data"].append(data_round(job, tasks, options.workers, count))
+            print(number, *(f"{way}: {rounds[-1]}" for way, rounds in spent.items()), flush=True)
         bare.close()
         ray.shutdown()
-    around = [statistics.mean(pair) for pair in zip(spent["bare"], spent["bare"][1:] + spent["bare"][-1:], strict=True)]
-    core = statistics.median(a / b for a, b in zip(spent["core"], around, strict=True))
-    data = statistics.median(a / b for a, b in zip(spent["data"], around, strict=True))
+    base = [round_.seconds_a_task for round_ in spent["bare"]]
+    around = [statistics.mean(pair) for pair in zip(base, base[1:] + base[-1:], strict=True)]
+    clock = {
+        way: statistics.median(a.seconds_a_task / b for a, b in zip(rounds, around, strict=True))
+        for way, rounds in spent.items()
+    }
+    waiting = {way: statistics.median(round_.waiting for round_ in rounds) for way, rounds in spent.items()}
+    cpu = {way: statistics.median(round_.cpu for round_ in rounds) for way, rounds in spent.items()}
     report = Report(
-        options.workers, CLIPS, EXPERTS, spent["bare"], spent["core"], spent["data"], round(core, 4), round(data, 4),
+        options.workers,
+        CLIPS,
+        EXPERTS,
         options.rounds * options.seconds,
-    )  # fmt: skip
+        os.getloadavg()[2],
+        spent,
+        clock,
+        waiting,
+        cpu,
+    )
     if options.report:
         options.report.write_text(json.dumps(asdict(report), indent=1) + "\n")
-    print(f"Ray Core {core:.3f} × the bare loop, Ray Data {data:.3f} × (medians of {options.rounds} rounds)")
+    for way in spent:
+        print(f"{way:9s} clock × {clock[way]:.3f}, waiting × {waiting[way]:.3f}, cpu × {cpu[way]:.3f}")
 
 
 if __name__ == "__main__":

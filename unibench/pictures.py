@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -113,15 +113,20 @@ def _segmentation(found: Any, true: Any, t: int, max_depth: float) -> list[Panel
     paired = {found.instances[p].id: k + 1 for k, p in enumerate(pairs) if p is not None}
     spare = {i.id: len(colour) + k + 1 for k, i in enumerate(found.instances) if i.id not in paired}
     there, here = _renumber(true.ids[t], colour), _renumber(found.ids[t], paired | spare)
-    error = np.zeros((*there.shape, 3), np.uint8)
-    error[(there != here) & (there > 0)] = (220, 60, 60)
-    error[(there != here) & (there == 0)] = (70, 110, 230)
-    error[(there == here) & (there > 0)] = (200, 200, 200)
     return [
         Panel("truth", _palette(there)),
         Panel("prediction, paired", _palette(here)),
-        Panel("right (grey), missed or mistaken (red), too much (blue)", error),
+        _agreement(there, here),
     ]
+
+
+def _agreement(there: npt.NDArray[np.integer], here: npt.NDArray[np.integer]) -> Panel:
+    """Where two maps of labels, 0 the background, agree (truth first)."""
+    image = np.zeros((*there.shape, 3), np.uint8)
+    image[(there != here) & (there > 0)] = (220, 60, 60)
+    image[(there != here) & (there == 0)] = (70, 110, 230)
+    image[(there == here) & (there > 0)] = (200, 200, 200)
+    return Panel("right grey, wrong red, too much blue", image)
 
 
 def _renumber(ids: npt.NDArray[np.integer], numbers: Mapping[int, int]) -> npt.NDArray[np.int64]:
@@ -139,17 +144,25 @@ def _palette(numbers: npt.NDArray[np.int64]) -> Image:
     return np.asarray(colours[numbers], dtype=np.uint8)
 
 
-def _shown(task: str) -> Callable[[Any, Any, int, float], list[Panel]]:
-    """Truth and prediction as the modality shows itself, and where the two pictures differ."""
+def _skeleton(found: Any, true: Any, t: int, max_depth: float) -> list[Panel]:
+    del max_depth
+    there, here = _shown("skeleton", true, t), _shown("skeleton", found, t)
+    difference = np.abs(there.astype(np.int16) - here).max(axis=-1)
+    return [Panel("truth", there), Panel("prediction", here), Panel("difference", heat(difference, 255))]
 
-    def draw(found: Any, true: Any, t: int, max_depth: float) -> list[Panel]:
-        del max_depth
-        kind = modality(task)
-        there, here = (kind.show(kind.take(value, slice(t, t + 1)))[0] for value in (true, found))
-        difference = np.abs(there.astype(np.int16) - here).max(axis=-1)
-        return [Panel("truth", there), Panel("prediction", here), Panel("difference", heat(difference, 255))]
 
-    return draw
+def _densepose(found: Any, true: Any, t: int, max_depth: float) -> list[Panel]:
+    """The error is that of the parts: charts of two layouts cannot be compared."""
+    del max_depth
+    there, here = _shown("densepose", true, t), _shown("densepose", found, t)
+    error = _agreement(true.values[t, ..., 0], found.values[t, ..., 0])
+    return [Panel("truth", there), Panel("prediction", here), replace(error, caption=f"parts: {error.caption}")]
+
+
+def _shown(task: str, value: Any, t: int) -> Image:
+    """A frame as the modality shows itself."""
+    kind = modality(task)
+    return np.asarray(kind.show(kind.take(value, slice(t, t + 1)))[0], dtype=np.uint8)
 
 
 def _nothing(found: Any, true: Any, t: int, max_depth: float) -> list[Panel]:
@@ -163,7 +176,7 @@ _DRAW: Mapping[str, Callable[[Any, Any, int, float], list[Panel]]] = {
     "depth": _depth,
     "flow": _flow,
     "segmentation": _segmentation,
-    "skeleton": _shown("skeleton"),
-    "densepose": _shown("densepose"),
+    "skeleton": _skeleton,
+    "densepose": _densepose,
     "video": _nothing,
 }

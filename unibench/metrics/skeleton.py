@@ -211,7 +211,7 @@ def _columns() -> tuple[Column, ...]:
     ]
     for norm in NORMS:
         for fraction in PCK_FRACTIONS:
-            what = f"share of true points within {fraction:g} of the norm `{norm}`; pooled over points"
+            what = f"share of true points within {fraction:g} of the norm ({norm}); pooled over points"
             columns.append(Column(f"pck_{norm}@{fraction:g}", "higher", "", what))
     return (*columns, Column("joints", "neither", "", "joints that both layouts have"))
 

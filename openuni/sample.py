@@ -157,7 +157,8 @@ class Sample:
         return self._values[modality]
 
     def __getattr__(self, modality: str) -> Any:
-        if modality.startswith("_") or modality not in self.statuses:
+        # Looked up in __dict__: while a sample is unpickled it has no attributes yet.
+        if modality not in self.__dict__.get("statuses", ()):
             raise AttributeError(f"Sample has no attribute or modality {modality!r}")
         return self[modality]
 

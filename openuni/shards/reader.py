@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import fsspec
@@ -214,14 +214,15 @@ class DataSet:
         }
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
-        return Sample(
-            replace(record, subset=_subset(record)),
-            statuses,
-            lambda column: self._load(shard.number, column, rows[column][row]),
-        )
+        # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
+        load = partial(self._load, shard.number, {column: rows[column][row] for column in rows})
+        return Sample(replace(record, subset=_subset(record)), statuses, load)
 
-    def _load(self, shard: int, column: str, row: Row) -> Any:
-        return modalities.get(column).decode(self._stored(shard, column, row).encoded)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_indices": OrderedDict()}
+
+    def _load(self, shard: int, rows: Mapping[str, Row], column: str) -> Any:
+        return modalities.get(column).decode(self._stored(shard, column, rows[column]).encoded)
 
     def _stored(self, shard: int, column: str, row: Row) -> Result:
         path = self._path(layout.tar_name(shard, column))

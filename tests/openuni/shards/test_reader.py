@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -189,9 +190,15 @@ def test_what_is_no_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
         openuni.open(str(tmp_path))
 
 
+def test_a_sample_can_be_sent_to_another_process(root: Path) -> None:
+    data = openuni.open(str(root))
+    sent = pickle.loads(pickle.dumps(data[key_of(7)]))  # noqa: S301  our own bytes
+    np.testing.assert_array_equal(sent.rgb.frames, values_of(7)[0])
+    assert len(pickle.dumps(data[key_of(7)])) < 20_000
+
+
 def test_nothing_is_unpickled(root: Path, tmp_path: Path) -> None:
     """A pickle in place of a JSON note is refused, not run."""
-    import pickle
 
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -28,7 +28,7 @@ def test_parts_that_agree_are_grey_whatever_their_charts() -> None:
 
 
 def test_objects_agree_by_pairs_and_not_by_numbers() -> None:
-    true, found = np.zeros((1, 4, 4), np.uint16), np.zeros((1, 4, 4), np.uint16)
+    true, found = np.zeros((1, 4, 4), np.int32), np.zeros((1, 4, 4), np.int32)
     true[0, :2], found[0, :2, :2], found[0, 2:, :2] = 1, 7, 9
     values = [Segmentation(ids, tuple(Instance(int(i), "a") for i in np.unique(ids[ids > 0]))) for ids in (found, true)]
     drawn = panels("segmentation", values[0], values[1], None, 0, 80.0)

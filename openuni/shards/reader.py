@@ -63,6 +63,8 @@ class DataSet:
         self.manifest = layout.parse_json(Manifest, data, self._path(layout.MANIFEST))
         if self.manifest.schema != SCHEMA_VERSION:
             raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
+        self.damaged = 0
+        """Samples that `samples` left out because their bytes are not what was committed."""
         self._indices: OrderedDict[int, dict[str, list[Row]]] = OrderedDict()
 
     @cached_property
@@ -148,20 +150,45 @@ class DataSet:
         for row, rgb in enumerate(rows["rgb"]):
             yield rgb.key, [self._stored(number, name, rows[name][row]) for name in names if name in rows]
 
-    def samples(self, seed: int, *, cursor: int = 0, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Sample]]:
+    def samples(
+        self,
+        seed: int,
+        *,
+        cursor: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        load: Sequence[str] = (),
+        skip_damaged: bool = False,
+    ) -> Iterator[tuple[int, Sample]]:
         """`(next cursor, sample)` for training, without end; an epoch is `len(self)` positions.
 
         Position `cursor + rank`, then every `world`-th: over all ranks (count a loader's workers as ranks) each epoch
         takes each sample exactly once. Store the largest cursor that was trained on to resume exactly, also with
         another `world`. The order of an epoch is a permutation from (seed, epoch): shards are shuffled, then the
         samples of every 32 shards together.
+
+        `load` names modalities to decode at once, where a sample has them. A damaged one raises CorruptDataError; with
+        `skip_damaged` its sample is left out instead and counted in `self.damaged`.
         """
         if not 0 <= rank < world:
             raise OpenUniError(f"rank {rank} is not in 0…{world - 1}")
         order = Order([shard.samples for shard in self.shards], seed)
+        in_a_row = 0
         while True:
-            yield cursor + world, self._sample(*order.locate(cursor + rank))
+            sample = self._sample(*order.locate(cursor + rank))
             cursor += world
+            try:
+                for name in load:
+                    if name in sample:
+                        sample[name]
+            except CorruptDataError:
+                in_a_row += 1
+                if not skip_damaged or in_a_row > len(self):  # a whole epoch of damage is no data set
+                    raise
+                self.damaged += 1
+                continue
+            in_a_row = 0
+            yield cursor, sample
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)

@@ -52,8 +52,9 @@ def test_joint_generation_writes_every_view_as_scoring_reads_it(checkpoint: Path
     run("--checkpoint", checkpoint, "--task", "joint", "--modality", ",".join(VIEWS[1:]), "--prompt", "a red ball",
         "--out", out, "--steps", 2)  # fmt: skip
     read = open_run(out)
-    assert read.tasks() == ["depth", "flow", "segmentation", "skeleton", "densepose", "video"]
-    for task in read.tasks():
+    views = ["depth", "flow", "segmentation", "skeleton", "densepose", "video"]
+    assert read.tasks() == [*views, "consistency"]
+    for task in views:
         [key] = read.keys(task)
         value = read.load(task, key)
         shape = value.frames.shape[:3] if task == "video" else modalities.get(task).shape(value)

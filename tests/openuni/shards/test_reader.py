@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from collections import Counter
@@ -163,6 +164,23 @@ def test_a_flipped_bit_is_a_typed_error_with_the_clips_name(root: Path) -> None:
     with pytest.raises(CorruptDataError, match=key_of(6)):
         _ = reopened[key_of(6)].depth
     assert reopened[key_of(7)].depth.values.shape == (T, H, W)
+
+
+def test_training_may_leave_damaged_samples_out_and_counts_them(root: Path) -> None:
+    path = root / layout.tar_name(1, "flow")
+    data = bytearray(path.read_bytes())
+    member = openuni.open(str(root))._rows(1)["flow"][2].members[-1]
+    data[member.offset] ^= 1
+    path.write_bytes(data)
+    reopened = openuni.open(str(root))
+    stream = reopened.samples(seed=0, load=["flow"], skip_damaged=True)
+    taken = {next(stream)[1].key for _ in range(11)}
+    assert taken == {key_of(number) for number in range(12)} - {key_of(6)}
+    next(stream)  # of the second epoch: by now the damaged one was met
+    assert reopened.damaged >= 1
+    stream = reopened.samples(seed=0, load=["flow"])
+    with pytest.raises(CorruptDataError, match=key_of(6)):
+        list(itertools.islice(stream, 12))
 
 
 def test_a_column_of_another_build_is_refused(root: Path, tmp_path: Path, write_data_set: Write) -> None:

@@ -111,6 +111,7 @@ def build(settings: Settings, console: Console, *, retry_failed: bool = False) -
     begin = time.monotonic()
     made, root = settings.recipe, settings.out
     planning.check_ready(made.experts)
+    _check_source(settings)
     with holding(root) as run, ExitStack() as stack:
         manifest = _resume(settings)
         job = _job(settings, run)
@@ -121,6 +122,12 @@ def build(settings: Settings, console: Console, *, retry_failed: bool = False) -
             manifest = _make_plan(settings, executor, run, console)
         complete(job, made, manifest, executor, settings.execution, console)
     return summary(root, time.monotonic() - begin)
+
+
+def _check_source(settings: Settings) -> None:
+    """Let the source say what it lacks before a folder is made for it, by asking for its first row."""
+    if not (settings.out / layout.MANIFEST).exists():
+        next(iter(sources.get(settings.source).entries(settings.request)), None)
 
 
 def _make_plan(settings: Settings, executor: Executor, run: str, console: Console) -> Manifest:
@@ -292,6 +299,7 @@ def plan_command(dry_run: bool, **options: Any) -> None:
     if dry_run:
         _dry_run(settings, console)
         return
+    _check_source(settings)
     with holding(settings.out) as run:
         manifest = _resume(settings)
         if manifest is None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped, Source
 from openuni.video import Limits, Normalisation
 from openuni_pipelines import planning
+from openuni_pipelines.cli import openuni
 from openuni_pipelines.executors import InProcess
 from openuni_pipelines.tasks import Job
 
@@ -47,3 +49,12 @@ def test_a_limit_stops_the_plan_and_leaves_no_row_under_way(executor: InProcess)
     found = list(planning.clips(executor, "repeating", Request(), 2))
     assert [f.key for f in found if isinstance(f, Clip)] == ["b-0", "a-1"]
     assert executor.running == 0
+
+
+def test_a_source_that_lacks_something_leaves_no_folder_behind(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        openuni, ["build", "--source", "koala36m", "--experts", "dis", "--out", str(tmp_path / "d")]
+    )
+    assert done.exit_code == 1
+    assert "--metadata" in done.output
+    assert not (tmp_path / "d").exists()

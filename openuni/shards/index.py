@@ -78,10 +78,10 @@ def encode(rows: Sequence[Row], column: str) -> bytes:
 def decode(data: bytes, column: str, where: str) -> list[Row]:
     """Rows in stored order. Raises CorruptDataError naming `where`."""
     try:
-        table = pq.read_table(io.BytesIO(data), schema=schema(column))
-    except (pa.ArrowException, OSError) as error:
+        rows = pq.read_table(io.BytesIO(data), schema=schema(column)).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptDataError(f"{where} is not an index of this schema: {error}") from error
-    return [_row(fields, column) for fields in table.to_pylist()]
+    return [_row(fields, column) for fields in rows]
 
 
 def keys_sha256(keys: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ def test_a_stage_that_the_data_cannot_serve_is_refused(discs: Path) -> None:
     data = openuni.open(str(discs))
     with pytest.raises(DataError, match=r"no clip of stage s has skeleton.*--modalities"):
         survey(data, Stage("s", ("depth", "skeleton")), FIT)
-    with pytest.raises(DataError, match="12 subset general"):
+    with pytest.raises(DataError, match="10 subset general, 2 split val"):
         survey(data, Stage("s", ("depth",), ("two_person",)), FIT)
 
 

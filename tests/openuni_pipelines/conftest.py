@@ -48,10 +48,13 @@ def build(openuni_command: Command) -> Command:
 
 @pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
-    """SHA-256 of every tar and index of a data set, by path."""
+    """SHA-256 of every tar and index of a data set, by path.
+
+    Temporary files of runs that were killed less than a minute ago may lie beside them until a later run sweeps.
+    """
 
     def of(root: Path) -> dict[str, str]:
-        files = [*root.glob("shards/*"), *root.glob("index/*")]
+        files = [*root.glob("shards/*.tar"), *root.glob("index/*.parquet")]
         return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     return of

@@ -33,8 +33,8 @@ _OURS_TO_MITSUBA = np.diag([-1.0, -1.0, 1.0, 1.0])
 def photograph(scene: Scene, samples: int = 16) -> Frames:
     """RGB `[T, H, W, 3]` uint8 of a scene: sun and sky, soft shadows, light that bounces, `samples` paths a pixel.
 
-    The same scene and variant give the same picture to one grey level. Filtered by a box one pixel wide, so that pixel centres mean what
-    they mean in the truth.
+    The same scene and variant give the same picture to one grey level.
+    Filtered by a box one pixel wide, so that pixel centres mean what they mean in the truth.
     """
     import pyoidn
 

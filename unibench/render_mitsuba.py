@@ -33,8 +33,8 @@ _OURS_TO_MITSUBA = np.diag([-1.0, -1.0, 1.0, 1.0])
 def photograph(scene: Scene, samples: int = 16) -> Frames:
     """RGB `[T, H, W, 3]` uint8 of a scene: sun and sky, soft shadows, light that bounces, `samples` paths a pixel.
 
-    The same scene and variant give the same picture to one grey level.
-    Filtered by a box one pixel wide, so that pixel centres mean what they mean in the truth.
+    The same scene and variant give the same picture. Filtered by a box one pixel wide, so that pixel centres mean what
+    they mean in the truth.
     """
     import pyoidn
 
@@ -167,9 +167,13 @@ def _mitsuba() -> Any:
     library = _working_llvm()
     if library is not None:
         os.environ["DRJIT_LIBLLVM_PATH"] = library
+    import drjit
     import mitsuba as mi
 
     mi.set_variant("scalar_rgb" if library is None else "llvm_ad_rgb")
+    # Several threads add up a pixel's paths in whatever order they finish, so that pictures would differ by a grey
+    # level on a busy machine; a render runs one process a core anyway.
+    drjit.set_thread_count(1)
     return mi
 
 

@@ -40,10 +40,21 @@ def view(sample: Sample, name: str, frame: int) -> Frames:
     first = max(0, min(frame, sample.record.frames - 2)) if name == "flow" else frame
     run = slice(first, first + 2) if name == "flow" else slice(first, first + 1)
     picture: Frames = modality.show(modality.take(sample[name], run))[0]
-    if name in _OVER_RGB and "rgb" in sample:
-        # The lighter of the two: the views' colours are bright, their backgrounds darker than the dimmed clip.
-        picture = np.maximum(picture, (sample["rgb"].frames[frame] * 0.45).astype(np.uint8))
-    return picture
+    return _over_rgb(sample, name, picture, frame)
+
+
+def film(sample: Sample, name: str) -> Frames:
+    """One modality at every frame for people, uint8 `[T, H, W, 3]`, in one scale of colours; else as `view`."""
+    pictures: Frames = modalities.get(name).show(sample[name])
+    return np.stack([_over_rgb(sample, name, picture, frame) for frame, picture in enumerate(pictures)])
+
+
+def _over_rgb(sample: Sample, name: str, picture: Frames, frame: int) -> Frames:
+    if name not in _OVER_RGB or "rgb" not in sample:
+        return picture
+    # The lighter of the two: the views' colours are bright, their backgrounds darker than the dimmed clip.
+    lighter: Frames = np.maximum(picture, (sample["rgb"].frames[frame] * 0.45).astype(np.uint8))
+    return lighter
 
 
 def _cell(sample: Sample, name: str, height: int, width: int) -> Frames:

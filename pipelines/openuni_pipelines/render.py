@@ -6,19 +6,23 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 
-from openuni.errors import OpenUniError, PlanError
+from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
-from openuni.sample import Annotation, Record
+from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
 from openuni.shards import layout, writer
 from openuni_pipelines.executors import connect
 from openuni_pipelines.run import holding
+
+if TYPE_CHECKING:
+    from unibench.standard import Standard
 
 VERSION = 1
 """Raised whenever the truth of a scene changes; columns of two versions never mix."""
@@ -39,6 +43,13 @@ class Recipe:
     families: tuple[str, ...]
     rgb: Literal["shaded", "mitsuba"]
     shard_size: int
+    purpose: Literal["test", "train"] = "test"
+
+    @classmethod
+    def of(cls, wanted: Standard, rgb: Literal["shaded", "mitsuba"], shard_size: int) -> Recipe:
+        """The recipe of a standard set; pictures and shards are the user's, for the truth is the same in all."""
+        frozen = (wanted.scenes, wanted.frames, wanted.size, wanted.fps, wanted.seed, wanted.families)
+        return cls(*frozen, rgb, shard_size)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -55,14 +66,18 @@ class Recipe:
     def family(self, scene: int) -> str:
         return self.families[scene % len(self.families)]
 
+    def split(self, scene: int) -> Split:
+        """`test`, which no training reads, or for training data one clip in twenty to watch it by."""
+        return "test" if self.purpose == "test" else split_of(self.key(scene), val=0.05, test=0.0)
+
     def key(self, scene: int) -> str:
         """Ascends with the scene, and says how to make it again."""
         return f"{scene:06d}-{self.family(scene)}-{self.seed + scene}"
 
 
-def render_scene(root: Path, recipe: Recipe, scene: int, run: str) -> None:
+def render_scene(root: Path, recipe: Recipe, scene: int, run: str, *, preview: bool) -> None:
     """Render one scene and save its sample and its side-car; a sample that is saved stays."""
-    from unibench import render, sidecar
+    from unibench import previews, render, sidecar
     from unibench.scenes.families import Spec
 
     shard, key = scene // recipe.shard_size, recipe.key(scene)
@@ -87,17 +102,31 @@ def render_scene(root: Path, recipe: Recipe, scene: int, run: str) -> None:
         recipe.fps,
         caption=made.caption,
         subset=made.subset,
-        split="test",
+        split=recipe.split(scene),
         source="unibench",
         source_id=f"{spec.family}:{spec.seed}",
         video_id=key,
         licence="CC0-1.0",
     )
+    if preview:
+        for name, data in previews.draw(record, annotations, made.truth.normals).items():
+            layout.write_atomic(root / previews.FOLDER / name, data, run)
     writer.save_sample(root, shard, record, annotations, recipe.columns, run)
 
 
-def render_set(root: Path, recipe: Recipe, workers: int | None, ray_address: str | None, console: Console) -> None:
-    """Make or resume a rendered set. Raises PlanError where `root` holds a set of another recipe."""
+def render_set(
+    root: Path,
+    recipe: Recipe,
+    workers: int | None,
+    ray_address: str | None,
+    console: Console,
+    *,
+    preview: bool = False,
+) -> None:
+    """Make or resume a rendered set. Raises PlanError where `root` holds a set of another recipe.
+
+    With `preview` each scene that is rendered now leaves a contact sheet and a film in `previews/`.
+    """
     with holding(root) as run:
         manifest = root / layout.MANIFEST
         configuration = json.loads(json.dumps({"source": "unibench render", **asdict(recipe)}))
@@ -113,7 +142,7 @@ def render_set(root: Path, recipe: Recipe, workers: int | None, ray_address: str
             task = bar.add_task("scenes", total=sum(len(recipe.shard(n)) for n in due))
             scenes = [scene for n in due for scene in recipe.shard(n)]
             left = {n: set(recipe.shard(n)) for n in due}
-            for scene in _work(root, recipe, scenes, run, workers, ray_address):
+            for scene in _work(root, recipe, scenes, run, workers, ray_address, preview):
                 bar.advance(task)
                 number = scene // recipe.shard_size
                 left[number].discard(scene)
@@ -124,12 +153,18 @@ def render_set(root: Path, recipe: Recipe, workers: int | None, ray_address: str
 
 
 def _work(
-    root: Path, recipe: Recipe, scenes: Sequence[int], run: str, workers: int | None, address: str | None
+    root: Path,
+    recipe: Recipe,
+    scenes: Sequence[int],
+    run: str,
+    workers: int | None,
+    address: str | None,
+    preview: bool,
 ) -> Iterator[int]:
     """Render scenes on Ray (or here, with no workers) and name each when it is done."""
     if workers == 0:
         for scene in scenes:
-            render_scene(root, recipe, scene, run)
+            render_scene(root, recipe, scene, run, preview=preview)
             yield scene
         return
     import ray
@@ -145,7 +180,7 @@ def _work(
         while waiting or running:
             while waiting and len(running) < room:
                 scene = waiting.pop()
-                running[remote.remote(root.absolute(), recipe, scene, run)] = scene
+                running[remote.remote(root.absolute(), recipe, scene, run, preview=preview)] = scene
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 scene = running.pop(reference)
@@ -176,8 +211,41 @@ def _digests(root: Path, recipe: Recipe) -> bytes:
     return json.dumps(digests, indent=1).encode() + b"\n"
 
 
+def check_standard(root: Path, wanted: Standard) -> None:
+    """Compare the truth that was rendered with the record of a standard set.
+
+    Raises CorruptDataError naming scenes whose truth differs: numbers scored on them are not comparable.
+    """
+    from unibench import sidecar, standard
+
+    recipe = Recipe.of(wanted, "shaded", 1)
+    frozen = standard.recorded(wanted)
+    states = (root / sidecar.FOLDER / recipe.key(scene) / "state.json" for scene in range(recipe.scenes))
+    made = {standard.key(spec): sidecar.fingerprint(state) for spec, state in zip(wanted.specs(), states, strict=True)}
+    if differ := [key for key in made if made[key] != frozen.get(key)]:
+        raise CorruptDataError(
+            f"{root}: the truth of {len(differ)} of {len(made)} scenes is not that of the standard set {wanted.name} "
+            f"({', '.join(differ[:5])}…); use the versions of numpy, mujoco and embreex that pyproject.toml asks for, "
+            "and render it again in an empty folder"
+        )
+
+
+_OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purpose")
+"""Options that a standard set decides itself."""
+
+
 @click.command("render")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Data set folder to make or resume.")
+@click.option(
+    "--standard",
+    "standard_name",
+    type=click.Choice(["estimation", "ci"]),
+    help="Render this frozen set, and check that its truth is the recorded one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Data set folder to make or resume.  [default with --standard: data/unibench, data/unibench-ci]",
+)
 @click.option("--scenes", default=200, show_default=True, type=click.IntRange(min=1), help="Clips.")
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(2, 1000), help="Frames a clip.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(16, 4096), help="Height and width, pixels.")
@@ -185,26 +253,64 @@ def _digests(root: Path, recipe: Recipe) -> bytes:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Scene k has seed + k.")
 @click.option("--families", default="", help="Comma-separated.  [default: all, in turn]")
 @click.option("--rgb", default="shaded", show_default=True, type=click.Choice(["shaded", "mitsuba"]), help="Pictures.")
+@click.option(
+    "--for",
+    "purpose",
+    default="test",
+    show_default=True,
+    type=click.Choice(["test", "train"]),
+    help="test: to score on; no training reads it. train: to train on; one clip in twenty is for validation.",
+)
+@click.option(
+    "--previews/--no-previews",
+    default=True,
+    show_default=True,
+    help="A contact sheet and a film of each scene in OUT/previews.",
+)
 @click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: none but this.  [default: one a core]")
 @click.option("--ray-address", help="Join this Ray cluster instead of starting Ray here.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and write nothing.")
 def render_command(
-    out: Path, families: str, workers: int | None, ray_address: str | None, dry_run: bool, **numbers: Any
+    standard_name: str | None,
+    out: Path | None,
+    families: str,
+    rgb: Literal["shaded", "mitsuba"],
+    shard_size: int,
+    previews: bool,
+    workers: int | None,
+    ray_address: str | None,
+    dry_run: bool,
+    **numbers: Any,
 ) -> None:
     """Render procedural scenes with exact truth: the same seed gives the same truth on any number of workers.
 
     A killed run resumes; `truth.json` has the hash of every clip's truth. These are rendered scenes, not real videos.
     """
+    from unibench import standard
     from unibench.scenes.families import FAMILIES
 
-    chosen = tuple(name.strip() for name in families.split(",") if name.strip()) or tuple(FAMILIES)
-    if unknown := [name for name in chosen if name not in FAMILIES]:
-        raise OpenUniError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
-    recipe = Recipe(families=chosen, **numbers)
+    wanted = None if standard_name is None else standard.get(standard_name)
+    if wanted is not None:
+        source = click.get_current_context().get_parameter_source
+        given = [name for name in _OF_THE_STANDARD if source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            raise OpenUniError(f"--standard {wanted.name} is frozen; leave out --{given[0].replace('purpose', 'for')}")
+        recipe = Recipe.of(wanted, rgb, shard_size)
+    else:
+        chosen = tuple(name.strip() for name in families.split(",") if name.strip()) or tuple(FAMILIES)
+        if unknown := [name for name in chosen if name not in FAMILIES]:
+            raise OpenUniError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+        recipe = Recipe(families=chosen, rgb=rgb, shard_size=shard_size, **numbers)
+    if out is None and wanted is None:
+        raise OpenUniError("say where with --out, or which frozen set with --standard")
+    root = out or Path("data") / {"estimation": "unibench"}.get(standard_name or "", f"unibench-{standard_name}")
     console = Console()
     if dry_run:
-        console.print(f"{recipe.scenes} clips in {recipe.shards} shards: {', '.join(sorted(set(chosen)))}; {out}")
+        console.print(f"{recipe.scenes} clips in {recipe.shards} shards: {', '.join(recipe.families)}; {root}")
         return
-    render_set(out, recipe, workers, ray_address, console)
-    console.print(f"{recipe.scenes} clips, {recipe.shards} shards: {out}")
+    render_set(root, recipe, workers, ray_address, console, preview=previews)
+    if wanted is not None:
+        check_standard(root, wanted)
+        console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")
+    console.print(f"{recipe.scenes} clips, {recipe.shards} shards: {root}")

@@ -25,7 +25,6 @@ from unibench.geodesics import BodyGeodesics
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.predictions import ESTIMATED, TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
-from unibench.scenes.families import FAMILIES
 from unibench.scoring import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
 STANDARD = Path("data/unibench")
@@ -210,15 +209,12 @@ def _truth(gt: str | None, found: Run) -> Run | None:
 def open_standard() -> Columns:
     """The standard set in its default place. Raises OpenUniError, which says how to render it, unless it is there."""
     wanted = standard.get("estimation")
-    render = (
-        f"`unibench render --out {STANDARD} --scenes {wanted.scenes} --frames {wanted.frames} --size {wanted.size} "
-        f"--fps {wanted.fps:g} --seed {wanted.seed}`"
-    )
+    render = f"`unibench render --standard {wanted.name}`"
     if not (STANDARD / MANIFEST).is_file():
         raise OpenUniError(f"no truth: no standard set in {STANDARD}; {render} makes it, or name truth with --gt")
     truth = Columns(str(STANDARD))
     recipe = {name: getattr(wanted, name) for name in ("scenes", "frames", "size", "fps", "seed")}
-    recipe |= {"source": "unibench render", "families": list(FAMILIES)}
+    recipe |= {"source": "unibench render", "families": list(wanted.families)}
     made = truth.data.manifest.configuration
     if differ := [name for name, value in recipe.items() if made.get(name) != value]:
         raise OpenUniError(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from openuni.errors import PlanError
+from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError, PlanError
 from openuni.shards.reader import DataSet
+from openuni.video import decode_video
 from openuni_pipelines.import_truth import import_command
-from openuni_pipelines.render import render_command
+from openuni_pipelines.render import Recipe, render_command
+from unibench import standard
 from unibench.render import modalities, render_scene
 from unibench.scenes.families import Spec
-from unibench.sidecar import read_camera
+from unibench.sidecar import SideCar, read_camera
 
 SMALL = ["--scenes", "3", "--frames", "3", "--size", "32", "--families", "fall,walk", "--shard-size", "2"]
 
@@ -57,6 +61,82 @@ def test_samples_read_back_exactly_and_can_be_made_again_from_their_key(rendered
         state = json.loads((folder / "state.json").read_text())
         assert state["truth_sha256"] == again.truth.digest() == json.loads((rendered / "truth.json").read_text())[key]
         np.testing.assert_array_equal(np.array(state["position"]).ravel(), again.state.position.ravel())
+
+
+def test_side_cars_read_back_as_they_were_written(rendered: Path) -> None:
+    for sample in DataSet(str(rendered)):
+        side = SideCar.of(rendered, sample.key)
+        family, seed = sample.record.source_id.split(":")
+        again = render_scene(Spec(family, int(seed), 3, 32, 32))
+        np.testing.assert_array_equal(side.camera.intrinsics, again.truth.camera.intrinsics)
+        np.testing.assert_array_equal(side.normals, again.truth.normals)
+        for name in ("position", "rotation", "velocity", "angular_velocity", "mass", "restitution", "gravity"):
+            np.testing.assert_array_equal(getattr(side.state, name), getattr(again.state, name), err_msg=name)
+        assert side.state.names == again.state.names
+        assert side.state.contacts == again.state.contacts
+
+
+def test_a_damaged_or_missing_side_car_is_named(rendered: Path, tmp_path: Path) -> None:
+    key = next(iter(DataSet(str(rendered)))).key
+    side = SideCar.of(tmp_path, key)
+    with pytest.raises(AbsentModalityError, match=r"camera\.npz"):
+        _ = side.camera
+    side.folder.mkdir(parents=True)
+    for name in ("camera.npz", "normals.npz", "state.json"):
+        whole = (rendered / "truth" / key / name).read_bytes()
+        (side.folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CorruptDataError, match=name):
+            getattr(side, name.partition(".")[0])
+    with pytest.raises(OpenUniError, match="key"):
+        SideCar.of(tmp_path, "../elsewhere")
+
+
+def test_every_scene_leaves_a_contact_sheet_and_a_film_of_all_its_views(rendered: Path) -> None:
+    for sample in DataSet(str(rendered)):
+        sheet = cv2.imread(str(rendered / "previews" / f"{sample.key}.png"))
+        assert sheet.shape[1] > 6 * 200  # RGB and five views
+        film, fps = decode_video(rendered / "previews" / f"{sample.key}.mp4")
+        views = 7 if "skeleton" in sample else 5  # RGB, depth, flow, ids, normals; of people also joints and parts
+        assert film.shape == (3, 32, 32 * views, 3)
+        assert fps == 16
+        # Four by four pixels share a colour sample and the codec loses some: the picture is still that of the clip.
+        assert np.abs(film[:, :, :32].astype(int) - sample.rgb.frames).mean() < 12
+
+
+def test_training_data_have_another_split_than_truth_to_score_on(tmp_path: Path) -> None:
+    recipe = Recipe(200, 2, 16, 16.0, 0, ("fall",), "shaded", 64)
+    assert {recipe.split(scene) for scene in range(200)} == {"test"}
+    splits = [replace(recipe, purpose="train").split(scene) for scene in range(200)]
+    assert set(splits) == {"train", "val"}
+    assert 3 <= splits.count("val") <= 20
+    small = ["--scenes", "2", "--frames", "2", "--size", "16", "--families", "fall", "--for", "train", "--no-previews"]
+    run(render_command, "--out", str(tmp_path / "t"), *small, "--workers", "0")
+    assert {sample.record.split for sample in DataSet(str(tmp_path / "t"))} <= {"train", "val"}
+    assert not (tmp_path / "t" / "previews").exists()
+
+
+def test_a_standard_set_is_rendered_by_name_and_compared_with_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(standard.get("ci"), scenes=3, frames=2, size=16)
+    monkeypatch.setattr("unibench.standard.get", lambda name: small)
+    record = {standard.key(spec): standard.fingerprint(spec) for spec in small.specs()}
+    monkeypatch.setattr("unibench.standard.recorded", lambda wanted: record)
+    monkeypatch.chdir(tmp_path)
+    output = run(render_command, "--standard", "ci", "--workers", "0")
+    assert "all 3 scenes" in output
+    assert len(DataSet("data/unibench-ci")) == 3
+    with pytest.raises(OpenUniError, match="--seed"):
+        run(render_command, "--standard", "ci", "--seed", "4")
+    record["bounce-1000001"] = "another"
+    with pytest.raises(CorruptDataError, match=r"1 of 3 scenes .*bounce-1000001"):
+        run(render_command, "--standard", "ci", "--workers", "0")
+
+
+@pytest.mark.slow
+def test_the_standard_set_for_ci_is_as_recorded(tmp_path: Path) -> None:
+    output = run(render_command, "--standard", "ci", "--out", str(tmp_path / "ci"), "--workers", "0")
+    assert "all 28 scenes" in output
 
 
 def test_a_second_run_changes_nothing_and_another_recipe_is_refused(rendered: Path) -> None:

@@ -1,0 +1,42 @@
+"""What people look at while a set is rendered: of each clip a contact sheet and a film of its views side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni import contact_sheet
+from openuni.modalities import Frames
+from openuni.sample import Annotation, Record, Sample, Status
+from openuni.video import encode_video
+
+FOLDER = "previews"
+
+
+def draw(
+    record: Record, annotations: Mapping[str, Annotation[Any] | str], normals: npt.NDArray[np.float32]
+) -> dict[str, bytes]:
+    """`<key>.png`, a row of the views at the middle frame, and `<key>.mp4`, those that there are in motion.
+
+    `annotations` are the sample's columns, or why it has none; `normals` `[T, H, W, 3]` in camera axes, NaN: sky.
+    """
+    values = {name: a.value for name, a in annotations.items() if not isinstance(a, str)}
+    statuses = {name: Status(name in values, a if isinstance(a, str) else "") for name, a in annotations.items()}
+    sample = Sample(record, statuses, values.__getitem__)
+    sheet = contact_sheet.draw([sample], list(annotations))
+    _, png = cv2.imencode(".png", sheet[..., ::-1])
+    films = [contact_sheet.film(sample, name) for name in values]
+    film = np.concatenate([*films, show_normals(normals)], axis=2)
+    # H.264's 4:2:0 colour needs even sides.
+    even = np.pad(film, [(0, 0), (0, film.shape[1] % 2), (0, film.shape[2] % 2), (0, 0)], mode="edge")
+    return {f"{record.key}.png": png.tobytes(), f"{record.key}.mp4": encode_video(even, record.fps)}
+
+
+def show_normals(normals: npt.NDArray[np.float32]) -> Frames:
+    """Normals as colours, uint8: red to the right, green up, blue towards the camera; the sky is black."""
+    coded = np.nan_to_num(normals * [0.5, -0.5, -0.5] + 0.5, nan=0.0)
+    return np.asarray(coded * 255 + 0.5).astype(np.uint8)

@@ -27,7 +27,7 @@ from unibench.predictions import open_run
 from unibench.protocol import Protocol
 from unibench.render import modalities, render_scene
 from unibench.scenes.camera import Camera
-from unibench.scenes.families import FAMILIES, Spec
+from unibench.scenes.families import Spec
 from unibench.scoring import Collector, load_truth, score_sample, truth_digest
 
 SPECS = [Spec("fall", 1, frames=5, height=64, width=64), Spec("collide", 2, frames=5, height=64, width=64)]
@@ -186,18 +186,15 @@ def test_without_gt_the_standard_set_is_found_or_the_command_that_renders_it_is_
                                   "--families", "fall", "--workers", "0"])  # fmt: skip
     with pytest.raises(OpenUniError, match=r"another set .*scenes, frames, size, seed, families"):
         open_standard()
-    small = replace(standard.get("estimation"), scenes=1, frames=2, size=32, seed=0)
+    small = replace(standard.get("estimation"), scenes=1, frames=2, size=32, seed=0, families=("fall",))
     monkeypatch.setattr("unibench.standard.get", lambda name: small)
-    monkeypatch.setattr("openuni_pipelines.score.FAMILIES", {"fall": None})
     assert len(open_standard().keys("depth")) == 1
 
 
 def test_the_command_in_the_message_renders_the_frozen_set() -> None:
-    """The scenes of `unibench render` with the standard recipe are those of `unibench.standard`, in order."""
+    """The scenes of `unibench render --standard` are those of `unibench.standard`, in order."""
     for named in ("estimation", "ci"):
         wanted = standard.get(named)
-        recipe = Recipe(
-            wanted.scenes, wanted.frames, wanted.size, wanted.fps, wanted.seed, tuple(FAMILIES), "shaded", 64
-        )
+        recipe = Recipe.of(wanted, "shaded", 64)
         keys = [recipe.key(k).partition("-")[2] for k in range(recipe.scenes)]
         assert keys == [standard.key(spec) for spec in wanted.specs()]

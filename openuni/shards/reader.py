@@ -25,6 +25,8 @@ from openuni.shards.results import Result
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
+NOT_YET = "its shard is not annotated yet"
+"""Why a sample of a build that is under way lacks a modality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,14 @@ class DataSet:
         for row, rgb in enumerate(rows["rgb"]):
             yield rgb.key, [self._stored(number, name, rows[name][row]) for name in names if name in rows]
 
+    def result(self, key: str, column: str) -> Result:
+        """The undecoded members of one sample in one column. Raises KeyError where its shard lacks either."""
+        place = self._find(key)
+        if place is None:
+            raise KeyError(key)
+        position, row = place
+        return self._stored(self.shards[position].number, column, self._rows(position)[column][row])
+
     def samples(
         self,
         seed: int,
@@ -236,8 +246,7 @@ class DataSet:
         if record is None:
             raise CorruptDataError(f"shard {shard.number}: the RGB index has no record of {rows['rgb'][row].key}")
         statuses = {
-            column: rows[column][row].status if column in rows else Status(False, "its shard is not annotated yet")
-            for column in self.columns
+            column: rows[column][row].status if column in rows else Status(False, NOT_YET) for column in self.columns
         }
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})

@@ -87,6 +87,7 @@ def openuni() -> None:
     cls=LazyGroup,
     commands_at={
         "render": _at("render", "render_command", "Render scenes with exact ground truth."),
+        "collect": _at("collect", "collect_command", "Freeze real clips of a data set as controls and references."),
         "import": _at("import_truth", "import_command", "Load truth from Unreal, Sintel, KITTI and others."),
         "calibrate": _at("import_truth", "calibrate_command", "Settle the scale and sign of Unreal's motion vectors."),
         "score": _at("score", "score_command", "Score predictions on ground truth, task by task."),

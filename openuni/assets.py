@@ -11,6 +11,7 @@ The cache is `$OPENUNI_HOME/assets`, by default `~/.cache/openuni/assets` (`$XDG
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import lzma
@@ -23,12 +24,13 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+from openuni import files
 from openuni.errors import AssetError
 
 Progress = Callable[[int, int], None]
@@ -167,7 +169,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     `OPENUNI_OFFLINE=1` or `HF_HUB_OFFLINE=1`, which file to put where.
     """
     asset, file = get(name), place(name)
-    if file.is_file() and _problem(asset, file) is None:
+    if _is_whole(name):
         return file
     offline = _offline()
     if offline:
@@ -185,6 +187,30 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         except _SOURCE_ERRORS as error:
             failures.append(f"  {source}: {error}")
     raise AssetError(f"asset {name!r} could not be fetched:\n" + "\n".join(failures) + f"\nBy hand: {_put(asset)}")
+
+
+def stage(names: Sequence[str]) -> None:
+    """Bring the assets `names` to this node. Of all processes that ask at once, one fetches and the others wait.
+
+    A file of the wrong bytes is fetched again. Raises AssetError as `fetch` does.
+    """
+    missing = [name for name in names if not _is_whole(name)]
+    if not missing:
+        return
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        guard = (folder() / ".staging").open("w")
+    except OSError as error:
+        raise AssetError(f"cannot make the asset cache {folder()}: {error}. Set OPENUNI_HOME elsewhere") from error
+    with guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for name in missing:
+            fetch(name)
+
+
+def _is_whole(name: str) -> bool:
+    file = place(name)
+    return file.is_file() and _problem(get(name), file) is None
 
 
 _SOURCE_ERRORS = (
@@ -260,16 +286,7 @@ def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: 
         raise AssetError(f"expected SHA-256 {asset.sha256}, got {digest.hexdigest()}")
     part.chmod(0o644)
     part.replace(file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync_folder(file.parent)
 
 
 @contextmanager
@@ -361,6 +378,10 @@ def _movenet(file: str) -> PackageMember:
 def _depth_anything(file: str) -> HubFile:
     repo = "depth-anything/Depth-Anything-V2-Small-hf"
     return HubFile(repo, "5426e4f0f36572d16453bbda7a8389317b1bef99", file)
+
+
+def _clip(digest: str, file: str) -> Url:
+    return Url(f"https://openaipublic.azureedge.net/clip/models/{digest}/{file}")
 
 
 def _minilm(file: str) -> tuple[Source, ...]:
@@ -582,6 +603,83 @@ _ASSETS = (
         sha256="ff5fadd56d26b40647388883af1547351ea17868b765c05b27231e72dd16a322",
         size=21_106_607,
         sources=(Url("https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"),),
+    ),
+    # What VBench measures generated video with, as its own code fetches them. Hashes and sizes are those that several
+    # public records of these files agree on; OpenAI's are part of the address, MUSIQ's begins its file's name.
+    Asset(
+        name="dino-vitb16",
+        filename="vbench/dino_vitbase16_pretrain.pth",
+        licence="Apache-2.0",
+        sha256="bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
+        size=343_242_485,
+        sources=(Url("https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth"),),
+    ),
+    Asset(
+        name="clip-vit-b32",
+        filename="vbench/ViT-B-32.pt",
+        licence="MIT",
+        sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+        size=353_976_522,
+        sources=(_clip("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),),
+    ),
+    Asset(
+        name="clip-vit-l14",
+        filename="vbench/ViT-L-14.pt",
+        licence="MIT",
+        sha256="b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+        size=932_768_134,
+        sources=(_clip("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),),
+    ),
+    Asset(
+        name="laion-aesthetic",
+        filename="vbench/sa_0_4_vit_l_14_linear.pth",
+        licence="MIT",
+        sha256="2cd4e60f4f24ae3bcd57b847b13c1f3ba27edc28cc1a7f9ce74ee9f421243cba",
+        size=4_071,
+        sources=(Url("https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth"),),
+    ),
+    Asset(
+        name="musiq-spaq",
+        filename="vbench/musiq_spaq_ckpt-358bb6af.pth",
+        licence="Apache-2.0 (Google's weights, converted in a project under PolyForm-Noncommercial-1.0.0)",
+        sha256="358bb6af275e28ea56821d44fb55c6cb83645db11f394d3ad65b2d149965ab50",
+        size=108_610_983,
+        sources=(
+            Url("https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth"),
+            HubFile(
+                "chaofengc/IQA-PyTorch-Weights",
+                "0df2df423c65f6a64209309695f3845727431027",
+                "musiq_spaq_ckpt-358bb6af.pth",
+            ),
+        ),
+    ),
+    # The authors publish it in an archive of five; this release holds the same file by itself.
+    Asset(
+        name="raft-things",
+        filename="vbench/raft-things.pth",
+        licence="BSD-3-Clause",
+        sha256="fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+        size=21_108_000,
+        sources=(Url("https://github.com/sczhou/ProPainter/releases/download/v0.1.0/raft-things.pth"),),
+    ),
+    Asset(
+        name="amt-s",
+        filename="vbench/amt-s.pth",
+        licence="CC-BY-NC-4.0",
+        sha256="07e7e03405c213fe4405678db9b42d05671e48c56faf6a441b99bb0047d3cf77",
+        size=12_038_359,
+        sources=(HubFile("lalala125/AMT", "main", "amt-s.pth"),),
+    ),
+    Asset(
+        name="viclip-l14",
+        filename="vbench/ViClip-InternVid-10M-FLT.pth",
+        licence="CC-BY-NC-SA-4.0",
+        sha256="7a4d6ad6eac6632db3693f4b97f9f8f6445b65b1e139a6fc6686150522238c56",
+        size=1_710_545_812,
+        sources=(
+            HubFile("OpenGVLab/VBench_Used_Models", "main", "ViClip-InternVid-10M-FLT.pth"),
+            Url("https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"),
+        ),
     ),
 )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from openuni import files
 from openuni.errors import CorruptDataError
 from openuni.sample import check_key
 from openuni.shards import index, layout, results
@@ -39,15 +40,11 @@ def commit(
     """
     tar_path = root / layout.tar_name(shard, column)
     tar_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = layout.temporary_name(tar_path, run)
-    try:
+    with layout.temporary_file(tar_path, run) as temporary:
         rows, tar_record = _write_tar(temporary, shard, column, samples)
         index_bytes = index.encode(rows, column)
         guard()
         layout.publish(temporary, tar_path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     guard()
     layout.write_atomic(root / layout.index_name(shard, column), index_bytes, run)
     keys = [row.key for row in rows]
@@ -85,7 +82,7 @@ def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
 def uncommit(root: Path, shard: int, column: str) -> None:
     """Remove the commit record: the column of this shard no longer exists, and the next run makes it again."""
     (root / layout.commit_name(shard, column)).unlink(missing_ok=True)
-    layout.sync_folder((root / layout.commit_name(shard, column)).parent)
+    files.sync_folder((root / layout.commit_name(shard, column)).parent)
 
 
 def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Container[str], run: str) -> int:

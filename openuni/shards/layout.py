@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-import time
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from openuni import files
 from openuni.errors import CorruptDataError
 from openuni.sample import SCHEMA_VERSION
 
@@ -143,47 +146,84 @@ def _seal(value: Any) -> str:
     return digest(_adapter(type(value)).dump_json(value))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+@contextmanager
+def temporary_file(path: Path, run: str) -> Iterator[Path]:
+    """A new empty file beside `path`, for this writer alone: a worker that was given up may still write, also within
+    one run. Whatever is left of it when the block ends is removed.
+
+    While the block lasts the file is locked, which says to `sweep` that somebody writes to it. The kernel frees the
+    lock of a process that dies.
+    """
+    temporary = _temporary_name(path, run)
+    lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        os.fsync(handle)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield temporary
     finally:
-        os.close(handle)
+        temporary.unlink(missing_ok=True)
+        os.close(lock)
 
 
-def temporary_name(path: Path, run: str) -> Path:
-    """A name beside `path` for this writer alone: a worker that was given up may still write, also within one run."""
+@contextmanager
+def temporary_folder(path: Path, run: str) -> Iterator[Path]:
+    """The same as `temporary_file` for a folder: a place to work in."""
+    temporary = _temporary_name(path, run)
+    temporary.mkdir()
+    lock = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def _temporary_name(path: Path, run: str) -> Path:
     return path.with_name(f".{path.name}.{run}.{os.urandom(4).hex()}.tmp")
 
 
 def write_atomic(path: Path, data: bytes, run: str) -> None:
     """Write `data` under a temporary name that carries the run's id, then rename: readers see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path, run)
-    try:
+    with temporary_file(path, run) as temporary:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         publish(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def publish(temporary: Path, path: Path) -> None:
     """Rename a finished, synced temporary file to its final name and sync the folder."""
     temporary.replace(path)
-    sync_folder(path.parent)
+    files.sync_folder(path.parent)
 
 
-def sweep(root: Path, run: str, older_than: float) -> None:
-    """Remove temporary files that other runs left behind and nobody has written to for `older_than` seconds.
+def sweep(root: Path, run: str) -> None:
+    """Remove what other runs left behind under temporary names, but for what somebody still writes to.
 
-    Only the holder of the data set may do this: the runs that the files are named after are dead.
+    Only the holder of the data set may do this: the runs that the files are named after are dead, although a worker of
+    theirs may live for seconds.
     """
     for folder in (root, root / "shards", root / "index", root / "commits"):
         for path in folder.glob(".*.tmp"):
-            if f".{run}." not in path.name and time.time() - path.stat().st_mtime > older_than:
+            if f".{run}." in path.name or _is_locked(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from openuni.errors import CorruptDataError, PlanError
 from openuni.shards import layout
@@ -33,16 +33,21 @@ class Holder:
 
 
 class RunLock:
-    """`with RunLock(root, run):` holds the data set for this process. Raises PlanError naming a living holder."""
+    """`with RunLock(root, run):` holds the data set for this process. Raises PlanError naming a living holder.
+
+    A folder that was made for it and in which nothing came to lie is removed again.
+    """
 
     def __init__(self, root: Path, run: str) -> None:
         self._root = root
         self._path = root / layout.LOCK
         self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
+        self._is_new = False
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="openuni-lock")
 
     def __enter__(self) -> Self:
+        self._is_new = not self._root.exists()
         self._root.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(self._root):
             holder = read(self._root)
@@ -62,6 +67,9 @@ class RunLock:
         with _one_at_a_time(self._root):
             if read(self._root) == self._me:
                 self._path.unlink(missing_ok=True)
+        if self._is_new:
+            with suppress(OSError):  # it holds something
+                self._root.rmdir()
 
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -100,10 +108,28 @@ def check(root: Path, run: str) -> None:
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Between reading the lock and replacing it nobody else does; the kernel frees this for a process that dies."""
-    with (root / f".{layout.LOCK}").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
+    """Between reading the lock and replacing it nobody else does; the kernel frees this for a process that dies.
+
+    The file goes with the block. Who waited for it meanwhile has locked a file without a name, and tries again.
+    """
+    path = root / f".{layout.LOCK}"
+    while True:
+        with path.open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not _is_named(guard, path):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_named(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _born(pid: int) -> str:

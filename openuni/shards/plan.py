@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,9 +68,9 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
     """
     tally = Tally()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".plan-") as scratch:
-        unsorted = Path(scratch) / "clips.arrow"
-        skipped = Path(scratch) / layout.SKIPPED
+    with layout.temporary_folder(path, run) as scratch:
+        unsorted = scratch / "clips.arrow"
+        skipped = scratch / layout.SKIPPED
         _spill(unsorted, skipped, clips, tally)
         with pa.memory_map(str(unsorted)) as source:
             reader = pa.ipc.open_file(source)
@@ -79,7 +78,7 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
             if tally.clips == 0:
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
                 raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
-            temporary = Path(scratch) / path.name
+            temporary = scratch / path.name
             with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_statistics=False) as writer:
                 block = shard_size * max(1, _BLOCK // shard_size)
                 for begin in range(0, len(order), block):

@@ -1,4 +1,8 @@
-"""A result: what one stage says of one clip, kept as an atomic file in `work/` until its shard is committed."""
+"""A result: what one stage says of one clip, kept as an atomic file in `work/` until its shard is committed.
+
+The file is a tar: `sha256` with the sums of the other members, as the program `sha256sum` prints them, the note, and
+the payload. A bit that flips while it waits for its shard is found before it is committed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,17 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.base import Encoded
 from openuni.sample import Record, Status
 from openuni.shards import layout
+
+_SUMS = "sha256"
+
+
+class DamagedResultError(CorruptDataError):
+    """A result in `work/` that is not as it was written; its stage makes it again."""
+
+    def __init__(self, what: str, key: str, fingerprint: str) -> None:
+        super().__init__(f"{what}; run the same command again")
+        self.key = key
+        self.fingerprint = fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +117,25 @@ def save(root: Path, shard: int, key: str, fingerprint: str, result: Result, run
     removed the folder gets FileNotFoundError, and leaves nothing behind.
     """
     path = root / layout.result_name(shard, key, fingerprint)
-    temporary = layout.temporary_name(path, run)
-    try:
+    members = {note_field(result.column): encode_note(result.note)}
+    members |= {name: result.members[name] for name in sorted(result.members)}
+    sums = "".join(f"{layout.digest(data)}  {name}\n" for name, data in members.items())
+    with layout.temporary_file(path, run) as temporary:
         with temporary.open("wb") as file:
             with open_tar_for_writing(file) as tar:
-                add_member(tar, note_field(result.column), encode_note(result.note))
-                for name in sorted(result.members):
-                    add_member(tar, name, result.members[name])
+                for name, data in {_SUMS: sums.encode(), **members}.items():
+                    add_member(tar, name, data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+def saved(root: Path, shard: int) -> Iterator[tuple[str, str]]:
+    """Key and fingerprint of every result of a shard, in no order; nothing is read of them."""
+    folder = root / layout.work_name(shard)
+    for path in folder.glob("[!.]*.tar"):
+        key, _, fingerprint = path.stem.partition(".")
+        yield key, fingerprint
 
 
 def exists(root: Path, shard: int, key: str, fingerprint: str) -> bool:
@@ -122,42 +143,50 @@ def exists(root: Path, shard: int, key: str, fingerprint: str) -> bool:
 
 
 def load(root: Path, shard: int, key: str, fingerprint: str) -> Result:
-    """The saved result. Raises FileNotFoundError, or CorruptDataError if the file is not ours."""
-    path = root / layout.result_name(shard, key, fingerprint)
-    with open_result(path) as tar:
-        column, note = read_note(tar, path)
-        return Result(column, note, {info.name: read_member(tar, info) for info in tar if info.offset > 0})
+    """The saved result, its sums checked. Raises FileNotFoundError, or DamagedResultError."""
+    with _members(root, shard, key, fingerprint) as members:
+        column, note = _note(*next(members))
+        return Result(column, note, dict(members))
 
 
 def load_note(root: Path, shard: int, key: str, fingerprint: str) -> ColumnNote:
-    """Only the note, which is the first member."""
-    path = root / layout.result_name(shard, key, fingerprint)
-    with open_result(path) as tar:
-        return read_note(tar, path)[1]
+    """Only the note, its sum checked. Raises as `load` does."""
+    with _members(root, shard, key, fingerprint) as members:
+        return _note(*next(members))[1]
 
 
 @contextmanager
-def open_result(path: Path) -> Iterator[tarfile.TarFile]:
+def _members(root: Path, shard: int, key: str, fingerprint: str) -> Iterator[Iterator[tuple[str, bytes]]]:
+    """Name and bytes of each member, the note first, each checked as it is read; nothing is extracted to disk."""
+    path = root / layout.result_name(shard, key, fingerprint)
     try:
         with tarfile.open(path, "r:") as tar:
-            yield tar
-    except tarfile.TarError as error:
-        raise CorruptDataError(f"{path} is not a whole result file ({error}); delete it and run again") from error
+            yield _checked(tar)
+    except (tarfile.TarError, CorruptDataError) as error:
+        raise DamagedResultError(f"{path} is not as it was written ({error})", key, fingerprint) from error
 
 
-def read_note(tar: tarfile.TarFile, path: Path) -> tuple[str, ColumnNote]:
-    """Column and note of an open result, whose first member is the note."""
+def _checked(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    name, data = _next(tar)
+    if name != _SUMS:
+        raise CorruptDataError("its sums are missing")
+    for line in data.decode("ascii", "replace").removesuffix("\n").split("\n"):
+        name, data = _next(tar)
+        if line != f"{layout.digest(data)}  {name}":
+            raise CorruptDataError(f"{name} does not match its sum")
+        yield name, data
+
+
+def _next(tar: tarfile.TarFile) -> tuple[str, bytes]:
     info = tar.next()
-    if info is None or not info.name.endswith("json"):
-        raise CorruptDataError(f"{path} has no note; delete it and run again")
-    column = info.name.removesuffix(".json") if "." in info.name else "rgb"
-    return column, decode_note(read_member(tar, info), str(path), column=column)
-
-
-def read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    """The bytes of a regular member; nothing is ever extracted to disk."""
-    file = tar.extractfile(info)
-    if file is None:
-        raise CorruptDataError(f"{info.name!r} is not a regular file")
+    file = tar.extractfile(info) if info is not None else None
+    if info is None or file is None:
+        raise CorruptDataError("it ends early")
     with file:
-        return file.read()
+        return info.name, file.read()
+
+
+def _note(name: str, data: bytes) -> tuple[str, ColumnNote]:
+    """Column and note out of the first member."""
+    column = name.removesuffix(".json") if "." in name else "rgb"
+    return column, decode_note(data, name, column=column)

@@ -23,7 +23,7 @@ from openuni.sample import Annotation, Record, Status
 from openuni.shards import columns as columns_
 from openuni.shards import layout, results
 from openuni.shards.layout import Manifest
-from openuni.shards.results import ColumnNote, Result
+from openuni.shards.results import ColumnNote, DamagedResultError, Result
 
 
 def encode_sample(
@@ -74,6 +74,8 @@ def is_saved(root: Path, shard: int, key: str, columns: Mapping[str, str]) -> bo
 def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[str, str], run: str) -> None:
     """Commit every column of a shard whose samples are all saved, RGB first, and empty its folder in `work/`.
 
+    Raises DamagedResultError where a saved sample is not as it was written; it then no longer counts as saved.
+
     Keys ascend from shard to shard too: the reader finds a key by the first one of each.
     """
     for column in sorted(columns, key=lambda name: name != "rgb"):
@@ -82,7 +84,12 @@ def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[s
         if record is not None and record.fingerprint == fingerprint:
             continue
         stored = ((key, results.load(root, shard, key, _print(column, columns))) for key in sorted(keys))
-        columns_.commit(root, shard, column, fingerprint, stored, run)
+        try:
+            columns_.commit(root, shard, column, fingerprint, stored, run)
+        except DamagedResultError as error:
+            # Without RGB's the sample does not count as saved: the next run makes it again.
+            (root / layout.result_name(shard, error.key, _print("rgb", columns))).unlink(missing_ok=True)
+            raise
     shutil.rmtree(root / layout.work_name(shard), ignore_errors=True)
 
 

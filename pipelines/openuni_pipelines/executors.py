@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
+import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -19,6 +21,7 @@ from openuni import experts
 from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
 from openuni.sample import SCHEMA_VERSION
+from openuni.shards.results import DamagedResultError
 from openuni_pipelines.tasks import Annotate, Expand, Job, Outcome, SetupError, Task, Worker
 
 _POLL_SECONDS = 0.5
@@ -35,12 +38,15 @@ class Fault:
     """Why a task did not finish.
 
     `raised`, `died` (its process, which ran nothing else) and `hung` (it was killed at the time limit) count against
-    the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. `machine` is a full disk or
-    an expert that cannot be set up: it would hit every clip, so the run ends.
+    the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. So is `damaged`: a result
+    that the task needs, of clip `key` by the stage with `fingerprint`, is not as it was written. `machine` is a full
+    disk or an expert that cannot be set up: it would hit every clip, so the run ends.
     """
 
-    kind: Literal["raised", "died", "hung", "lost", "machine"]
+    kind: Literal["raised", "died", "hung", "lost", "damaged", "machine"]
     error: str
+    key: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ def _guarded(worker: Worker, task: Task) -> Outcome | Fault:
         return worker.run(task)
     except SetupError as error:
         return Fault("machine", str(error))
+    except DamagedResultError as error:
+        return Fault("damaged", str(error), error.key, error.fingerprint)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             return Fault("machine", disk_sentence(worker.job.root, error))
@@ -312,22 +320,26 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     namespace = f"openuni-{SCHEMA_VERSION}"
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if address is not None:
         ray.init(address=address, namespace=namespace, log_to_driver=False)
-        return
-    # Messages carry paths, never frames: Ray's default share of memory for objects would only be taken from experts.
-    ray.init(
-        # Without a name Ray would join whatever cluster somebody runs on this machine.
-        address="local",
-        num_cpus=os.cpu_count(),
-        object_store_memory=128 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        # Nothing outside this machine has business with a build that runs on it alone.
-        _node_ip_address="127.0.0.1",
-        namespace=namespace,
-    )
+    else:
+        # Messages carry paths, never frames: Ray's default share of memory for objects would be taken from experts.
+        ray.init(
+            # Without a name Ray would join whatever cluster somebody runs on this machine.
+            address="local",
+            num_cpus=os.cpu_count(),
+            object_store_memory=128 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            # Nothing outside this machine has business with a build that runs on it alone.
+            _node_ip_address="127.0.0.1",
+            namespace=namespace,
+        )
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        # Ray has put its own in place, which exits without a word.
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -32,8 +36,13 @@ from openuni_pipelines.tasks import Expand, Job
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STALE_SECONDS = 60.0
-"""A dead run's temporary file that nobody has written to for so long is removed."""
+
+class Stopped(BaseException):
+    """The user or the system asked this process to end, by signal `number`. Not for `except Exception` to swallow."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +92,46 @@ def execution_from(options: dict[str, Any]) -> Execution:
 def holding(root: Path) -> Iterator[str]:
     """Hold the data set for a new run and give the run's id. A full disk ends in one sentence.
 
-    Raises PlanError naming who else holds it, OpenUniError where the folder cannot be written.
+    SIGINT and SIGTERM end the run in order: workers stopped, lock released, exit status 128 and the signal's number.
+    A second one kills. Raises PlanError naming who else holds the data set, OpenUniError where the folder cannot be
+    written.
     """
     run = new_id()
     try:
-        with RunLock(root, run):
+        with _stoppable(), RunLock(root, run):
+            layout.sweep(root, run)
             yield run
+            # Workers of a killed run may have written until a moment ago.
+            layout.sweep(root, run)
+    except Stopped as stopped:
+        click.echo(f"stopped by {stopped}; nothing is half committed: run the same command again to go on", err=True)
+        sys.exit(128 + stopped.number)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise OpenUniError(disk_sentence(root, error)) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise OpenUniError(f"{error.filename or root} cannot be written: {error.strerror}") from error
         raise
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals that ask this process to end raise Stopped in the block; where one came before, they end it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def new_id() -> str:
@@ -165,7 +202,6 @@ def complete(
         _drive(job, made, manifest.shards, clips, executor, execution, monitor)
         layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
-    layout.sweep(root, job.run, STALE_SECONDS)
     work = root / "work"
     if work.is_dir() and not any(work.iterdir()):
         work.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from openuni import experts
@@ -11,8 +12,9 @@ from openuni.experts import Expert
 from openuni.sample import Clip
 from openuni.shards import columns, failures, layout, results
 from openuni.shards.failures import Failure
+from openuni.shards.results import DamagedResultError
 from openuni_pipelines.executors import Fault, Finished
-from openuni_pipelines.tasks import MAX_ATTEMPTS, Annotate, Commit, Expand, Job, Normalise, Task, Worker
+from openuni_pipelines.tasks import MAX_ATTEMPTS, Annotate, Commit, Expand, Job, Normalise, Outcome, Task, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,14 @@ class ShardBuild:
         for expert in reversed(recipe.experts):
             if expert.name in self.remade:
                 self.remade.update(name for name in expert.requires if name not in self._committed)
+        self._made = self._results()
+        """Whether a clip has what a stage makes, by key and stage, of the results in `work/`."""
         self.failures: list[Failure] = [f for f in failures.saved(job.root, number) if self._stands(f)]
         keys = self._committed.get("rgb", self._clips)
         self._waiting: dict[str, list[type[Expert]]] = {}
         """Experts not yet handed out, by clip, dependencies first."""
         self._unfinished: dict[str, set[str]] = {}
-        """Names of experts waiting or handed out, by clip."""
+        """Stages waiting or handed out, by clip."""
         if not self._uncommitted:
             return
         results.open_work(job.root, number)
@@ -95,6 +99,7 @@ class ShardBuild:
             if self._has_result(key, "rgb"):
                 self._advance(key, "rgb")
             else:
+                self._unfinished[key].add("rgb")
                 self._due.append(Normalise(number, self._clips[key]))
         # Taken from the end: in the order of the plan.
         self._due.reverse()
@@ -134,6 +139,9 @@ class ShardBuild:
             key, stage = "", task.column
         else:
             key, stage = (task.clip.key, "rgb") if isinstance(task, Normalise) else (task.key, task.expert)
+        if isinstance(result, Fault) and result.kind == "damaged":
+            self._make_again(result, task)
+            return False
         if isinstance(result, Fault):
             attempts = self._attempts.get((key, stage), 0) + (result.kind != "lost")
             self._attempts[key, stage] = attempts
@@ -149,8 +157,28 @@ class ShardBuild:
         if isinstance(task, Commit):
             self._uncommitted.remove(task.column)
         else:
+            self._made[key, stage] = isinstance(result, Outcome) and result.present
             self._advance(key, stage)
         return True
+
+    def _make_again(self, damage: Fault, task: Normalise | Annotate | Commit) -> None:
+        """A result that `task` needs is not as it was written: its stage makes it again, and then `task` its own.
+
+        The damaged file stays until it is replaced: other tasks that need it fail in the same way and wait as well.
+        """
+        key = damage.key
+        stage = next(name for name, made in self._job.fingerprints.items() if made == damage.fingerprint)
+        if stage not in self._unfinished[key]:
+            times = self._attempts.get((key, f"reading {stage}"), 0) + 1
+            self._attempts[key, f"reading {stage}"] = times
+            if times > MAX_ATTEMPTS:
+                raise OpenUniError(f"{damage.error}. It has been made again {MAX_ATTEMPTS} times: check the disk")
+            self._unfinished[key].add(stage)
+            again = Normalise(self.number, self._clips[key]) if stage == "rgb" else Annotate(self.number, key, stage)
+            self._due.append(again)
+        if isinstance(task, Annotate):
+            self._waiting[key].insert(0, experts.get(task.expert))
+        # A commit is not kept: `commits` makes it due again when the shard is idle.
 
     def commits(self) -> bool:
         """Once all clips are through, make the commits due: RGB alone first, then the other columns.
@@ -188,12 +216,13 @@ class ShardBuild:
         if stage == "rgb" and not self._present(key, "rgb"):
             waiting.clear()
         for expert in list(waiting):
-            if unfinished.intersection(expert.requires):
+            if unfinished.intersection(("rgb", *expert.requires)):
                 continue
             waiting.remove(expert)
             task = Annotate(self.number, key, expert.name)
             if missing := [needed for needed in expert.requires if not self._present(key, needed)]:
                 self._worker.save_absent(task, f"needs {missing[0]}, which is absent")
+                self._made[key, expert.name] = False
                 unfinished.discard(expert.name)
             else:
                 self._due.append(task)
@@ -217,10 +246,18 @@ class ShardBuild:
 
     def _stands(self, failure: Failure) -> bool:
         """Whether a failure that was saved beside the results is still what the result says."""
-        fingerprint = self._job.fingerprints.get(failure.stage, "")
-        if not results.exists(self._job.root, self.number, failure.key, fingerprint):
-            return False
-        return not results.load_note(self._job.root, self.number, failure.key, fingerprint).status.present
+        return self._made.get((failure.key, failure.stage)) is False
+
+    def _results(self) -> dict[tuple[str, str], bool]:
+        """What lies in `work/`, as far as it can be read; what is damaged is made again."""
+        stages = {fingerprint: name for name, fingerprint in self._job.fingerprints.items()}
+        made: dict[tuple[str, str], bool] = {}
+        for key, fingerprint in results.saved(self._job.root, self.number):
+            if fingerprint in stages:
+                with suppress(DamagedResultError):
+                    note = results.load_note(self._job.root, self.number, key, fingerprint)
+                    made[key, stages[fingerprint]] = note.status.present
+        return made
 
     def _maker(self, column: str) -> str:
         """Whose results become the column: `rgb`, or an expert's name."""
@@ -231,13 +268,13 @@ class ShardBuild:
         return record is not None and record.fingerprint == self._job.fingerprints[self._maker(column)]
 
     def _has_result(self, key: str, name: str) -> bool:
-        return name in self._committed or results.exists(self._job.root, self.number, key, self._job.fingerprints[name])
+        return name in self._committed or (key, name) in self._made
 
     def _present(self, key: str, name: str) -> bool:
         """Whether the clip has what `name` makes, from the committed index or the unfinished result."""
         if name in self._committed:
             return self._committed[name].get(key, False)
-        return results.load_note(self._job.root, self.number, key, self._job.fingerprints[name]).status.present
+        return self._made[key, name]
 
 
 def _reason(fault: Fault) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from openuni.experts import Expert, Footage
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import columns, lock, results
-from openuni.shards.results import ColumnNote, Result
+from openuni.shards.results import ColumnNote, DamagedResultError, Result
 from openuni.sources import Entry, Request, Skipped
 from openuni.video import Limits, Normalisation, normalise
 
@@ -168,11 +167,16 @@ class Worker:
         return found
 
     def _stored(self, shard: int, key: str, name: str) -> Result:
-        """The unfinished result if there is one, else what is committed."""
-        fingerprint = self.job.fingerprints[name]
-        if results.exists(self.job.root, shard, key, fingerprint):
-            return results.load(self.job.root, shard, key, fingerprint)
-        return columns.read(self.job.root, shard, _column(name), key)
+        """The unfinished result if there is one and it is whole, else what is committed."""
+        root, fingerprint = self.job.root, self.job.fingerprints[name]
+        if results.exists(root, shard, key, fingerprint):
+            try:
+                return results.load(root, shard, key, fingerprint)
+            except DamagedResultError:
+                record = columns.committed(root, shard, _column(name))
+                if record is None or record.fingerprint != fingerprint:
+                    raise
+        return columns.read(root, shard, _column(name), key)
 
     def _commit(self, task: Commit) -> int:
         root, run, shard, fingerprint = self.job.root, self.job.run, task.shard, task.fingerprint
@@ -184,24 +188,12 @@ class Worker:
         if name not in self._experts:
             expert = experts.get(name)()
             try:
-                _stage(expert)
+                assets.stage(expert.assets)
                 expert.setup()
             except Exception as error:
                 raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
             self._experts[name] = expert
         return self._experts[name]
-
-
-def _stage(expert: Expert) -> None:
-    """Bring the expert's model files to this node; of several workers one fetches and the others wait."""
-    if all(assets.is_cached(name) for name in expert.assets):
-        return
-    assets.folder().mkdir(parents=True, exist_ok=True)
-    with (assets.folder() / ".staging").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        for name in expert.assets:
-            if not assets.is_cached(name):
-                assets.fetch(name)
 
 
 def _column(name: str) -> str:

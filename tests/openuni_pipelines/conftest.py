@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from openuni.shards import layout
+
 PLUGINS = Path(__file__).parents[1] / "plugins"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,14 +50,22 @@ def build(openuni_command: Command) -> Command:
 
 @pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
-    """SHA-256 of every tar and index of a data set, by path.
+    """SHA-256 of every file of a data set, by path: temporary files, locks and what lies in `work/` would show.
 
-    Temporary files of runs that were killed less than a minute ago may lie beside them until a later run sweeps.
+    Left out are what tells of runs (log, progress, failures), the bytes of commit records, which name theirs, and of
+    the data card, which names the folder.
     """
 
     def of(root: Path) -> dict[str, str]:
-        files = [*root.glob("shards/*.tar"), *root.glob("index/*.parquet")]
-        return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        runs = {layout.LOG, layout.PROGRESS, layout.FAILURES}
+        files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+        return {
+            name: ""
+            if name == layout.CARD or name.startswith("commits/")
+            else hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in files.items()
+            if name not in runs
+        }
 
     return of
 

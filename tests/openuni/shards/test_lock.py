@@ -115,6 +115,16 @@ def test_never_two_at_once(tmp_path: Path) -> None:
     assert entered >= 4
 
 
+def test_nothing_of_a_lock_stays_behind_and_neither_does_a_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for root in (tmp_path / "new", tmp_path / "mine"):
+        with RunLock(root, "run"):
+            assert (root / layout.LOCK).exists()
+    with RunLock(tmp_path / "used", "run"):
+        (tmp_path / "used" / "log.jsonl").write_text("{}")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["mine", "used", "used/log.jsonl"]
+
+
 def test_a_file_that_is_no_lock_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / layout.LOCK).write_text("hello")
     with pytest.raises(PlanError, match="not a lock of this program"), RunLock(tmp_path, "mine"):

@@ -18,7 +18,7 @@ from unibench.scenes import meshes, textures
 from unibench.scenes.camera import Camera, intrinsics, look_at
 from unibench.scenes.graph import Instance, Light, Scene, State, rigid, still
 from unibench.scenes.meshes import Mesh
-from unibench.scenes.people import Gesture, Walk, person
+from unibench.scenes.people import Gesture, Walk, hold, person
 from unibench.scenes.physics import GRAVITY, Body, Shape, simulate
 
 Floats = npt.NDArray[np.float64]
@@ -498,6 +498,19 @@ def _play(spec: Spec, rng: Rng) -> _Plan:
     return _people(spec, rng, (walk,), sentence, tuple(bodies))
 
 
+def _carry(spec: Spec, rng: Rng) -> _Plan:
+    gesture: Gesture = "carry" if rng.random() < 0.5 else "case"
+    walk = Walk((0.0, 0.0), _azimuth(rng), rng.uniform(0.6, 1.1), rng.uniform(-0.5, 0.5), rng.uniform(0, 1), gesture)
+    colour = str(rng.choice(list(_COLOURS)))
+    name = f"{colour} {'crate' if gesture == 'carry' else 'case'}"
+    picture = _texture(colour, rng)
+    article = "an" if colour[0] in "aeiou" else "a"
+    sentence = f"A person walks and carries {article} {name} in {'both hands' if gesture == 'carry' else 'one hand'}"
+    return _people(
+        spec, rng, (walk,), sentence, holds=lambda person: (hold(person, walk, spec.fps, name, picture, rng),)
+    )
+
+
 _DOING: dict[Gesture, str] = {"none": "", "wave": " and waves", "raise": " and raises an arm"}
 
 
@@ -506,8 +519,15 @@ def _gesture(rng: Rng) -> Gesture:
     return gestures[rng.integers(3)]
 
 
-def _people(spec: Spec, rng: Rng, walks: Sequence[Walk], sentence: str, bodies: tuple[Body, ...] = ()) -> _Plan:
-    """People of random shapes before a camera at the height of a person's."""
+def _people(
+    spec: Spec,
+    rng: Rng,
+    walks: Sequence[Walk],
+    sentence: str,
+    bodies: tuple[Body, ...] = (),
+    holds: Callable[[Instance], tuple[Instance, ...]] = lambda person: (),
+) -> _Plan:
+    """People of random shapes before a camera at the height of a person's; `holds`: what the first one has in hand."""
     made = tuple(
         person(f"person {k}", walk, rng.normal(0, 0.8, 6), spec.frames, spec.fps, rng)
         for k, walk in enumerate(walks, 1)
@@ -519,7 +539,7 @@ def _people(spec: Spec, rng: Rng, walks: Sequence[Walk], sentence: str, bodies: 
         float(rng.uniform(0.05, 0.25)),
         props=int(rng.integers(0, 3)),
         shake=_shake(rng),
-        dress=lambda state: made,
+        dress=lambda state: made + holds(made[0]),
     )
 
 
@@ -538,6 +558,7 @@ FAMILIES: dict[str, Callable[[Spec, Rng], _Plan]] = {
     "walk": _walk,
     "pair": _pair,
     "play": _play,
+    "carry": _carry,
 }
 
 

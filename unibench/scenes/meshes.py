@@ -48,6 +48,19 @@ def box(size: Floats, repeat: float | None = None) -> Mesh:
     return Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32), np.concatenate(uvs))
 
 
+def case(size: Floats, grip: float, bar: float = 0.015) -> Mesh:
+    """A case with a handle: a box of `size` `[3]` whose top lies `grip` below the origin, where the handle's bar is."""
+    across = np.array([0.14, bar, bar])
+    posts = np.array([bar, bar, grip])
+    places = [(size, [0, 0, -grip - size[2] / 2]), (across, [0, 0, 0])]
+    places += [(posts, [side * (across[0] - bar) / 2, 0, -grip / 2]) for side in (-1, 1)]
+    boxes = [box(edges) for edges, _ in places]
+    vertices = [b.vertices + np.array(at) for b, (_, at) in zip(boxes, places, strict=True)]
+    offsets = np.cumsum([0, *(len(v) for v in vertices[:-1])])
+    faces = [b.faces + offset for b, offset in zip(boxes, offsets, strict=True)]
+    return Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32), np.concatenate([b.uv for b in boxes]))
+
+
 def ellipsoid(radii: Floats, segments: int = 48) -> Mesh:
     """An ellipsoid with semi-axes `[3]`: meridians and parallels, `segments` round the equator."""
     polar = np.linspace(-np.pi / 2, np.pi / 2, segments // 2 + 1)

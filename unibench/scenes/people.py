@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.body import LAYOUT, Body
-from unibench.scenes import textures
-from unibench.scenes.graph import Instance, Skin
+from openuni.errors import OpenUniError
+from unibench.scenes import meshes, textures
+from unibench.scenes.graph import Instance, Skin, rigid
 from unibench.scenes.meshes import Mesh
 
 Floats = npt.NDArray[np.float64]
 Rng = np.random.Generator
-Gesture = Literal["none", "wave", "raise"]
+Gesture = Literal["none", "wave", "raise", "carry", "case"]
+"""What the arms do besides swinging: the right one waves, points up or holds a case; `carry`: both hold a load."""
 
 _STANCE = 0.62
 """Share of a foot's cycle that it stands."""
@@ -33,6 +35,10 @@ _LIFT = 0.07
 """Metres that the ankle rises in mid-swing."""
 _APART = 0.085
 """Metres from the path's middle to a foot."""
+_HAND = 0.09
+"""Metres from a wrist to the middle of the fist."""
+_RIGHT_HAND, _LEFT_HAND = 3, 4
+"""DensePose's numbers of these parts."""
 _ATLAS = 1024
 """Side of the texture that a person wears, in texels: 5 × 5 cells, one a part."""
 
@@ -43,7 +49,7 @@ _HAIR = ((0.10, 0.07, 0.05), (0.30, 0.18, 0.09), (0.62, 0.45, 0.22), (0.55, 0.54
 @dataclass(frozen=True, slots=True)
 class Walk:
     """How somebody moves: from `start` (x, y) with `heading` (radians, world), `speed` m/s along an arc that turns by
-    `turn` rad/s, `phase` (share of a cycle) into the gait. Speed 0: standing. `gesture`: what the right arm does."""
+    `turn` rad/s, `phase` (share of a cycle) into the gait. Speed 0: standing. `gesture`: what the arms do."""
 
     start: tuple[float, float]
     heading: float
@@ -185,7 +191,7 @@ class _Step:
 
 
 def _arms(body: Body, joints: Floats, walk: Walk, t: float, pelvis: Floats) -> dict[str, Floats]:
-    """World rotations of the arms: they hang and swing against the legs; the right one may wave or point up."""
+    """World rotations of the arms: they hang and swing against the legs, or do what the gesture says."""
     cycle = 2 * np.pi * (t / _period(walk) + walk.phase)
     swing = 0.45 * min(walk.speed, 1.3) / 1.3
     world = {}
@@ -202,10 +208,44 @@ def _arms(body: Body, joints: Floats, walk: Walk, t: float, pelvis: Floats) -> d
             high = _smooth(t / 0.8)
             upper = np.array([-0.3, -1 + 1.9 * high, 0.5])
             lower = np.array([-0.1, -0.8 + 1.8 * high, 0.45])
+        elif side == "right" and walk.gesture == "case":
+            upper = _pitch(-0.2 * angle) @ np.array([-0.3, -1.0, 0.0])
+            lower = _pitch(-0.2 * angle) @ np.array([-0.2, -1.0, 0.05])
+        elif walk.gesture == "carry":
+            upper = np.array([0.15 * sign, -1.0, 0.1])
+            lower = np.array([0.05 * sign, 0.1, 1.0])
         hinge = np.array([sign, 0.0, 0.0])
         world[f"{side}_upper_arm"] = pelvis @ _carry(rest[1] - rest[0], hinge, upper, hinge)
         world[f"{side}_forearm"] = pelvis @ _carry(rest[2] - rest[1], hinge, lower, hinge)
     return world
+
+
+def hold(person: Instance, walk: Walk, fps: float, name: str, colour: textures.Picture, rng: Rng) -> Instance:
+    """What a person of gesture `carry` (a crate between the hands) or `case` (one that hangs from the right hand)
+    holds: upright, it goes with the hands and turns with the walker. No force acts on it: it is not simulated.
+
+    Raises OpenUniError for other gestures and for what is no person.
+    """
+    if person.skin is None or walk.gesture not in ("carry", "case"):
+        raise OpenUniError(f"{person.name} holds nothing: gesture {walk.gesture}")
+    left, right = (np.einsum("v,tvc->tc", person.skin.regressor[k], person.vertices) for k in (9, 10))
+    headings = [_path(walk, k / fps)[1] for k in range(len(person.vertices))]
+    turns = np.array([[[np.cos(h), -np.sin(h), 0], [np.sin(h), np.cos(h), 0], [0, 0, 1]] for h in headings])
+    in_right, in_left = (
+        (person.vertices[:, np.unique(person.mesh.faces[person.skin.parts == part])] - right[:, None]) @ turns
+        for part in (_RIGHT_HAND, _LEFT_HAND)
+    )
+    if walk.gesture == "carry":
+        first, last = in_right[..., 1].max(), in_left[..., 1].min()  # the skin of the hands touches its sides
+        size = np.array([rng.uniform(0.2, 0.3), last - first, rng.uniform(0.16, 0.28)])
+        mesh = meshes.box(size)
+        at = right + turns @ [_HAND + 0.02, (first + last) / 2, (left - right)[0, 2] / 2]
+    else:
+        size = np.array([rng.uniform(0.36, 0.46), rng.uniform(0.1, 0.14), rng.uniform(0.24, 0.3)])
+        grip = -_HAND - in_right[..., 2].min() + 0.005  # the case begins below the fingers
+        mesh = meshes.case(size, grip)
+        at = right - [0.0, 0.0, _HAND]
+    return Instance(name, name.split()[-1], mesh, rigid(mesh, turns, at), colour)
 
 
 def _clothes(body: Body, atlas: Floats, rng: Rng) -> textures.Picture:

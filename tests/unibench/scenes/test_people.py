@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from openuni.body import Body, rasterise
+from openuni.errors import OpenUniError
 from unibench.scenes.families import Spec, build
-from unibench.scenes.people import _STANCE, Walk, _period, animate
+from unibench.scenes.people import _STANCE, Walk, _period, animate, hold, person
 from unibench.truth import trace
 
 WALKS = {
@@ -32,6 +33,52 @@ def test_a_standing_foot_slides_less_than_a_centimetre_a_second(name: str, seed:
         assert speed[stands].max() < 0.01
         # The sole stays on the floor within the difference between shapes, whose joints and skin are regressed apart.
         assert -0.02 < toes[:-1][stands][..., 1].min() < 0.02
+
+
+def test_a_foot_that_lands_or_leaves_grazes_the_floor_by_less_than_two_centimetres() -> None:
+    """Any point of the sole, in one spell within 2 mm of the floor, at the fastest walk that a scene has."""
+    body, fps, frames = Body.load(), 240.0, 300
+    walk, shape = Walk((0.0, 0.0), 0.0, 1.25, turn=0.7), np.random.default_rng(0).normal(0, 0.8, 6)
+    vertices = body.pose(*_order(animate(body, walk, shape, frames, fps), shape))
+    for side in ("left", "right"):
+        foot = vertices[:, body.skinning[:, [body.joint(f"{side}_{n}") for n in ("toes", "foot")]].sum(1) > 0.95]
+        near = foot[..., 1] < foot[..., 1].min() + 0.002
+        steps = np.linalg.norm(np.diff(foot[..., [0, 2]], axis=0), axis=-1)
+        slid, worst = np.zeros(foot.shape[1]), 0.0
+        for t in range(frames - 1):
+            slid = np.where(near[t] & near[t + 1], slid + steps[t], 0)
+            worst = max(worst, slid.max())
+        assert worst < 0.02
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5])
+def test_what_is_carried_stays_in_hand_and_clear_of_the_body(seed: int) -> None:
+    """Crates (seeds 0, 1) touch both hands; cases (4, 5) hang from the right one; nothing of either is in the body."""
+    scene = build(Spec("carry", seed, 8, 64, 64))
+    person = next(i for i in scene.instances if i.skin is not None)
+    held = next(i for i in scene.instances if f"carries a {i.name}" in scene.caption)
+    assert held.class_name == ("crate" if seed < 2 else "case")
+    parts = np.zeros(len(person.mesh.vertices), np.int64)
+    parts[person.mesh.faces.ravel()] = np.repeat(person.skin.parts, 3)
+    box = held.mesh.vertices[:24]  # of a case: without its handle
+    half = np.ptp(box, axis=0) / 2
+    for t in range(8):
+        place = held.vertices[t][:24]
+        turn = np.linalg.lstsq(box - box.mean(0), place - place.mean(0), rcond=None)[0]
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+        outside = np.abs((person.vertices[t] - place.mean(0)) @ turn.T) - half  # metres beyond each pair of faces
+        assert outside.max(1).min() > -0.002
+        distance = np.linalg.norm(np.maximum(outside, 0), axis=1)
+        for hand in (3, 4) if seed < 2 else (3,):
+            assert distance[parts == hand].min() < 0.01
+
+
+def test_only_hands_that_are_free_to_hold_hold() -> None:
+    rng = np.random.default_rng(0)
+    waving = Walk((0.0, 0.0), 0.0, 1.0, gesture="wave")
+    someone = person("someone", waving, np.zeros(6), 2, 16.0, rng)
+    with pytest.raises(OpenUniError, match="someone holds nothing"):
+        hold(someone, waving, 16.0, "red crate", someone.texture, rng)
 
 
 def _order(motion: tuple[np.ndarray, np.ndarray], shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

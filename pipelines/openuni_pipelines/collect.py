@@ -18,6 +18,7 @@ from openuni.shards import columns as columns_
 from openuni.shards import layout, writer
 from openuni.shards.reader import DataSet
 from openuni.shards.results import Result
+from openuni_pipelines.import_truth import start_over
 from openuni_pipelines.run import holding
 from unibench import collect
 from unibench.collect import Chosen, Collected
@@ -64,6 +65,7 @@ def _copy(data: DataSet, out: Path, wanted: Collected) -> Collected:
 
     shards = [clips[i : i + SHARD_SIZE] for i in range(0, len(clips), SHARD_SIZE)]
     with holding(out) as run:
+        start_over(out)
         for number, some in enumerate(shards):
             for column in wanted.columns:
                 columns_.commit(out, number, column, wanted.columns[column], stored(column, some), run)

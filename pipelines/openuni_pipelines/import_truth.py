@@ -32,6 +32,7 @@ def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Cons
     columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
     count = shards = 0
     with holding(out) as run:
+        start_over(out)
         clips = iter(read(name, src))
         while batch := list(
             _saved(itertools.islice(clips, shard_size), out, shards, columns, run, name, count, console)
@@ -43,6 +44,12 @@ def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Cons
             raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
         writer.write_manifest(out, {"source": f"unibench import {name}"}, columns, count, shards, run)
     return count
+
+
+def start_over(out: Path) -> None:
+    """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
+    for record in (out / "commits").glob("*.json"):
+        record.unlink()
 
 
 def _saved(

@@ -132,6 +132,19 @@ def test_too_few_clips_and_a_folder_in_use_end_in_one_sentence(built: DataSet, t
         freeze(built, tmp_path / "x", 3, 0, ("test",))
 
 
+def test_what_an_interrupted_run_left_is_not_taken_for_the_next_ones(
+    built: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "real"
+    monkeypatch.setattr("openuni_pipelines.collect.SHARD_SIZE", 2)
+    with monkeypatch.context() as killed:
+        killed.setattr(writer, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            freeze(built, out, 8, 0, ("test",))
+    frozen = freeze(built, out, 3, 5, ("test",))
+    assert list(DataSet(str(out)).keys()) == [clip.key for clip in frozen.clips]
+
+
 def test_verify_score_and_training_take_it_as_any_data_set(built: DataSet, tmp_path: Path) -> None:
     from openuni_pipelines.cli import openuni
 

@@ -11,6 +11,7 @@ from unibench.importers.base import Imported
 
 FORMATS = {
     "sintel": "middlebury:read_sintel",
+    "middlebury": "middlebury:read_middlebury",
     "flyingchairs": "middlebury:read_flying_chairs",
     "kitti": "kitti:read_kitti",
     "tum": "tum:read_tum",

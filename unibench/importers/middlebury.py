@@ -1,4 +1,4 @@
-"""Middlebury's .flo and what grew from it: MPI Sintel (.flo, .dpt, .cam) and FlyingChairs.
+"""Middlebury's flow data and what grew from its .flo: MPI Sintel (.flo, .dpt, .cam) and FlyingChairs.
 
 Baker et al. 2011 (colour code of the Middlebury flow data); Butler et al. 2012, with the notes of Sintel's SDK.
 """
@@ -66,6 +66,20 @@ def read_sintel(src: Path) -> Iterator[Imported]:
             flow=_sintel_flow(root, folder.name, frames),
             camera=_sintel_camera(root / "camdata_left" / folder.name, frames),
         )
+
+
+def read_middlebury(src: Path) -> Iterator[Imported]:
+    """Pairs of frames: `other-data/<scene>/frame10.png`, `frame11.png` and `other-gt-flow/<scene>/flow10.flo`.
+
+    Frames are real or rendered, without a rate; 24 a second is put down. Unknown flow (beyond 1e9) is NaN.
+    """
+    flows = src / "other-gt-flow"
+    if not flows.is_dir():
+        raise CorruptDataError(f"{src} has no 'other-gt-flow'; unpack other-data.zip and other-gt-flow.zip into it")
+    for flow in sorted(flows.glob("*/flow10.flo")):
+        pair = [src / "other-data" / flow.parent.name / f"frame{number}.png" for number in (10, 11)]
+        value = Flow(read_flo(flow)[None], exact=True)
+        yield Imported(make_key(f"middlebury-{flow.parent.name}"), read_rgbs(pair), 24.0, flow=value)
 
 
 def read_flying_chairs(src: Path) -> Iterator[Imported]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openuni.errors import CorruptDataError
+from openuni.errors import CorruptDataError, OpenUniError
 from tests.unibench.importers.clips import Clip, panning, reprojection
 from unibench.importers import read
 from unibench.importers.middlebury import read_dpt, read_flo
@@ -86,6 +86,25 @@ def test_another_byte_order_a_cut_file_and_a_huge_header_are_refused(tmp_path: P
         (tmp_path / "huge.flo").write_bytes(b"PIEH" + np.array(size, "<i4").tobytes())
         with pytest.raises(CorruptDataError, match="claims"):
             read_flo(tmp_path / "huge.flo")
+
+
+def test_middleburys_own_pairs_come_back(tmp_path: Path) -> None:
+    clip = panning()
+    for name in ("other-data/Grove2", "other-gt-flow/Grove2"):
+        (tmp_path / name).mkdir(parents=True)
+    for number, frame in ((10, clip.rgb[0]), (11, clip.rgb[1])):
+        cv2.imwrite(str(tmp_path / f"other-data/Grove2/frame{number}.png"), frame[..., ::-1])
+    flow = np.where(np.isnan(clip.truth.forward[0]), 1.666666752e9, clip.truth.forward[0]).astype(np.float32)
+    write_tagged(tmp_path / "other-gt-flow/Grove2/flow10.flo", flow)
+    (found,) = read("middlebury", tmp_path)
+    assert found.key == "middlebury-Grove2"
+    np.testing.assert_array_equal(found.rgb, clip.rgb[:2])
+    np.testing.assert_array_equal(found.flow.forward, clip.truth.forward[:1])
+    (tmp_path / "other-data/Grove2/frame11.png").unlink()
+    with pytest.raises(OpenUniError, match=r"frame11\.png"):
+        list(read("middlebury", tmp_path))
+    with pytest.raises(CorruptDataError, match="other-gt-flow"):
+        list(read("middlebury", tmp_path / "other-data"))
 
 
 def test_real_flying_chairs_explain_their_second_picture(shared_data: Path) -> None:

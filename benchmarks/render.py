@@ -1,65 +1,101 @@
-"""Seconds a frame for truth and for each picture, by size; the training set of 500 clips.
+"""Seconds a frame of truth and of each picture, against Mitsuba's own geometry; how they grow with pixels and frames.
 
-python benchmarks/render.py            truth and shaded pictures
-python benchmarks/render.py --mitsuba  also Mitsuba's pictures and its geometry at equal sample positions
+python benchmarks/render.py              all of it, with processor time: other programs do not change it much
+python benchmarks/render.py --no-mitsuba truth and shaded pictures only
+
+The set of 500 clips is a command of its own: `time unibench render --out OUT --scenes 500 --frames 8 --size 64 --for
+train --workers 2`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
-from unibench.scenes.families import FAMILIES, Spec, build
+from unibench.rays import Frame, Geometry
+from unibench.scenes.families import Spec, build
+from unibench.scenes.graph import Scene
 from unibench.shaded import shade
 from unibench.truth import trace
 
+Times = dict[str, float]
+AOV = "Mitsuba's geometry"
 
-def seconds(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall-clock and processor seconds of a call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - processor
+
+def seconds(work: Callable[[], Any], repeats: int = 2) -> float:
+    """Seconds of processor that a call takes, all threads counted: the least of `repeats`."""
+    taken = []
+    for _ in range(repeats):
+        before = time.process_time()
+        work()
+        taken.append(time.process_time() - before)
+    return min(taken)
+
+
+def first_hits(scene: Scene) -> None:
+    """What Mitsuba's geometry is: one ray through each pixel's centre and what it meets."""
+    geometry = Geometry.of(scene)
+    for t in range(len(scene)):
+        Frame(scene, geometry, t).cast(scene.camera.rays(t, scene.camera.pixels()))
+
+
+def ours(scene: Scene) -> Times:
+    """Seconds a frame of each part."""
+    return {
+        "first hits": seconds(lambda: first_hits(scene)) / len(scene),
+        "truth": seconds(lambda: trace(scene)) / len(scene),
+        "shaded": seconds(lambda: shade(scene)) / len(scene),
+    }
+
+
+def mitsubas(scene: Scene) -> Times:
+    """Seconds a frame of its geometry at the same pixel centres, and of its pictures (16 paths a pixel, denoised)."""
+    from unibench.render_mitsuba import photograph, positions
+
+    positions(scene)  # compiles
+    photograph(scene)
+    return {
+        AOV: seconds(lambda: positions(scene)) / len(scene),
+        "Mitsuba": seconds(lambda: photograph(scene), repeats=1) / len(scene),
+    }
+
+
+def measure(families: list[str], size: int, frames: int, *, mitsuba: bool) -> Times:
+    """Mean over one scene of each family."""
+    found = []
+    for number, family in enumerate(families):
+        scene = build(Spec(family, number, frames, size, size))
+        found.append(ours(scene) | (mitsubas(scene) if mitsuba else {}))
+    return {name: statistics.mean(times[name] for times in found) for name in found[0]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mitsuba", action="store_true", help="also time Mitsuba")
-    parser.add_argument("--sizes", default="64,256,512", help="heights and widths, pixels")
-    parser.add_argument("--frames", type=int, default=4)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mitsuba", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--sizes", default="128,256,512", help="heights and widths, pixels")
+    parser.add_argument("--families", default="collide,fly,walk")
+    parser.add_argument("--frames", type=int, default=3)
     options = parser.parse_args()
-    print("seconds of processor (wall), mean over all families")
-    for size in map(int, options.sizes.split(",")):
-        total = {"build a scene": [0.0, 0.0], "truth a frame": [0.0, 0.0], "shaded a frame": [0.0, 0.0]}
-        for number, family in enumerate(FAMILIES):
-            spec = Spec(family, number, options.frames, size, size)
-            scene = build(spec)
-            for name, work, share in (
-                ("build a scene", lambda spec=spec: build(spec), 1),
-                ("truth a frame", lambda scene=scene: trace(scene), options.frames),
-                ("shaded a frame", lambda scene=scene: shade(scene), options.frames),
-            ):
-                wall, processor = seconds(work)
-                total[name][0] += wall / share / len(FAMILIES)
-                total[name][1] += processor / share / len(FAMILIES)
-        print(f"{size}²: " + "; ".join(f"{name} {cpu:.4f} ({wall:.4f})" for name, (wall, cpu) in total.items()))
-        clip = total["build a scene"][1] + 8 * (total["truth a frame"][1] + total["shaded a frame"][1])
-        print(f"  500 clips of 8 frames on two cores, before encoding: {clip * 250 / 60:.1f} minutes")
+    families, sizes = options.families.split(","), [int(size) for size in options.sizes.split(",")]
+    print(f"seconds of processor a frame, mean over {', '.join(families)}")
+    by_size = {}
+    for size in sizes:
+        times = by_size[size] = measure(families, size, options.frames, mitsuba=options.mitsuba)
+        print(f"  {size}²: " + "; ".join(f"{name} {value:.3f}" for name, value in times.items()))
         if options.mitsuba:
-            _mitsuba(size)
-
-
-def _mitsuba(size: int) -> None:
-    from unibench.render_mitsuba import photograph, position
-
-    scene = build(Spec("collide", 2, 4, size, size))
-    photograph(scene)  # compiles
-    wall, cpu = seconds(lambda: photograph(scene))
-    print(f"  Mitsuba, 16 paths a pixel and denoised: {cpu / 4:.3f} ({wall / 4:.3f}) a frame")
-    position(scene, 0)
-    wall, cpu = seconds(lambda: position(scene, 0))
-    print(f"  Mitsuba's positions at pixel centres: {cpu:.3f} ({wall:.3f}) a frame")
+            print(f"     over {AOV}: " + "; ".join(f"{n} {v / times[AOV]:.2f}" for n, v in times.items() if n != AOV))
+    for small, large in itertools.pairwise(sizes):
+        pixels = (large / small) ** 2
+        growth = {name: by_size[large][name] / by_size[small][name] for name in by_size[small]}
+        print(f"  {small}² to {large}², {pixels:g} times the pixels: "
+              + "; ".join(f"{name} {value:.2f} times" for name, value in growth.items()))  # fmt: skip
+    few, many = (measure(families, sizes[0], n, mitsuba=False) for n in (options.frames, 4 * options.frames))
+    print(f"  {sizes[0]}², {options.frames} to {4 * options.frames} frames: "
+          + "; ".join(f"{name} {4 * many[name] / few[name]:.2f} times" for name in few))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Pictures by Mitsuba 3 (path tracing), headless and without a GPU: the look of a photograph for the benchmark.
 
-The truth never comes from here; only `position` reads Mitsuba's own geometry, to compare the two.
+The truth never comes from here; only `positions` reads Mitsuba's own geometry, to compare the two.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,8 @@ def photograph(scene: Scene, samples: int = 16) -> Frames:
     guides = {"type": "aov", "aovs": "albedo:albedo,normal:sh_normal", "img": {"type": "path", "max_depth": 6}}
     # Loaded once and moved: another load would compile the vectorised kernels again.
     world = mi.load_dict({**_describe(mi, scene, 0, guides, samples), **_lights(mi, scene)})
-    moved = mi.traverse(world)
     frames = []
-    for t in range(len(scene)):
-        moved["sensor.to_world"] = mi.Transform4f((scene.camera.pose[t] @ _OURS_TO_MITSUBA).tolist())
-        for n, instance in enumerate(scene.instances):
-            if t and instance.vertices.strides[0]:  # a still thing repeats one frame in memory
-                moved[f"{_name(n)}.vertex_positions"] = instance.vertices[t].astype(np.float32).ravel()
-        moved.update()
+    for t in _in_motion(mi, scene, world):
         image = np.array(mi.render(world, seed=t), np.float32)
         colour, albedo, normal = (np.ascontiguousarray(image[..., k : k + 3]) for k in (0, 3, 6))
         clean = pyoidn.denoise(colour, albedo=albedo, normal=normal, hdr=True)
@@ -57,23 +52,38 @@ def photograph(scene: Scene, samples: int = 16) -> Frames:
     return np.stack(frames)
 
 
-def position(scene: Scene, t: int) -> Singles:
-    """World position `[H, W, 3]` of what Mitsuba's own camera meets at pixel centres in frame `t`; NaN where nothing.
+def positions(scene: Scene) -> Singles:
+    """World positions `[T, H, W, 3]` of what Mitsuba's own camera meets at pixel centres; NaN where nothing.
 
     Its depth AOV would not do: it is radial and starts at the near plane.
     """
     mi = _mitsuba()
-    world = mi.load_dict(_describe(mi, scene, t, {"type": "path"}, 1))
-    sensor, camera = world.sensors()[0], scene.camera
+    world, camera = mi.load_dict(_describe(mi, scene, 0, {"type": "path"}, 1)), scene.camera
     film = (camera.pixels() / [camera.width, camera.height]).astype(np.float32)
     middle = mi.Point2f(0.5, 0.5)
-    if mi.variant().startswith("scalar"):
-        hits = [world.ray_intersect(sensor.sample_ray(0, 0.5, mi.Point2f(*at), middle)[0]) for at in film.tolist()]
-        found = np.array([np.array(hit.p) if hit.is_valid() else [np.nan] * 3 for hit in hits])
-    else:
-        hit = world.ray_intersect(sensor.sample_ray(0, 0.5, mi.Point2f(film.T), middle)[0])
-        found = np.where(np.array(hit.is_valid())[:, None], np.array(hit.p).T, np.nan)
-    return found.astype(np.float32).reshape(camera.height, camera.width, 3)
+    frames = []
+    for _ in _in_motion(mi, scene, world):
+        sensor = world.sensors()[0]
+        if mi.variant().startswith("scalar"):
+            hits = [world.ray_intersect(sensor.sample_ray(0, 0.5, mi.Point2f(*at), middle)[0]) for at in film.tolist()]
+            found = np.array([np.array(hit.p) if hit.is_valid() else [np.nan] * 3 for hit in hits])
+        else:
+            hit = world.ray_intersect(sensor.sample_ray(0, 0.5, mi.Point2f(film.T), middle)[0])
+            found = np.where(np.array(hit.is_valid())[:, None], np.array(hit.p).T, np.nan)
+        frames.append(found.astype(np.float32).reshape(camera.height, camera.width, 3))
+    return np.stack(frames)
+
+
+def _in_motion(mi: Any, scene: Scene, world: Any) -> Iterator[int]:
+    """Each frame's number, once camera and things are where they are in it."""
+    moved = mi.traverse(world)
+    for t in range(len(scene)):
+        moved["sensor.to_world"] = mi.Transform4f((scene.camera.pose[t] @ _OURS_TO_MITSUBA).tolist())
+        for n, instance in enumerate(scene.instances):
+            if t and instance.vertices.strides[0]:  # a still thing repeats one frame in memory
+                moved[f"{_name(n)}.vertex_positions"] = instance.vertices[t].astype(np.float32).ravel()
+        moved.update()
+        yield t
 
 
 def _film(linear: Singles) -> Singles:

@@ -14,12 +14,13 @@ pytest.importorskip("mitsuba")
 
 @pytest.mark.parametrize("family", ["collide", "pendulum", "fly"])
 def test_depth_is_the_z_of_mitsubas_position(family: str) -> None:
-    from unibench.render_mitsuba import position
+    from unibench.render_mitsuba import positions
 
     scene = build(Spec(family, 2, 2, 64, 96))
     truth, camera = trace(scene), scene.camera
+    met = positions(scene).astype(np.float64)
     for t in range(2):
-        z = camera.to_camera(t, position(scene, t).astype(np.float64))[..., 2]
+        z = camera.to_camera(t, met[t])[..., 2]
         ids = truth.ids[t].astype(np.float32)
         square = np.ones((3, 3), np.uint8)
         away = cv2.erode(ids, square) == cv2.dilate(ids, square)

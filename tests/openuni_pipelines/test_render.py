@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,6 +90,23 @@ def test_a_damaged_or_missing_side_car_is_named(rendered: Path, tmp_path: Path) 
             getattr(side, name.partition(".")[0])
     with pytest.raises(OpenUniError, match="key"):
         SideCar.of(tmp_path, "../elsewhere")
+
+
+def test_the_documented_way_to_read_truth_works(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ground_truth.md").read_text(encoding="utf-8")
+    example = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "unibench").symlink_to(rendered)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["normals"].shape == (3, 32, 32, 3)
+    assert names["flow"].occluded.shape == names["flow"].backward.shape[:3]
+    assert names["state"].velocity.shape[0] == names["pose"].shape[0] == 3
+    seen = np.isfinite(names["points"]).all(axis=1)
+    assert names["points"][seen][:, 2].min() > -1e-5  # nothing lies below the floor
 
 
 def test_every_scene_leaves_a_contact_sheet_and_a_film_of_all_its_views(rendered: Path) -> None:

@@ -477,8 +477,8 @@ def _pair(spec: Spec, rng: Rng) -> _Plan:
         turned = heading + (np.pi if meet and sign > 0 else 0.0)
         walks.append(Walk((start[0], start[1]), turned, speed, rng.uniform(-0.2, 0.2), rng.uniform(0, 1), gestures[k]))
     sentence = "Two people walk past each other" if meet else "Two people walk side by side"
-    if any(g != "none" for g in gestures):
-        sentence += ", one with an arm up,"
+    if raised := sum(g != "none" for g in gestures):
+        sentence += f", {'one' if raised == 1 else 'both'} with an arm up,"
     return _people(spec, rng, tuple(walks), sentence)
 
 

@@ -324,19 +324,25 @@ def connect(address: str | None) -> None:
     if address is not None:
         ray.init(address=address, namespace=namespace, log_to_driver=False)
     else:
-        # Messages carry paths, never frames: Ray's default share of memory for objects would be taken from experts.
-        ray.init(
-            # Without a name Ray would join whatever cluster somebody runs on this machine.
-            address="local",
-            num_cpus=os.cpu_count(),
-            object_store_memory=128 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            # Nothing outside this machine has business with a build that runs on it alone.
-            _node_ip_address="127.0.0.1",
-            namespace=namespace,
-        )
+        # Ray's processes inherit the mask, as Ray itself has it for SIGINT. What `timeout` or a service manager sends
+        # to all at once is for the driver to act on: it would die unheard with its raylet.
+        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            # Messages carry paths, never frames: Ray's default share of memory for objects is taken from experts.
+            ray.init(
+                # Without a name Ray would join whatever cluster somebody runs on this machine.
+                address="local",
+                num_cpus=os.cpu_count(),
+                object_store_memory=128 << 20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                # Nothing outside this machine has business with a build that runs on it alone.
+                _node_ip_address="127.0.0.1",
+                namespace=namespace,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         # Ray has put its own in place, which exits without a word.
         signal.signal(signal.SIGTERM, on_sigterm)
@@ -409,5 +415,6 @@ def _death(error: Exception) -> Fault:
     text = str(error)
     if "node has died" in text or "node died" in text.lower() or "unavailable" in text:
         return Fault("lost", "the worker went down with its node")
-    out_of_memory = "memory" in text and "killed" in text
+    # Ray's text of any death names the kernel's memory killer among what it may have been.
+    out_of_memory = "low on memory" in text
     return Fault("died", "the worker process died" + (" (out of memory)" if out_of_memory else ""))

@@ -73,6 +73,12 @@ def test_a_worker_that_goes_down_with_its_node_blames_no_clip(text: str, kind: s
     assert _death(RuntimeError(text)).kind == kind
 
 
+def test_only_a_worker_that_the_memory_monitor_killed_is_said_to_have_run_out_of_memory() -> None:
+    guess = "unexpectedly exits with a connection error code 2. (1) The process is killed by SIGKILL by OOM killer"
+    assert _death(RuntimeError(guess)).error == "the worker process died"
+    assert _death(RuntimeError("killed due to the node running low on memory")).error.endswith("(out of memory)")
+
+
 def test_what_would_hit_every_clip_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(expert("broken")):  # type: ignore[misc]  # a class made on the spot
         def setup(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import openuni
-from openuni.shards import failures, layout
+from openuni.shards import failures, layout, plan
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MISDEEDS = {
@@ -20,6 +20,7 @@ MISDEEDS = {
     "nonsense": ("raised", "thermal.kelvin must lie in"),
     "allocate": ("raised", "Unable to allocate"),
     "segfault": ("died", "the worker process died"),
+    "abort": ("died", "the worker process died"),
     "exit": ("died", "the worker process died"),
     "hang": ("hung", "did not finish within 25 s"),
 }
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("toys")
 def test_every_misdeed_costs_one_modality_of_one_clip(
     build: Command, make_clips: Callable[..., Path], tmp_path: Path, calls: Callable[[], list[str]]
 ) -> None:
-    """Seven poisonous clips among innocent ones, on Ray; afterwards a cure, and `--retry-failed` takes up only them."""
+    """Eight poisonous clips among innocent ones, on Ray; afterwards a cure, and `--retry-failed` takes up only them."""
     innocent = [f"c{number:02d}" for number in range(8)]
     folder = make_clips(tmp_path / "v", [*innocent, *(f"{name}-1" for name in MISDEEDS)])
     os.mkfifo(folder / "pipe.mp4")  # who opens it to decode it waits for ever
@@ -67,6 +68,50 @@ def test_every_misdeed_costs_one_modality_of_one_clip(
     assert sorted(calls()[before:]) == sorted(f"toy_poison {name}-1" for name in MISDEEDS)
     assert [(row.key, row.stage) for row in failures.read(tmp_path / "d")] == [("pipe", "rgb")]
     assert all("thermal" in sample for sample in openuni.open(str(tmp_path / "d")))
+
+
+CRASHING_DECODER = """
+import ctypes
+import av
+
+opened = av.open
+
+
+def crash(file, *arguments, **options):
+    if "crash" in str(getattr(file, "name", file)):
+        ctypes.string_at(0)
+    return opened(file, *arguments, **options)
+
+
+av.open = crash
+"""
+"""A `sitecustomize`, which every Python process loads: opening a video whose name has `crash` in it is a segfault."""
+
+
+@pytest.mark.slow
+def test_a_decoder_that_segfaults_costs_the_clip_and_one_that_does_so_while_planning_the_row(
+    build: Command, make_clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The toy source opens no video itself, so there the decoder dies as the clip is cut; `folder` opens it to plan."""
+    folder = make_clips(tmp_path / "v", ["a", "crash-1", "z"], frames=24)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING_DECODER)
+    env = {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    done = build(folder, tmp_path / "d", "toy_depth", ray=True, env=env)
+    assert done.returncode == 3, done.stderr
+    (row,) = failures.read(tmp_path / "d")
+    assert (row.key, row.stage, row.kind, row.attempts) == ("crash-1", "rgb", "died", 3)
+    assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "z"]
+    done = build(folder, tmp_path / "d", "toy_depth", "--retry-failed", ray=True)
+    assert done.returncode == 0, done.stderr
+    assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "crash-1", "z"]
+
+    done = build(folder, tmp_path / "e", "toy_depth", "--source", "folder", ray=True, env=env)
+    assert done.returncode == 0, done.stderr
+    (skipped,) = plan.skipped(tmp_path / "e" / layout.PLAN)
+    assert "crash-1" in skipped.id
+    assert skipped.reason == "planning died: the worker process died"
+    assert len(openuni.open(str(tmp_path / "e"))) == 2
 
 
 @pytest.mark.slow

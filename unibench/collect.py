@@ -117,10 +117,11 @@ def choose(data: DataSet, count: int, seed: int, splits: Sequence[Split]) -> lis
     """`select` over a data set, in the order of keys. Raises PlanError where it has too few."""
     picked = select(candidates(data, splits), count, seed)
     if len(picked) < count:
+        have = f"clips of only {len(picked)} source videos" if picked else "no clip with a view"
         fewer = f"ask for fewer with --count {len(picked)}, " if picked else ""
         raise PlanError(
-            f"{data.url} has clips of only {len(picked)} source videos in split {' and '.join(splits)} (by a hash of "
-            f"their ids one video in a hundred is test and one is val); {fewer}add --split val, or build more"
+            f"{data.url} has {have} in split {' and '.join(splits)} (by a hash of their ids one video in a hundred is "
+            f"test and one is val); {fewer}add --split val, or build more"
         )
     return sorted(picked, key=lambda pair: pair[0].key)
 

@@ -27,8 +27,8 @@ RULES: Mapping[str, str] = {
 class Protocol:
     """How a run is scored. `truth` names the true values (hash over their hashes), `keys` hashes the keys scored.
 
-    `measures` maps VBench's dimensions to the hash of the weights that measure them, `estimators` a task to the expert
-    that re-estimated it from generated video.
+    `measures` maps the learned measures of generated video (fields of `Measures`) to the hashes of their weights,
+    `estimators` a task to the expert that re-estimated it from generated video.
     """
 
     tasks: tuple[str, ...]

@@ -28,12 +28,12 @@ from unibench.published import COLUMNS as PUBLISHED_COLUMNS
 from unibench.published import SOURCE, rows_for
 from unibench.scoring import Collector, Counts, Status
 
-_LIBRARIES = ("openuni", "numpy", "opencv-python", "av", "hotcoco")
+_LIBRARIES = ("openuni", "numpy", "opencv-python", "av", "hotcoco", "torch", "torchvision", "timm", "open-clip-torch")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnReport:
-    """One number of a task. `value` None: undefined, `note` says why where that is known.
+    """One number of a task. `value` None: undefined, `note` says why where that is known; or what a value rests on.
 
     `interval` is the bootstrap's over samples; None where the number is no mean over samples (AP, mIoU of a set).
     """
@@ -99,7 +99,7 @@ def build(
     notes: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Report:
-    """Summarise what was collected. `notes` say of a column (`video/imaging_quality`) why it is undefined."""
+    """Summarise what was collected. `notes` say of a column (`video/imaging_quality`) why it is absent or doubtful."""
     protocol = collected.protocol
     tasks = {task: _task_report(task, collected, notes or {}) for task in protocol.tasks}
     return Report(
@@ -206,9 +206,7 @@ def _task_table(task: str, report: TaskReport) -> Group:
     for name, column in report.columns.items():
         if column.value is not None:
             table.add_row(name, show(column.value, column.unit), show_interval(column), column.better)
-    notes = [
-        Text(f"  {name}: {c.note}", style="dim") for name, c in report.columns.items() if c.note and c.value is None
-    ]
+    notes = [Text(f"  {name}: {column.note}", style="dim") for name, column in report.columns.items() if column.note]
     return Group(table, *notes)
 
 

@@ -63,14 +63,15 @@ def open_place(place: Place) -> Run:
 
 
 @cache
-def _tools(tasks: tuple[str, ...]) -> Tools:
-    return Tools(measures.load()[0], BodyGeodesics.load() if "densepose" in tasks else None)
+def _tools(tasks: tuple[str, ...], weights: tuple[tuple[str, str], ...]) -> Tools:
+    return Tools(measures.load(dict(weights)), BodyGeodesics.load() if "densepose" in tasks else None)
 
 
 def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
-    found, tools = open_place(job.predictions), _tools(job.protocol.tasks)
+    found = open_place(job.predictions)
+    tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))
     return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
 
 
@@ -138,6 +139,7 @@ def score_command(
     everything = [f"{task}/{key}" for task in chosen for key in keys[task]]
     if not everything:
         raise OpenUniError(f"nothing to score: {pred} and the truth share no sample of {', '.join(chosen)}")
+    learned = measures.survey() if "video" in chosen else measures.Survey()
     protocol = Protocol(
         tasks=tuple(chosen),
         truth="none"
@@ -146,6 +148,7 @@ def score_command(
         keys=hash_keys(everything),
         max_depth=max_depth,
         missing=cast(Missing, missing),
+        measures=learned.weights,
         estimators=fingerprints(dict(predictions.experts)),
     )
     job = Job(predictions, None if truth is None else Place(truth.path, None), protocol)
@@ -165,9 +168,10 @@ def score_command(
         for result in track(results, "scoring", total=len(work), console=console, disable=not console.is_terminal):
             journal.write(result)
             collected.add(result)
-    notes = measures.load()[1] if "video" in chosen else {}
     mistakes = () if truth is None else _mistakes(chosen, found, truth)
-    made = report.build(name or pred.name, str(pred), truth.path if truth else "none", collected, notes, mistakes)
+    made = report.build(
+        name or pred.name, str(pred), truth.path if truth else "none", collected, learned.notes, mistakes
+    )
     (where / "report.json").write_bytes(report.to_json(made))
     Console().print(report.tables(made))
     for warning in made.warnings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import cv2
@@ -36,14 +36,14 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What the dimensions are measured with; None where the weights are absent. `absent` says why, by dimension."""
+    """What the dimensions are measured with; None where the weights are absent (`unibench.measures` says why)."""
 
     subject: Callable[[Frames], Floats] | None = None
     """DINO ViT-B/16 features of each frame, `[T, D]` (shorter side 224, no crop, no antialiasing)."""
     background: Callable[[Frames], Floats] | None = None
     """CLIP ViT-B/32 image features of each whole frame, `[T, D]`."""
     flow: FlowBetween | None = None
-    """RAFT (trained on Things), 20 iterations."""
+    """RAFT (trained on Things), 20 iterations; as in VBench, of frames padded to multiples of 8."""
     interpolate: Callable[[Frame, Frame], Frame] | None = None
     """AMT-S: the frame half way between two."""
     aesthetic: Callable[[Frames], Floats] | None = None
@@ -52,7 +52,8 @@ class Measures:
     """MUSIQ (SPAQ), longer side at most 512: a score of 0–100 for each frame `[T]`."""
     overall: Callable[[Frames, str], float] | None = None
     """ViCLIP: cosine between 8 frames `[8, H, W, 3]` and the prompt."""
-    absent: Mapping[str, str] = field(default_factory=dict)
+    smallest: int = 0
+    """Videos with a shorter side than this have neither flow nor interpolated frames: their networks need more."""
 
 
 def consistency(features: Floats) -> float:
@@ -181,7 +182,7 @@ def quality_score(values: Mapping[str, float]) -> float:
 
 _COLUMNS = (
     Column("subject_consistency", "higher", "", "cosines of DINO features with the previous and the first frame"),
-    Column("background_consistency", "higher", "", "the same with CLIP ViT-B/32"),
+    Column("background_consistency", "higher", "", "the same with CLIP ViT-B/32, of the middle square"),
     Column(
         "temporal_flickering", "higher", "", "1 − mean change between neighbouring frames, of videos that stand still"
     ),
@@ -190,7 +191,7 @@ _COLUMNS = (
     Column("dynamic_degree_motion", "neither", "px", "the motion behind it, at 256 px; > 6 is dynamic"),
     Column("aesthetic_quality", "higher", "", "LAION aesthetic score / 10"),
     Column("imaging_quality", "higher", "", "MUSIQ / 100"),
-    Column("overall_consistency", "higher", "", "ViCLIP cosine between video and prompt"),
+    Column("overall_consistency", "higher", "", "ViCLIP cosine between video and prompt, of videos that have one"),
     Column("quality_score", "higher", "", "VBench's quality score over its seven dimensions"),
     Column("flickering_unfiltered", "higher", "", "flickering of every video, moving or not; stand-in, not VBench's"),
     Column("dis_dynamic_degree", "higher", "", "share of videos that move, by OpenCV's DIS; stand-in, not VBench's"),
@@ -213,6 +214,8 @@ class VideoMetric(Metric[Video, None]):
         """Score one clip."""
         del key, truth
         frames, measures = prediction.frames, self.measures
+        if min(frames.shape[1:3]) < measures.smallest:
+            measures = replace(measures, flow=None, interpolate=None)
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         scores["flickering_unfiltered"] = mean_score(temporal_flickering(frames))
         if measures.subject is not None:

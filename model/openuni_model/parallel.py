@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -26,16 +28,34 @@ class World:
             dist.barrier()
 
 
-def join_world(device: str) -> World:
-    """The world that `torchrun` describes in the environment, or this process alone. `device`: auto, cpu or cuda."""
+def pick_device(name: str) -> torch.device:
+    """`auto` (a GPU if there is one), `cpu`, or `cuda`: the GPU that `torchrun` gave this process."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """The world that `torchrun` describes in the environment, or this process alone; `device` as in `pick_device`.
+
+    Leave it with nothing sharded still referenced: the groups' threads may hold the last reference to a tensor, and
+    one that asks for the interpreter while that is ending aborts the process ("terminate called without an active
+    exception") after all work was done. Collecting and destroying here ends those threads in time.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if cuda:
+    here = pick_device(device)
+    if here.type == "cuda":
         torch.cuda.set_device(here)
-    if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-    return World(rank, size, here)
+    if size > 1:
+        dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, here)
+    finally:
+        if size > 1:
+            gc.collect()
+            dist.destroy_process_group()
+            gc.collect()
 
 
 def shard(model: UnifiedDiT, world: World) -> UnifiedDiT:

@@ -83,11 +83,11 @@ def generate_command(**options: Any) -> None:
     from openuni_model.checkpoint import load_trained
     from openuni_model.codecs import open_codec
     from openuni_model.generate import check_views, generate
-    from openuni_model.parallel import join_world
+    from openuni_model.parallel import pick_device
     from openuni_model.texts import open_text_encoder
 
     console = Console(stderr=True)
-    device = join_world(options["device"]).device
+    device = pick_device(options["device"])
     model = load_trained(options["checkpoint"]).to(device).eval()
     views = tuple(options["views"].split(","))
     check_views(model, views)

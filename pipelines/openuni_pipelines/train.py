@@ -103,13 +103,17 @@ def train_command(**options: Any) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    from openuni_model.parallel import join_world
+    from openuni_model.parallel import joined_world
 
     transformers_logging.disable_progress_bar()
-    world = join_world(options["device"])
     # Same bits on the same machine, also after a resume; an operation that cannot promise them warns.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    console = Console(stderr=True, quiet=world.rank > 0)
+    with joined_world(options["device"]) as world:
+        train(options, world, Console(stderr=True, quiet=world.rank > 0))
+
+
+def train(options: Mapping[str, Any], world: World, console: Console) -> None:
+    """Say what will be trained and, unless it is a dry run, train it."""
     job = prepare(options, world, console)
     describe(job, console)
     if not options["dry_run"]:

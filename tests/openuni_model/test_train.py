@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -152,43 +151,41 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
-import torch.distributed as dist
-from openuni_model import checkpoint
-from openuni_model.parallel import join_world
+from openuni_model.parallel import joined_world
 from tests.openuni_model import test_train as t
-world = join_world("cpu")
-run = t.trainer(Path({discs!r}), Path({out!r}), world=world, **{changes!r})
-resume = {resume!r}
-if resume:
-    run.restore(Path(resume))
-losses = [report.loss for report in run.run()]
-if world.rank == 0:
-    print("LOSSES", losses)
-dist.destroy_process_group()
+
+def train(world):
+    run = t.trainer(Path({discs!r}), Path({out!r}), world=world, **{changes!r})
+    resume = {resume!r}
+    if resume:
+        run.restore(Path(resume))
+    losses = [report.loss for report in run.run()]
+    if world.rank == 0:
+        print("LOSSES", losses)
+
+with joined_world("cpu") as world:
+    train(world)
 """
 
 
-def two_ranks(discs: Path, out: Path, port: int, resume: Path | None = None, **changes: object) -> list[float]:
-    root = str(Path(__file__).parents[2])
-    code = _RANK.format(root=root, discs=str(discs), out=str(out), changes=changes, resume=str(resume or ""))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={
-                **os.environ,
-                "RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-            stdout=subprocess.PIPE,
-            text=True,
+def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: object) -> list[float]:
+    """The losses of a run by two processes, started as a user would: by torchrun, which finds a free port."""
+    script = out.with_suffix(".py")
+    script.write_text(
+        _RANK.format(
+            root=str(Path(__file__).parents[2]),
+            discs=str(discs),
+            out=str(out),
+            changes=changes,
+            resume=str(resume or ""),
         )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    return list(map(float, json.loads(outputs[0].split("LOSSES", 1)[1])))
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(map(float, json.loads(done.stdout.split("LOSSES", 1)[1])))
 
 
 @pytest.mark.slow
@@ -196,14 +193,14 @@ def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: 
     """The ranks draw different tasks and modalities; SGD-like closeness is asked of weights after AdamW."""
     alone = trainer(discs, tmp_path / "alone", clips=4, checkpoint_every=3)
     losses = [report.loss for report in alone.run()]
-    got = two_ranks(discs, tmp_path / "ranks", 29611, clips=4, checkpoint_every=3)
+    got = two_ranks(discs, tmp_path / "ranks", clips=4, checkpoint_every=3)
     assert got == pytest.approx(losses, abs=1e-5, rel=1e-5)
     one, two = (checkpoint.read(tmp_path / n / "checkpoints" / "00000006", "weights") for n in ("alone", "ranks"))
     assert len(list((tmp_path / "ranks" / "checkpoints" / "00000006" / "weights").iterdir())) == 2
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-4)
     from_alone = tmp_path / "alone" / "checkpoints" / "00000003"
-    resumed = two_ranks(discs, tmp_path / "again", 29612, from_alone, clips=4, checkpoint_every=3)
+    resumed = two_ranks(discs, tmp_path / "again", from_alone, clips=4, checkpoint_every=3)
     assert resumed == pytest.approx(losses[3:], abs=1e-5, rel=1e-5)
 
 

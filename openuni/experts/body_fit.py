@@ -6,7 +6,8 @@ in sight; what is hidden, cut off or held fast by somebody else is left out rath
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,10 +19,8 @@ from openuni.errors import OpenUniError
 from openuni.experts.base import Expert, Footage, Resources
 from openuni.experts.mediapipe_pose import found_people
 from openuni.experts.people import People
-from openuni.modalities.densepose import DensePose
+from openuni.modalities.densepose import DOUBTS, DensePose
 from openuni.sample import Annotation
-
-_LOG = logging.getLogger(__name__)
 
 MEDIAPIPE = {
     "nose": 0, "left_eye": 2, "right_eye": 5, "left_ear": 7, "right_ear": 8, "left_shoulder": 11,
@@ -42,29 +41,35 @@ _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
 LEAST = 0.35
 """Confidence of a person in a frame below which nothing is painted."""
-_REACH = 0.08
-"""How far beyond the fitted outline the mask is filled, over the person's size: clothes and hair."""
+_REACH = 0.15
+"""How far beyond the fitted outline the mask is filled, over the person's size: clothes, hair and a back more bent
+than the fit's. Farther away the mask is more likely wrong than the body."""
 _IN_FRONT = frozenset(
     ("sports ball", "frisbee", "tennis racket", "baseball bat", "skateboard", "bottle", "cup", "book", "laptop", "cat")
 )
 """Things that hide a body where they are small beside it; what is worn (a tie, a bag) does not."""
+_FLIGHT = 0.25
+"""Seconds between two sightings of a thing over which its way is taken to be straight."""
+_BLUR = 1.1
+"""A thing's size over that of its box: edges are soft, and what flies is blurred."""
 
 
 class BodyFit(Expert):
     """Part, U, V and person of each pixel on a person, smooth in time, with a confidence a person and frame.
 
-    Confidence is the product of four doubts, each 0–1: landmarks far from the fitted body (reprojection), the fitted
-    outline against the person's mask (overlap), landmarks outside the frame (truncation), landmarks not visible or a
-    detector that sees no person (sight). Below .35 the person is left out in that frame, and the log says why.
+    Confidence is the product of five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body
+    (reprojection), the fitted outline against the person's mask (overlap), landmarks outside the frame (truncation),
+    landmarks not visible (sight), and whether it is a person at all (`People.belief`). Below `LEAST` the person is left
+    out in that frame, and `DensePose.doubt` names the worst of the five.
     """
 
     name = "body_fit"
-    version = 1
+    version = 2
     modality = "densepose"
     licence = "Apache-2.0"
     requires = ("people",)
     resources = Resources(cpus=1, memory_gib=1.0)
-    packages = ("embreex", "scipy")
+    packages = ("embreex", "scipy", "threadpoolctl")
     installed_by = "openuni[people]"
     seconds_per_frame = 0.1
 
@@ -74,33 +79,40 @@ class BodyFit(Expert):
     def annotate(self, footage: Footage) -> Annotation[DensePose]:
         """DensePose of the clip; empty with confidence 0 where there is nobody.
 
-        Raises OpenUniError with the commonest reason where there are people and none can be trusted in any frame.
+        The scores `densepose_painted` and `densepose_left_out` count person-frames.
+        Raises OpenUniError with the commonest doubt where there are people and none can be trusted in any frame.
         """
+        from threadpoolctl import threadpool_limits
+
         people = found_people(footage)
         values = np.zeros((*people.masks.shape, 4), np.uint8)
         confidence = np.full(people.scores.shape, np.nan, np.float32)
-        reasons: dict[str, int] = {}
-        for p in range(people.count):
-            for frames in _runs(people, p):
-                fitted = fit(self._body, _observed(people, p, frames, self._body))
-                for i, t in enumerate(frames):
-                    surface = rasterise(self._body, fitted.vertices(self._body, i), *people.masks.shape[1:])
-                    mask = (people.masks[t] == p + 1) & ~_in_front(people, p, t)
-                    doubts = _doubts(people, p, t, fitted, i, surface, mask)
-                    confidence[t, p] = np.prod(list(doubts.values()))
-                    if confidence[t, p] < LEAST:
-                        reason = min(doubts, key=lambda name: doubts[name])
-                        reasons[reason] = reasons.get(reason, 0) + 1
-                        continue
-                    _paint(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
-        if reasons:
-            _LOG.info("%s: body_fit left out person-frames for %s", footage.key, reasons)
-            if not values.any():
-                worst = max(reasons, key=lambda name: reasons[name])
-                raise OpenUniError(f"{footage.key}: no body could be trusted in any frame ({worst})")
+        doubt = np.zeros(people.scores.shape, np.uint8)
+        before = [_ways(people, p, footage.fps) for p in range(people.count)]
+        # BLAS gives each of the fit's many small products to all cores, and waiting for one another costs more than
+        # the products: .20 s of processor time a person-frame on two threads for .04 s on one.
+        with threadpool_limits(limits=self.resources.cpus, user_api="blas"):
+            for p in range(people.count):
+                for frames in _runs(people, p):
+                    fitted = fit(self._body, _observed(people, p, frames, self._body))
+                    for i, t in enumerate(frames):
+                        surface = rasterise(self._body, fitted.vertices(self._body, i), *people.masks.shape[1:])
+                        mask = (people.masks[t] == p + 1) & ~_hidden(before[p].get(t, ()), people.masks.shape[1:])
+                        doubts = _doubts(people, p, t, fitted, i, surface, mask)
+                        confidence[t, p] = np.prod(doubts)
+                        if confidence[t, p] < LEAST:
+                            doubt[t, p] = 1 + np.argmin(doubts)
+                        else:
+                            _paint(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
+        counts = np.bincount(doubt.ravel(), minlength=len(DOUBTS) + 1)[1:]
+        if counts.any() and not values.any():
+            worst = DOUBTS[int(counts.argmax())]
+            raise OpenUniError(f"{footage.key}: no body could be trusted in any frame ({worst})")
         seen = ~np.isnan(confidence)
         mean = float(confidence[seen].mean()) if seen.any() else 0.0
-        return Annotation(DensePose(values, LAYOUT, confidence if people.count else None), mean)
+        scores = {"densepose_painted": float(seen.sum() - counts.sum()), "densepose_left_out": float(counts.sum())}
+        value = DensePose(values, LAYOUT, confidence, doubt) if people.count else DensePose(values, LAYOUT)
+        return Annotation(value, mean, scores)
 
 
 def _runs(people: People, p: int) -> list[list[int]]:
@@ -127,38 +139,64 @@ def _observed(people: People, p: int, frames: list[int], body: Body) -> Observed
     return Observed(points, weights, space, np.full(len(frames), np.median(size)))
 
 
-def _in_front(people: People, p: int, t: int) -> npt.NDArray[np.bool_]:
-    """The pixels `[H, W]` of things before person p in frame t, as ellipses in the boxes of the nearest detection."""
-    hidden = np.zeros(people.masks.shape[1:], np.uint8)
-    if len(people.thing_frames) == 0:
-        return hidden > 0
-    away = np.abs(people.thing_frames - t)
-    x0, y0, x1, y1 = people.boxes[t, p]
-    for i in np.flatnonzero((away == away.min()) & (away <= 2)):
-        a, b, c, d = people.thing_boxes[i].tolist()
-        if people.thing_classes[i] in _IN_FRONT and (c - a) * (d - b) < 0.25 * (x1 - x0) * (y1 - y0):
-            middle, axes = (round((a + c) / 2), round((b + d) / 2)), (round((c - a) / 2), round((d - b) / 2))
-            cv2.ellipse(hidden, middle, axes, 0, 0, 360, 1, -1)
+Box = npt.NDArray[np.float64]
+
+
+def _ways(people: People, p: int, fps: float) -> dict[int, list[Box]]:
+    """Boxes of the things before person p by frame: where the detector saw them, and on the straight ways between.
+
+    A thing is before a person if it is small beside them (only where their bodies meet does it hide anything). Its next
+    sighting is the nearest one of like size in the next frame in which the detector saw such a thing, within `_FLIGHT`.
+    """
+    ways: dict[int, list[Box]] = {}
+    for i, t in enumerate(people.thing_frames.tolist()):
+        box, body = people.thing_boxes[i].astype(np.float64), people.boxes[t, p]
+        small = np.prod(box[2:] - box[:2]) < 0.25 * np.prod(body[2:] - body[:2])  # False where the body is not seen
+        if small and people.thing_classes[i] in _IN_FRONT:
+            ways.setdefault(t, []).append(box)
+    for a, b in pairwise(sorted(ways)):
+        if not 1 < b - a <= _FLIGHT * fps:
+            continue
+        for box in list(ways[a]):
+            there = min(ways[b], key=lambda other: float(np.linalg.norm(_middle(other) - _middle(box))))
+            sizes = np.sqrt([np.prod(each[2:] - each[:2]) for each in (box, there)])
+            if np.linalg.norm(_middle(there) - _middle(box)) < 3 * sizes.max() and sizes.max() < 2 * sizes.min():
+                for t in range(a + 1, b):
+                    ways.setdefault(t, []).append(box + (t - a) / (b - a) * (there - box))
+    return ways
+
+
+def _middle(box: Box) -> Box:
+    middle: Box = (box[:2] + box[2:]) / 2
+    return middle
+
+
+def _hidden(boxes: Sequence[Box], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The pixels `[H, W]` of things in boxes, as ellipses."""
+    hidden = np.zeros(shape, np.uint8)
+    for box in boxes:
+        axes = np.maximum(_BLUR * (box[2:] - box[:2]) / 2, 1)
+        cv2.ellipse(hidden, _middle(box).round().astype(int), axes.round().astype(int), 0, 0, 360, 1, -1)
     return hidden > 0
 
 
 def _doubts(
     people: People, p: int, t: int, fitted: Fit, i: int, surface: Surface, mask: npt.NDArray[np.bool_]
-) -> dict[str, float]:
-    """The four factors of confidence, each 1 where all is well, by the reason they stand for."""
+) -> list[float]:
+    """The factors of confidence in the order of `DOUBTS`, each 1 where all is well."""
     drawn = surface.part > 0
     union = int((drawn | mask).sum())
     overlap = int((drawn & mask).sum()) / union if union else 0.0
     limbs = people.landmarks[t, p, 11:29]
     _, height, width = people.masks.shape
     inside = ((limbs[:, :2] >= 0) & (limbs[:, :2] < (width, height))).all(-1)
-    return {
-        "the body misses its landmarks": _ramp(fitted.error[i], 0.12, 0.04),
-        "the body does not cover its mask": _ramp(overlap, 0.3, 0.7),
-        "the body is cut off by the frame": _ramp(float(inside.mean()), 0.3, 0.9),
-        "the body is hidden or may be none": _ramp(float(limbs[:, 2].mean()), 0.3, 0.8)
-        * _ramp(float(people.support[p]), 0.15, 0.45),
-    }
+    return [
+        _ramp(fitted.error[i], 0.12, 0.04),
+        _ramp(overlap, 0.3, 0.7),
+        _ramp(float(inside.mean()), 0.3, 0.9),
+        _ramp(float(limbs[:, 2].mean()), 0.3, 0.8),
+        _ramp(float(people.belief[p]), 0.25, 1),
+    ]
 
 
 def _ramp(value: float, zero: float, one: float) -> float:

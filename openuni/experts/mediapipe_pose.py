@@ -17,8 +17,8 @@ COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 _HIDDEN = 0.25
 """Most that a joint is believed which lies behind somebody else; joints are drawn from .3."""
-_FIRM = 0.5
-"""Support of the detector from which a person is fully believed."""
+_COUNTED = 0.5
+"""Support from which a person counts for the subset of a clip."""
 
 
 class MediapipePose(Expert):
@@ -30,7 +30,7 @@ class MediapipePose(Expert):
     """
 
     name = "mediapipe_pose"
-    version = 1
+    version = 2
     modality = "skeleton"
     licence = "Apache-2.0"
     requires = ("people",)
@@ -60,8 +60,8 @@ class MediapipePose(Expert):
             width,
             world=np.where((score > 0)[..., None], world, np.float32(np.nan)),
         )
-        support = people.support[posed]
-        return Annotation(skeleton, _confidence(score, support), {"people": float((support >= _FIRM).sum())})
+        counted = float((people.support[posed] >= _COUNTED).sum())
+        return Annotation(skeleton, _confidence(score, people.belief[posed]), {"people": counted})
 
 
 def found_people(footage: Footage) -> People:
@@ -92,10 +92,10 @@ def _behind_others(
     return hidden
 
 
-def _confidence(score: npt.NDArray[np.float32], support: npt.NDArray[np.float32]) -> float:
-    """Mean score of the joints of everybody in sight, less where the detector doubts that they are people."""
+def _confidence(score: npt.NDArray[np.float32], belief: npt.NDArray[np.float32]) -> float:
+    """Mean score of the joints of everybody in sight, less where it is in doubt that they are people."""
     seen = (score > 0).any(axis=2)
     if not seen.any():
         return 0.0
-    believed = score.mean(axis=2) * np.minimum(support / _FIRM, 1)
+    believed = score.mean(axis=2) * belief
     return float(np.clip(believed[seen].mean(), 0, 1))

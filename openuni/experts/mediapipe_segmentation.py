@@ -40,6 +40,22 @@ _HELD = 0.35
 _MOST_THINGS = 24
 _PERSON = 15
 """DeepLab's class of people (VOC); 0 is background."""
+_FAMILIES = (
+    (
+        frozenset(("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")),
+        (3, 8, 10, 12, 13, 17),
+    ),
+    (
+        frozenset(("airplane", "bicycle", "boat", "bus", "car", "motorcycle", "train", "truck")),
+        (1, 2, 4, 6, 7, 14, 19),
+    ),
+    (frozenset(("bottle", "chair", "dining table", "potted plant", "couch", "tv")), (5, 9, 11, 16, 18, 20)),
+)
+"""The detector's classes, by kind, and DeepLab's of that kind: DeepLab takes a bear for a cow, but not for a rock."""
+_SEEN_TOO = 0.1
+"""Share of a box that DeepLab must give to the kind of a thing to agree with the detector."""
+_ALONE = 0.5
+"""What the detector's score is worth where DeepLab knows the kind and does not see it."""
 
 
 @dataclass(slots=True)
@@ -65,11 +81,13 @@ class MediapipeSegmentation(Expert):
 
     Person p of `people` has id p + 1; things follow. A person without a pose (too small) is an ellipse in their box.
     Outlines are those of the pose model (people) and of DeepLab, or GrabCut where DeepLab knows nothing (things): good
-    to a few pixels on people, rough on things. Confidence is the mean score over instances, by their area.
+    to a few pixels on people, rough on things. A person's score is that of the pose times the belief that it is one; a
+    thing's is the detector's, halved where DeepLab should know such a thing and sees none. Confidence is the mean score
+    over instances, by their area.
     """
 
     name = "mediapipe_segmentation"
-    version = 1
+    version = 2
     modality = "segmentation"
     licence = "Apache-2.0"
     assets = ("deeplab-v3",)
@@ -104,7 +122,7 @@ class MediapipeSegmentation(Expert):
                 if np.isnan(people.landmarks[t, p, 0, 0]):
                     ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
         table = [
-            Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]), 0, 1)), p + 1)
+            Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]) * people.belief[p], 0, 1)), p + 1)
             for p in range(people.count)
         ]
         for number, thing in enumerate(things, people.count + 1):
@@ -144,8 +162,8 @@ class MediapipeSegmentation(Expert):
                 thing.box, thing.seen = box, t
                 thing.met.append(t)
                 thing.look = 0.8 * thing.look + 0.2 * look
-                thing.votes.setdefault(name, []).append(float(people.thing_scores[i]))
-                thing.mask = self._outline(frame, box, people, t)
+                thing.mask, agreement = self._outline(frame, box, name, people, t)
+                thing.votes.setdefault(name, []).append(agreement * float(people.thing_scores[i]))
             for thing in things:
                 if t - thing.seen <= patience and thing.mask.any():
                     thing.masks[t] = thing.mask.copy()
@@ -156,8 +174,11 @@ class MediapipeSegmentation(Expert):
                     thing.masks.pop(t, None)
         return [thing for thing in things if len(thing.masks) > 1 or len(footage.frames) == 1]
 
-    def _outline(self, frame: Frame, box: Box, people: People, t: int) -> Mask:
-        """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off."""
+    def _outline(self, frame: Frame, box: Box, name: str, people: People, t: int) -> tuple[Mask, float]:
+        """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
+
+        Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
+        """
         import mediapipe
 
         height, width = frame.shape[:2]
@@ -184,7 +205,15 @@ class MediapipeSegmentation(Expert):
             mine = _cut(crop, known, core, (cv2.dilate(known.astype(np.uint8), band) > 0) & window)
         mask = np.zeros((height, width), np.bool_)
         mask[y0:y1, x0:x1] = _main_pieces(mine & ~others)
-        return mask
+        return mask, _agreement(name, classes[window])
+
+
+def _agreement(name: str, classes: npt.NDArray[np.uint8]) -> float:
+    """1, or `_ALONE` where the classes of a thing's pixels should hold one of its kind and hardly do."""
+    for names, kin in _FAMILIES:
+        if name in names:
+            return 1.0 if np.isin(classes, kin).mean() >= _SEEN_TOO else _ALONE
+    return 1.0
 
 
 def _cut(crop: Frame, guess: Mask, core: Mask, limit: Mask) -> Mask:

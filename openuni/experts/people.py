@@ -29,6 +29,12 @@ LANDMARKS = 33
 _DETECTIONS_A_SECOND = 10
 _PERSON, _THING = 0.3, 0.4
 """Least score of the detector for a person and for anything else."""
+_CONTINUED = 0.2
+"""Least score of a thing that is at the place of a surer sighting just before or after: a ball blurs as it flies."""
+_HELD = 0.25
+"""Share of a person's box below which a thing that overlaps it may be in front of the body."""
+_WATCHED = 0.25
+"""Seconds for which such a thing is looked for in every frame after it was seen: what is thrown flies fast."""
 _MOST_POSES = 8
 """Crops looked at for poses in one frame, the largest people first: a crowd costs no more than a small group."""
 _MOST_MISSING = 2
@@ -41,6 +47,15 @@ _PATIENCE = 1.5
 """Seconds for which a lost person is looked for where they were last seen."""
 _FEWEST = 0.2
 """Seconds a person must be seen for in all; what flashes up for less is noise."""
+_STILL, _MOVING = 0.01, 0.02
+"""How far a pose leaves its own mean shape, over its size: a mannequin, a statue or a picture of somebody up to the
+first (landmarks tremble that much), people who stand and talk from the second on."""
+_LEAST_BELIEF = 0.4
+"""What is left of the belief in somebody who does not move at all. They may only stand very still."""
+_LONG_ENOUGH = 0.5
+"""Seconds of poses from which stillness can be told."""
+FIRM = 0.6
+"""Support from which a person is fully believed: small and blurred people score .3 to .5, and so do lamps."""
 
 BONES = (
     (0, 11), (0, 12), (7, 8), (11, 12), (23, 24), (11, 23), (12, 24), (11, 24), (12, 23), (11, 13), (13, 15), (12, 14),
@@ -57,8 +72,8 @@ class People:
     `scores` float32 `[T, P]` (0–1; also NaN only where not seen), `landmarks` float32 `[T, P, 33, 3]` (MediaPipe's
     landmarks: x, y in pixels, also outside the frame, and visibility 0–1) and `world` float32 `[T, P, 33, 3]` (metres
     about the middle of the hips: x right, y down, z away from the camera), both also NaN where no pose was found.
-    `support` float32 `[P]`: how much the detector agrees, its three best scores' mean (0–1). `masks` uint8
-    `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody; exclusive.
+    `support` float32 `[P]`: whether it is a person (0–1): the mean of the detector's three best scores, less where the
+    body never moves. `masks` uint8 `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody; exclusive.
 
     Things, a row each: `thing_frames` int32 `[N]`, `thing_boxes` float32 `[N, 4]`, `thing_scores` float32 `[N]`,
     `thing_classes` names of COCO's 80 classes.
@@ -80,6 +95,12 @@ class People:
         """P."""
         return len(self.support)
 
+    @property
+    def belief(self) -> Floats:
+        """How far to believe that each is a person, `[P]`, 0–1: support, with `FIRM` and more as 1."""
+        belief: Floats = np.minimum(self.support / FIRM, 1)
+        return belief
+
 
 @dataclass(frozen=True, slots=True)
 class _Meta(stored.Size):
@@ -91,11 +112,12 @@ class PeopleFinder(Expert):
     """EfficientDet-Lite0 ten times a second and BlazePose in a crop around each person in every frame.
 
     A person is a track: sightings joined one to one by where the landmarks lie and by the colours of the clothes (see
-    `tracking`). Makes no column of its own. Nobody found is a finding, not an error.
+    `tracking`). While somebody holds or plays with something, the detector looks in every frame: what is in front of a
+    body must not be taken for it. Makes no column of its own. Nobody found is a finding, not an error.
     """
 
     name = "people"
-    version = 1
+    version = 2
     modality = None
     licence = "Apache-2.0"
     assets = ("efficientdet-lite0", "pose-landmarker")
@@ -114,7 +136,7 @@ class PeopleFinder(Expert):
         self._detector = vision.ObjectDetector.create_from_options(
             vision.ObjectDetectorOptions(
                 base_options=weights("efficientdet-lite0"),
-                score_threshold=min(_PERSON, _THING),
+                score_threshold=_CONTINUED,
                 max_results=100,
             )
         )
@@ -139,12 +161,15 @@ class PeopleFinder(Expert):
         patience = max(1, round(_PATIENCE * footage.fps))
         tracks: list[Track] = []
         things: list[tuple[int, Sighting, str]] = []
+        watched = 0
         for t, frame in enumerate(frames):
             bodies: list[Sighting] = []
-            if t % stride == 0:
+            live = [track for track in tracks if track.gap(t) <= patience]
+            if t < watched or t % stride == 0:
                 bodies, others = self._detect(frame)
                 things += [(t, seen, name) for seen, name in others]
-            live = [track for track in tracks if track.gap(t) <= patience]
+                if any(_is_held(seen, track.box_at(t)) for seen, _ in others for track in live):
+                    watched = t + 1 + round(_WATCHED * footage.fps)
             seen = self._look(frame, bodies, [track.box_at(t) for track in live])
             joined = tracking.assign(live, seen, t)
             for i, j in joined.items():
@@ -160,7 +185,7 @@ class PeopleFinder(Expert):
         least = max(1, round(_FEWEST * footage.fps / stride))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), things, frames, stride)
+        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), _continued(things, stride), footage, stride)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
@@ -173,10 +198,12 @@ class PeopleFinder(Expert):
             if (box[2:] - box[:2] < 2).any():
                 continue
             score = float(category.score)
+            if category.category_name == "person" and score < _PERSON:
+                continue
             seen = Sighting(box.astype(np.float64), score, _look_of(frame, box), detected=score)
             if category.category_name == "person":
                 people.append(seen)
-            elif score >= _THING:
+            else:
                 things.append((seen, str(category.category_name)))
         return people, things
 
@@ -320,10 +347,63 @@ def _sighting(
     return Sighting(box, score, look, 0.0, landmarks, world, mask, corner)
 
 
+def _is_held(thing: Sighting, person: tracking.Floats) -> bool:
+    """Whether a thing is small beside the box of a person and overlaps it."""
+    sides = np.minimum(thing.box[2:], person[2:]) - np.maximum(thing.box[:2], person[:2])
+    return bool((sides > 0).all() and thing.size**2 < _HELD * np.prod(person[2:] - person[:2]))
+
+
+def _continued(things: Sequence[tuple[int, Sighting, str]], stride: int) -> list[tuple[int, Sighting, str]]:
+    """The sure sightings of things, and the weaker ones that continue them, one after the other, either way in time.
+
+    One continues another within a stride if it is of like size and no farther away than three sizes, and of a class
+    that the clip surely has: hysteresis over time, as Canny's over space.
+    """
+    kept = [seen.detected >= _THING for _, seen, _ in things]
+    known = {name for (_, _, name), sure in zip(things, kept, strict=True) if sure}
+    middles = np.array([(seen.box[:2] + seen.box[2:]) / 2 for _, seen, _ in things]).reshape(-1, 2)
+    sizes = np.array([max(seen.size, 1.0) for _, seen, _ in things])
+    frames = np.array([t for t, _, _ in things])
+    waiting = [i for i, sure in enumerate(kept) if sure]
+    while waiting:
+        i = waiting.pop()
+        near = (np.abs(frames - frames[i]) <= stride) & (np.linalg.norm(middles - middles[i], axis=1) < 3 * sizes[i])
+        for j in np.flatnonzero(near & (np.abs(np.log(sizes / sizes[i])) < 0.5)).tolist():
+            if not kept[j] and things[j][2] in known:
+                kept[j] = True
+                waiting.append(j)
+    return [thing for thing, sure in zip(things, kept, strict=True) if sure]
+
+
+def _liveliness(landmarks: Floats, fps: float) -> float:
+    """How much of the belief in a person is left after a look at whether they move, from landmarks `[T, 33, 3]`.
+
+    Each pose is laid on the clip's median pose by shift, scale and roll, so that a camera that moves does not bring a
+    mannequin to life; what remains of it, over the pose's size, is the person's own motion.
+    """
+    rows = [*tracking.STEADY, 15, 16, 27, 28]
+    seen = landmarks[~np.isnan(landmarks[:, 0, 0])][:, rows].astype(np.float64)
+    if len(seen) < max(3, _LONG_ENOUGH * fps):
+        return 1.0
+    points = seen[..., 0] + 1j * seen[..., 1]
+    weight = np.median(seen[..., 2], axis=0) + 1e-3
+    weight /= weight.sum()
+    points = points - (points * weight).sum(1, keepdims=True)
+    mean = points[len(points) // 2]
+    for _ in range(3):
+        turn = (np.conj(points) * mean * weight).sum(1) / ((np.abs(points) ** 2 * weight).sum(1) + 1e-9)
+        laid = points * turn[:, None]
+        mean = np.median(laid.real, axis=0) + 1j * np.median(laid.imag, axis=0)
+    size = np.sqrt((np.abs(mean) ** 2 * weight).sum()) + 1e-9
+    motion = float(np.sqrt((np.abs(laid - mean) ** 2 * weight).sum(1)).mean() / size)
+    return float(np.interp(motion, (_STILL, _MOVING), (_LEAST_BELIEF, 1.0)))
+
+
 def _collect(
-    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], frames: npt.NDArray[np.uint8], stride: int
+    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], footage: Footage, stride: int
 ) -> People:
     """Tracks as arrays, gaps between two detections of a person without a pose filled in, masks made exclusive."""
+    frames = footage.frames
     count, people = len(frames), len(tracks)
     boxes = np.full((count, people, 4), np.nan, np.float32)
     scores = np.full((count, people), np.nan, np.float32)
@@ -338,7 +418,7 @@ def _collect(
                 landmarks[t, p], world[t, p] = seen.landmarks, seen.world
         _bridge(boxes[:, p], scores[:, p], stride + 1)
         looked = [seen.detected for seen in track.sightings.values()]
-        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:])
+        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:]) * _liveliness(landmarks[:, p], footage.fps)
     for t in range(count):
         here = {p: track.sightings[t] for p, track in enumerate(tracks) if t in track.sightings}
         masks[t] = exclusive(here, frames.shape[1], frames.shape[2])

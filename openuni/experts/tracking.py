@@ -18,7 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 
 TORSO = (11, 12, 23, 24)
 """Shoulders and hips among MediaPipe's 33 landmarks."""
-_STEADY = (0, 7, 8, 11, 12, 13, 14, 23, 24, 25, 26)
+STEADY = (0, 7, 8, 11, 12, 13, 14, 23, 24, 25, 26)
 """Landmarks that tell where a person is without swinging far in a frame: head, shoulders, elbows, hips, knees."""
 _HUES, _SATURATIONS, _VALUES = 12, 4, 8
 
@@ -97,7 +97,7 @@ def overlap(a: Floats, b: Floats) -> float:
 
 def apart(a: Floats, b: Floats) -> float:
     """Mean distance in pixels between the steady landmarks of two poses `[33, 3]`, weighted by visibility."""
-    rows = list(_STEADY)
+    rows = list(STEADY)
     weight = np.minimum(a[rows, 2], b[rows, 2]) + 1e-3
     distance = np.linalg.norm(a[rows, :2] - b[rows, :2], axis=1)
     return float(distance @ weight / weight.sum())

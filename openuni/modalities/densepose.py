@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,6 +47,15 @@ LAYOUTS = ("anny-24", "densepose-24")
 """`anny-24`: DensePose's parts with U and V of our own baked body, whose charts run as DensePose's do (the trunk's U
 from neck to hips, its V from the person's left to the right). `densepose-24`: DensePose's own charts."""
 
+DOUBTS = (
+    "the body misses its landmarks",
+    "the body does not cover its mask",
+    "the body is cut off by the frame",
+    "the body is hidden",
+    "it may be no person",
+)
+"""Why a person is left out of a frame, by the number in `DensePose.doubt` less 1."""
+
 _MIRRORED = np.array(
     [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23], np.uint8
 )
@@ -64,11 +74,14 @@ class DensePose:
     person (0 background, 1… the same over the clip). `layout` says whose charts U and V are.
 
     `confidence` float32 `[T, P]`, 0–1, NaN where person p+1 is not in the frame; None where the expert gives none.
+    `doubt` uint8 `[T, P]`: 0, or one more than the place in `DOUBTS` of the reason why the person is not painted in
+    that frame though they are there; None where the expert gives none, and never without `confidence`.
     """
 
     values: npt.NDArray[np.uint8]
     layout: str = "anny-24"
     confidence: npt.NDArray[np.float32] | None = None
+    doubt: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class _Meta(stored.Size):
     layout: str
     people: stored.Count | None
     """Columns of `confidence`."""
+    doubts: bool = False
+    """Whether `doubt` is stored beside it."""
 
 
 class DensePoseModality(Modality[DensePose]):
@@ -106,6 +121,12 @@ class DensePoseModality(Modality[DensePose]):
                 raise InvalidAnnotationError("densepose.confidence must lie in 0 to 1, or be NaN")
             if value.confidence.shape[1] < person.max():
                 raise InvalidAnnotationError(f"densepose.confidence has no column for person {person.max()}")
+        if value.doubt is not None:
+            if value.confidence is None:
+                raise InvalidAnnotationError("densepose.doubt says why confidence is low: give confidence too")
+            geometry.check_array("densepose.doubt", value.doubt, np.uint8, value.confidence.shape)
+            if value.doubt.max(initial=0) > len(DOUBTS):
+                raise InvalidAnnotationError(f"densepose.doubt: {value.doubt.max()} is not one of 0 to {len(DOUBTS)}")
 
     def encode(self, value: DensePose) -> Encoded:
         self.check(value)
@@ -115,21 +136,25 @@ class DensePoseModality(Modality[DensePose]):
         people = None
         if value.confidence is not None:
             people = value.confidence.shape[1]
-            members["densepose.npz"] = stored.pack_arrays({"confidence": value.confidence})
-        return Encoded(members, stored.write_meta(_Meta(frames, height, width, value.layout, people)))
+            known = {"confidence": value.confidence} | ({} if value.doubt is None else {"doubt": value.doubt})
+            members["densepose.npz"] = stored.pack_arrays(known)
+        meta = _Meta(frames, height, width, value.layout, people, value.doubt is not None)
+        return Encoded(members, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> DensePose:
         meta = stored.read_meta(_Meta, encoded)
         data = stored.member(encoded, "densepose.mkv")
         planes = decode_planes(data, meta.frames, 4 * meta.height, meta.width, np.uint8)
         values = np.moveaxis(planes.reshape(meta.frames, 4, meta.height, meta.width), 1, -1)
-        confidence = None
+        known: dict[str, npt.NDArray[Any]] = {}
         if meta.people is not None:
             if meta.people > 255:
                 raise CorruptDataError(f"stored densepose: {meta.people} people; 8 bits number 255")
             expected = {"confidence": stored.Layout(np.float32, (meta.frames, meta.people))}
-            confidence = stored.unpack_arrays(stored.member(encoded, "densepose.npz"), expected)["confidence"]
-        return stored.checked(self, DensePose(np.ascontiguousarray(values), meta.layout, confidence))
+            if meta.doubts:
+                expected["doubt"] = stored.Layout(np.uint8, (meta.frames, meta.people))
+            known = stored.unpack_arrays(stored.member(encoded, "densepose.npz"), expected)
+        return stored.checked(self, DensePose(np.ascontiguousarray(values), meta.layout, **known))
 
     def to_picture(self, value: DensePose) -> Pictures:
         """Red = (6 + part) / 30, green = U, blue = V, on black. The person is not painted."""
@@ -171,7 +196,8 @@ class DensePoseModality(Modality[DensePose]):
     def take(self, value: DensePose, frames: slice) -> DensePose:
         start, stop = geometry.span(frames, len(value.values))
         confidence = None if value.confidence is None else value.confidence[start:stop]
-        return replace(value, values=value.values[start:stop], confidence=confidence)
+        doubt = None if value.doubt is None else value.doubt[start:stop]
+        return replace(value, values=value.values[start:stop], confidence=confidence, doubt=doubt)
 
     def crop(self, value: DensePose, box: Box) -> DensePose:
         return replace(value, values=geometry.crop(value.values, box))

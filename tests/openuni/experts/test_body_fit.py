@@ -13,7 +13,7 @@ from openuni.experts.base import Footage
 from openuni.experts.body_fit import LEAST, MEDIAPIPE, BodyFit
 from openuni.experts.dis import Dis
 from openuni.experts.people import LANDMARKS, People, PeopleFinder
-from openuni.modalities.densepose import DensePoseModality
+from openuni.modalities.densepose import DOUBTS, DensePoseModality
 from openuni.sample import Annotation
 from tests.openuni.body import posed
 from tests.openuni.experts.test_people import clip, finder
@@ -92,8 +92,8 @@ def test_nothing_is_painted_outside_the_mask_or_in_another_name(expert: BodyFit)
 @pytest.mark.parametrize(
     ("doubt", "reason"),
     [
-        ("hidden", "hidden or may be none"),
-        ("unsupported", "hidden or may be none"),
+        ("hidden", "is hidden"),
+        ("unsupported", "no person"),
         ("elsewhere", "cut off"),
         ("mask", "cover its mask"),
         ("limbs", "landmarks"),
@@ -123,9 +123,15 @@ def test_a_person_trusted_in_some_frames_is_painted_in_those(expert: BodyFit) ->
     people, _ = actor()
     masks = people.masks.copy()
     masks[2] = np.roll(masks[2], 150, axis=1)
-    value = expert.annotate(footage(replace(people, masks=masks))).value
+    annotation = expert.annotate(footage(replace(people, masks=masks)))
+    value = annotation.value
+    assert annotation.scores == {"densepose_painted": 5, "densepose_left_out": 1}
     assert value.values.any((1, 2, 3)).tolist() == [True, True, False, True, True, True]
     assert value.confidence[2, 0] < LEAST <= value.confidence[1, 0]
+    assert [DOUBTS[d - 1] if d else "" for d in value.doubt[:, 0]] == [
+        *["", "", "the body does not cover its mask"],
+        *[""] * 3,
+    ]
 
 
 def test_a_ball_before_the_body_is_not_body(expert: BodyFit) -> None:
@@ -140,8 +146,35 @@ def test_a_ball_before_the_body_is_not_body(expert: BodyFit) -> None:
     )
     values = expert.annotate(footage(ball)).value.values
     assert not values[2, y - 6 : y + 6, x - 6 : x + 6].any()
+    assert values[3, y, x, 0] > 0  # nothing was seen there
     tie = replace(ball, thing_classes=("tie",))
     assert expert.annotate(footage(tie)).value.values[2, y, x, 0] > 0
+
+
+def test_a_ball_is_out_of_the_body_on_its_way_between_two_sightings(expert: BodyFit) -> None:
+    people, _ = actor()
+    x, y = 320, 180
+    boxes = [[x - 30, y - 10, x - 10, y + 10], [x + 10, y - 10, x + 30, y + 10]]
+    flown = replace(
+        people,
+        thing_frames=np.array([1, 3], np.int32),
+        thing_boxes=np.array(boxes, np.float32),
+        thing_scores=np.array([0.8, 0.3], np.float32),
+        thing_classes=("sports ball", "frisbee"),  # the detector wavers
+    )
+    values = expert.annotate(footage(flown)).value.values
+    assert not values[2, y - 6 : y + 6, x - 6 : x + 6].any()
+
+
+def test_the_fit_takes_one_thread_and_gives_back_the_rest(expert: BodyFit) -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    people, _ = actor()
+    with threadpool_limits(limits=2, user_api="blas"):
+        wide = expert.annotate(footage(people)).value.values
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
+    with threadpool_limits(limits=1, user_api="blas"):
+        np.testing.assert_array_equal(expert.annotate(footage(people)).value.values, wide)
 
 
 def test_nobody_and_somebody_too_small_give_an_empty_result(expert: BodyFit) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openuni.body import Body, rasterise
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import Box, Encoded
-from openuni.modalities.densepose import PARTS, DensePose, DensePoseModality
+from openuni.modalities.densepose import DOUBTS, PARTS, DensePose, DensePoseModality
 
 modality = DensePoseModality()
 
@@ -29,17 +29,28 @@ def people(seed: int = 0, shape: tuple[int, int, int] = (2, 20, 30)) -> DensePos
     return DensePose(values, confidence=confidence)
 
 
+def doubted() -> DensePose:
+    return replace(people(), doubt=np.array([[0, 0], [0, len(DOUBTS)]], np.uint8))
+
+
 def same(a: DensePose, b: DensePose) -> bool:
     both = a.confidence is not None and b.confidence is not None
     confident = np.array_equal(a.confidence, b.confidence, equal_nan=True) if both else a.confidence is b.confidence
-    return np.array_equal(a.values, b.values) and confident and a.layout == b.layout
+    doubts = np.array_equal(a.doubt, b.doubt) if a.doubt is not None else b.doubt is None
+    return np.array_equal(a.values, b.values) and confident and doubts and a.layout == b.layout
 
 
-@pytest.mark.parametrize("value", [people(), replace(people(), confidence=None, layout="densepose-24")])
+@pytest.mark.parametrize("value", [people(), doubted(), replace(people(), confidence=None, layout="densepose-24")])
 def test_storage_is_lossless_and_gives_the_same_bytes(value: DensePose) -> None:
     encoded = modality.encode(value)
     assert same(modality.decode(Encoded(encoded.members, json.loads(json.dumps(encoded.meta)))), value)
     assert modality.encode(value) == encoded
+
+
+def test_what_was_stored_before_reasons_were_is_still_read() -> None:
+    encoded = modality.encode(people())
+    meta = {name: number for name, number in encoded.meta.items() if name != "doubts"}
+    assert same(modality.decode(Encoded(encoded.members, meta)), people())
 
 
 def test_picture_gives_part_and_uv_back_within_the_stated_noise() -> None:
@@ -101,6 +112,7 @@ def test_geometry_keeps_names_and_places(height: int, width: int, factor: int, s
     taken = modality.take(value, slice(1, 2))
     assert modality.shape(taken) == (1, height, width)
     assert taken.confidence.shape == (1, 2)
+    assert modality.take(doubted(), slice(1, 2)).doubt.tolist() == [[0, len(DOUBTS)]]
     modality.check(modality.resize(modality.flip(taken), 7, 5))
 
 
@@ -130,6 +142,9 @@ def with_pixel(*pixel: int) -> DensePose:
         (replace(people(), values=people().values[..., :3]), "4"),
         (replace(people(), confidence=np.full((2, 2), 2, np.float32)), "0 to 1"),
         (replace(people(), confidence=np.ones((3, 2), np.float32)), "confidence"),
+        (replace(people(), doubt=np.full((2, 2), 6, np.uint8)), "6 is not one of 0 to 5"),
+        (replace(people(), doubt=np.zeros((2, 3), np.uint8)), "doubt"),
+        (replace(doubted(), confidence=None), "give confidence too"),
     ],
 )
 def test_nonsense_is_refused(value: DensePose, message: str) -> None:

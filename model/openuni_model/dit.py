@@ -120,6 +120,8 @@ class UnifiedDiT(nn.Module):
         in_PDI = torch.einsum("pk,kdi->pdi", pick_PK, self.in_weight_KDI)
         x_PND = torch.einsum("pni,pdi->pnd", patchify(streams.x_PCFHW, config.patch), in_PDI)
         x_PND = x_PND + (pick_PK @ self.in_bias_KD)[:, None]
+        if config.absolute:
+            x_PND = x_PND + positions(grid, config.width, x_PND.device).type_as(x_PND)
         text_PLD = self.text_in(streams.text_PLT)
         turn = rope(grid, config, streams.counts, x_PND.device)
         for block in self.blocks:
@@ -233,14 +235,16 @@ def rope(
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each `[1 or P, N, 1, E/2]`.
 
-    As in Wan a head's channels are split between time, rows and columns (E − 4⌊E/6⌋, 2⌊E/6⌋, 2⌊E/6⌋), base 10000.
+    As in Wan a head's channels are split between time, rows and columns (E − 4⌊E/6⌋, 2⌊E/6⌋, 2⌊E/6⌋). Pair i of the
+    c pairs of a share turns by rate · base^(−i/c) radians a token; Wan's rate is 1 and its base 10000.
     """
     frames, rows, columns = grid
     E = config.width // config.heads
     spatial = 2 * (E // 6)
 
     def angles(positions: Tensor, size: int) -> Tensor:
-        rate = 10_000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
+        rate = config.rope_base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
+        rate = config.rope_rate * rate
         return positions.to(torch.float64)[..., None] * rate
 
     slot_P = torch.tensor([[i] for n in counts for i in range(n)] if config.rope == "width_offset" else [[0]])
@@ -258,6 +262,24 @@ def rope(
         dim=-1,
     ).flatten(1, 3)[:, :, None]
     return angle.cos().float(), angle.sin().float()
+
+
+def positions(grid: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
+    """A fixed sine-cosine code of each token's frame, row and column, `[N, D]` float32.
+
+    A third of the channels each (the rest to time). Wavelengths run from 4 to about 64 tokens, apt for the small
+    grids of pixel models; ViTs' usual 2π to 60,000 would leave most channels constant there.
+    """
+    share = width // 6 * 2
+    codes = []
+    for axis, (length, size) in enumerate(zip(grid, (width - 2 * share, share, share), strict=True)):
+        rate = math.pi / 2 * 16.0 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float64) / size)
+        angle = torch.arange(length, device=device, dtype=torch.float64)[:, None] * rate
+        code = torch.cat([angle.sin(), angle.cos()], dim=1).float()
+        shape = [1, 1, 1, size]
+        shape[axis] = length
+        codes.append(code.view(shape).expand(*grid, size))
+    return torch.cat(codes, dim=-1).flatten(0, 2)
 
 
 def rotate(x_PNHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from openuni_model.config import PRESETS, ModelConfigError, preset  # noqa: E402
-from openuni_model.dit import Streams, UnifiedDiT, patchify, unpatchify  # noqa: E402
+from openuni_model.dit import Streams, UnifiedDiT, patchify, positions, rope, unpatchify  # noqa: E402
 from openuni_model.weights import from_wan_key, load_wan  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
@@ -191,6 +193,44 @@ def test_patches_are_the_convolution_of_wan_and_invert() -> None:
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     channels_last = tokens.unflatten(2, (4, 12)).transpose(2, 3).flatten(2)
     torch.testing.assert_close(unpatchify(channels_last, grid, patch), x, atol=0, rtol=0)
+
+
+def test_positions_are_sines_and_cosines_of_frame_row_and_column() -> None:
+    grid, width = (3, 2, 4), 22
+    code = positions(grid, width, torch.device("cpu"))
+    for n, where in enumerate(product(*map(range, grid))):
+        want = []
+        for place, size in zip(where, (10, 6, 6), strict=True):
+            angles = [place * math.pi / 2 * 16 ** (-2 * i / size) for i in range(size // 2)]
+            want += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        assert code[n].tolist() == pytest.approx(want, abs=1e-6)
+    assert torch.pdist(positions((4, 16, 16), 128, torch.device("cpu"))).min() > 0.5
+
+
+def test_rotary_angles_follow_rate_and_base_and_wans_presets_keep_wans() -> None:
+    config = tiny_config(rope_rate=2.0, rope_base=10.0)
+    cos, sin = rope((3, 2, 4), config, (1,), torch.device("cpu"))
+    for n, (frame, row, column) in enumerate(product(range(3), range(2), range(4))):
+        pairs = [(frame, 2)] * 2 + [(row, 2)] * 2 + [(column, 2)] * 2
+        angles = [place * 2.0 * 10 ** (-(i % 2) / c) for i, (place, c) in enumerate(pairs)]
+        assert cos[0, n, 0].tolist() == pytest.approx([math.cos(a) for a in angles], abs=1e-6)
+        assert sin[0, n, 0].tolist() == pytest.approx([math.sin(a) for a in angles], abs=1e-6)
+    for name in ("small", "1.3b", "5b"):
+        wan_like = preset(name)
+        assert (wan_like.rope_rate, wan_like.rope_base, wan_like.absolute) == (1.0, 10_000.0, False)
+    with pytest.raises(ModelConfigError, match="rope_rate 0"):
+        tiny_config(rope_rate=0.0)
+
+
+@torch.no_grad()
+def test_the_position_code_tells_a_token_where_it_is_and_rope_alone_does_not(make_streams: MakeStreams) -> None:
+    """On a picture of one colour all tokens look alike, so relative positions cannot tell them apart."""
+    for absolute in (False, True):
+        config = tiny_config(absolute=absolute)
+        streams = make_streams(config, (1,), [0])
+        out = random_model(config)(streams.with_x(torch.full_like(streams.x_PCFHW, 0.5)))
+        spread = out[..., ::2, ::2].std((2, 3, 4)).max()
+        assert (spread > 0.1) if absolute else (spread < 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 import openuni
 from openuni.errors import CorruptDataError
-from openuni.shards import columns, failures, index, layout, verify
+from openuni.shards import columns, failures, index, layout, results, verify
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Digests = Callable[[Path], dict[str, str]]
@@ -164,6 +164,30 @@ def test_repair_drops_a_clip_whose_video_is_gone(
     ok(openuni_command("verify", tmp_path / "d", "--repair", "--in-process", "--min-free", 0))
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "c"]
     assert [(row.key, row.stage) for row in failures.read(tmp_path / "d")] == [("b", "rgb")]
+
+
+def test_a_bit_that_flips_in_work_is_found_before_the_commit_and_costs_its_stage_only(
+    data: Path, build: Command, videos: Path, tmp_path: Path, digests: Digests, calls: Calls
+) -> None:
+    """A shard as a killed run leaves it, all results made and none committed; five of them are damaged since."""
+    good, made = digests(data), verify.manifest(data).columns
+    results.open_work(data, 0)
+    for column, fingerprint in made.items():
+        assert columns.unpack(data, 0, column, fingerprint, (), "killed") == 4
+        columns.uncommit(data, 0, column)
+
+    def work(key: str, column: str) -> Path:
+        return data / layout.result_name(0, key, made[column])
+
+    flip(work("c00", "rgb"), work("c00", "rgb").stat().st_size // 2)
+    flip(work("c01", "thermal"), work("c01", "thermal").stat().st_size // 2)
+    flip(work("c02", "depth"), work("c02", "depth").read_bytes().index(b"present"))
+    flip(work("c03", "rgb"), 0)
+    work("c03", "depth").write_bytes(work("c03", "depth").read_bytes()[:1536])
+    ok(build(videos, data, "toy_thermal,toy_depth", env={"OPENUNI_TOY_CALLS": str(tmp_path / "calls")}))
+    assert digests(data) == good
+    assert sorted(calls()) == ["toy_depth c02", "toy_depth c03", "toy_thermal c01"]
+    assert failures.read(data) == []
 
 
 def test_retry_failed_takes_up_only_the_failed_clips(

@@ -8,11 +8,11 @@ import pytest
 
 from openuni.errors import OpenUniError, PlanError
 from openuni.sample import Clip
-from openuni.shards import failures, results
+from openuni.shards import failures, layout, results
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.executors import Fault, Finished
+from openuni_pipelines.executors import Fault, Finished, InProcess
 from openuni_pipelines.shard_build import ShardBuild, recipe
-from openuni_pipelines.tasks import Annotate, Commit, Job, Normalise, Worker
+from openuni_pipelines.tasks import MAX_ATTEMPTS, Annotate, Commit, Expand, Job, Normalise, Worker
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -57,6 +57,57 @@ def test_a_worker_lost_with_its_node_never_counts_and_deaths_do(shard: ShardBuil
     commit = shard.due()
     assert isinstance(commit, Commit)
     assert (commit.column, commit.keys) == ("rgb", ("a",))
+
+
+def test_what_a_task_needs_and_is_damaged_is_made_again_before_it(tmp_path: Path, make_clips) -> None:  # type: ignore[no-untyped-def]
+    """RGB and the findings are damaged between their making and their use; the clip is not blamed for it."""
+    folder = make_clips(tmp_path / "v", ["a"])
+    made = recipe(["toy_boxes"], [])
+    prints = {"rgb": "rgb-1-0"} | {expert.name: expert.fingerprint() for expert in made.experts}
+    job = Job(tmp_path / "d", "run", Normalisation(), Limits(), prints)
+    shard, worker = ShardBuild(job, made, 0, [Clip("a", str(folder / "a.mp4"))]), InProcess(job)
+    order: list[tuple[str, str]] = []
+    damaged = {"rgb", "toy_finder"}
+    while (task := shard.due()) is not None:
+        worker.submit(task)
+        (finished,) = worker.wait()
+        assert not isinstance(task, Expand | Commit)
+        name = task.expert if isinstance(task, Annotate) else "rgb"
+        order.append((name, finished.result.kind if isinstance(finished.result, Fault) else "done"))
+        if name in damaged and order[-1][1] == "done":
+            damaged.remove(name)
+            path = tmp_path / "d" / layout.result_name(0, "a", prints[name])
+            path.write_bytes(path.read_bytes()[:1600])
+        assert shard.finished(finished) == (order[-1][1] == "done")
+    assert order == [
+        ("rgb", "done"),
+        ("toy_finder", "damaged"),
+        ("rgb", "done"),
+        ("toy_finder", "done"),
+        ("toy_boxes", "damaged"),
+        ("toy_finder", "done"),
+        ("toy_boxes", "done"),
+    ]
+    assert shard.idle
+    assert shard.failures == []
+
+
+def test_a_disk_that_damages_every_result_ends_the_run(shard: ShardBuild) -> None:
+    damaged = Fault("damaged", "the file is not as it was written", "a", shard._job.fingerprints["rgb"])
+    for _ in range(MAX_ATTEMPTS):
+        task = shard.due()
+        assert isinstance(task, Normalise)
+        shard.finished(Finished(task, Worker(shard._job).run(task)))
+        task = shard.due()
+        assert isinstance(task, Annotate)
+        assert not shard.finished(Finished(task, damaged))
+    task = shard.due()
+    assert isinstance(task, Normalise)
+    shard.finished(Finished(task, Worker(shard._job).run(task)))
+    task = shard.due()
+    assert isinstance(task, Annotate)
+    with pytest.raises(OpenUniError, match="made again 3 times: check the disk"):
+        shard.finished(Finished(task, damaged))
 
 
 def test_a_saved_failure_counts_only_while_the_result_agrees(shard: ShardBuild, tmp_path: Path) -> None:

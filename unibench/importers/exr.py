@@ -69,9 +69,12 @@ def read_exr(path: Path) -> tuple[Exr, ...]:
         )
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            return tuple(_part(path, part) for part in file.parts)
+            parts = tuple(_part(path, part) for part in file.parts)
     except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
         raise CorruptDataError(f"{path}: its pixels cannot be read: {error}") from error
+    if len(parts) != len(headers):  # OpenEXR prints what is wrong with a part's pixels, and leaves the part out
+        raise CorruptDataError(f"{path}: the pixels of {len(headers) - len(parts)} parts cannot be read; it is cut")
+    return parts
 
 
 def cryptomatte(exr: Exr, layer: str) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:

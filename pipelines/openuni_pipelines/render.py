@@ -17,7 +17,7 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
-from openuni.shards import layout, writer
+from openuni.shards import layout, verify, writer
 from openuni_pipelines.executors import connect
 from openuni_pipelines.run import holding
 
@@ -131,7 +131,7 @@ def render_set(
         manifest = root / layout.MANIFEST
         configuration = json.loads(json.dumps({"source": "unibench render", **asdict(recipe)}))
         if manifest.is_file():
-            found = json.loads(manifest.read_text(encoding="utf-8"))["configuration"]
+            found = verify.manifest(root).configuration
             if found != configuration:
                 changed = [name for name in configuration if found.get(name) != configuration[name]]
                 raise PlanError(f"{root} holds a set of another recipe ({', '.join(changed)}); choose another --out")

@@ -165,6 +165,19 @@ def test_a_second_run_changes_nothing_and_another_recipe_is_refused(rendered: Pa
         run(render_command, "--out", str(rendered), *SMALL, "--workers", "0", "--seed", "9")
 
 
+def test_a_scene_is_made_again_from_its_key(rendered: Path, tmp_path: Path) -> None:
+    one = ["--scenes", "1", "--families", "walk", "--seed", "1", "--frames", "3", "--size", "32"]
+    run(render_command, "--out", str(tmp_path / "one"), *one, "--workers", "0")
+    (again,) = DataSet(str(tmp_path / "one"))
+    np.testing.assert_array_equal(again.rgb.frames, DataSet(str(rendered))["000001-walk-1"].rgb.frames)
+
+
+def test_a_damaged_manifest_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"configuration"')
+    with pytest.raises(CorruptDataError, match=r"dataset\.json"):
+        run(render_command, "--out", str(tmp_path), *SMALL, "--workers", "0")
+
+
 @pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_none(rendered: Path, tmp_path: Path) -> None:
     run(render_command, "--out", str(tmp_path / "gt"), *SMALL, "--workers", "2")

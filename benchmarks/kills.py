@@ -12,7 +12,6 @@ Only processes that carry the harness's own mark in their environment are ever k
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -270,9 +269,9 @@ def toy_env() -> dict[str, str]:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """SHA-256 of every tar and index of a data set, by path."""
-    files = sorted([*root.glob("shards/[!.]*"), *root.glob("index/[!.]*")])
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """SHA-256 of every tar and index of a data set, by path, and of whatever temporary file was left anywhere in it."""
+    files = sorted([*root.glob("shards/*"), *root.glob("index/*"), *root.rglob(".*")])
+    return {str(path.relative_to(root)): layout.file_record(path).sha256 for path in files if path.is_file()}
 
 
 def schedule(rng: random.Random, kills: int, kinds: tuple[str, ...] = KINDS) -> list[tuple[str, str]]:

@@ -20,7 +20,11 @@ from openuni.sources import Skipped
 
 _BATCH = 4096
 _BLOCK = 16384
-"""Rows that are brought into order in memory at once."""
+"""Rows that are brought into order in memory at once, and that make a row group.
+
+A row group a shard would cost every process that has the plan open a hundred bytes of Parquet metadata a clip.
+"""
+_SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
 OTHER_REASONS = "other reasons, see skipped.parquet"
@@ -60,11 +64,12 @@ class Tally:
 
 
 def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str) -> Tally:
-    """Sort `clips` by key and write them to `path`, one row group a shard of `shard_size` clips.
+    """Sort `clips` by key and write them to `path`, for shards of `shard_size` clips.
 
-    The rows go through a memory-mapped Arrow file beside the plan, so only the keys are held in memory. A key that
-    comes twice is kept once, the first one, and counted. Rows that became no clip are listed in `skipped.parquet`
-    beside the plan, each with its reason. Raises PlanError when no clip is left.
+    The rows go through a memory-mapped Arrow file beside the plan, so only the keys are held in memory: less than a
+    hundred bytes a clip, while they are sorted. A key that comes twice is kept once, the first one, and counted. Rows
+    that became no clip are listed in `skipped.parquet` beside the plan, each with its reason. Raises PlanError when no
+    clip is left.
     """
     tally = Tally()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +84,10 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
                 raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
             temporary = scratch / path.name
-            with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_statistics=False) as writer:
-                block = shard_size * max(1, _BLOCK // shard_size)
-                for begin in range(0, len(order), block):
-                    writer.write_table(_take(reader, order[begin : begin + block]), row_group_size=shard_size)
+            schema = SCHEMA.with_metadata({_SHARD_SIZE: str(shard_size)})
+            with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
+                for begin in range(0, len(order), _BLOCK):
+                    writer.write_table(_take(reader, order[begin : begin + _BLOCK]), row_group_size=_BLOCK)
         for finished, final in ((skipped, path.with_name(layout.SKIPPED)), (temporary, path)):
             with finished.open("rb") as file:
                 os.fsync(file.fileno())
@@ -91,19 +96,27 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
 
 
 class Plan:
-    """A frozen plan, read a shard at a time."""
+    """A frozen plan, read a shard at a time. Raises PlanError where the file is none."""
 
     def __init__(self, path: Path) -> None:
         try:
             self._file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
             raise PlanError(f"{path} is not a plan ({error}); delete it and plan again") from error
-        if not self._file.schema_arrow.equals(SCHEMA):
+        size = (self._file.schema_arrow.metadata or {}).get(_SHARD_SIZE, b"")
+        groups = self._file.num_row_groups
+        self._group_size = self._file.metadata.row_group(0).num_rows if groups else 0
+        is_ours = size.isdigit() and int(size) > 0 and self._group_size > 0
+        if not is_ours or groups != -(-self.clips // self._group_size) or not self._file.schema_arrow.equals(SCHEMA):
             raise PlanError(f"{path} was written by another version of OpenUni; plan again into a new folder")
+        self._shard_size = int(size)
+        self._group = -1
+        self._rows = pa.table({})
+        """The row group that was read last: shards are read in order."""
 
     @property
     def shards(self) -> int:
-        return int(self._file.num_row_groups)
+        return -(-self.clips // self._shard_size)
 
     @property
     def clips(self) -> int:
@@ -111,7 +124,16 @@ class Plan:
 
     def shard(self, number: int) -> list[Clip]:
         """The clips of one shard, in key order."""
-        return [_clip(fields) for fields in self._file.read_row_group(number).to_pylist()]
+        first, last = number * self._shard_size, min((number + 1) * self._shard_size, self.clips)
+        clips: list[Clip] = []
+        while first < last:
+            group, offset = divmod(first, self._group_size)
+            if group != self._group:
+                self._rows, self._group = self._file.read_row_group(group), group
+            rows = self._rows.slice(offset, last - first)
+            clips += [_clip(fields) for fields in rows.to_pylist()]
+            first += len(rows)
+        return clips
 
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):

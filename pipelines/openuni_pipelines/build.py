@@ -28,6 +28,7 @@ from openuni_pipelines import mend, planning
 from openuni_pipelines.executors import Executor
 from openuni_pipelines.run import (
     Execution,
+    check_space,
     complete,
     execution_from,
     execution_options,
@@ -114,6 +115,8 @@ def build(settings: Settings, console: Console, *, retry_failed: bool = False) -
     _check_source(settings)
     with holding(root) as run, ExitStack() as stack:
         manifest = _resume(settings)
+        # Before hours of planning as well as before each shard.
+        check_space(root, settings.execution)
         job = _job(settings, run)
         if manifest is not None and retry_failed:
             mend.reopen_failed(job, made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -30,10 +29,8 @@ class ModelConfig:
     It is trained on, and by default generates, clips of at most `frames` frames with an area of about `size`² pixels.
     `shift` is the timestep shift of training *and* sampling. `switcher` and `in_context` turn off the paper's two
     modules (section 4.2.2) for ablation. With `rope="width_offset"` stream j takes columns jW … (j+1)W − 1, as in
-    the public UnityVideo weights; `same` gives every view of a pixel the same position. The fastest channel pair of a
-    head turns by `rope_rate` radians a token and the slowest by about `rope_rate / rope_base`; `absolute` also adds a
-    fixed sine-cosine code of its position to every token. Wan's weights need 1, 10000 and no code; why the pixel
-    presets differ is told in docs/model.md.
+    the public UnityVideo weights; `same` gives every view of a pixel the same position. `absolute` also adds a
+    fixed sine-cosine code of its position to every token; Wan has none, and the pixel presets need it (docs/model.md).
     """
 
     width: int
@@ -54,8 +51,6 @@ class ModelConfig:
     switcher: bool = True
     in_context: bool = True
     rope: Literal["same", "width_offset"] = "same"
-    rope_rate: float = 1.0
-    rope_base: float = 10_000.0
     absolute: bool = False
     frequencies: int = 256
     eps: float = 1e-6
@@ -65,8 +60,6 @@ class ModelConfig:
             raise ModelConfigError(
                 f"width {self.width} over {self.heads} heads: a head needs an even number of channels, 6 or more"
             )
-        if not (self.rope_rate > 0 and self.rope_base >= 1):
-            raise ModelConfigError(f"rope_rate {self.rope_rate} and rope_base {self.rope_base}: above 0, and 1 or more")
         if "rgb" not in self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ModelConfigError(f"modalities {self.modalities}: 'rgb' must be there, and each name only once")
 
@@ -107,8 +100,6 @@ _PIXEL = {
     "prediction": "x",
     "shift": 3.0,
     "codec": "pixel",
-    "rope_rate": math.pi,
-    "rope_base": 10.0,
     "absolute": True,
 }
 _MINILM = {"text": "minilm", "text_width": 384, "text_length": 64}

@@ -235,16 +235,14 @@ def rope(
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each `[1 or P, N, 1, E/2]`.
 
-    As in Wan a head's channels are split between time, rows and columns (E − 4⌊E/6⌋, 2⌊E/6⌋, 2⌊E/6⌋). Pair i of the
-    c pairs of a share turns by rate · base^(−i/c) radians a token; Wan's rate is 1 and its base 10000.
+    As in Wan a head's channels are split between time, rows and columns (E − 4⌊E/6⌋, 2⌊E/6⌋, 2⌊E/6⌋), base 10000.
     """
     frames, rows, columns = grid
     E = config.width // config.heads
     spatial = 2 * (E // 6)
 
     def angles(positions: Tensor, size: int) -> Tensor:
-        rate = config.rope_base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
-        rate = config.rope_rate * rate
+        rate = 10_000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
         return positions.to(torch.float64)[..., None] * rate
 
     slot_P = torch.tensor([[i] for n in counts for i in range(n)] if config.rope == "width_offset" else [[0]])

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from openuni_model.config import PRESETS, ModelConfigError, preset  # noqa: E402
-from openuni_model.dit import Streams, UnifiedDiT, patchify, positions, rope, unpatchify  # noqa: E402
+from openuni_model.dit import Streams, UnifiedDiT, patchify, positions, unpatchify  # noqa: E402
 from openuni_model.weights import from_wan_key, load_wan  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
@@ -207,19 +207,8 @@ def test_positions_are_sines_and_cosines_of_frame_row_and_column() -> None:
     assert torch.pdist(positions((4, 16, 16), 128, torch.device("cpu"))).min() > 0.5
 
 
-def test_rotary_angles_follow_rate_and_base_and_wans_presets_keep_wans() -> None:
-    config = tiny_config(rope_rate=2.0, rope_base=10.0)
-    cos, sin = rope((3, 2, 4), config, (1,), torch.device("cpu"))
-    for n, (frame, row, column) in enumerate(product(range(3), range(2), range(4))):
-        pairs = [(frame, 2)] * 2 + [(row, 2)] * 2 + [(column, 2)] * 2
-        angles = [place * 2.0 * 10 ** (-(i % 2) / c) for i, (place, c) in enumerate(pairs)]
-        assert cos[0, n, 0].tolist() == pytest.approx([math.cos(a) for a in angles], abs=1e-6)
-        assert sin[0, n, 0].tolist() == pytest.approx([math.sin(a) for a in angles], abs=1e-6)
-    for name in ("small", "1.3b", "5b"):
-        wan_like = preset(name)
-        assert (wan_like.rope_rate, wan_like.rope_base, wan_like.absolute) == (1.0, 10_000.0, False)
-    with pytest.raises(ModelConfigError, match="rope_rate 0"):
-        tiny_config(rope_rate=0.0)
+def test_only_pixel_presets_have_a_position_code() -> None:
+    assert [name for name in PRESETS if preset(name).absolute] == ["nano", "micro"]
 
 
 @torch.no_grad()

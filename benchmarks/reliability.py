@@ -75,10 +75,14 @@ The reasons, numbers and paths left out:
 
 | what | where it is tried |
 |---|---|
-| an expert raises, returns nonsense, segfaults, exits, allocates without end, hangs; a pipe in place of a video; `--retry-failed`; `--require` | `pytest tests/openuni_pipelines/test_poison.py` |
+| an expert raises, returns nonsense, segfaults, aborts, exits, allocates without end, hangs; a decoder that segfaults on a clip, and while planning; a pipe in place of a video; `--retry-failed`; `--require` | `pytest tests/openuni_pipelines/test_poison.py` |
+| SIGINT and SIGTERM to the driver, and to its whole process group: one sentence, exit status 130 or 143, lock released, no process left, and the next run ends in the same bytes | `pytest tests/openuni_pipelines/test_stop.py` |
+| three nodes, each with an asset cache of its own: model files fetched once a node although two workers ask at once, each model loaded once a worker | `pytest tests/openuni_pipelines/test_nodes.py` |
 | a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/test_disk.py` |
 | 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/test_mend.py` |
-| two runs on one data set; locks of dead, zombie, remote and reborn holders | `pytest tests/openuni/shards/test_lock.py` |
+| flipped bits and cut files in `work/`, found before their shard is committed and made again | `pytest tests/openuni_pipelines/test_mend.py tests/openuni_pipelines/test_shard_build.py tests/openuni/shards/test_results.py` |
+| two runs on one data set; locks of dead, zombie, remote and reborn holders; nothing of a lock left behind | `pytest tests/openuni/shards/test_lock.py` |
+| temporary files of a killed run: swept as soon as nobody writes to them | `pytest tests/openuni/shards/test_results.py` |
 | `status` of a running, a killed and a finished build | `pytest tests/openuni_pipelines/test_status.py` |
 
 ## What is not promised
@@ -86,8 +90,6 @@ The reasons, numbers and paths left out:
 - A run that is suspended for more than a minute on another machine than the newcomer's is taken for dead; its workers
   stop before their next commit, because the lock is checked before every rename, but between that check and the rename
   lie microseconds in which the newcomer could have committed the same file. Both write the same bytes.
-- Results in `work/` have no hash of their own: a bit that flips there before its shard is committed is found by
-  `verify`, which decodes every value, only if it makes the value unreadable or nonsense.
 - `--in-process` survives no crash of an expert and has no time limit.
 - A GPU worker's memory is bounded by Ray's monitor only.
 """  # noqa: E501  tables

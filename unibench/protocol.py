@@ -10,8 +10,8 @@ from typing import Literal
 
 from unibench.metrics.depth import ALIGNMENTS, MAX_DEPTH, Alignment
 
-VERSION = 1
-"""Raised whenever a definition changes, so that old and new numbers never mix."""
+VERSION = 2
+"""Raised whenever a definition changes, or what a journal keeps of a sample, so that old and new never mix."""
 Missing = Literal["leave_out", "penalise"]
 
 RULES: Mapping[str, str] = {

@@ -35,7 +35,8 @@ _LIBRARIES = ("openuni", "numpy", "opencv-python", "av", "hotcoco", "torch", "to
 class ColumnReport:
     """One number of a task. `value` None: undefined, `note` says why where that is known; or what a value rests on.
 
-    `interval` is the bootstrap's over samples; None where the number is no mean over samples (AP, mIoU of a set).
+    `interval` is the bootstrap's over samples, also of what is computed from them together (AP, mIoU of the set); None
+    for fewer than two samples, and for the quality and the Physics-IQ score.
     """
 
     value: float | None
@@ -123,17 +124,20 @@ def build(
 
 def _task_report(task: str, collected: Collector, notes: Mapping[str, str]) -> TaskReport:
     values, results, metric = collected.values(task), collected.of(task), collected.metrics[task]
+    seen = [r.key for r in results if r.status == "scored" or r.penalised]
+    of_the_set = metric.resampled(seen, bootstrap.counts(len(seen))) if len(seen) > 1 else {}
     columns = {}
     for column in metric.columns:
         pairs = [r.scores[column.name] for r in results if column.name in r.scores]
         scores, weights = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        whole = column.name in of_the_set
         columns[column.name] = ColumnReport(
             values.get(column.name),
             column.better,
             column.unit,
             column.what,
-            bootstrap.interval(scores, weights),
-            len(pairs),
+            bootstrap.middle(of_the_set[column.name]) if whole else bootstrap.interval(scores, weights),
+            len(seen) if whole else len(pairs),
             notes.get(f"{task}/{column.name}", ""),
         )
     return TaskReport(metric.primary, collected.counts(task), columns)

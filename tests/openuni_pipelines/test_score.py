@@ -94,6 +94,10 @@ def test_a_run_is_scored_into_json_and_a_page_that_needs_nothing_else(folder: Pa
     assert report["tasks"]["video"]["columns"]["imaging_quality"]["value"] is None
     assert "unvalidated" in report["tasks"]["video"]["columns"]["imaging_quality"]["note"]
     assert report["warnings"] == []
+    for name in ("miou", "frame_ap", "tube_ap_agnostic50"):  # of the whole set, so resampled as a whole
+        column = report["tasks"]["segmentation"]["columns"][name]
+        assert column["interval"]["low"] <= column["value"] <= column["interval"]["high"]
+        assert column["samples"] == 6
     page = (tmp_path / "report.html").read_text()
     links = Links()
     links.feed(page)

@@ -50,6 +50,19 @@ def test_resampled_means_equal_a_slow_loop() -> None:
         assert means[k] == pytest.approx(over / sum(weights[i] for i in chosen[k]), rel=1e-12)
 
 
+def test_counts_are_the_resamples_of_the_means() -> None:
+    values, weights = np.random.default_rng(4).normal(size=30), np.random.default_rng(5).uniform(1, 3, 30)
+    table = bootstrap.counts(30, repeats=600, seed=2)
+    assert (table.sum(axis=1) == 30).all()
+    means = table @ (weights * values) / (table @ weights)
+    assert means == pytest.approx(bootstrap.resampled_means(values, weights, 600, 2), rel=1e-12)
+
+
+def test_the_middle_leaves_undefined_resamples_out() -> None:
+    assert bootstrap.middle(np.full(4, np.nan)) is None
+    assert bootstrap.middle(np.array([1.0, np.nan, 1.0])) == bootstrap.Interval(1.0, 1.0)
+
+
 def test_intervals_are_the_same_every_time_and_need_two_samples() -> None:
     values = np.arange(10.0)
     assert bootstrap.interval(values, np.ones(10)) == bootstrap.interval(values, np.ones(10))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -59,6 +59,19 @@ def weighted_mean(scores: Iterable[Score]) -> float:
     return total / weight if weight > 0 else math.nan
 
 
+def mean_iou(counts: npt.NDArray[np.integer]) -> Floats:
+    """Mean over the classes with true pixels of intersection / union, `[…]`; NaN where there is none.
+
+    `counts` `[…, classes, 3]` are pixels of the intersection, predicted pixels and true pixels.
+    """
+    inner, found, there = np.moveaxis(np.asarray(counts), -1, 0)
+    occurs = there > 0
+    iou = np.divide(inner, found + there - inner, out=np.zeros(inner.shape), where=occurs)
+    number = occurs.sum(axis=-1)
+    mean: Floats = np.divide(iou.sum(axis=-1), number, out=np.full(number.shape, np.nan), where=number > 0)
+    return mean
+
+
 class Metric(ABC, Generic[P, T]):
     """A task's scores. `update` looks at one sample and remembers only what cannot be averaged from its scores.
 
@@ -84,4 +97,12 @@ class Metric(ABC, Generic[P, T]):
 
     def compute(self) -> Mapping[str, float]:
         """The numbers of the whole set that are not weighted means of the samples' scores."""
+        return {}
+
+    def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> Mapping[str, Floats]:
+        """What `compute` gives for R resamples of the samples, `[R]` each: the r-th has `keys[k]` `counts[r, k]` times.
+
+        `keys` are all samples seen. Columns that it leaves out have no interval.
+        """
+        del keys, counts
         return {}

@@ -11,7 +11,7 @@ still are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.densepose import PARTS, DensePose
-from unibench.metrics.base import UNDEFINED, Column, Floats, Metric, Score, Scores
+from unibench.metrics.base import UNDEFINED, Column, Floats, Metric, Score, Scores, mean_iou
 
 Points = npt.NDArray[np.uint8]
 """Surface points `[N, 3]`: part, U, V as stored."""
@@ -45,14 +45,9 @@ def part_confusion(predicted: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8]
     return np.bincount(cell.ravel(), minlength=_PART_COUNT**2).reshape(_PART_COUNT, _PART_COUNT)
 
 
-def mean_part_iou(confusion: npt.NDArray[np.int64]) -> float:
-    """Mean over the parts that occur in the truth of intersection / union; NaN where none does."""
-    inner = np.diagonal(confusion)[1:]
-    there, found = confusion.sum(axis=0)[1:], confusion.sum(axis=1)[1:]
-    occurs = there > 0
-    if not occurs.any():
-        return math.nan
-    return float(np.mean(inner[occurs] / (there + found - inner)[occurs]))
+def part_counts(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Pixels of intersection, prediction and truth of each of the 24 parts, `[24, 3]`."""
+    return np.stack([np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)], axis=1)[1:]
 
 
 def geodesic_point_similarity(distances: Floats, kappa: float = KAPPA) -> float:
@@ -104,7 +99,7 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
 
     def __init__(self, geodesics: Geodesics | None = None) -> None:
         self.geodesics = geodesics
-        self._confusion = np.zeros((_PART_COUNT, _PART_COUNT), dtype=np.int64)
+        self._counts: dict[str, npt.NDArray[np.int64]] = {}  # by sample
 
     def update(self, key: str, prediction: DensePose, truth: DensePose) -> Scores:
         """Score one video. Raises InvalidAnnotationError on shapes that differ or parts above 24."""
@@ -116,7 +111,7 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
             raise InvalidAnnotationError(f"{key}: densepose has a part above {_PART_COUNT - 1}")
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         confusion = part_confusion(prediction.values[..., 0], truth.values[..., 0])
-        self._confusion += confusion
+        self._counts[key] = part_counts(confusion)
         body = int(confusion[:, 1:].sum())
         union = int(confusion.sum() - confusion[0, 0])
         if union:
@@ -124,7 +119,7 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
         if body:
             accuracy = int(np.diagonal(confusion)[1:].sum()) / body
             scores["part_accuracy"], scores["part_accuracy_video"] = Score(accuracy, body), Score(accuracy)
-            scores["part_miou_video"] = Score(mean_part_iou(confusion))
+            scores["part_miou_video"] = Score(float(mean_iou(self._counts[key])))
             if self.geodesics is not None and prediction.layout == truth.layout == self.geodesics.layout:
                 people = person_similarities(prediction, truth, self.geodesics)
                 scores["gps_anny"] = Score(float(np.mean([gps for gps, _ in people])))
@@ -132,13 +127,20 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
         return scores
 
     def state(self) -> dict[str, Any]:
-        """Pixels by predicted and true part."""
-        return {"confusion": self._confusion.tolist()}
+        """Pixels of each part by sample."""
+        return {"parts": {key: counts.tolist() for key, counts in self._counts.items()}}
 
     def absorb(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
-        self._confusion += np.array(state["confusion"], dtype=np.int64)
+        self._counts |= {key: np.array(counts, dtype=np.int64) for key, counts in state["parts"].items()}
 
     def compute(self) -> dict[str, float]:
         """Part mIoU over the whole set."""
-        return {"part_miou": mean_part_iou(self._confusion)}
+        return {"part_miou": float(mean_iou(sum(self._counts.values(), np.zeros((_PART_COUNT - 1, 3), np.int64))))}
+
+    def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Part mIoU of resamples."""
+        column = {key: k for k, key in enumerate(keys)}
+        table = np.stack(list(self._counts.values())).reshape(len(self._counts), -1)
+        totals = counts[:, [column[key] for key in self._counts]] @ table
+        return {"part_miou": mean_iou(totals.reshape(-1, _PART_COUNT - 1, 3))}

@@ -1,13 +1,13 @@
 """Average precision by COCO's protocol, streamed: each class by itself, matched image by image, merged across workers.
 
-`hotcoco` does the matching and the accumulation (tests hold it to `pycocotools` at 1e-12). COCO averages over the
-classes that have truth and matches each class by itself, so one evaluator a class gives the same mean without a
-vocabulary that is known beforehand.
+`hotcoco` measures overlap and matches. What is kept of a detection is its image, its score and whether it was right at
+each of the ten thresholds; the precision curve is drawn from that, for the whole set and for resamples of it (tests
+hold both to `pycocotools` at 1e-12). COCO averages over the classes that have truth and matches each class by itself,
+so a class at a time gives the same mean without a vocabulary that is known beforehand.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
+from unibench.metrics.base import Floats
 
 Annotation = dict[str, Any]
 """A COCO annotation less its ids: `segmentation` or `keypoints`, `area`, for detections `score`."""
@@ -46,6 +48,27 @@ class Picture:
     found: Sequence[Annotation]
 
 
+_THRESHOLDS = 10
+_RECALLS = np.linspace(0, 1, 101)
+_FRAME_BITS = 14
+_CELLS = 1 << 16
+"""Resamples × detections that are looked at together: what fits a processor's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """What was found of one class: D detections, and how many true instances each sample has.
+
+    `outcomes` `[D, 10]` is 1 where a detection is right at that threshold, 0 where it is wrong, −1 where COCO does not
+    count it. `truths` maps a sample's number (its image ids without the frame) to its true instances.
+    """
+
+    images: npt.NDArray[np.int64]
+    scores: Floats
+    outcomes: npt.NDArray[np.int8]
+    truths: Mapping[int, int]
+
+
 class AveragePrecision:
     """Mean over classes of COCO's AP, all areas, at most 100 detections (20 poses) of a class in an image.
 
@@ -55,7 +78,7 @@ class AveragePrecision:
 
     def __init__(self, sigmas: Sequence[float] | None = None) -> None:
         self.sigmas = None if sigmas is None else tuple(sigmas)
-        self._matched: dict[str, list[Any]] = {}
+        self._matched: dict[str, list[Matches]] = {}
 
     def add(self, pictures: Sequence[Picture]) -> None:
         """Match what was found with what is there. A frame must be added once."""
@@ -67,68 +90,168 @@ class AveragePrecision:
             images: list[Annotation] = []
             truths: list[Annotation] = []
             found: list[Annotation] = []
+            true_instances: dict[int, int] = {}
             for picture in group:
                 image = image_id(picture.key, picture.frame)
+                sample = image >> _FRAME_BITS
+                true_instances[sample] = true_instances.get(sample, 0) + len(picture.truths)
                 common = {"image_id": image, "category_id": 1}
                 images.append({"id": image, "height": picture.height, "width": picture.width})
                 for truth in picture.truths:
                     truths.append({**truth, **common, "id": len(truths) + 1, "iscrowd": 0})
                 found += [{**detection, **common} for detection in picture.found]
-            evaluator = self._evaluator()
-            evaluator.update(images, truths, found)
-            self._matched.setdefault(label, []).append(evaluator)
+            matches = Matches(*self._match(images, truths, found), true_instances)
+            self._matched.setdefault(label, []).append(matches)
 
-    def state(self) -> dict[str, list[str]]:
-        """The matches of each class, in `hotcoco`'s own bytes (base64)."""
+    def state(self) -> dict[str, list[dict[str, Any]]]:
+        """The matches of each class."""
         return {
-            label: [base64.b64encode(evaluator.to_bytes()).decode() for evaluator in evaluators]
-            for label, evaluators in sorted(self._matched.items())
+            label: [
+                {
+                    "images": matches.images.tolist(),
+                    "scores": matches.scores.tolist(),
+                    "outcomes": ["".join(_SIGNS[o] for o in row) for row in matches.outcomes.tolist()],
+                    "truths": {str(sample): count for sample, count in matches.truths.items()},
+                }
+                for matches in parts
+            ]
+            for label, parts in sorted(self._matched.items())
         }
 
-    def absorb(self, state: Mapping[str, Sequence[str]]) -> None:
+    def absorb(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Take in the `state()` of another one."""
-        from hotcoco import StreamingEval
-
-        for label, evaluators in state.items():
-            restored = [StreamingEval.from_bytes(base64.b64decode(data)) for data in evaluators]
-            self._matched.setdefault(label, []).extend(restored)
+        for label, parts in state.items():
+            self._matched.setdefault(label, []).extend(_restored(part) for part in parts)
 
     def compute(self) -> Precision:
         """The mean over the classes that have truth; NaN where none has."""
-        by_class = [p for p in self.by_class().values() if not math.isnan(p.ap)]
-        if not by_class:
-            return NO_PRECISION
-        return Precision(*(float(np.mean(column)) for column in zip(*by_class, strict=True)))
+        return Precision(*(float(column[0]) for column in self._mean(None).T))
+
+    def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> Floats:
+        """AP, at .5 and at .75, of R resamples, `[R, 3]`. In the r-th, sample `keys[k]` counts `counts[r, k]` times.
+
+        A sample's copies stand beside it where scores are equal. Classes without truth in a resample are left out of
+        its mean; NaN where it has none.
+        """
+        samples = {image_id(key, 0) >> _FRAME_BITS: k for k, key in enumerate(keys)}
+        return self._mean((samples, counts))
 
     def by_class(self) -> dict[str, Precision]:
         """AP of each class seen; NaN for a class that was only predicted."""
-        return {label: _accumulate(evaluators) for label, evaluators in sorted(self._matched.items())}
+        return {
+            label: Precision(*(float(value) for value in _curve(parts, None)[0]))
+            for label, parts in sorted(self._matched.items())
+        }
 
-    def _evaluator(self) -> Any:
+    def _mean(self, resamples: _Resamples | None) -> Floats:
+        rows = 1 if resamples is None else len(resamples[1])
+        classes = [_curve(parts, resamples) for _, parts in sorted(self._matched.items())]
+        table = np.stack(classes) if classes else np.full((0, rows, 3), np.nan)
+        there = ~np.isnan(table)
+        count = there.sum(axis=0)
+        total = np.where(there, table, 0).sum(axis=0)
+        mean: Floats = np.divide(total, count, out=np.full((rows, 3), np.nan), where=count > 0)
+        return mean
+
+    def _match(
+        self, images: list[Annotation], truths: list[Annotation], found: list[Annotation]
+    ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int8]]:
+        """Images, scores and outcomes of the detections that COCO looks at."""
         import hotcoco
 
+        if not found:
+            return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, _THRESHOLDS), np.int8)
         kind: Literal["segm", "keypoints"] = "segm" if self.sigmas is None else "keypoints"
-        params = hotcoco.Params(kind)
+        truth = hotcoco.COCO({"images": images, "annotations": truths, "categories": [{"id": 1, "name": "one"}]})
+        evaluation = hotcoco.COCOeval(truth, truth.load_res(found), kind)
+        params = evaluation.params
         if self.sigmas is not None:
             params.kpt_oks_sigmas = list(self.sigmas)
         # Only `all` is reported: areas of a rendered 256-pixel frame are not COCO's small, medium and large.
         params.area_rng, params.area_rng_lbl = [[0, 1e10]], ["all"]
         params.max_dets = params.max_dets[-1:]
-        return hotcoco.StreamingEval([{"id": 1, "name": "one"}], iou_type=kind, params=params)
+        evaluation.params = params
+        evaluation.evaluate()
+        matched = [image for image in evaluation.eval_imgs if image is not None and image["dtScores"]]
+        seen = np.concatenate([np.full(len(image["dtScores"]), image["image_id"], np.int64) for image in matched])
+        scores = np.concatenate([np.array(image["dtScores"], np.float64) for image in matched])
+        right = np.concatenate([np.array(image["dtMatched"], bool).T for image in matched])
+        ignored = np.concatenate([np.array(image["dtIgnore"], bool).T for image in matched])
+        return seen, scores, np.where(ignored, -1, right).astype(np.int8)
 
 
-def _accumulate(evaluators: list[Any]) -> Precision:
-    evaluation = type(evaluators[0]).merge(evaluators).finalize()
-    evaluation.accumulate()
-    # [thresholds, recalls, 1 class, 1 area, 1 limit]; −1 everywhere where the class has no truth
-    precision = np.asarray(evaluation.eval["precision"], dtype=np.float64)[:, :, 0, 0, 0]
-    if (precision < 0).all():
-        return NO_PRECISION
-    return Precision(float(precision.mean()), float(precision[0].mean()), float(precision[5].mean()))
+_SIGNS = {0: "0", 1: "1", -1: "-"}
+_Resamples = tuple[Mapping[int, int], npt.NDArray[np.integer]]
+"""The column of each sample, and how often it counts, `[R, samples]`."""
+
+
+def _restored(part: Mapping[str, Any]) -> Matches:
+    back = {sign: outcome for outcome, sign in _SIGNS.items()}
+    outcomes = [[back[sign] for sign in row] for row in part["outcomes"]]
+    return Matches(
+        np.array(part["images"], np.int64),
+        np.array(part["scores"], np.float64),
+        np.array(outcomes, np.int8).reshape(-1, _THRESHOLDS),
+        {int(sample): int(count) for sample, count in part["truths"].items()},
+    )
+
+
+def _curve(parts: Sequence[Matches], resamples: _Resamples | None) -> Floats:
+    """AP of one class over .5:.05:.95, at .5 and at .75, `[R, 3]`; NaN where there is no truth."""
+    truths: dict[int, int] = {}
+    for part in parts:
+        for number, count in part.truths.items():
+            truths[number] = truths.get(number, 0) + count
+    if resamples is None:
+        resamples = {number: k for k, number in enumerate(truths)}, np.ones((1, len(truths)), np.int64)
+    columns, counts = resamples
+    true_columns = np.array([columns[number] for number in truths])
+    positives = counts[:, true_columns] @ np.array(list(truths.values()), np.int64)
+    images, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "scores"))
+    # COCO sorts by falling score and, where scores are equal, by image; within an image the order is the matching's.
+    order = np.lexsort((images, -scores))
+    outcomes = np.concatenate([part.outcomes for part in parts])[order]
+    sample = np.array([columns[image >> _FRAME_BITS] for image in images[order].tolist()], np.int64)
+    right = [np.flatnonzero(outcomes[:, t] == 1) for t in range(_THRESHOLDS)]
+    ignored = [np.flatnonzero(outcomes[:, t] < 0) for t in range(_THRESHOLDS)]  # key points far outside, no others
+    result = np.full((len(counts), 3), np.nan)
+    step = max(1, _CELLS // max(1, len(sample)))
+    for start in range(0, len(counts), step):
+        rows = slice(start, start + step)
+        weights = counts[rows][:, sample].astype(np.float64)
+        found = np.cumsum(weights, axis=1)
+        by_threshold = np.empty((len(weights), _THRESHOLDS))
+        for t in range(_THRESHOLDS):
+            counted = found
+            if ignored[t].size:
+                counted = weights.copy()
+                counted[:, ignored[t]] = 0
+                np.cumsum(counted, axis=1, out=counted)
+            correct = np.cumsum(weights[:, right[t]], axis=1)
+            by_threshold[:, t] = _average(correct, counted[:, right[t]], positives[rows])
+        result[rows] = np.stack([by_threshold.mean(axis=1), by_threshold[:, 0], by_threshold[:, 5]], axis=1)
+    return result
+
+
+def _average(correct: Floats, found: Floats, positives: npt.NDArray[np.integer]) -> Floats:
+    """Mean over 101 recalls of the largest precision at that recall or beyond it, `[R]`; NaN where nothing is true.
+
+    `correct` and `found` `[R, N]` count right and all detections down to each of the N right ones, best first: only
+    there recall grows, so only there precision matters.
+    """
+    precision = correct / (found + np.spacing(1))
+    # One more column: a recall that is never reached has precision 0.
+    envelope = np.zeros((len(correct), correct.shape[1] + 1))
+    envelope[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    average = np.full(len(correct), np.nan)
+    for row in np.flatnonzero(positives):
+        reached = np.searchsorted(correct[row] / positives[row], _RECALLS)
+        average[row] = envelope[row, reached].mean()
+    return average
 
 
 def image_id(key: str, frame: int) -> int:
     """The id of a frame, below 2⁶²; in the order of ids ties of scores are broken, so it depends on nothing else."""
-    if not 0 <= frame < 1 << 14:
+    if not 0 <= frame < 1 << _FRAME_BITS:
         raise InvalidAnnotationError(f"{key}: frame {frame}; scores are defined for clips of at most 16384 frames")
-    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") << 14) + frame
+    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") << _FRAME_BITS) + frame

@@ -14,7 +14,7 @@ An instance without a score counts as 1; equal scores are ranked in the order of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.segmentation import Instance, Segmentation
-from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores
+from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores, mean_iou
 from unibench.metrics.precision import AveragePrecision, Picture
 
 Counts = npt.NDArray[np.int64]
@@ -75,16 +75,6 @@ def class_counts(overlap: Counts, predicted: Segmentation, true: Segmentation) -
     for n, true_name in enumerate(names[1]):
         counts[true_name][2] += total[:, n].sum()
     return counts
-
-
-def mean_iou(counts: dict[str, Counts], *, background: bool = False) -> float:
-    """Mean over the classes with true pixels of intersection / union; NaN where there is none."""
-    ious = [
-        intersection / (found + there - intersection)
-        for name, (intersection, found, there) in sorted(counts.items())
-        if there > 0 and (background or name != BACKGROUND)
-    ]
-    return float(np.mean(ious)) if ious else math.nan
 
 
 def pair_objects(overlap: Counts) -> list[int | None]:
@@ -257,7 +247,7 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
     primary: ClassVar[str] = "miou_video"
 
     def __init__(self) -> None:
-        self._counts: dict[str, Counts] = {}
+        self._counts: dict[str, dict[str, Counts]] = {}  # by sample and class
         self._precision = {name: AveragePrecision() for name in _AP}
 
     def update(self, key: str, prediction: Segmentation, truth: Segmentation) -> Scores:
@@ -269,8 +259,8 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         overlap = overlaps(prediction, truth)
         counts = class_counts(overlap, prediction, truth)
-        scores["miou_video"] = _defined(mean_iou(counts))
-        self._add_counts(counts)
+        scores["miou_video"] = _defined(_miou({key: counts})["miou"][0])
+        self._counts[key] = counts
         images, tubes = pictures(key, prediction, truth)
         for name, group in zip(_AP, (images, tubes, _agnostic(images), _agnostic(tubes)), strict=True):
             alone = AveragePrecision()
@@ -283,27 +273,50 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         return scores
 
     def state(self) -> dict[str, Any]:
-        """Pixel counts by class, and the matches of each AP."""
-        counts = {name: three.tolist() for name, three in sorted(self._counts.items())}
+        """Pixel counts by sample and class, and the matches of each AP."""
+        counts = {
+            key: {name: three.tolist() for name, three in sorted(classes.items())}
+            for key, classes in self._counts.items()
+        }
         return {"counts": counts} | {name: precision.state() for name, precision in self._precision.items()}
 
     def absorb(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
-        self._add_counts({name: np.array(three, dtype=np.int64) for name, three in state["counts"].items()})
+        for key, classes in state["counts"].items():
+            self._counts[key] = {name: np.array(three, dtype=np.int64) for name, three in classes.items()}
         for name, precision in self._precision.items():
             precision.absorb(state[name])
 
     def compute(self) -> dict[str, float]:
         """mIoU and AP of the whole set."""
-        values = {"miou": mean_iou(self._counts), "miou_background": mean_iou(self._counts, background=True)}
+        values = {name: float(value[0]) for name, value in _miou(self._counts).items()}
         for name, precision in self._precision.items():
             computed = precision.compute()
             values[name], values[f"{name}50"] = computed.ap, computed.ap50
         return values
 
-    def _add_counts(self, counts: dict[str, Counts]) -> None:
-        for name, three in counts.items():
-            self._counts[name] = self._counts.get(name, 0) + three
+    def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """mIoU and AP of resamples."""
+        column = {key: k for k, key in enumerate(keys)}
+        values = _miou(self._counts, counts[:, [column[key] for key in self._counts]])
+        for name, precision in self._precision.items():
+            values[name], values[f"{name}50"], _ = precision.resampled(keys, counts).T
+        return values
+
+
+def _miou(
+    samples: Mapping[str, Mapping[str, Counts]], weights: npt.NDArray[np.integer] | None = None
+) -> dict[str, Floats]:
+    """mIoU without and with the background, `[R]` each, of counts by sample and class, each `weights[r]` times."""
+    names = sorted({name for classes in samples.values() for name in classes})
+    table = np.zeros((len(samples), len(names), 3), np.int64)
+    for row, classes in zip(table, samples.values(), strict=True):
+        for name, three in classes.items():
+            row[names.index(name)] = three
+    weights = np.ones((1, len(samples)), np.int64) if weights is None else weights
+    totals = (weights @ table.reshape(len(samples), -1)).reshape(-1, len(names), 3)
+    inside = [k for k, name in enumerate(names) if name != BACKGROUND]
+    return {"miou": mean_iou(totals[:, inside]), "miou_background": mean_iou(totals)}
 
 
 def _defined(value: float) -> Score:

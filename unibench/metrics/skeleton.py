@@ -11,7 +11,7 @@ largest sum of OKS; the points of a person without a partner count as missed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -268,6 +268,12 @@ class SkeletonMetric(Metric[People, People]):
             ap, ap50, ap75 = precision.compute()
             return {"oks_ap": ap, "oks_ap50": ap50, "oks_ap75": ap75}
         return {"oks_ap": math.nan, "oks_ap50": math.nan, "oks_ap75": math.nan}
+
+    def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """AP of resamples."""
+        for precision in self._precision.values():
+            return dict(zip(("oks_ap", "oks_ap50", "oks_ap75"), precision.resampled(keys, counts).T, strict=True))
+        return {}
 
     def _of(self, joints: tuple[str, ...]) -> AveragePrecision:
         return self._precision.setdefault(joints, AveragePrecision([SIGMAS[joint] for joint in joints]))

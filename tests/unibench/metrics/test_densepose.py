@@ -97,7 +97,9 @@ def test_perfect_is_one_and_the_set_pools_parts() -> None:
     other.update("b", guess(people(2), 2), people(2))
     alone = other.compute()["part_miou"]
     metric.absorb(other.state())
-    assert alone < metric.compute()["part_miou"] < 1
+    whole = metric.compute()["part_miou"]
+    assert alone < whole < 1
+    assert metric.resampled(["a", "b"], np.array([[1, 1], [0, 2], [3, 0]]))["part_miou"].tolist() == [whole, alone, 1]
 
 
 def test_another_layout_has_parts_but_no_geodesics() -> None:

@@ -6,17 +6,18 @@ import contextlib
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.segmentation import Instance, Segmentation
+from unibench.metrics.base import mean_iou
 from unibench.metrics.precision import AveragePrecision, image_id
 from unibench.metrics.segmentation import (
     SegmentationMetric,
     boundary_measure,
-    mean_iou,
     overlaps,
     pair_objects,
     pictures,
@@ -123,6 +124,57 @@ def test_average_precision_of_a_hand_made_case() -> None:
     assert precision.compute().ap == pytest.approx(51 / 101 / 2, abs=1e-12)
 
 
+@pytest.mark.parametrize("tubes", [False, True])
+def test_resampled_average_precision_equals_pycocotools_over_repeated_samples(tubes: bool) -> None:
+    samples = {}
+    for k in range(5):
+        truth = blobs(40 + k, 6, frames=4 if tubes else 1)
+        found = shifted(truth, k)
+        # No two detections have one score: how COCO orders those would depend on the names of the copies.
+        scores = np.random.default_rng(k).uniform(size=len(found.instances))
+        ranked = [replace(i, score=float(s)) for i, s in zip(found.instances, scores, strict=True)]
+        samples[f"v{k}"] = (Segmentation(found.ids, tuple(ranked)), truth)
+    precision = AveragePrecision()
+    for key, (predicted, true) in samples.items():
+        precision.add(pictures(key, predicted, true)[tubes])
+    counts = np.random.default_rng(0).multinomial(5, [0.2] * 5, 6)
+    found = precision.resampled(list(samples), counts)
+    for row, count in zip(found, counts, strict=True):
+        repeated = {f"{key}-{c}": pair for (key, pair), n in zip(samples.items(), count, strict=True) for c in range(n)}
+        assert row[0] == pytest.approx(coco_ap(repeated, tubes), abs=1e-12)
+    once = precision.resampled(list(samples), np.ones((1, 5), int))[0]
+    assert once.tolist() == list(precision.compute())
+
+
+def test_resampled_iou_is_that_of_the_repeated_samples() -> None:
+    samples = {f"v{k}": (shifted(blobs(k, 5), k + 1), blobs(k, 5)) for k in range(4)}
+    metric = SegmentationMetric()
+    for key, pair in samples.items():
+        metric.update(key, *pair)
+    counts = np.array([[1, 1, 1, 1], [0, 3, 1, 0], [4, 0, 0, 0]])
+    found = metric.resampled(list(samples), counts)
+    assert found["miou"][0] == metric.compute()["miou"]
+    for r, count in enumerate(counts):
+        repeated = SegmentationMetric()
+        for (key, pair), n in zip(samples.items(), count, strict=True):
+            for c in range(n):
+                repeated.update(f"{key}-{c}", *pair)
+        for name in ("miou", "miou_background"):
+            assert found[name][r] == pytest.approx(repeated.compute()[name], rel=1e-12)
+
+
+def test_a_resample_without_truth_is_undefined() -> None:
+    truth = blobs(0, 3)
+    empty = Segmentation(np.zeros_like(truth.ids), ())
+    metric = SegmentationMetric()
+    metric.update("a", truth, truth)
+    metric.update("b", truth, empty)
+    found = metric.resampled(["a", "b"], np.array([[2, 0], [0, 2]]))
+    assert found["frame_ap"][0] == 1
+    assert math.isnan(found["frame_ap"][1])
+    assert math.isnan(found["miou"][1])
+
+
 def test_merged_accumulators_equal_one_that_saw_everything_also_through_json() -> None:
     whole, left, right = SegmentationMetric(), SegmentationMetric(), SegmentationMetric()
     for k in range(6):
@@ -173,9 +225,8 @@ def test_mean_iou_counts_exactly() -> None:
 
 
 def test_a_class_that_is_only_predicted_costs_its_pixels_but_is_no_class_of_its_own() -> None:
-    counts = {"a": np.array([4, 4, 8]), "b": np.array([0, 4, 0])}
-    assert mean_iou(counts) == 0.5
-    assert math.isnan(mean_iou({"b": np.array([0, 4, 0])}))
+    assert mean_iou(np.array([[4, 4, 8], [0, 4, 0]])) == 0.5
+    assert np.isnan(mean_iou(np.array([[0, 4, 0]])))
 
 
 def slow_boundary(mask: np.ndarray) -> set[tuple[int, int]]:

@@ -104,6 +104,10 @@ def test_average_precision_equals_pycocotools(seed: int) -> None:
     expected = coco_ap(samples)
     assert 0.05 < expected < 0.95
     assert metric.compute()["oks_ap"] == pytest.approx(expected, abs=1e-12)
+    twice = metric.resampled(list(samples), np.array([[2, 1, 0, 1]]))["oks_ap"][0]
+    pairs = list(samples.values())
+    repeated = {"v0": pairs[0], "again": pairs[0], "v1": pairs[1], "v3": pairs[3]}
+    assert twice == pytest.approx(coco_ap(repeated), abs=1e-12)
 
 
 def test_similarity_equals_the_formula_point_by_point() -> None:

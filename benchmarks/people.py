@@ -3,8 +3,9 @@
     python benchmarks/people.py VIDEO [VIDEO …]
 
 Each video is read at 24 frames a second, 640×360, at most four seconds, and annotated by every light expert, each core
-count in a process of its own. MediaPipe takes no thread count, so the process is bound to its cores. Detection is
-counted: it runs once a clip, in `people`, whatever is built on it. Processor seconds stand below those on the clock,
+count in a process of its own. MediaPipe takes no thread count, so the process is bound to its cores; the others hold to
+the thread they declare. Detection is counted: it runs in `people` alone, ten times a second (in every frame while
+somebody holds something), whatever is built on it. Processor seconds stand below those on the clock,
 for a machine that is busy with other things.
 """
 

@@ -37,14 +37,6 @@ from openuni_pipelines.tasks import Expand, Job
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Stopped(BaseException):
-    """The user or the system asked this process to end, by signal `number`. Not for `except Exception` to swallow."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
 @dataclass(frozen=True, slots=True)
 class Execution:
     """How the work is done. None of this changes what is made."""
@@ -98,14 +90,16 @@ def holding(root: Path) -> Iterator[str]:
     """
     run = new_id()
     try:
-        with _stoppable(), RunLock(root, run):
+        with _stoppable() as received, RunLock(root, run):
             layout.sweep(root, run)
             yield run
             # Workers of a killed run may have written until a moment ago.
             layout.sweep(root, run)
-    except Stopped as stopped:
-        click.echo(f"stopped by {stopped}; nothing is half committed: run the same command again to go on", err=True)
-        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        number = received[0] if received else signal.SIGINT
+        name = signal.Signals(number).name
+        click.echo(f"stopped by {name}; nothing is half committed: run the same command again to go on", err=True)
+        sys.exit(128 + number)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise OpenUniError(disk_sentence(root, error)) from error
@@ -115,20 +109,26 @@ def holding(root: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Signals that ask this process to end raise Stopped in the block; where one came before, they end it at once."""
+def _stoppable() -> Iterator[list[int]]:
+    """Signals that ask this process to end raise KeyboardInterrupt in the block; their numbers are in the list.
+
+    It is KeyboardInterrupt for SIGTERM too: no expert's `except Exception` swallows it, and Ray, which runs the handler
+    in the middle of its waiting, passes on no other. After the first signal the next one ends the process at once.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
+        yield received  # Python delivers signals to the main thread only
         return
 
     def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(number)
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

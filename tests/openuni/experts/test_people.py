@@ -13,7 +13,7 @@ from openuni import assets
 from openuni.errors import AssetError, CorruptDataError
 from openuni.experts import tracking
 from openuni.experts.base import Footage
-from openuni.experts.people import MOST_PEOPLE, People, PeopleFinder, exclusive
+from openuni.experts.people import MOST_PEOPLE, People, PeopleFinder, _continued, exclusive
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
 from openuni.video import read_frames
@@ -61,6 +61,17 @@ def test_a_moving_person_is_expected_ahead_and_met_after_an_occlusion() -> None:
 
 def test_two_crops_of_one_person_are_one_sighting() -> None:
     assert len(tracking.distinct([figure(50), figure(52), figure(120)])) == 2
+
+
+def test_a_weak_sighting_counts_only_where_it_continues_a_sure_one() -> None:
+    def ball(t: int, x: float, score: float, name: str = "sports ball") -> tuple[int, Sighting, str]:
+        return t, Sighting(np.array([x, 50, x + 20, 70]), score, RED, score), name
+
+    chain = [ball(0, 10, 0.7), ball(2, 30, 0.25), ball(4, 55, 0.22)]
+    strays = [ball(2, 400, 0.35), ball(9, 60, 0.35), ball(2, 32, 0.3, "cat")]
+    kept = _continued([*chain, *strays], 2)
+    assert [id(thing) for thing in kept] == [id(thing) for thing in chain]
+    assert _continued([], 2) == []
 
 
 def test_masks_are_exclusive_and_each_keeps_its_own_bones() -> None:

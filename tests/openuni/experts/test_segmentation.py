@@ -10,7 +10,7 @@ from openuni import assets
 from openuni.errors import AssetError
 from openuni.experts.base import Footage
 from openuni.experts.dis import Dis
-from openuni.experts.mediapipe_segmentation import MediapipeSegmentation
+from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement
 from openuni.experts.people import People, PeopleFinder
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import SegmentationModality
@@ -111,6 +111,12 @@ def test_another_thing_in_its_place_is_another_one(expert: MediapipeSegmentation
     blue = [(140, 60) if t > 18 else None for t in range(T)]
     footage, _ = scene({"red": red, "blue": blue}, set(range(T)), {"blue": "dog", "red": "kite"})
     assert {i.class_name for i in expert.annotate(footage).value.instances} == {"kite", "dog"}
+
+
+def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
+    rock, cow, person = np.zeros(100, np.uint8), np.repeat([0, 10], 50).astype(np.uint8), np.full(100, 15, np.uint8)
+    assert _agreement("elephant", rock) == _agreement("dog", person) == 0.5
+    assert _agreement("bear", cow) == _agreement("kite", rock) == 1
 
 
 def test_nothing_is_an_empty_result_of_no_confidence(expert: MediapipeSegmentation) -> None:

@@ -116,7 +116,7 @@ def build(
             for task in protocol.tasks
             for r in collected.of(task)
         ),
-        warnings=(*warnings, *_warnings(tasks)),
+        warnings=(*warnings, *_warnings(tasks, collected)),
         versions={"python": platform.python_version()} | {lib: _version(lib) for lib in _LIBRARIES},
         git=_git_hash(),
     )
@@ -143,8 +143,9 @@ def _task_report(task: str, collected: Collector, notes: Mapping[str, str]) -> T
     return TaskReport(metric.primary, collected.counts(task), columns)
 
 
-def _warnings(tasks: Mapping[str, TaskReport]) -> Iterator[str]:
+def _warnings(tasks: Mapping[str, TaskReport], collected: Collector) -> Iterator[str]:
     for task, report in tasks.items():
+        yield from (f"{task}: {remark}" for remark in collected.metrics[task].remarks())
         coverage = report.columns.get("coverage")
         if coverage is not None and coverage.value is not None and coverage.value < 1:
             share = 100 * (1 - coverage.value)
@@ -152,7 +153,8 @@ def _warnings(tasks: Mapping[str, TaskReport]) -> Iterator[str]:
         lost = report.counts.missing + report.counts.unusable
         if lost:
             how = "scored as if nothing had been found" if report.counts.penalised else "left out of every mean"
-            yield f"{task}: {lost} predictions are missing or unusable; they are {how}"
+            first = next(result for result in collected.of(task) if result.status != "scored")
+            yield f"{task}: {lost} predictions are missing or unusable; they are {how}. The first: {first.reason}"
 
 
 def _version(distribution: str) -> str:

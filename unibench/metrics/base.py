@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -98,6 +98,10 @@ class Metric(ABC, Generic[P, T]):
     def compute(self) -> Mapping[str, float]:
         """The numbers of the whole set that are not weighted means of the samples' scores."""
         return {}
+
+    def remarks(self) -> Iterator[str]:
+        """What a reader of the set's numbers must know."""
+        yield from ()
 
     def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> Mapping[str, Floats]:
         """What `compute` gives for R resamples of the samples, `[R]` each: the r-th has `keys[k]` `counts[r, k]` times.

@@ -295,6 +295,19 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             values[name], values[f"{name}50"] = computed.ap, computed.ap50
         return values
 
+    def remarks(self) -> Iterator[str]:
+        """Whether no predicted class is one of the truth."""
+        found, there = (
+            {name for classes in self._counts.values() for name, three in classes.items() if three[which] > 0}
+            - {BACKGROUND}
+            for which in (1, 2)
+        )
+        if found and there and not found & there:
+            yield (
+                f"no predicted class ({_some(found)}) is one of the truth ({_some(there)}): mIoU and AP with classes "
+                "are 0 by that; the columns `agnostic`, J and F look at no classes"
+            )
+
     def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> dict[str, Floats]:
         """mIoU and AP of resamples."""
         column = {key: k for k, key in enumerate(keys)}
@@ -317,6 +330,10 @@ def _miou(
     totals = (weights @ table.reshape(len(samples), -1)).reshape(-1, len(names), 3)
     inside = [k for k, name in enumerate(names) if name != BACKGROUND]
     return {"miou": mean_iou(totals[:, inside]), "miou_background": mean_iou(totals)}
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _defined(value: float) -> Score:

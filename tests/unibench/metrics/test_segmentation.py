@@ -326,3 +326,13 @@ def test_ids_that_no_table_names_and_shapes_that_differ_are_refused() -> None:
         SegmentationMetric().update("k", Segmentation(truth.ids, truth.instances[:1]), truth)
     with pytest.raises(InvalidAnnotationError, match="resample"):
         SegmentationMetric().update("k", Segmentation(truth.ids[:2], truth.instances), truth)
+
+
+def test_predictions_without_a_true_class_are_remarked_on() -> None:
+    truth = blobs(3, 4)
+    nameless = Segmentation(truth.ids, tuple(replace(i, class_name="object") for i in truth.instances))
+    metric = SegmentationMetric()
+    metric.update("k", nameless, truth)
+    assert "no predicted class (object) is one of the truth" in next(metric.remarks())
+    metric.update("l", truth, truth)
+    assert list(metric.remarks()) == []

@@ -17,8 +17,8 @@ from unibench.metrics.depth import ALIGNMENTS
 from unibench.pictures import Panel, panels
 from unibench.predictions import COLUMN_OF, ESTIMATED, Run, resample
 from unibench.protocol import RULES
-from unibench.published import COLUMNS, SOURCE, rows_for
-from unibench.report import Report, SampleReport, TaskReport, show, show_interval
+from unibench.published import COLUMNS, SOURCE
+from unibench.report import Report, SampleReport, TaskReport, baselines, show, show_interval
 
 _PICTURED = 3
 """Samples shown from each end."""
@@ -32,8 +32,8 @@ def render(report: Report, predictions: Run, truth: Run | None) -> str:
     template = jinja2.Template(Path(__file__).with_name("page.html").read_text("utf-8"), autoescape=True)
     names = [name for name in COLUMNS if name.split("/")[0] in report.tasks]
     rows = [
-        {"model": row.model, "cells": [f"{row.values[name]:g}" if name in row.values else "" for name in names]}
-        for row in rows_for(list(report.tasks))
+        {"model": row.model, "cells": [f"{row.values[name]:.4g}" if name in row.values else "" for name in names]}
+        for row in baselines(report)
     ]
     protocol = {k: v for k, v in asdict(report.protocol).items() if v not in ({}, ())} | dict(RULES)
     text: str = template.render(
@@ -50,7 +50,8 @@ def _task(name: str, task: TaskReport, report: Report, predictions: Run, truth: 
     ranked = sorted((s for s in samples if task.primary in s.scores), key=lambda s: s.scores[task.primary][0])
     if task.columns[task.primary].better == "lower":
         ranked.reverse()  # worst first
-    groups = {"Worst samples": ranked[:_PICTURED], "Best samples": ranked[_PICTURED:][-_PICTURED:][::-1]}
+    seen = [s for s in ranked if not s.penalised]  # the others have no prediction to show, and are listed below
+    groups = {"Worst samples": seen[:_PICTURED], "Best samples": seen[_PICTURED:][-_PICTURED:][::-1]}
     rows = [
         {
             "name": column,
@@ -115,7 +116,7 @@ def _figure(
     try:
         drawn = _panels(sample, report, predictions, truth)
     except OpenUniError as error:
-        # A penalised sample has no prediction to show; say so where its picture would stand.
+        # What cannot be drawn costs its own place, not the page.
         return {"caption": f"{caption} · {error}", "panels": []}
     return {"caption": caption, "panels": [_embedded(panel) for panel in drawn]}
 

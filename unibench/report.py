@@ -25,7 +25,7 @@ from unibench.metrics.base import Better, Column
 from unibench.metrics.depth import ALIGNMENTS
 from unibench.protocol import Protocol, differences
 from unibench.published import COLUMNS as PUBLISHED_COLUMNS
-from unibench.published import SOURCE, rows_for
+from unibench.published import SOURCE, Published, row_of, rows_for
 from unibench.scoring import Collector, Counts, Status
 
 _LIBRARIES = ("openuni", "numpy", "opencv-python", "av", "hotcoco", "torch", "torchvision", "timm", "open-clip-torch")
@@ -197,7 +197,7 @@ def read(path: Path) -> Report:
 def tables(report: Report) -> Group:
     """The report for people: one table a task, and what others published beside it."""
     parts = [_task_table(task, task_report) for task, task_report in report.tasks.items()]
-    published = _published_table(list(report.tasks))
+    published = _published_table(report)
     return Group(*parts, *([published] if published.row_count else []))
 
 
@@ -216,14 +216,21 @@ def _task_table(task: str, report: TaskReport) -> Group:
     return Group(table, *notes)
 
 
-def _published_table(tasks: list[str]) -> Table:
-    names = [name for name in PUBLISHED_COLUMNS if name.split("/")[0] in tasks]
+def baselines(report: Report) -> list[Published]:
+    """What others published of these tasks; where VBench's dimensions were measured, this run's own row before it."""
+    values = {f"{task}/{name}": column.value for task, r in report.tasks.items() for name, column in r.columns.items()}
+    own = row_of(report.name, values)
+    return [*([own] if own else []), *rows_for(list(report.tasks))]
+
+
+def _published_table(report: Report) -> Table:
+    names = [name for name in PUBLISHED_COLUMNS if name.split("/")[0] in report.tasks]
     table = Table(title=SOURCE, title_justify="left", title_style="dim")
     table.add_column("")
     for name in names:
         table.add_column(PUBLISHED_COLUMNS[name], justify="right")
-    for row in rows_for(tasks):
-        table.add_row(row.model, *(f"{row.values[name]:g}" if name in row.values else "" for name in names))
+    for row in baselines(report):
+        table.add_row(row.model, *(f"{row.values[name]:.4g}" if name in row.values else "" for name in names))
     return table
 
 

@@ -109,6 +109,8 @@ def test_with_weights_every_dimension_is_measured_and_marked_unvalidated(
     assert 0 <= columns["subject_consistency"]["value"] <= 1
     assert 0.5 < columns["motion_smoothness"]["value"] < 1
     assert -1 <= columns["overall_consistency"]["value"] <= 1
+    # VBench's columns are the paper's, so the run stands above the published rows; what is unvalidated says so above.
+    assert "wan (this run)" in (tmp_path / "out" / "report.html").read_text()
     pinned = report["protocol"]["measures"]
     assert set(pinned) == set(measures.LEARNED)
     assert pinned["imaging"] == assets.get("musiq-spaq").sha256

@@ -40,7 +40,7 @@ _LONGEST_GAP = 5
 _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
 LEAST = 0.35
-"""Confidence of a person in a frame below which nothing is painted."""
+"""Trust in the fit of a person in a frame below which nothing is painted."""
 _REACH = 0.15
 """How far beyond the fitted outline the mask is filled, over the person's size: clothes, hair and a back more bent
 than the fit's. Farther away the mask is more likely wrong than the body."""
@@ -59,8 +59,9 @@ class BodyFit(Expert):
 
     Confidence is the product of five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body
     (reprojection), the fitted outline against the person's mask (overlap), landmarks outside the frame (truncation),
-    landmarks not visible (sight), and whether it is a person at all (`People.belief`). Below `LEAST` the person is left
-    out in that frame, and `DensePose.doubt` names the worst of the five.
+    landmarks not visible (sight), and whether it is a person at all (`People.belief`). Where the first four, which are
+    of the fit, come to less than `LEAST`, or the last is 0, the person is left out in that frame, and `DensePose.doubt`
+    names the worst of the five. Somebody who only stands very still is painted, with low confidence.
     """
 
     name = "body_fit"
@@ -100,7 +101,7 @@ class BodyFit(Expert):
                         mask = (people.masks[t] == p + 1) & ~_hidden(before[p].get(t, ()), people.masks.shape[1:])
                         doubts = _doubts(people, p, t, fitted, i, surface, mask)
                         confidence[t, p] = np.prod(doubts)
-                        if confidence[t, p] < LEAST:
+                        if np.prod(doubts[:-1]) < LEAST or doubts[-1] == 0:
                             doubt[t, p] = 1 + np.argmin(doubts)
                         else:
                             _paint(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))

@@ -50,7 +50,7 @@ _FEWEST = 0.2
 _STILL, _MOVING = 0.01, 0.02
 """How far a pose leaves its own mean shape, over its size: a mannequin, a statue or a picture of somebody up to the
 first (landmarks tremble that much), people who stand and talk from the second on."""
-_LEAST_BELIEF = 0.3
+_LEAST_BELIEF = 0.35
 """What is left of the belief in somebody who does not move at all. They may only stand very still."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""

@@ -122,13 +122,20 @@ def painted(densepose: Annotation | None) -> float:
     return float((value.values[..., 0] > 0).mean())
 
 
+def believed(densepose: Annotation | None) -> float:
+    """The highest confidence with which DensePose paints anybody in any frame."""
+    if densepose is None or not painted(densepose):
+        return 0.0
+    return float(np.nanmax(densepose.value.confidence))
+
+
 @pytest.mark.parametrize("heading", [-0.5, 0.0, 0.8, 3.0])
 def test_a_mannequin_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen], heading: float) -> None:
     skeleton, segmentation, densepose = look(handheld(mannequin(heading)))
     assert skeleton.confidence < LOW
     assert skeleton.scores["people"] == 0
     assert all(instance.score < LOW for instance in segmentation.value.instances)
-    assert painted(densepose) == 0
+    assert believed(densepose) < LOW
 
 
 def test_a_cartoon_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen]) -> None:
@@ -136,7 +143,7 @@ def test_a_cartoon_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen]) -> N
         skeleton, segmentation, densepose = look(frames)
         assert skeleton.confidence < LOW
         assert all(i.score < LOW for i in segmentation.value.instances if i.class_name == "person")
-        assert painted(densepose) == 0
+        assert believed(densepose) < LOW
 
 
 def test_a_face_that_fills_the_frame_has_no_body(look: Callable[[np.ndarray], Seen]) -> None:
@@ -206,3 +213,11 @@ def test_people_are_believed_as_far_as_they_are_supported(finder: PeopleFinder, 
     assert found.belief.max() > 0.7  # he moves, and is believed
     still = finder.annotate(Footage("picture", pasted(man[[0] * FRAMES], [(250, 20)], 140, 325), FPS, {})).value
     assert (still.belief < LOW).all()
+
+
+def test_somebody_in_a_still_picture_is_painted_with_low_confidence(
+    look: Callable[[np.ndarray], Seen], man: np.ndarray
+) -> None:
+    _, _, densepose = look(pasted(man[[0] * FRAMES], [(250, 20)], 140, 325))
+    assert painted(densepose) > 0.02
+    assert believed(densepose) < LOW

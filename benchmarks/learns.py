@@ -1,6 +1,6 @@
 """Does the smallest model learn? One rendered family at 32², held-out clips, several seeds, simple rivals.
 
-    python benchmarks/learns.py OUT [--family bounce] [--clips 600] [--held-out 32] [--steps 1500] [--seeds 3]
+    python benchmarks/learns.py OUT [--family bounce] [--clips 3000] [--held-out 64] [--steps 6000] [--seeds 3]
 
 All three tasks are trained together, as the curriculum does it (cond .2, est .3, joint .5). Everything is measured on
 clips that were not trained on, with the averaged weights; depth is aligned to the truth by scale and shift of
@@ -14,18 +14,24 @@ Thresholds, written down before the run whose numbers are in docs/model.md:
    b. and below 0.9 × that of a linear regressor (ridge, RGB of a patch to the depth picture of that patch);
    c. and below 0.9 × that of the mean depth picture of the training clips. The camera of a family looks alike in
       every clip, so this rival, which sees no RGB, is far better than both: only below it has RGB been read.
-2. Control: RGB painted from true depth; the depth that a reader (mean depth picture + ridge on patches) sees in it lies
-   closer to the control than to the control of another clip: the 95 % interval of the paired difference in AbsRel
-   leaves out 0. The same for real RGB says how well the reader sees.
+2. Control: RGB painted from true depth; the depth picture that a reader (mean depth picture + ridge on patches) sees in
+   it lies closer to the control than to the control of another clip: the 95 % interval of the paired difference in mean
+   squared error leaves out 0. The same for real RGB says how well the reader sees.
 3. Joint samples: looked at, in OUT/seed-S/samples.png.
+
+A first run (600 clips, 1,500 steps of 16 clips, one seed) had estimates of .141 beside .147 for the mean picture and
+.170 with the RGB of another clip: 1a and 1b held, 1c did not. So the run below is longer, on more clips and on other
+held-out ones; and the reader of 2 is asked for squared error, which it was fitted for, not for AbsRel.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--family", default="bounce")
-    parser.add_argument("--clips", type=int, default=600)
-    parser.add_argument("--held-out", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--held-out", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="Runs at a time, a thread each.")
     a = parser.parse_args()
-    torch.set_num_threads(1)
     roots = {"all": (a.out / "data", a.clips, a.held_out), "eight": (a.out / "eight", 8, 0)}
     for root, clips, held in roots.values():
         if not (root / "dataset.json").is_file():
@@ -89,36 +95,17 @@ def main() -> None:
     scores = {name: mean_absrel(pictures, test) for name, pictures in rivals.items()}
     print(json.dumps({name: round(score, 4) for name, score in scores.items()}), flush=True)
 
-    eight = split(a.out / "eight", "train")
-    memorised = Run(a.out / "overfit", a.out / "eight", seed=0, steps=600, batch=8)
-    memorised.train(eight)
-    overfit = mean_absrel(memorised.estimate(eight, SOLVER_STEPS), eight)
-    constant = mean_absrel([np.zeros((FRAMES, SIZE, SIZE), np.float32) for _ in eight], eight)
-    print(f"overfitted: {overfit:.4f}, constant {constant:.4f}", flush=True)
-
-    results = []
-    for seed in range(a.seeds):
-        run = Run(a.out / f"seed-{seed}", a.out / "data", seed, a.steps, a.batch)
-        began = time.process_time()
-        run.train(test)
-        results.append(
-            {
-                "processor minutes": (time.process_time() - began) / 60,
-                "estimated": mean_absrel(run.estimate(test, SOLVER_STEPS), test),
-                "estimated, one step": mean_absrel(run.estimate(test, 1), test),
-                "estimated, RGB of another clip": mean_absrel(run.estimate(turned(test), 1), test),
-                **fidelity([reader.read(pictures) for pictures in run.paint_rgb(test)], test),
-            }
-        )
-        cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:3])[..., ::-1])
-        print(run.out.name, json.dumps(results[-1]), flush=True)
+    with ProcessPoolExecutor(a.workers, multiprocessing.get_context("spawn")) as pool:
+        memorised = pool.submit(overfit, a.out)
+        runs = [pool.submit(run_seed, a.out, seed, a.steps, a.batch) for seed in range(a.seeds)]
+        overfitted, results = memorised.result(), [run.result() for run in runs]
     estimates = [r["estimated"] for r in results]
     summary = {
         **scores,
-        "overfitted": [overfit, constant],
+        "overfitted": overfitted,
         "real RGB": fidelity([reader.read(rgb_of(s)) for s in test], test),
         "by seed": results,
-        "0: a quarter of the constant": overfit <= constant / 4,
+        "0: a quarter of the constant": overfitted["estimated"] <= overfitted["best constant"] / 4,
         "1a: half the best constant": [e <= 0.5 * scores["best constant"] for e in estimates],
         "1b: 0.9 of linear": [e <= 0.9 * scores["linear on patches"] for e in estimates],
         "1c: 0.9 of the mean picture": [e <= 0.9 * scores["mean training picture"] for e in estimates],
@@ -127,6 +114,38 @@ def main() -> None:
     (a.out / "learns.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
     draw_curves([a.out / f"seed-{seed}" for seed in range(a.seeds)], scores, a.out / "curve.png")
+
+
+def overfit(out: Path) -> dict[str, float]:
+    """Train on eight clips alone, and estimate those."""
+    torch.set_num_threads(1)
+    clips = split(out / "eight", "train")
+    run = Run(out / "overfit", out / "eight", seed=0, steps=600, batch=8)
+    run.train(clips)
+    return {
+        "estimated": mean_absrel(run.estimate(clips, SOLVER_STEPS), clips),
+        "best constant": mean_absrel([np.zeros((FRAMES, SIZE, SIZE), np.float32) for _ in clips], clips),
+    }
+
+
+def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
+    """Train one model, and ask it for everything."""
+    torch.set_num_threads(1)
+    train, test = split(out / "data", "train"), split(out / "data", "val")
+    reader = Linear.fitted(train, centred=True)
+    run = Run(out / f"seed-{seed}", out / "data", seed, steps, batch)
+    began = time.process_time()
+    run.train(test)
+    result = {
+        "processor minutes": (time.process_time() - began) / 60,
+        "estimated": mean_absrel(run.estimate(test, SOLVER_STEPS), test),
+        "estimated, one step": mean_absrel(run.estimate(test, 1), test),
+        "estimated, RGB of another clip": mean_absrel(run.estimate(turned(test), SOLVER_STEPS), test),
+        **fidelity([reader.read(pictures) for pictures in run.paint_rgb(test)], test),
+    }
+    cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:3])[..., ::-1])
+    print(run.out.name, json.dumps(result), flush=True)
+    return result
 
 
 def render(root: Path, family: str, clips: int, held: int) -> None:
@@ -174,9 +193,9 @@ class Run:
         with (self.out / "curve.jsonl").open("w") as curve:
             for report in self.trainer.run():
                 losses.append(report.loss)
-                if report.step % 100 == 0:
+                if report.step % 250 == 0 or report.step == self.trainer.settings.steps:
                     absrel = mean_absrel(self.estimate(test, 1), test)
-                    line = {"step": report.step, "loss": float(np.mean(losses[-100:])), "absrel": absrel}
+                    line = {"step": report.step, "loss": float(np.mean(losses[-250:])), "absrel": absrel}
                     curve.write(json.dumps(line) + "\n")
                     curve.flush()
                     print(self.out.name, line, flush=True)
@@ -210,8 +229,8 @@ class Run:
 
 
 def fidelity(read: Sequence[Floats], controls: Sequence[Sample]) -> dict[str, Any]:
-    """AbsRel of depth read from painted RGB against its control and against another's, and their paired difference."""
-    its, other = absrels(read, controls), absrels(read, turned(controls))
+    """Squared error of depth pictures read from RGB, against their control and another's; the paired difference."""
+    its, other = squares(read, controls), squares(read, turned(controls))
     difference = paired(its, other, np.ones(len(its)))
     assert difference is not None
     return {
@@ -243,6 +262,11 @@ def absrels(pictures: Sequence[Floats], truth: Sequence[Sample]) -> npt.NDArray[
         assert fitted is not None
         errors.append(depth_errors(apply_fit(prediction, fitted)[valid], values[valid].astype(np.float64)).absrel)
     return np.array(errors)
+
+
+def squares(pictures: Sequence[Floats], truth: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    """Mean squared error of depth pictures `[T, H, W]`, one a clip."""
+    return np.array([np.square(p - grey(s.depth)).mean() for p, s in zip(pictures, truth, strict=True)], np.float64)
 
 
 def mean_absrel(pictures: Sequence[Floats], truth: Sequence[Sample]) -> float:

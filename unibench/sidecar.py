@@ -123,7 +123,7 @@ def read_state(path: Path) -> State:
         shapes |= {"rotation": (T, N, 3, 3), "mass": (N,), "restitution": (N,), "gravity": (3,)}
         arrays = {name: np.array(found[name], np.float64).reshape(shape) for name, shape in shapes.items()}
         return State(names=tuple(found["names"]), contacts=contacts, **arrays)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptDataError(f"{path} is no state.json of unibench: {error}") from error
 
 
@@ -149,7 +149,7 @@ def _document(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _LARGEST_STATE:
             raise CorruptDataError(f"{path} is {path.stat().st_size} bytes, more than a state.json can have")
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptDataError(f"{path} is no state.json of unibench: {error}") from error
     if not isinstance(found, dict):
         raise CorruptDataError(f"{path} is no state.json of unibench: it holds {type(found).__name__}")

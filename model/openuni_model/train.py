@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from openuni_model.cost import flops
 from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
 from openuni_model.dit import GENERATE, UnifiedDiT
 from openuni_model.parallel import World, autocast, shard
+from openuni_model.tasks import TASKS
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss is not finite after which training stops."""
@@ -71,10 +73,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One step. `by_task` are mean losses of this rank's generated streams by (task, view).
+    """One step. `by_task` are mean losses of the generated streams by (task, view), `keys` this rank's clips.
 
-    `seconds` is the whole step and `waited` the part of it spent waiting for data; `tokens`, `clips` and `flops`
-    (forward and backward, model only) count all ranks.
+    `seconds` is the whole step and `waited` the part of it spent waiting for data; all but these two and `keys` count
+    all ranks (`flops`: forward and backward, model only).
     """
 
     step: int
@@ -181,7 +183,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         total, tokens, work = torch.zeros((), device=device), 0, 0.0
-        errors: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        K = len(config.modalities)
+        by_task = torch.zeros(len(TASKS) * K, 2, dtype=torch.float64, device=device)  # sum of errors, and their count
         keys: list[str] = []
         self.model.train()
         for examples in micro_batches:
@@ -193,17 +196,18 @@ class Trainer:
             loss = errors_P.sum() * self.world.size / settings.clips
             loss.backward()
             total += loss.detach() / self.world.size
-            for error, task, view, role in zip(
-                errors_P.detach(), batch.tasks, batch.views, batch.streams.role_P.tolist(), strict=True
-            ):
-                if role == GENERATE:
-                    errors[task, view].append(error)
+            task_P = torch.tensor([TASKS.index(task) for task in batch.tasks], device=device)
+            painted_P = batch.streams.role_P == GENERATE
+            added_P2 = torch.stack([errors_P.detach(), painted_P.to(errors_P.dtype)], dim=1).double()
+            by_task.index_add_(0, task_P * K + batch.streams.modality_P, added_P2)
             keys += batch.keys
             N = math.prod(config.grid(*batch.x0_PCFHW.shape[2:]))
             tokens += N * len(batch.keys)
             work += 3 * flops(config, N, batch.streams.counts)
+        counted = torch.tensor([tokens, work], dtype=torch.float64, device=device)
         if self.world.size > 1:
-            dist.all_reduce(total)
+            for part in (total, by_task, counted):
+                dist.all_reduce(part)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         # The norm is one number on all ranks, so they skip together.
@@ -217,11 +221,17 @@ class Trainer:
             "loss": float(total),
             "grad_norm": float(norm),
             "lr": lr,
-            "by_task": {pair: float(torch.stack(values).mean()) for pair, values in errors.items()},
+            "by_task": {
+                (task, view): error / count
+                for (task, view), (error, count) in zip(
+                    product(TASKS, config.modalities), by_task.tolist(), strict=True
+                )
+                if count
+            },
             "keys": tuple(keys),
             "skipped": skipped,
-            "tokens": tokens * self.world.size,
-            "flops": work * self.world.size,
+            "tokens": int(counted[0]),
+            "flops": float(counted[1]),
         }
 
     @torch.no_grad()

@@ -152,16 +152,15 @@ def temporary_file(path: Path, run: str) -> Iterator[Path]:
     one run. Whatever is left of it when the block ends is removed.
 
     While the block lasts the file is locked, which says to `sweep` that somebody writes to it. The kernel frees the
-    lock of a process that dies.
+    lock of a process that dies. Between its making and its locking another run's sweep may take it away; the writer
+    then fails as one whose run was taken over, for so it is.
     """
     temporary = _temporary_name(path, run)
-    lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield temporary
+        with _locked(temporary):
+            yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(lock)
 
 
 @contextmanager
@@ -169,13 +168,26 @@ def temporary_folder(path: Path, run: str) -> Iterator[Path]:
     """The same as `temporary_file` for a folder: a place to work in."""
     temporary = _temporary_name(path, run)
     temporary.mkdir()
-    lock = os.open(temporary, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield temporary
+        with _locked(temporary / _WRITER):
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+
+
+_WRITER = ".writer"
+"""In a temporary folder, the file that is locked: NFS locks only what is open for writing, which no folder can be."""
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Make the file `path` and hold it locked."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _temporary_name(path: Path, run: str) -> Path:
@@ -217,11 +229,11 @@ def sweep(root: Path, run: str) -> None:
 
 def _is_locked(path: Path) -> bool:
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path / _WRITER if path.is_dir() else path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: an exclusive one needs writing on NFS
     except BlockingIOError:
         return True
     finally:

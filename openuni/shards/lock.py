@@ -48,7 +48,6 @@ class RunLock:
 
     def __enter__(self) -> Self:
         self._is_new = not self._root.exists()
-        self._root.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(self._root):
             holder = read(self._root)
             if holder is not None and alive(self._path, holder):
@@ -110,11 +109,17 @@ def check(root: Path, run: str) -> None:
 def _one_at_a_time(root: Path) -> Iterator[None]:
     """Between reading the lock and replacing it nobody else does; the kernel frees this for a process that dies.
 
-    The file goes with the block. Who waited for it meanwhile has locked a file without a name, and tries again.
+    The file goes with the block. Who waited for it meanwhile has locked a file without a name, and tries again; so does
+    who finds that a run which did nothing has just taken its new folder away.
     """
     path = root / f".{layout.LOCK}"
     while True:
-        with path.open("w") as guard:
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            guard = path.open("w")
+        except FileNotFoundError:
+            continue
+        with guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             if not _is_named(guard, path):
                 continue

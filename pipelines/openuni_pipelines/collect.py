@@ -85,6 +85,11 @@ def read_list(path: Path) -> Collected:
         raise CorruptDataError(f"{path} is a list of version {frozen.version}; this program reads version 1")
     if len({clip.key for clip in frozen.clips}) != len(frozen.clips) or not frozen.clips:
         raise CorruptDataError(f"{path} names no clip, or one twice")
+    for clip in frozen.clips:
+        if "rgb" not in frozen.columns or clip.sha256.keys() != frozen.columns.keys():
+            raise CorruptDataError(f"{path} lacks hashes of {clip.key}: it needs one of RGB and of each other column")
+        if clip.split == "train":
+            raise CorruptDataError(f"{path} names {clip.key}, which is trained on; a list has clips of test and val")
     return frozen
 
 

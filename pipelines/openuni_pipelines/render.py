@@ -225,8 +225,8 @@ def check_standard(root: Path, wanted: Standard) -> None:
     if differ := [key for key in made if made[key] != frozen.get(key)]:
         raise CorruptDataError(
             f"{root}: the truth of {len(differ)} of {len(made)} scenes is not that of the standard set {wanted.name} "
-            f"({', '.join(differ[:5])}…); use the versions of numpy, mujoco and embreex that pyproject.toml asks for, "
-            "and render it again in an empty folder"
+            f"({', '.join(differ[:5])}{'…' if differ[5:] else ''}); it was recorded with {standard.RECORDED_WITH}: "
+            "install those, and render it again in an empty folder"
         )
 
 

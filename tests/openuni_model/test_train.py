@@ -44,6 +44,12 @@ def trainer(discs: Path, out: Path, world: World | None = None, **changes: objec
     return Trainer(replace(settings, **changes), model, reader, embed, world)  # type: ignore[arg-type]
 
 
+def numbers(report: Report) -> dict[str, float]:
+    """What a step reports of all ranks together."""
+    tasks = {"/".join(pair): loss for pair, loss in report.by_task.items()}
+    return {"loss": report.loss, "tokens": report.tokens, "flops": report.flops, **tasks}
+
+
 def hashes(path: Path) -> list[str]:
     checkpoint.read_progress(path)
     return [tensors_sha256(checkpoint.read(path, part)) for part in checkpoint.PARTS]
@@ -147,7 +153,7 @@ def test_the_trained_model_is_the_ema_and_loads_from_run_checkpoint_or_folder(di
 
 
 _RANK = """
-import sys
+import json, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
@@ -159,17 +165,17 @@ def train(world):
     resume = {resume!r}
     if resume:
         run.restore(Path(resume))
-    losses = [report.loss for report in run.run()]
+    steps = [t.numbers(report) for report in run.run()]
     if world.rank == 0:
-        print("LOSSES", losses)
+        print("STEPS", json.dumps(steps))
 
 with joined_world("cpu") as world:
     train(world)
 """
 
 
-def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: object) -> list[float]:
-    """The losses of a run by two processes, started as a user would: by torchrun, which finds a free port."""
+def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: object) -> list[dict[str, float]]:
+    """The `numbers` of a run by two processes, started as a user would: by torchrun, which finds a free port."""
     script = out.with_suffix(".py")
     script.write_text(
         _RANK.format(
@@ -185,23 +191,26 @@ def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: obj
         [*torchrun, "--nproc-per-node", "2", str(script)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return list(map(float, json.loads(done.stdout.split("LOSSES", 1)[1])))
+    steps: list[dict[str, float]] = json.loads(done.stdout.split("STEPS", 1)[1])
+    return steps
 
 
 @pytest.mark.slow
 def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: Path, tmp_path: Path) -> None:
     """The ranks draw different tasks and modalities; SGD-like closeness is asked of weights after AdamW."""
     alone = trainer(discs, tmp_path / "alone", clips=4, checkpoint_every=3)
-    losses = [report.loss for report in alone.run()]
+    steps = [numbers(report) for report in alone.run()]
     got = two_ranks(discs, tmp_path / "ranks", clips=4, checkpoint_every=3)
-    assert got == pytest.approx(losses, abs=1e-5, rel=1e-5)
+    for step, theirs in zip(steps, got, strict=True):
+        assert theirs == pytest.approx(step, abs=1e-5, rel=1e-5)
     one, two = (checkpoint.read(tmp_path / n / "checkpoints" / "00000006", "weights") for n in ("alone", "ranks"))
     assert len(list((tmp_path / "ranks" / "checkpoints" / "00000006" / "weights").iterdir())) == 2
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-4)
     from_alone = tmp_path / "alone" / "checkpoints" / "00000003"
     resumed = two_ranks(discs, tmp_path / "again", from_alone, clips=4, checkpoint_every=3)
-    assert resumed == pytest.approx(losses[3:], abs=1e-5, rel=1e-5)
+    for step, theirs in zip(steps[3:], resumed, strict=True):
+        assert theirs == pytest.approx(step, abs=1e-5, rel=1e-5)
 
 
 def test_golden_losses(discs: Path, tmp_path: Path) -> None:

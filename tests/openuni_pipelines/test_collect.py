@@ -118,6 +118,15 @@ def test_a_list_makes_the_same_data_set_again_and_notices_a_changed_clip(built: 
     (tmp_path / "changed.json").write_text(json.dumps(document))
     with pytest.raises(PlanError, match="no clip unknown"):
         thaw(built, tmp_path / "c", read_list(tmp_path / "changed.json"))
+    for clip, part, wrong, why in (
+        (0, "sha256", {}, "lacks hashes"),
+        (1, "split", "train", "trained on"),
+    ):
+        document = json.loads((tmp_path / "a" / LIST).read_text())
+        document["clips"][clip][part] = wrong
+        (tmp_path / "changed.json").write_text(json.dumps(document))
+        with pytest.raises(CorruptDataError, match=why):
+            read_list(tmp_path / "changed.json")
     (tmp_path / "none.json").write_text('{"clips": "all"}')
     with pytest.raises(CorruptDataError, match=r"none\.json"):
         read_list(tmp_path / "none.json")

@@ -55,12 +55,14 @@ def nodes(tmp_path: Path, toys: None, server: tuple[str, list[str]], monkeypatch
         ("OPENUNI_TOY_TOGETHER", str(NODES * CORES)),
     ):
         monkeypatch.setenv(name, value)
+    for name in ("OPENUNI_OFFLINE", "HF_HUB_OFFLINE"):  # the nodes fetch, from this machine
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "setups").touch()
     cluster = Cluster()
     try:
         for number in range(NODES):
             home = {"OPENUNI_HOME": str(tmp_path / f"node{number}")}
-            cluster.add_node(num_cpus=CORES, object_store_memory=80 << 20, env_vars=home)
+            cluster.add_node(num_cpus=CORES, object_store_memory=80 << 20, env_vars=home, include_dashboard=False)
         yield cluster.address
     finally:
         cluster.shutdown()

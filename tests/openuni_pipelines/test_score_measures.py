@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
-from openuni import assets
-from openuni.video import encode_video
-from openuni_pipelines import score
-from openuni_pipelines.compare import compare_command
-from tests.unibench.measures.made import archived, saved, waves
-from unibench import measures
-from unibench.measures import amt, clip, dino, musiq, raft, viclip
+torch = pytest.importorskip("torch")
+pytest.importorskip("timm")
+pytest.importorskip("open_clip")
+
+from openuni import assets  # noqa: E402
+from openuni.video import encode_video  # noqa: E402
+from openuni_pipelines import score  # noqa: E402
+from openuni_pipelines.compare import compare_command  # noqa: E402
+from tests.unibench.measures.made import archived, saved, waves  # noqa: E402
+from unibench import measures  # noqa: E402
+from unibench.measures import amt, clip, dino, musiq, raft, viclip  # noqa: E402
 
 LEARNED = [column for learned in measures.LEARNED.values() for column in learned.columns]
 

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from openuni import assets
-from openuni.errors import AssetError
-from tests.unibench.measures.made import archived, digest, saved, seed, seeded, waves
-from unibench.measures import amt, clip, dino, musiq, raft, viclip, weights
-from unibench.measures.weights import batches, fill, tensors
+torch = pytest.importorskip("torch")
+pytest.importorskip("timm")
+pytest.importorskip("open_clip")
+
+from torch import nn  # noqa: E402
+
+from openuni import assets  # noqa: E402
+from openuni.errors import AssetError  # noqa: E402
+from tests.unibench.measures.made import archived, digest, saved, seed, seeded, waves  # noqa: E402
+from unibench.measures import amt, clip, dino, musiq, raft, viclip, weights  # noqa: E402
+from unibench.measures.weights import batches, fill, tensors  # noqa: E402
 
 PUBLISHED = {
     "musiq-spaq": ("40407b83c930", 248, 27_125_825),

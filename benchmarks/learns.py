@@ -17,6 +17,9 @@ Thresholds, written down before the run whose numbers are in docs/model.md:
 2. Control: RGB painted from true depth; the depth picture that a reader (mean depth picture + ridge on patches) sees in
    it lies closer to the control than to the control of another clip: the 95 % interval of the paired difference in mean
    squared error leaves out 0. The same for real RGB says how well the reader sees.
+   Amended after the run: with the clip's caption this held, but so it did for RGB painted from the caption alone,
+   which tells the place and hence the layout. So 2 is judged without a caption, where only the depth can tell;
+   painting with the caption, with another clip's caption, and from the caption alone are reported beside it.
 3. Joint samples: looked at, in OUT/seed-S/samples.png.
 
 A first run (600 clips, 1,500 steps of 16 clips, one seed) had estimates of .141 beside .147 for the mean picture and
@@ -46,6 +49,7 @@ from openuni.modalities.depth import Depth, DepthModality
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Sample
 from openuni.shards import writer
+from openuni_model import checkpoint
 from openuni_model.batch import Embed
 from openuni_model.codecs import PixelCodec
 from openuni_model.config import ModelConfig, preset
@@ -109,7 +113,7 @@ def main() -> None:
         "1a: half the best constant": [e <= 0.5 * scores["best constant"] for e in estimates],
         "1b: 0.9 of linear": [e <= 0.9 * scores["linear on patches"] for e in estimates],
         "1c: 0.9 of the mean picture": [e <= 0.9 * scores["mean training picture"] for e in estimates],
-        "2: follows its control": [r["interval"][0] > 0 for r in results],
+        "2: follows its control": [r["control"]["without caption"]["interval"][0] > 0 for r in results],
     }
     (a.out / "learns.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
@@ -137,13 +141,21 @@ def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
     began = time.process_time()
     run.train(test)
     result = {
-        "processor minutes": (time.process_time() - began) / 60,
+        "processor minutes of training": (time.process_time() - began) / 60,
         "estimated": mean_absrel(run.estimate(test, SOLVER_STEPS), test),
         "estimated, one step": mean_absrel(run.estimate(test, 1), test),
         "estimated, RGB of another clip": mean_absrel(run.estimate(turned(test), SOLVER_STEPS), test),
-        **fidelity([reader.read(pictures) for pictures in run.paint_rgb(test)], test),
+        "control": {
+            name: fidelity([reader.read(pictures) for pictures in run.paint_rgb(test, captions, controlled)], test)
+            for name, captions, controlled in (
+                ("without caption", [""] * len(test), True),
+                ("with its caption", [s.caption for s in test], True),
+                ("with another's caption", [s.caption for s in turned(test)], True),
+                ("from its caption alone", [s.caption for s in test], False),
+            )
+        },
     }
-    cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:3])[..., ::-1])
+    cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:2])[..., ::-1])
     print(run.out.name, json.dumps(result), flush=True)
     return result
 
@@ -187,10 +199,20 @@ class Run:
         self.trainer = Trainer(settings, UnifiedDiT(self.config), self.reader, self.embed)
 
     def train(self, test: Sequence[Sample]) -> None:
-        """Train, and write losses, and the AbsRel of estimates in one step, to `curve.jsonl`."""
+        """Train, and write losses, and the AbsRel of estimates in one step, to `curve.jsonl`.
+
+        Continues from the newest checkpoint, so that a finished run is only measured again.
+        """
         losses: list[float] = []
         self.out.mkdir(parents=True, exist_ok=True)
+        path, _ = checkpoint.newest(self.out / "checkpoints")
+        before: list[str] = []
+        if path is not None:
+            self.trainer.restore(path)
+            written = (self.out / "curve.jsonl").read_text().splitlines(keepends=True)
+            before = [line for line in written if json.loads(line)["step"] <= self.trainer.step]
         with (self.out / "curve.jsonl").open("w") as curve:
+            curve.writelines(before)
             for report in self.trainer.run():
                 losses.append(report.loss)
                 if report.step % 250 == 0 or report.step == self.trainer.settings.steps:
@@ -212,13 +234,19 @@ class Run:
         wishes = [Wish(s.key, "", ("depth",), {"rgb": s.rgb}, FRAMES, SIZE, SIZE) for s in samples]
         return [grey(values["depth"]) for values in self._generate(wishes, solver_steps)]
 
-    def paint_rgb(self, samples: Sequence[Sample]) -> list[Floats]:
-        """RGB `[T, H, W, 3]` in [0, 1] from true depth and caption."""
-        wishes = [Wish(s.key, s.caption, ("rgb",), {"depth": s.depth}, FRAMES, SIZE, SIZE) for s in samples]
+    def paint_rgb(self, samples: Sequence[Sample], captions: Sequence[str], controlled: bool) -> list[Floats]:
+        """RGB `[T, H, W, 3]` in [0, 1], from true depth and captions; if not `controlled`, with depth from captions."""
+        views = ("rgb",) if controlled else ("rgb", "depth")
+        wishes = [
+            Wish(s.key, caption, views, {"depth": s.depth} if controlled else {}, FRAMES, SIZE, SIZE)
+            for s, caption in zip(samples, captions, strict=True)
+        ]
         return [values["rgb"].frames / np.float32(255) for values in self._generate(wishes, SOLVER_STEPS)]
 
     def _generate(self, wishes: list[Wish], solver_steps: int) -> list[dict[str, Any]]:
-        sampler = Sampler(steps=solver_steps, guidance=Guidance(controls=(1.0,)), batch=16)
+        """Values in the order of `wishes`, which all have controls or all have none."""
+        guidance = Guidance(controls=(1.0,) * len(wishes[0].controls))
+        sampler = Sampler(steps=solver_steps, guidance=guidance, batch=16)
         made = {w.key: values for w, values in generate(self.model, self.codec, self.embed, wishes, sampler)}
         return [made[wish.key] for wish in wishes]
 

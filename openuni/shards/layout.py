@@ -211,15 +211,15 @@ def publish(temporary: Path, path: Path) -> None:
     files.sync_folder(path.parent)
 
 
-def sweep(root: Path, run: str) -> None:
-    """Remove what other runs left behind under temporary names, but for what somebody still writes to.
+def sweep(root: Path) -> None:
+    """Remove what was left behind under temporary names, but for what somebody still writes to.
 
-    Only the holder of the data set may do this: the runs that the files are named after are dead, although a worker of
-    theirs may live for seconds.
+    Only the holder of the data set may do this, before its workers begin or after they end: the runs that the files are
+    named after are dead, although a worker of theirs may live for seconds, or are its own and lost a worker.
     """
     for folder in (root, root / "shards", root / "index", root / "commits"):
         for path in folder.glob(".*.tmp"):
-            if f".{run}." in path.name or _is_locked(path):
+            if _is_locked(path):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -91,10 +91,10 @@ def holding(root: Path) -> Iterator[str]:
     run = new_id()
     try:
         with _stoppable() as received, RunLock(root, run):
-            layout.sweep(root, run)
+            layout.sweep(root)
             yield run
-            # Workers of a killed run may have written until a moment ago.
-            layout.sweep(root, run)
+            # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
+            layout.sweep(root)
     except KeyboardInterrupt:
         number = received[0] if received else signal.SIGINT
         name = signal.Signals(number).name

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from openuni.shards import failures, layout
+from openuni_pipelines.run import holding
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Digests = Callable[[Path], dict[str, str]]
@@ -98,3 +99,11 @@ def test_a_build_that_is_asked_to_stop_says_so_and_the_same_command_completes_it
     assert failures.read(root) == []
     assert build(videos, tmp_path / "undisturbed", "toy_thermal,toy_depth").returncode == 0
     assert digests(root) == digests(tmp_path / "undisturbed")
+
+
+def test_a_run_removes_what_its_own_killed_worker_left_behind(tmp_path: Path) -> None:
+    with holding(tmp_path / "d") as run:
+        left = tmp_path / "d" / "shards" / f".000000.rgb.tar.{run}.0a1b2c3d.tmp"
+        left.parent.mkdir()
+        left.write_bytes(b"half")
+    assert not left.exists()

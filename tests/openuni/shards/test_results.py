@@ -138,11 +138,11 @@ def test_what_another_run_left_behind_is_swept_as_soon_as_nobody_writes_to_it(tm
     ):
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"
-        layout.sweep(tmp_path, "mine")
+        layout.sweep(tmp_path)
         assert not old.exists()
         assert len(list(tmp_path.rglob("*.killed.*.tmp"))) == 2
         writer.kill()
         writer.wait()
-        layout.sweep(tmp_path, "mine")
+        layout.sweep(tmp_path)
         assert [path for path in tmp_path.rglob("*") if path.name.startswith(".")] == [mine]
     assert [path for path in tmp_path.rglob("*") if path.name.startswith(".")] == []

@@ -155,7 +155,7 @@ def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
             )
         },
     }
-    cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:2])[..., ::-1])
+    cv2.imwrite(str(run.out / "samples.png"), run.sheet(test[:2])[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(run.out.name, json.dumps(result), flush=True)
     return result
 

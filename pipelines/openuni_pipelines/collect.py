@@ -18,6 +18,7 @@ from openuni.shards import columns as columns_
 from openuni.shards import layout, writer
 from openuni.shards.reader import DataSet
 from openuni.shards.results import Result
+from openuni_pipelines import stopping
 from openuni_pipelines.import_truth import start_over
 from openuni_pipelines.run import holding
 from unibench import collect
@@ -54,6 +55,7 @@ def _copy(data: DataSet, out: Path, wanted: Collected) -> Collected:
 
     def stored(column: str, some: Sequence[Chosen]) -> Iterator[tuple[str, Result]]:
         for clip in some:
+            stopping.check()
             try:
                 result = data.result(clip.key, column)
             except KeyError:

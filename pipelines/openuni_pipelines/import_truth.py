@@ -14,6 +14,7 @@ from openuni.errors import PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
+from openuni_pipelines import stopping
 from openuni_pipelines.run import holding
 from unibench import sidecar
 from unibench.importers import FORMATS, Imported, read
@@ -64,6 +65,7 @@ def _saved(
 ) -> Iterator[str]:
     """Save each clip and its side-car; name its key, which ascends with the order of the source."""
     for number, clip in enumerate(clips, before):
+        stopping.check()
         key = f"{number:06d}-{clip.key}"[:64]
         frames, height, width = clip.rgb.shape[:3]
         record = Record(

@@ -14,6 +14,7 @@ from openuni.sample import Clip
 from openuni.shards.plan import Tally
 from openuni.sources import Request, Skipped
 from openuni.video import Normalisation
+from openuni_pipelines import stopping
 from openuni_pipelines.executors import Executor, Fault
 from openuni_pipelines.tasks import MAX_ATTEMPTS, Expand
 
@@ -47,6 +48,7 @@ def clips(executor: Executor, source_name: str, request: Request, limit: int | N
     source = sources.get(source_name)
     found = 0
     for clip in _expanded(executor, source_name, request):
+        stopping.check()
         if limit is not None and found >= limit and isinstance(clip, Clip):
             break
         found += isinstance(clip, Clip)
@@ -55,6 +57,7 @@ def clips(executor: Executor, source_name: str, request: Request, limit: int | N
         yield clip
     # Past the limit there may be rows under way whose clips nobody waits for.
     while executor.running:
+        stopping.check()
         executor.wait()
 
 
@@ -75,6 +78,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
     attempts: dict[str, int] = {}
     more = True
     while more or order:
+        stopping.check()
         while more and executor.running < 2 * executor.slots and len(order) < 64 * executor.slots:
             match next(entries, None):
                 case None:

@@ -18,6 +18,7 @@ from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
 from openuni.shards import layout, verify, writer
+from openuni_pipelines import stopping
 from openuni_pipelines.executors import connect
 from openuni_pipelines.run import holding
 
@@ -143,6 +144,7 @@ def render_set(
             scenes = [scene for n in due for scene in recipe.shard(n)]
             left = {n: set(recipe.shard(n)) for n in due}
             for scene in _work(root, recipe, scenes, run, workers, ray_address, preview):
+                stopping.check()
                 bar.advance(task)
                 number = scene // recipe.shard_size
                 left[number].discard(scene)

@@ -6,13 +6,11 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -28,7 +26,7 @@ from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
 from openuni.shards.plan import Plan
 from openuni.video import Limits, Normalisation
-from openuni_pipelines import card
+from openuni_pipelines import card, stopping
 from openuni_pipelines.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
 from openuni_pipelines.monitor import Monitor
 from openuni_pipelines.shard_build import Recipe, ShardBuild, recipe
@@ -90,7 +88,7 @@ def holding(root: Path) -> Iterator[str]:
     """
     run = new_id()
     try:
-        with _stoppable() as received, RunLock(root, run):
+        with stopping.stoppable() as received, RunLock(root, run):
             layout.sweep(root)
             yield run
             # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
@@ -106,32 +104,6 @@ def holding(root: Path) -> Iterator[str]:
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise OpenUniError(f"{error.filename or root} cannot be written: {error.strerror}") from error
         raise
-
-
-@contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Signals that ask this process to end raise KeyboardInterrupt in the block; their numbers are in the list.
-
-    It is KeyboardInterrupt for SIGTERM too: no expert's `except Exception` swallows it, and Ray, which runs the handler
-    in the middle of its waiting, passes on no other. After the first signal the next one ends the process at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # Python delivers signals to the main thread only
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def new_id() -> str:
@@ -226,6 +198,7 @@ def _drive(
     active: dict[int, ShardBuild] = {}
     more = True
     while more or active:
+        stopping.check()
         while more and executor.running < 2 * executor.slots and all(not shard.has_due for shard in active.values()):
             number = next(upcoming, None)
             if number is None:

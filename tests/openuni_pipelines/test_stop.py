@@ -34,8 +34,9 @@ def stop(root: Path, videos: Path, number: int, *, ray: bool, group: bool) -> tu
     """
     line = [Path(sys.executable).with_name("openuni"), "build", "--source", "toy", "--videos", videos, "--out", root]
     line += ["--experts", "toy_thermal,toy_depth", "--shard-size", "4", "--min-free", "0"]
-    # On Ray with slow experts, so that the driver is hit while Ray waits: it runs Python's handlers by itself there.
-    env = os.environ | {"OPENUNI_TOY_SLEEP": "2" if ray else "0.3", "OPENUNI_TOY_LINGER": "0.1", MARK: str(root)}
+    # Experts so slow that Ray's driver is hit while Ray waits (it runs Python's handlers by itself there), and that no
+    # build is through before a test on a busy machine gets round to signalling it.
+    env = os.environ | {"OPENUNI_TOY_SLEEP": "2", "OPENUNI_TOY_LINGER": "0.1", MARK: str(root)}
     run = subprocess.Popen(
         [*line, *(() if ray else ("--in-process",))], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

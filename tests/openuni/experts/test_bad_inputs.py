@@ -4,16 +4,15 @@ Where no real picture is at hand one is made, and called so: the mannequin is ou
 man is drawn, the crowd is one man pasted, and the face is cut out of a real clip. The rabbit is a real cartoon.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from openuni import assets
 from openuni.body import Body, rasterise
-from openuni.errors import AssetError, OpenUniError
+from openuni.errors import OpenUniError
 from openuni.experts.base import Footage
 from openuni.experts.body_fit import BodyFit
 from openuni.experts.mediapipe_pose import MediapipePose
@@ -23,26 +22,12 @@ from openuni.modalities.densepose import DensePose, DensePoseModality
 from openuni.modalities.segmentation import SegmentationModality
 from openuni.modalities.skeleton import SkeletonModality
 from openuni.sample import Annotation
-from tests.openuni.experts.test_people import clip, demo, finder
+from tests.openuni.experts.clips import clip
 
 pytest.importorskip("embreex")
-__all__ = ["finder"]
 FRAMES, H, W, FPS = 12, 360, 640, 12.0
 LOW = 0.5
 """Confidence below which an annotation is not to be relied upon, as the documentation says."""
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Iterator[MediapipeSegmentation]:
-    pytest.importorskip("mediapipe")
-    try:
-        assets.path("deeplab-v3")
-    except AssetError as error:
-        pytest.skip(str(error))
-    expert = MediapipeSegmentation()
-    expert.setup()
-    yield expert
-    expert.teardown()
 
 
 Seen = tuple[Annotation, Annotation, Annotation | None]
@@ -62,7 +47,9 @@ def look(finder: PeopleFinder, segmenter: MediapipeSegmentation) -> Callable[[np
         SegmentationModality().check(segmentation.value)
         try:
             densepose = body.annotate(footage)
-        except OpenUniError:
+        except OpenUniError as error:
+            if "no body could be trusted in any frame" not in str(error):
+                raise
             return skeleton, segmentation, None
         DensePoseModality().check(densepose.value)
         return skeleton, segmentation, densepose
@@ -138,16 +125,18 @@ def test_a_mannequin_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen], he
     assert believed(densepose) < LOW
 
 
-def test_a_cartoon_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen]) -> None:
-    for frames in (handheld(cartoon()), demo("demo-bigbuckbunny", FRAMES, 8.0)):
+def test_a_cartoon_is_nobody_to_rely_on(look: Callable[[np.ndarray], Seen], asset: Callable[[str], Path]) -> None:
+    for frames in (handheld(cartoon()), clip(asset("demo-bigbuckbunny"), FRAMES, 8.0)):
         skeleton, segmentation, densepose = look(frames)
         assert skeleton.confidence < LOW
         assert all(i.score < LOW for i in segmentation.value.instances if i.class_name == "person")
         assert believed(densepose) < LOW
 
 
-def test_a_face_that_fills_the_frame_has_no_body(look: Callable[[np.ndarray], Seen]) -> None:
-    man = demo("demo-carphone", FRAMES, 8.0)
+def test_a_face_that_fills_the_frame_has_no_body(
+    look: Callable[[np.ndarray], Seen], asset: Callable[[str], Path]
+) -> None:
+    man = clip(asset("demo-carphone"), FRAMES, 8.0)
     face = np.stack([cv2.resize(f[60:330, 130:430], (W, H), interpolation=cv2.INTER_CUBIC) for f in man])
     skeleton, segmentation, densepose = look(face)
     assert skeleton.confidence < LOW
@@ -175,8 +164,8 @@ def man(shared_data: Path) -> np.ndarray:
     return clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", FRAMES, FPS)[:, 20:345, 285:425]
 
 
-def pasted(man: np.ndarray, places: list[tuple[int, int]], width: int, height: int) -> np.ndarray:
-    frames = np.full((len(man), H, W, 3), 128, np.uint8)
+def pasted(man: np.ndarray, places: list[tuple[int, int]], width: int, height: int, rows: int = H) -> np.ndarray:
+    frames = np.full((len(man), rows, W, 3), 128, np.uint8)
     for x, y in places:
         for frame, shown in zip(frames, man, strict=True):
             frame[y : y + height, x : x + width] = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
@@ -194,17 +183,22 @@ def test_twenty_people_are_looked_at_eight_at_a_time_and_nobody_is_painted_twice
     look: Callable[[np.ndarray], Seen],
     man: np.ndarray,
 ) -> None:
-    places = [(5 + 63 * (i % 10), 10 + 175 * (i // 10)) for i in range(20)]
-    frames = pasted(man, places, 60, 160)
-    skeleton, segmentation, densepose = look(frames)
+    width, height, rows = 90, 178, 540  # the detector finds no smaller ones in a crowd
+    places = [(90 * (i % 7) + 5, 180 * (i // 7)) for i in range(20)]
+    skeleton, segmentation, densepose = look(pasted(man, places, width, height, rows))
     seen = (skeleton.value.keypoints[..., 2] > 0).any(-1)
-    assert seen.sum(1).max(initial=0) <= 8
-    on_people = np.zeros((H, W), bool)
+    assert seen.sum(1).max() == 8
+    ids = segmentation.value.ids
+    chiefly = [np.bincount(ids[:, y : y + height, x : x + width].ravel())[1:].argmax() + 1 for x, y in places]
+    assert sorted(chiefly) == list(range(1, 21))
+    on_people = np.zeros((rows, W), np.uint8)
     for x, y in places:
-        on_people[y : y + 160, x : x + 60] = True
-    assert not segmentation.value.ids[:, ~on_people].any()
-    if densepose is not None:
-        assert not densepose.value.values[:, ~on_people].any()
+        on_people[y : y + height, x : x + width] = 1
+    around = cv2.dilate(on_people, np.ones((3, 3), np.uint8)) == 0  # outlines are good to a pixel at best
+    assert not ids[:, around].any()
+    assert densepose is not None
+    assert densepose.value.values[:, on_people > 0].any()
+    assert not densepose.value.values[:, around].any()
 
 
 def test_people_are_believed_as_far_as_they_are_supported(finder: PeopleFinder, man: np.ndarray) -> None:

@@ -16,10 +16,9 @@ from openuni.experts.people import LANDMARKS, People, PeopleFinder
 from openuni.modalities.densepose import DOUBTS, DensePoseModality
 from openuni.sample import Annotation
 from tests.openuni.body import posed
-from tests.openuni.experts.test_people import clip, finder
+from tests.openuni.experts.clips import clip
 
 pytest.importorskip("embreex")
-__all__ = ["finder"]
 FRAMES = 6
 
 

@@ -19,10 +19,8 @@ from openuni.experts.tracking import Track
 from openuni.sample import Annotation
 from openuni.video import read_frames
 from tests.openuni.body.posed import OTHER_FACE, OTHER_SIDE
-from tests.openuni.experts.test_people import finder
 
 pytest.importorskip("embreex")
-__all__ = ["finder"]
 STRIDE = 4
 WALL, SKIN, SHIRT, TROUSERS, SHOE = (196, 200, 205), (224, 172, 140), (60, 90, 160), (60, 60, 70), (90, 50, 40)
 WORN = {**dict.fromkeys((1, 2, 15, 16, 17, 18), SHIRT), **dict.fromkeys(range(7, 15), TROUSERS), 5: SHOE, 6: SHOE}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -22,11 +22,8 @@ Image = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def expert() -> Iterator[FastDepth]:
-    try:
-        assets.fetch("fastdepth")
-    except AssetError as error:
-        pytest.skip(f"the FastDepth weights cannot be had: {error}")
+def expert(asset: Callable[[str], Path]) -> Iterator[FastDepth]:
+    asset("fastdepth")
     expert = FastDepth()
     expert.setup()
     yield expert

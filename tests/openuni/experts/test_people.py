@@ -1,22 +1,20 @@
 """People: who is who through crossings and gaps, and the expert on real clips and on nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from openuni import assets
-from openuni.errors import AssetError, CorruptDataError
+from openuni.errors import CorruptDataError
 from openuni.experts import tracking
 from openuni.experts.base import Footage
 from openuni.experts.people import MOST_PEOPLE, People, PeopleFinder, _continued, exclusive
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
-from openuni.video import read_frames
+from tests.openuni.experts.clips import clip
 
 RED, BLUE = (np.eye(2)[i].astype(float) for i in range(2))
 
@@ -127,27 +125,6 @@ def test_findings_of_other_bytes_are_refused() -> None:
             PeopleFinder.decode_findings(bad)
 
 
-@pytest.fixture(scope="module")
-def finder() -> Iterator[PeopleFinder]:
-    pytest.importorskip("mediapipe")
-    for name in PeopleFinder.assets:
-        try:
-            assets.path(name)
-        except AssetError as error:
-            pytest.skip(str(error))
-    expert = PeopleFinder()
-    expert.setup()
-    yield expert
-    expert.teardown()
-
-
-def clip(path: Path, frames: int, fps: float) -> np.ndarray:
-    """The first frames of a clip at a frame rate, 640 wide."""
-    chosen = list(islice(read_frames(path, fps=fps), frames))
-    height = round(640 / chosen[0].shape[1] * chosen[0].shape[0])
-    return np.stack([cv2.resize(f, (640, height), interpolation=cv2.INTER_AREA) for f in chosen])
-
-
 def test_two_people_who_embrace_stay_two(finder: PeopleFinder, shared_data: Path) -> None:
     frames = clip(shared_data / "videos" / "mmaction2_demo_skeleton.mp4", 72, 28.0)
     found = finder.annotate(Footage("two", frames, 28.0, {})).value
@@ -179,20 +156,13 @@ def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path
     assert not annotation.value.masks.any()
 
 
-def demo(name: str, frames: int, fps: float) -> np.ndarray:
-    try:
-        return clip(assets.path(name), frames, fps)
-    except AssetError as error:
-        pytest.skip(str(error))
-
-
-def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder) -> None:
-    found = finder.annotate(Footage("rabbit", demo("demo-bigbuckbunny", 16, 8.0), 8.0, {})).value
+def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:
+    found = finder.annotate(Footage("rabbit", clip(asset("demo-bigbuckbunny"), 16, 8.0), 8.0, {})).value
     assert (found.support < 0.45).all()
 
 
-def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder) -> None:
-    frames = demo("demo-carphone", 16, 8.0)
+def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:
+    frames = clip(asset("demo-carphone"), 16, 8.0)
     found = finder.annotate(Footage("car", frames, 8.0, {})).value
     assert (~np.isnan(found.scores[:, 0])).mean() > 0.9
     # hips and knees lie below the frame, and say so

@@ -1,13 +1,9 @@
 """Instances: people keep their ids, things keep theirs through gaps, crossings and absences."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from openuni import assets
-from openuni.errors import AssetError
 from openuni.experts.base import Footage
 from openuni.experts.dis import Dis
 from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement
@@ -15,23 +11,9 @@ from openuni.experts.people import People, PeopleFinder
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import SegmentationModality
 from openuni.sample import Annotation
-from tests.openuni.experts.test_people import clip, finder
+from tests.openuni.experts.clips import clip
 
-__all__ = ["finder"]
 T, H, W, SIDE = 24, 120, 200, 30
-
-
-@pytest.fixture(scope="module")
-def expert() -> Iterator[MediapipeSegmentation]:
-    pytest.importorskip("mediapipe")
-    try:
-        assets.path("deeplab-v3")
-    except AssetError as error:
-        pytest.skip(str(error))
-    expert = MediapipeSegmentation()
-    expert.setup()
-    yield expert
-    expert.teardown()
 
 
 def scene(
@@ -73,11 +55,11 @@ def id_of(ids: np.ndarray, mask: np.ndarray) -> int:
     return int(np.bincount(ids[mask]).argmax())
 
 
-def test_things_that_cross_keep_their_ids_and_outlines(expert: MediapipeSegmentation) -> None:
+def test_things_that_cross_keep_their_ids_and_outlines(segmenter: MediapipeSegmentation) -> None:
     red = [(10 + 6 * t, 20) for t in range(T)]
     blue = [(150 - 6 * t, 60) for t in range(T)]
     footage, truth = scene({"red": red, "blue": blue}, set(range(0, T, 3)))
-    value = expert.annotate(footage).value
+    value = segmenter.annotate(footage).value
     SegmentationModality().check(value)
     ids = {name: {id_of(value.ids[t], truth[name][t]) for t in range(T)} for name in truth}
     assert len(ids["red"]) == len(ids["blue"]) == 1
@@ -88,29 +70,29 @@ def test_things_that_cross_keep_their_ids_and_outlines(expert: MediapipeSegmenta
     assert {i.class_name for i in value.instances} == {"kite"}
 
 
-def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(expert: MediapipeSegmentation) -> None:
+def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(segmenter: MediapipeSegmentation) -> None:
     path = [(10 + 4 * t, 40) for t in range(T)]
     footage, truth = scene({"red": path}, {0, 3, 12, 15, 18, 21})
-    value = expert.annotate(footage).value
+    value = segmenter.annotate(footage).value
     assert len({id_of(value.ids[t], truth["red"][t]) for t in range(T)} - {0}) == 1
     assert (value.ids[8][truth["red"][8]] > 0).mean() > 0.8
 
 
-def test_a_thing_that_leaves_and_comes_back_is_the_same_one(expert: MediapipeSegmentation) -> None:
+def test_a_thing_that_leaves_and_comes_back_is_the_same_one(segmenter: MediapipeSegmentation) -> None:
     T_away = range(4, 19)
     red = [None if t in T_away else (20, 40) if t < 4 else (140, 60) for t in range(T)]
     footage, truth = scene({"red": red}, set(range(T)))
-    value = expert.annotate(footage).value
+    value = segmenter.annotate(footage).value
     assert len(value.instances) == 1
     assert not value.ids[6:19].any()
     assert id_of(value.ids[22], truth["red"][22]) == id_of(value.ids[1], truth["red"][1])
 
 
-def test_another_thing_in_its_place_is_another_one(expert: MediapipeSegmentation) -> None:
+def test_another_thing_in_its_place_is_another_one(segmenter: MediapipeSegmentation) -> None:
     red = [(20, 40) if t < 4 else None for t in range(T)]
     blue = [(140, 60) if t > 18 else None for t in range(T)]
     footage, _ = scene({"red": red, "blue": blue}, set(range(T)), {"blue": "dog", "red": "kite"})
-    assert {i.class_name for i in expert.annotate(footage).value.instances} == {"kite", "dog"}
+    assert {i.class_name for i in segmenter.annotate(footage).value.instances} == {"kite", "dog"}
 
 
 def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
@@ -119,9 +101,9 @@ def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
     assert _agreement("bear", cow) == _agreement("kite", rock) == 1
 
 
-def test_nothing_is_an_empty_result_of_no_confidence(expert: MediapipeSegmentation) -> None:
+def test_nothing_is_an_empty_result_of_no_confidence(segmenter: MediapipeSegmentation) -> None:
     footage, _ = scene({}, set())
-    annotation = expert.annotate(footage)
+    annotation = segmenter.annotate(footage)
     SegmentationModality().check(annotation.value)
     assert annotation.value.instances == ()
     assert not annotation.value.ids.any()
@@ -129,11 +111,11 @@ def test_nothing_is_an_empty_result_of_no_confidence(expert: MediapipeSegmentati
 
 
 def test_on_a_real_clip_woman_and_dog_are_two(
-    expert: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
+    segmenter: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
 ) -> None:
     plain = Footage("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 20, 15.0), 15.0, {})
     found = {"people": finder.annotate(plain), "dis": Dis().annotate(plain)}
-    value = expert.annotate(Footage("dog", plain.frames, 15.0, found)).value
+    value = segmenter.annotate(Footage("dog", plain.frames, 15.0, found)).value
     SegmentationModality().check(value)
     names = {i.id: i.class_name for i in value.instances}
     assert names[1] == "person"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from openuni import assets, sources
@@ -16,13 +19,13 @@ def rows() -> list[Entry]:
     return [e for e in sources.get("demo").entries(Request()) if isinstance(e, Entry)]
 
 
-def demo_clips() -> list[Clip]:
+@pytest.fixture
+def clips(asset: Callable[[str], Path]) -> list[Clip]:
     """The clips, where their videos have been fetched."""
-    try:
-        found = [c for row in rows() for c in sources.get("demo").expand(row, Request())]
-    except AssetError as error:
-        pytest.skip(f"the demo's videos are absent: {error}")
-    return [c for c in found if isinstance(c, Clip)]
+    for name in assets.names():
+        if name.startswith("demo-"):
+            asset(name)
+    return [c for row in rows() for c in sources.get("demo").expand(row, Request()) if isinstance(c, Clip)]
 
 
 def test_missing_videos_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
@@ -31,15 +34,14 @@ def test_missing_videos_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: obje
         sources.get("demo").expand(rows()[0], Request())
 
 
-def test_no_clip_spans_a_cut() -> None:
-    for clip in demo_clips():
+def test_no_clip_spans_a_cut(clips: list[Clip]) -> None:
+    for clip in clips:
         assert clip.end is not None
         (shot,) = [s for s in find_shots(clip.video) if s.start <= clip.start + 1e-6 < s.end]
         assert clip.end <= shot.end + 1e-6, clip.key
 
 
-def test_clips_are_whole_short_and_licensed() -> None:
-    clips = demo_clips()
+def test_clips_are_whole_short_and_licensed(clips: list[Clip]) -> None:
     assert len({c.key for c in clips}) == 7
     assert sum(normalise(c).frames for c in clips) == 7 * 32
     for clip in clips:
@@ -48,8 +50,8 @@ def test_clips_are_whole_short_and_licensed() -> None:
         assert clip.caption.startswith("Rendered: ") == rendered
 
 
+@pytest.mark.usefixtures("clips")
 def test_a_shorter_longest_clip_is_heeded() -> None:
-    demo_clips()
     (clip,) = sources.get("demo").expand(rows()[0], Request(clip_seconds=1.0))
     assert isinstance(clip, Clip)
     assert clip.end == pytest.approx(clip.start + 1.0)

@@ -180,15 +180,16 @@ def _estimate(task: str, true: Any, seed: int) -> Any:
         points = true.keypoints.copy()
         points[..., :2] += rng.normal(0, 1, points[..., :2].shape)
         return replace(true, keypoints=points)
-    return true
+    raise ValueError(task)
 
 
-@pytest.mark.parametrize(("task", "words", "make"), MISTAKES, ids=[f"{t}: {w}" for t, w, _ in MISTAKES])
+_ESTIMATED = [mistake for mistake in MISTAKES if mistake[0] in ("depth", "flow", "skeleton")]
+
+
+@pytest.mark.parametrize(("task", "words", "make"), _ESTIMATED, ids=[f"{t}: {w}" for t, w, _ in _ESTIMATED])
 def test_a_mistaken_convention_is_named_in_an_imperfect_prediction(
     truths: Any, task: str, words: str, make: Callable[[Any], Any]
 ) -> None:
-    if (task, words) == ("depth", "one frame late"):
-        pytest.skip("4 % of the depth is more than one frame of motion changes it")
     estimates = [_estimate(task, true, k) for k, true in enumerate(truths[task])]
     assert diagnose(task, list(zip(estimates, truths[task], strict=True))) is None
     finding = diagnose(task, [(make(found), true) for found, true in zip(estimates, truths[task], strict=True)])

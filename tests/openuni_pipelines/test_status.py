@@ -32,8 +32,9 @@ def test_a_build_can_be_watched_from_outside(
         while not list(root.glob("commits/*.depth.json")):
             assert run.poll() is None
             time.sleep(0.05)
-        time.sleep(4.5)
-        state = json.loads(openuni_command("status", root, "--json").stdout)
+        # Progress is written down every two seconds, so what is committed may not be in it yet.
+        while (state := json.loads(openuni_command("status", root, "--json").stdout))["seconds_left"] is None:
+            assert run.poll() is None
         assert state["running"]["pid"] == run.pid
         assert state["progress"]["stages"]["toy_depth"]["worked"] > 0
         assert state["seconds_left"] > 0

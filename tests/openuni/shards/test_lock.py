@@ -61,7 +61,7 @@ def test_a_zombie_and_a_reused_process_id_are_dead(tmp_path: Path, other: subpro
     reborn = Holder(holder.run, holder.host, holder.pid, "another-boot/1")
     assert not lock.alive(tmp_path / layout.LOCK, reborn)
     os.kill(other.pid, signal.SIGKILL)
-    time.sleep(0.2)  # not waited for: a zombie
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and left a zombie
     assert not lock.alive(tmp_path / layout.LOCK, holder)
 
 

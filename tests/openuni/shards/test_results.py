@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,17 +128,26 @@ with layout.temporary_file(path, "killed"), layout.temporary_folder(path.parents
 """
 
 
-def test_what_another_run_left_behind_is_swept_as_soon_as_nobody_writes_to_it(tmp_path: Path) -> None:
-    """A late writer in a process of its own is let alone while it lives, and swept the moment it was killed."""
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that is in the middle of writing a file and a folder."""
     (tmp_path / "shards").mkdir()
+    with subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_another_run_left_behind_is_swept_as_soon_as_nobody_writes_to_it(
+    tmp_path: Path, writer: subprocess.Popen[str]
+) -> None:
+    """A late writer in a process of its own is let alone while it lives, and swept the moment it was killed."""
     old = tmp_path / "shards" / ".000001.rgb.tar.dead.0a.tmp"
     old.write_bytes(b"x")
-    with (
-        subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer,
-        layout.temporary_file(tmp_path / "shards" / "000002.rgb.tar", "mine") as mine,
-    ):
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "writing\n"
+    with layout.temporary_file(tmp_path / "shards" / "000002.rgb.tar", "mine") as mine:
         layout.sweep(tmp_path)
         assert not old.exists()
         assert len(list(tmp_path.rglob("*.killed.*.tmp"))) == 2

@@ -8,11 +8,10 @@ so what they measure is marked unvalidated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
 
 from openuni import assets
 from openuni.errors import AssetError
@@ -25,12 +24,13 @@ SMALLEST = 128
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A field of `Measures`: what measures it, the columns that rest on it, its weights, and how these are loaded."""
+    """A field of `Measures`: what measures it, the columns that rest on it, its weights, and where these are loaded."""
 
     what: str
     columns: tuple[str, ...]
     weights: tuple[str, ...]
-    load: Callable[..., Any]
+    loader: str
+    """`module:function` of this package; the function takes the files of the weights, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +44,21 @@ class Survey:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def _dino(weights: Path) -> Any:
-    from unibench.measures import dino
-
-    return dino.features(weights)
-
-
-def _clip(weights: Path) -> Any:
-    from unibench.measures import clip
-
-    return clip.features(weights)
-
-
-def _aesthetic(weights: Path, head: Path) -> Any:
-    from unibench.measures import clip
-
-    return clip.aesthetic(weights, head)
-
-
-def _musiq(weights: Path) -> Any:
-    from unibench.measures import musiq
-
-    return musiq.quality(weights)
-
-
-def _raft(weights: Path) -> Any:
-    from unibench.measures import raft
-
-    return raft.flow(weights)
-
-
-def _amt(weights: Path) -> Any:
-    from unibench.measures import amt
-
-    return amt.interpolator(weights)
-
-
-def _viclip(weights: Path) -> Any:
-    from unibench.measures import viclip
-
-    return viclip.similarity(weights)
-
-
 _MOVING = ("temporal_flickering", "dynamic_degree", "dynamic_degree_motion")
 
 LEARNED: Mapping[str, Learned] = {
-    "subject": Learned("DINO ViT-B/16", ("subject_consistency",), ("dino-vitb16",), _dino),
-    "background": Learned("CLIP ViT-B/32", ("background_consistency",), ("clip-vit-b32",), _clip),
-    "flow": Learned("RAFT (Things)", _MOVING, ("raft-things",), _raft),
-    "interpolate": Learned("AMT-S", ("motion_smoothness",), ("amt-s",), _amt),
+    "subject": Learned("DINO ViT-B/16", ("subject_consistency",), ("dino-vitb16",), "dino:features"),
+    "background": Learned("CLIP ViT-B/32", ("background_consistency",), ("clip-vit-b32",), "clip:features"),
+    "flow": Learned("RAFT (Things)", _MOVING, ("raft-things",), "raft:flow"),
+    "interpolate": Learned("AMT-S", ("motion_smoothness",), ("amt-s",), "amt:interpolator"),
     "aesthetic": Learned(
-        "CLIP ViT-L/14 and LAION's linear head", ("aesthetic_quality",), ("clip-vit-l14", "laion-aesthetic"), _aesthetic
+        "CLIP ViT-L/14 and LAION's linear head",
+        ("aesthetic_quality",),
+        ("clip-vit-l14", "laion-aesthetic"),
+        "clip:aesthetic",
     ),
-    "imaging": Learned("MUSIQ (SPAQ)", ("imaging_quality",), ("musiq-spaq",), _musiq),
-    "overall": Learned("ViCLIP-L/14", ("overall_consistency",), ("viclip-l14",), _viclip),
+    "imaging": Learned("MUSIQ (SPAQ)", ("imaging_quality",), ("musiq-spaq",), "musiq:quality"),
+    "overall": Learned("ViCLIP-L/14", ("overall_consistency",), ("viclip-l14",), "viclip:similarity"),
 }
 """By field of `Measures`."""
 
@@ -127,7 +88,8 @@ def load(weights: Mapping[str, str]) -> Measures:
         learned = LEARNED[name]
         if missing := _missing(learned):
             raise AssetError(f"the protocol measures with {learned.what}, but {missing}")
-        made[name] = learned.load(*(assets.path(asset) for asset in learned.weights))
+        loader = resolve_name(f"{__name__}.{learned.loader}")
+        made[name] = loader(*(assets.path(asset) for asset in learned.weights))
     return Measures(**made, smallest=SMALLEST)
 
 

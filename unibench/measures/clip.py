@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import nn
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from openuni.errors import AssetError
-from unibench.measures.weights import batches, device, fill, tensors
+from unibench.measures.weights import by_frame, device, fill, tensors
 from unibench.metrics.base import Floats
 from unibench.metrics.video import Frames
 
@@ -51,13 +50,7 @@ def image_tower(tower: Any, file: Path) -> Any:
 def features(file: Path) -> Callable[[Frames], Floats]:
     """CLIP ViT-B/32's features of each frame, `[T, 512]`. Raises AssetError where the file does not fit."""
     tower = image_tower(vit_b32(), file)
-
-    @torch.inference_mode()
-    def measure(frames: Frames) -> Floats:
-        found = [tower(prepared(part)) for part in batches(frames)]
-        return torch.cat(found).cpu().numpy().astype(np.float64)
-
-    return measure
+    return by_frame(lambda images: tower(prepared(images)))
 
 
 def aesthetic(clip: Path, head: Path) -> Callable[[Frames], Floats]:
@@ -67,13 +60,7 @@ def aesthetic(clip: Path, head: Path) -> Callable[[Frames], Floats]:
     """
     tower = image_tower(vit_l14(), clip)
     linear = fill(nn.Linear(768, 1), tensors(head), head)
-
-    @torch.inference_mode()
-    def measure(frames: Frames) -> Floats:
-        found = [linear(nn.functional.normalize(tower(prepared(part)), dim=-1))[:, 0] for part in batches(frames)]
-        return torch.cat(found).cpu().numpy().astype(np.float64)
-
-    return measure
+    return by_frame(lambda images: linear(nn.functional.normalize(tower(prepared(images)), dim=-1))[:, 0])
 
 
 def prepared(images: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 from torchvision.transforms.functional import normalize, resize
 
-from unibench.measures.weights import batches, fill, tensors
+from unibench.measures.weights import by_frame, fill, tensors
 from unibench.metrics.base import Floats
 from unibench.metrics.video import Frames
 
@@ -60,13 +59,7 @@ def features(file: Path) -> Callable[[Frames], Floats]:
     Raises AssetError where the file does not fit.
     """
     model = fill(Dino(), tensors(file), file)
-
-    @torch.inference_mode()
-    def measure(frames: Frames) -> Floats:
-        found = [model(prepared(part)) for part in batches(frames)]
-        return torch.cat(found).cpu().numpy().astype(np.float64)
-
-    return measure
+    return by_frame(lambda images: model(prepared(images)))
 
 
 def prepared(images: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import resize
 
-from unibench.measures.weights import batches, fill, tensors
+from unibench.measures.weights import by_frame, fill, tensors
 from unibench.metrics.base import Floats
 from unibench.metrics.video import Frames
 
@@ -167,13 +166,7 @@ def quality(file: Path) -> Callable[[Frames], Floats]:
     Frames with a side above 512 are made smaller first (bilinear, no antialiasing), as VBench does by default.
     """
     model = fill(Musiq(), tensors(file), file)
-
-    @torch.inference_mode()
-    def measure(frames: Frames) -> Floats:
-        found = [model(prepared(part)) for part in batches(frames)]
-        return torch.cat(found).cpu().numpy().astype(np.float64)
-
-    return measure
+    return by_frame(lambda images: model(prepared(images)))
 
 
 def prepared(images: torch.Tensor) -> torch.Tensor:

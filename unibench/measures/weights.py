@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from openuni.errors import AssetError
+from unibench.metrics.base import Floats
 from unibench.metrics.video import Frames
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -39,6 +41,16 @@ def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
     except RuntimeError as error:
         raise AssetError(f"{file} does not fit {type(model).__name__}: {error}") from error
     return model.float().eval().requires_grad_(False).to(device())
+
+
+def by_frame(network: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Frames], Floats]:
+    """What a network gives for each frame, float64 `[T, …]`, eight at a time; it takes what `batches` yields."""
+
+    @torch.inference_mode()
+    def measure(frames: Frames) -> Floats:
+        return torch.cat([network(part) for part in batches(frames)]).cpu().numpy().astype(np.float64)
+
+    return measure
 
 
 def batches(frames: Frames) -> Iterator[torch.Tensor]:

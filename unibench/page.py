@@ -31,10 +31,7 @@ def render(report: Report, predictions: Run, truth: Run | None) -> str:
 
     template = jinja2.Template(Path(__file__).with_name("page.html").read_text("utf-8"), autoescape=True)
     names = [name for name in COLUMNS if name.split("/")[0] in report.tasks]
-    rows = [
-        {"model": row.model, "cells": [f"{row.values[name]:.4g}" if name in row.values else "" for name in names]}
-        for row in baselines(report)
-    ]
+    rows = [{"model": row.model, "cells": row.cells(names)} for row in baselines(report)]
     protocol = {k: v for k, v in asdict(report.protocol).items() if v not in ({}, ())} | dict(RULES)
     text: str = template.render(
         report=report,

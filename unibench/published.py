@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 SOURCE = "UnityVideo, table 1; published, not recomputed"
@@ -15,6 +15,10 @@ class Published:
     model: str
     group: str
     values: Mapping[str, float]
+
+    def cells(self, columns: Iterable[str]) -> list[str]:
+        """The values of these columns in four significant digits, empty where there is none."""
+        return [f"{self.values[name]:.4g}" if name in self.values else "" for name in columns]
 
 
 COLUMNS: Mapping[str, str] = {

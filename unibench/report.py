@@ -230,7 +230,7 @@ def _published_table(report: Report) -> Table:
     for name in names:
         table.add_column(PUBLISHED_COLUMNS[name], justify="right")
     for row in baselines(report):
-        table.add_row(row.model, *(f"{row.values[name]:.4g}" if name in row.values else "" for name in names))
+        table.add_row(row.model, *row.cells(names))
     return table
 
 

@@ -290,23 +290,15 @@ def render_command(
     A killed run resumes; `truth.json` has the hash of every clip's truth. These are rendered scenes, not real videos.
     """
     from unibench import standard
-    from unibench.scenes.families import FAMILIES
 
     wanted = None if standard_name is None else standard.get(standard_name)
     if wanted is not None:
-        source = click.get_current_context().get_parameter_source
-        given = [name for name in _OF_THE_STANDARD if source(name) is ParameterSource.COMMANDLINE]
-        if given:
-            raise OpenUniError(f"--standard {wanted.name} is frozen; leave out --{given[0].replace('purpose', 'for')}")
-        recipe = Recipe.of(wanted, rgb, shard_size)
+        _check_frozen(wanted, click.get_current_context())
+        recipe, root = Recipe.of(wanted, rgb, shard_size), out or wanted.place
+    elif out is not None:
+        recipe, root = Recipe(families=_chosen(families), rgb=rgb, shard_size=shard_size, **numbers), out
     else:
-        chosen = tuple(name.strip() for name in families.split(",") if name.strip()) or tuple(FAMILIES)
-        if unknown := [name for name in chosen if name not in FAMILIES]:
-            raise OpenUniError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
-        recipe = Recipe(families=chosen, rgb=rgb, shard_size=shard_size, **numbers)
-    if out is None and wanted is None:
         raise OpenUniError("say where with --out, or which frozen set with --standard")
-    root = out or Path("data") / {"estimation": "unibench"}.get(standard_name or "", f"unibench-{standard_name}")
     console = Console()
     if dry_run:
         console.print(f"{recipe.scenes} clips in {recipe.shards} shards: {', '.join(recipe.families)}; {root}")
@@ -316,3 +308,20 @@ def render_command(
         check_standard(root, wanted)
         console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")
     console.print(f"{recipe.scenes} clips, {recipe.shards} shards: {root}")
+
+
+def _check_frozen(wanted: Standard, context: click.Context) -> None:
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name in _OF_THE_STANDARD:
+            raise OpenUniError(f"--standard {wanted.name} is frozen; leave out {option.opts[0]}")
+
+
+def _chosen(families: str) -> tuple[str, ...]:
+    """The families named, or all of them. Raises OpenUniError listing the known ones."""
+    from unibench.scenes.families import FAMILIES
+
+    chosen = tuple(name.strip() for name in families.split(",") if name.strip()) or tuple(FAMILIES)
+    if unknown := [name for name in chosen if name not in FAMILIES]:
+        raise OpenUniError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+    return chosen

@@ -27,7 +27,7 @@ from unibench.predictions import ESTIMATED, TASKS, Columns, Run, open_run
 from unibench.protocol import Missing, Protocol, hash_keys
 from unibench.scoring import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
-STANDARD = Path("data/unibench")
+STANDARD = standard.get("estimation").place
 """Where the standard set is looked for."""
 _BATCH = 4
 """Samples that a Ray task scores: seconds of work, so that starting tasks costs nothing."""

@@ -37,6 +37,11 @@ class Standard:
     fps: float = 16.0
     families: tuple[str, ...] = _FAMILIES
 
+    @property
+    def place(self) -> Path:
+        """The folder that it is rendered into, and scored from, where no other is named."""
+        return Path("data") / ("unibench" if self.name == "estimation" else f"unibench-{self.name}")
+
     def specs(self) -> Iterator[Spec]:
         for k in range(self.scenes):
             family = self.families[k % len(self.families)]

@@ -27,6 +27,7 @@ LOCK = "run.lock"
 SKIPPED = "skipped.parquet"
 LOG = "log.jsonl"
 PROGRESS = "progress.json"
+WORK = "work"
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def commit_name(shard: int, column: str) -> str:
 
 
 def work_name(shard: int) -> str:
-    return f"work/{shard:06d}"
+    return f"{WORK}/{shard:06d}"
 
 
 def result_name(shard: int, key: str, fingerprint: str) -> str:

@@ -11,7 +11,6 @@ Each sample is an atomic file until its shard is committed, so a killed writer r
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[s
             # Without RGB's the sample does not count as saved: the next run makes it again.
             (root / layout.result_name(shard, error.key, _print("rgb", columns))).unlink(missing_ok=True)
             raise
-    shutil.rmtree(root / layout.work_name(shard), ignore_errors=True)
+    results.close_work(root, shard)
 
 
 def write_manifest(

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,6 +93,8 @@ def holding(root: Path) -> Iterator[str]:
             yield run
             # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
             layout.sweep(root)
+            with suppress(OSError):  # it was never made, or shards are unfinished
+                (root / layout.WORK).rmdir()
     except KeyboardInterrupt:
         number = received[0] if received else signal.SIGINT
         name = signal.Signals(number).name
@@ -174,9 +176,6 @@ def complete(
         _drive(job, made, manifest.shards, clips, executor, execution, monitor)
         layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
-    work = root / "work"
-    if work.is_dir() and not any(work.iterdir()):
-        work.rmdir()
 
 
 class _Clips:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError, PlanError
+from openuni.shards import layout
 from openuni.shards.reader import DataSet
 from openuni.video import decode_video
 from openuni_pipelines.import_truth import import_command
@@ -170,6 +171,10 @@ def test_a_scene_is_made_again_from_its_key(rendered: Path, tmp_path: Path) -> N
     run(render_command, "--out", str(tmp_path / "one"), *one, "--workers", "0")
     (again,) = DataSet(str(tmp_path / "one"))
     np.testing.assert_array_equal(again.rgb.frames, DataSet(str(rendered))["000001-walk-1"].rgb.frames)
+
+
+def test_nothing_of_the_work_is_left_when_a_set_is_complete(rendered: Path) -> None:
+    assert not (rendered / layout.WORK).exists()
 
 
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path) -> None:

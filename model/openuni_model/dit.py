@@ -19,8 +19,10 @@ streams absent and the new parameters at their zero start the model *is* Wan. Wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +104,14 @@ class UnifiedDiT(nn.Module):
         for parameter in (*zero, *self.time_proj.parameters(), self.modality_KD):
             if parameter is not None:
                 nn.init.zeros_(parameter)
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """`torch.compile` block by block: one compilation for all of them, and for clips of every size.
+
+        What is of the batch as a whole (which clip has how many streams) stays outside: it would compile anew for each.
+        """
+        for block in self.blocks:
+            block.compile(backend=backend, dynamic=True)
 
     def forward(self, streams: Streams) -> Tensor:
         config = self.config
@@ -202,6 +212,7 @@ def attend(q_BNHE: Tensor, k_BMHE: Tensor, v_BMHE: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_within_clips(q_PNHE: Tensor, k_PNHE: Tensor, v_PNHE: Tensor, counts: tuple[int, ...]) -> Tensor:
     """Full attention over the tokens of each clip's streams: one call for each run of clips with equal counts.
 

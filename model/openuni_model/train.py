@@ -111,7 +111,7 @@ class Trainer:
         model.checkpoint_blocks = settings.activation_checkpointing
         self.model = shard(model.to(self.world.device), self.world)
         if settings.compile:
-            self.model.compile(dynamic=True)
+            self.model.compile_blocks()
         self.names = dict(self.model.named_parameters())
         self.ema = {name: parameter.detach().float().clone() for name, parameter in self.names.items()}
         self.optimizer = torch.optim.AdamW(list(self._groups()), lr=settings.lr, betas=settings.betas)

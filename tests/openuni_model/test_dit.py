@@ -13,6 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
+from torch._dynamo.testing import CompileCounter  # noqa: E402
+
 from openuni_model.config import PRESETS, ModelConfigError, preset  # noqa: E402
 from openuni_model.dit import Streams, UnifiedDiT, patchify, positions, unpatchify  # noqa: E402
 from openuni_model.weights import from_wan_key, load_wan  # noqa: E402
@@ -70,6 +72,27 @@ def test_two_streams_are_wan_2_2_on_twice_the_width_with_two_timesteps(make_stre
     want = reference(wide, t_BFHW.flatten(1), same_text[::2]).sample
     want = want.unflatten(4, (2, 6)).permute(0, 4, 1, 2, 3, 5).flatten(0, 1)
     torch.testing.assert_close(unified(reference, rope="width_offset")(streams), want, atol=1e-5, rtol=0)
+
+
+def test_compiled_blocks_paint_the_same_and_are_not_compiled_anew_for_other_batches(make_streams: MakeStreams) -> None:
+    torch.compiler.reset()
+    config = tiny_config(layers=4)
+    plain, compiled = random_model(config), random_model(config)
+    counter = CompileCounter()
+    compiled.compile_blocks(backend=counter)
+    compilations = []
+    for counts, size in (
+        ((2, 1, 2), (2, 4, 6)),
+        ((1, 2, 2), (2, 4, 6)),
+        ((3, 1, 1), (2, 4, 6)),
+        ((1, 3, 2), (3, 4, 4)),
+    ):
+        streams = make_streams(config, counts, [k for n in counts for k in range(n)], size=size)
+        torch.testing.assert_close(compiled(streams), plain(streams), atol=1e-5, rtol=1e-5)
+        compilations.append(counter.frame_count)
+    assert compilations[0] > 0
+    assert len(set(compilations)) == 1
+    torch.compiler.reset()
 
 
 def test_every_parameter_of_the_diffusers_class_has_one_place_and_none_is_left_over() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,6 +123,16 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(discs: Path,
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, parameter in parts[0].names.items():
         torch.testing.assert_close(parameter, parts[1].names[name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU: no g++ here")
+def test_a_compiled_model_takes_the_same_steps(discs: Path, tmp_path: Path) -> None:
+    plain = list(trainer(discs, tmp_path / "plain").run())
+    compiled = list(trainer(discs, tmp_path / "compiled", compile=True).run())
+    torch.compiler.reset()
+    assert [r.loss for r in compiled] == pytest.approx([r.loss for r in plain], rel=1e-5)
+    assert [r.grad_norm for r in compiled] == pytest.approx([r.grad_norm for r in plain], rel=1e-4)
 
 
 def test_steps_that_are_not_finite_change_nothing_are_named_and_stop_the_run(discs: Path, tmp_path: Path) -> None:

@@ -307,7 +307,8 @@ def patchify(x_PCFHW: Tensor, patch: tuple[int, int, int]) -> Tensor:
 def unpatchify(y_PNO: Tensor, grid: tuple[int, int, int], patch: tuple[int, int, int]) -> Tensor:
     """Back to `[P, C, F, H, W]`; Wan's head writes a patch as f, h, w, C."""
     y: Tensor = y_PNO.unflatten(1, grid).unflatten(4, (*patch, -1))  # P F H W f h w C
-    return y.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+    size = (n * p for n, p in zip(grid, patch, strict=True))
+    return y.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(y), -1, *size)
 
 
 def check(streams: Streams, config: ModelConfig) -> None:

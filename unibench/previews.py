@@ -1,4 +1,4 @@
-"""What people look at while a set is rendered: of each clip a contact sheet and a film of its views side by side."""
+"""What people look at while clips are rendered or generated: a contact sheet and a film of the views side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "previews"
 
 
 def draw(
-    record: Record, annotations: Mapping[str, Annotation[Any] | str], normals: npt.NDArray[np.float32]
+    record: Record, annotations: Mapping[str, Annotation[Any] | str], normals: npt.NDArray[np.float32] | None = None
 ) -> dict[str, bytes]:
     """`<key>.png`, a row of the views at the middle frame, and `<key>.mp4`, those that there are in motion.
 
@@ -30,7 +30,9 @@ def draw(
     sheet = contact_sheet.draw([sample], list(annotations))
     _, png = cv2.imencode(".png", sheet[..., ::-1])
     films = [contact_sheet.film(sample, name) for name in values]
-    film = np.concatenate([*films, show_normals(normals)], axis=2)
+    if normals is not None:
+        films.append(show_normals(normals))
+    film = np.concatenate(films, axis=2)
     # H.264's 4:2:0 colour needs even sides.
     even = np.pad(film, [(0, 0), (0, film.shape[1] % 2), (0, film.shape[2] % 2), (0, 0)], mode="edge")
     return {f"{record.key}.png": png.tobytes(), f"{record.key}.mp4": encode_video(even, record.fps)}

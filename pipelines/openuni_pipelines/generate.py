@@ -16,7 +16,8 @@ import openuni
 from openuni import modalities
 from openuni.errors import AbsentModalityError, OpenUniError
 from openuni.modalities.rgb import Rgb
-from openuni.sample import Sample, make_key
+from openuni.sample import Annotation, Record, Sample, make_key
+from openuni.shards import layout
 from openuni.video import decode_video
 from openuni_pipelines import predictions
 
@@ -78,7 +79,8 @@ _FPS = 16.0
 def generate_command(**options: Any) -> None:
     """Generate with a trained model into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads.
 
-    What lies in OUT already is not made again.
+    OUT/previews has pictures and films of what was given and what was made, side by side. What lies in OUT already is
+    not made again.
     """
     from openuni_model.checkpoint import load_trained
     from openuni_model.codecs import open_codec
@@ -111,6 +113,8 @@ def generate_command(**options: Any) -> None:
                 if not all(predictions.is_written(out, view, timed.wish.key) for view in timed.wish.views)
             ]
             for wish, values in generate(model, codec, embed, new, sampler):
+                # First the pictures: they are made again only with what they show.
+                write_previews(out, wish, values, fps[wish.key])
                 for view, value in values.items():
                     predictions.write(out, view, wish.key, value, fps[wish.key], wish.caption)
                 made.update(values)
@@ -118,6 +122,17 @@ def generate_command(**options: Any) -> None:
     if made:
         predictions.write_info(out, made, rates.pop() if len(rates) == 1 else None)
     console.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def write_previews(out: Path, wish: Wish, values: Mapping[str, Any], fps: float) -> None:
+    """A contact sheet and a film of a clip: RGB, then the other views, whether given or made."""
+    from unibench import previews
+
+    shown = {**wish.controls, **values}
+    annotations = {view: Annotation(shown[view]) for view in sorted(shown, key=lambda view: (view != "rgb", view))}
+    record = Record(wish.key, wish.frames, wish.height, wish.width, fps, caption=wish.caption)
+    for name, data in previews.draw(record, annotations).items():
+        layout.write_atomic(out / previews.FOLDER / name, data, "generate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,6 +62,11 @@ def test_joint_generation_writes_every_view_as_scoring_reads_it(checkpoint: Path
         assert shape == (8, 32, 32)
     assert read.load("video", read.keys("video")[0]).prompt == "a red ball"
     assert json.loads((out / "predictions.json").read_text())["depth"] == {"kind": "affine_disparity"}
+    film, _ = decode_video(out / "previews" / f"{key}.mp4")
+    assert film.shape == (8, 32, 6 * 32, 3)
+    painted = read.load("video", key).frames
+    assert np.abs(film[:, :, :32].astype(int) - painted).mean() < 8  # twice through H.264
+    assert cv2.imread(str(out / "previews" / f"{key}.png")) is not None
 
 
 def test_estimation_over_a_benchmark_covers_every_clip_and_is_not_made_twice(
@@ -93,6 +99,9 @@ def test_a_video_file_is_estimated_and_its_estimate_controls_a_new_video(checkpo
     (tmp_path / "in.mp4").write_bytes(encode_video(frames, 8.0))
     run("--checkpoint", checkpoint, "--task", "est", "--modality", "depth", "--input", tmp_path / "in.mp4",
         "--out", tmp_path / "est", "--steps", 1)  # fmt: skip
+    film, _ = decode_video(tmp_path / "est" / "previews" / "in.mp4")
+    assert film.shape == (10, 48, 2 * 64, 3)
+    assert np.abs(film[:, :, :64].astype(int) - decode_video(tmp_path / "in.mp4")[0]).mean() < 40  # noise, H.264
     depth = tmp_path / "est" / "depth" / "in.npz"
     assert np.load(depth)["depth"].shape == (10, 48, 64)
     run("--checkpoint", checkpoint, "--task", "cond", "--modality", "depth", "--input", f"depth={depth}", "--prompt",

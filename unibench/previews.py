@@ -15,6 +15,8 @@ from openuni.sample import Annotation, Record, Sample, Status
 from openuni.video import encode_video
 
 FOLDER = "previews"
+_WIDEST = 320
+"""Pixels of a view in a film; six views of a long clip at full size would take gigabytes to put together."""
 
 
 def draw(
@@ -29,13 +31,21 @@ def draw(
     sample = Sample(record, statuses, values.__getitem__)
     sheet = contact_sheet.draw([sample], list(annotations))
     _, png = cv2.imencode(".png", sheet[..., ::-1])
-    films = [contact_sheet.film(sample, name) for name in values]
+    films = [_reduced(contact_sheet.film(sample, name)) for name in values]
     if normals is not None:
-        films.append(show_normals(normals))
+        films.append(_reduced(show_normals(normals)))
     film = np.concatenate(films, axis=2)
     # H.264's 4:2:0 colour needs even sides.
     even = np.pad(film, [(0, 0), (0, film.shape[1] % 2), (0, film.shape[2] % 2), (0, 0)], mode="edge")
     return {f"{record.key}.png": png.tobytes(), f"{record.key}.mp4": encode_video(even, record.fps)}
+
+
+def _reduced(film: Frames) -> Frames:
+    _, height, width, _ = film.shape
+    if width <= _WIDEST:
+        return film
+    size = (_WIDEST, round(height * _WIDEST / width))
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in film])
 
 
 def show_normals(normals: npt.NDArray[np.float32]) -> Frames:

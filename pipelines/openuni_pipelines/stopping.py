@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_received: list[int] = []
-"""The signals of this process; there is one list because a process has one set of handlers."""
+_blocks: list[list[int]] = []
+"""The signals that came to each open block; the module's own, because a process has one set of handlers."""
 
 
 @contextmanager
@@ -19,22 +19,24 @@ def stoppable() -> Iterator[list[int]]:
     It is KeyboardInterrupt for SIGTERM too: no expert's `except Exception` swallows it, and Ray, which runs the handler
     in the middle of its waiting, passes on no other. After the first signal the next one ends the process at once.
     """
-    _received.clear()
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield _received  # Python delivers signals to the main thread only
+        yield received  # Python delivers signals to the main thread only
         return
 
     def stop(number: int, _: FrameType | None) -> None:
-        _received.append(number)
+        received.append(number)
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
 
+    _blocks.append(received)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield _received
+        yield received
         check()
     finally:
+        _blocks.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -45,5 +47,5 @@ def check() -> None:
     The handler raises wherever Python happens to be. In a finaliser, or below C code that clears errors as it asks for
     an attribute, the exception ends there and the work would go on.
     """
-    if _received:
+    if any(_blocks):
         raise KeyboardInterrupt

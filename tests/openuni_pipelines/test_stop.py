@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from openuni.shards import failures, layout
+from openuni_pipelines import stopping
 from openuni_pipelines.run import holding
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -113,6 +115,15 @@ def test_a_signal_whose_exception_is_swallowed_still_ends_the_build(
     assert not (tmp_path / "d" / layout.LOCK).exists()
     cured = {"OPENUNI_TOY_CURED": "1"}
     assert build(folder, tmp_path / "d", "toy_poison", "--shard-size", "2", env=cured).returncode == 0
+
+
+def test_a_signal_ends_its_own_run_and_no_later_one(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped, holding(tmp_path / "d"), suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    stopping.check()
+    with holding(tmp_path / "d"):
+        stopping.check()
 
 
 def test_a_run_removes_what_its_own_killed_worker_left_behind(tmp_path: Path) -> None:

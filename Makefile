@@ -9,7 +9,7 @@ DEMO := data/demo
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       build, verify and show a small real data set (no torch, no GPU)"
+	@echo "make demo       build, verify and show a small real dataset (no torch, no GPU)"
 	@echo "make test       install everything and run all tests"
 	@echo "make test-fast  leave out the slow ones"
 	@echo "make lint       ruff, mypy and the import directions"

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import openuni
-from openuni.shards.reader import DataSet
+from openuni.shards.reader import Dataset
 from openuni.video import decode_video, encode_video
 
 _BOUND = {
@@ -95,7 +95,7 @@ def _read_plain(tar: Path, modality: str) -> None:
                     _ = arrays[name]
 
 
-def _write_plain(data: DataSet, modality: str, path: Path) -> int:
+def _write_plain(data: Dataset, modality: str, path: Path) -> int:
     """The arrays as people store them: RGB as mp4, the rest as compressed npz, floats in half precision."""
     with webdataset.TarWriter(str(path)) as sink:
         for sample in data:

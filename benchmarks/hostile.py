@@ -4,7 +4,7 @@
 
 Seeded. Truncated, bit-flipped and mislabelled videos, frames of absurd size, bombs of frames and of zip, huge declared
 durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything in them. Looked at
-afterwards: the run's exit status, each file's fate, the memory of its processes, and every path outside the data set.
+afterwards: the run's exit status, each file's fate, the memory of its processes, and every path outside the dataset.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
         return report
     _fates(report, corpus, out)
     if (after := _outside(folder, out)) != before:
-        report.problems.append(f"outside the data set: {sorted(after ^ before)[:5]}")
+        report.problems.append(f"outside the dataset: {sorted(after ^ before)[:5]}")
     for path in out.glob("shards/*.tar"):
         with tarfile.open(path) as tar:
             report.problems += [
@@ -252,7 +252,7 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
 
 
 def _fates(report: Report, corpus: Corpus, out: Path) -> None:
-    """Each file has clips in the data set, or a reason for having none (or fewer)."""
+    """Each file has clips in the dataset, or a reason for having none (or fewer)."""
     taken = {clip.video_id for clip in Plan(out / layout.PLAN)}
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for row in plan.skipped(out / layout.PLAN):

@@ -4,7 +4,7 @@
     python benchmarks/kills.py --kills 12 --nodes 3 --report …          # three Ray nodes on this machine, shared folder
 
 Real `openuni build` commands run on small clips with slow toy experts and the light real ones (`tests/plugins`). A
-seeded strike sends SIGKILL to the driver, a worker, the raylet or all of them, when the data set folder reaches a
+seeded strike sends SIGKILL to the driver, a worker, the raylet or all of them, when the dataset folder reaches a
 chosen state; then the same command is run again, soon enough to meet workers of the killed run that still write.
 Only processes that carry the harness's own mark in their environment are ever killed.
 """
@@ -95,7 +95,7 @@ class Harness:
         shutil.rmtree(self._ray, ignore_errors=True)
 
     def data_set(self, strikes: list[tuple[str, str]], on_strike: Any = None) -> None:
-        """Build one data set under `strikes` (kind, moment); it is run again until it is whole, then examined."""
+        """Build one dataset under `strikes` (kind, moment); it is run again until it is whole, then examined."""
         number = self.report.data_sets
         self.report.data_sets += 1
         root = self.folder / f"d{number:03d}"
@@ -270,7 +270,7 @@ def toy_env() -> dict[str, str]:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """SHA-256 of every tar and index of a data set, by path, and of whatever temporary file was left anywhere in it."""
+    """SHA-256 of every tar and index of a dataset, by path, and of whatever temporary file was left anywhere in it."""
     files = sorted([*root.glob("shards/*"), *root.glob("index/*"), *root.rglob(".*")])
     return {str(path.relative_to(root)): layout.file_record(path).sha256 for path in files if path.is_file()}
 
@@ -367,7 +367,7 @@ def main() -> None:
         options.report.write_text(json.dumps(asdict(report), indent=1) + "\n")
     for (kind, moment), count in sorted(Counter((s.kind, s.moment) for s in report.strikes).items()):
         print(f"{kind:8s}{moment:12s}{count:4d}")
-    print(f"{len(report.strikes)} kills, {report.data_sets} data sets, {report.runs} runs, {report.samples} samples, "
+    print(f"{len(report.strikes)} kills, {report.data_sets} datasets, {report.runs} runs, {report.samples} samples, "
           f"{report.late_results} late results, {report.seconds:.0f} s, {len(report.problems)} problems")  # fmt: skip
     sys.exit(bool(report.problems))
 

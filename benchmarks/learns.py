@@ -62,11 +62,11 @@ from openuni_model.tasks import Stage
 from openuni_model.texts import open_text_encoder
 from openuni_model.train import Settings, Trainer
 from openuni_model.watch import load, paint_all_ways, sheet
-from unibench.bootstrap import paired
 from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
-from unibench.render import modalities as truth_of
-from unibench.render import render_scene
+from unibench.rendering.render import modalities as truth_of
+from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
+from unibench.scoring.bootstrap import paired
 
 Item = TypeVar("Item")
 Floats = npt.NDArray[np.float32]
@@ -174,13 +174,13 @@ def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
 
 
 def render(root: Path, family: str, clips: int, held: int) -> None:
-    """A data set of scenes 0 … clips − 1 to train on, and the `held` next ones for validation."""
+    """A dataset of scenes 0 … clips − 1 to train on, and the `held` next ones for validation."""
     columns = {"rgb": "render-1", "depth": "render-1"}
     keys = []
     for number in range(clips + held):
         made = render_scene(Spec(family, number, FRAMES, SIZE, SIZE, 8.0))
         split = "train" if number < clips else "val"
-        record = Record(made.key, FRAMES, SIZE, SIZE, 8.0, caption=made.caption, split=split, licence="CC0-1.0")  # type: ignore[arg-type]
+        record = Record(made.key, FRAMES, SIZE, SIZE, 8.0, caption=made.caption, split=split, license="CC0-1.0")  # type: ignore[arg-type]
         values: dict[str, Annotation[Any] | str] = {"rgb": Annotation(Rgb(made.rgb, 8.0, exact=True)),
                   "depth": Annotation(truth_of(made.truth).depth)}  # fmt: skip
         writer.save_sample(root, 0, record, values, columns, "learns")

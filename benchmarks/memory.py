@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--clips 2000] [--times 10]
 
-Writes two data sets of tiny clips (16×16, two frames), 32 a shard, and reads each in a process of its own: opened
+Writes two datasets of tiny clips (16×16, two frames), 32 a shard, and reads each in a process of its own: opened
 and every sample of one epoch in training order, all modalities decoded. Prints resident memory before and after, the
 ratio of what the two runs took, and what it costs a million clips (commit records are held: some hundred bytes a
 column of a shard).
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def write(root: Path, clips: int) -> Path:
-    """A data set of `clips` samples; all hold the same values under their own keys."""
+    """A dataset of `clips` samples; all hold the same values under their own keys."""
     rng = np.random.default_rng(0)
     record = Record("x", 2, 16, 16, 8.0)
     values = {

@@ -32,8 +32,8 @@ from openuni import experts
 from openuni.sample import Clip
 from openuni.shards import results
 from openuni.video import Limits, Normalisation, encode_video
-from openuni_pipelines.executors import Fault, RayPools
-from openuni_pipelines.tasks import Annotate, Job, Normalise, Worker
+from openuni_pipelines.engine.executors import Fault, RayPools
+from openuni_pipelines.engine.stages import Annotate, Job, Normalise, Worker
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERTS = ("fastdepth", "dis")
@@ -221,7 +221,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import ray
 
-    from openuni_pipelines.executors import connect
+    from openuni_pipelines.engine.executors import connect
 
     with tempfile.TemporaryDirectory(prefix="openuni-overhead-") as name:
         job, tasks = make_job(Path(name))

@@ -60,7 +60,7 @@ is removed without notice, and another one added.
 
 {hostile["files"]} generated files below one folder, through `openuni build --source folder`. The build ended with status
 {hostile["exit_status"]} (3: complete, and clips were refused) after {hostile["seconds"]:.0f} s; its largest worker took
-{hostile["peak_worker_mib"]} MiB; no path outside the data set was made or changed; `openuni verify` passed; every file
+{hostile["peak_worker_mib"]} MiB; no path outside the dataset was made or changed; `openuni verify` passed; every file
 was taken, or refused with a reason in `skipped.parquet` or `failures.parquet`.
 
     python benchmarks/hostile.py --seed {hostile["seed"]} --report hostile.json
@@ -81,7 +81,7 @@ The reasons, numbers and paths left out:
 | a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/test_disk.py` |
 | 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/test_mend.py` |
 | flipped bits and cut files in `work/`, found before their shard is committed and made again | `pytest tests/openuni_pipelines/test_mend.py tests/openuni_pipelines/test_shard_build.py tests/openuni/shards/test_results.py` |
-| two runs on one data set; locks of dead, zombie, remote and reborn holders; nothing of a lock left behind | `pytest tests/openuni/shards/test_lock.py` |
+| two runs on one dataset; locks of dead, zombie, remote and reborn holders; nothing of a lock left behind | `pytest tests/openuni/shards/test_lock.py` |
 | temporary files of a killed run: swept as soon as nobody writes to them | `pytest tests/openuni/shards/test_results.py` |
 | `status` of a running, a killed and a finished build | `pytest tests/openuni_pipelines/test_status.py` |
 
@@ -108,7 +108,7 @@ def _strikes(report: dict[str, Any]) -> str:
 def _verdict(report: dict[str, Any]) -> str:
     found = f"{len(report['problems'])} problems" if report["problems"] else "no difference and no blame"
     return (
-        f"{len(report['strikes'])} kills over {report['runs']} runs and {report['data_sets']} data sets, "
+        f"{len(report['strikes'])} kills over {report['runs']} runs and {report['data_sets']} datasets, "
         f"{report['samples']} samples examined, {report['late_results']} results written by workers of runs that were "
         f"already killed: {found}." + _problems(report)
     )

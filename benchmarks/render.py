@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from unibench.rays import Frame, Geometry
+from unibench.rendering.rays import Frame, Geometry
+from unibench.rendering.shaded import shade
+from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
 from unibench.scenes.graph import Scene
-from unibench.shaded import shade
-from unibench.truth import trace
 
 Times = dict[str, float]
 AOV = "Mitsuba's geometry"
@@ -54,7 +54,7 @@ def ours(scene: Scene) -> Times:
 
 def mitsubas(scene: Scene) -> Times:
     """Seconds a frame of its geometry at the same pixel centres, and of its pictures (16 paths a pixel, denoised)."""
-    from unibench.render_mitsuba import photograph, positions
+    from unibench.rendering.mitsuba import photograph, positions
 
     positions(scene)  # compiles
     photograph(scene)

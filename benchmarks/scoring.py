@@ -24,12 +24,12 @@ from openuni.modalities import Encoded, Modality, get
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import Skeleton
-from unibench.doctor import CORRUPTIONS
-from unibench.protocol import Protocol
-from unibench.render import modalities
+from unibench.rendering.render import modalities
+from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
-from unibench.scoring import Collector, score_pair
-from unibench.truth import trace
+from unibench.scoring.doctor import CORRUPTIONS
+from unibench.scoring.protocol import Protocol
+from unibench.scoring.samples import Collector, score_pair
 
 TASKS = ("depth", "flow", "segmentation", "skeleton")
 _FAMILIES = ("fall", "collide", "projectile", "fly")

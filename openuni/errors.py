@@ -28,4 +28,4 @@ class CorruptDataError(OpenUniError):
 
 
 class PlanError(OpenUniError):
-    """A plan, configuration or data set folder that cannot be used as asked."""
+    """A plan, configuration or dataset folder that cannot be used as asked."""

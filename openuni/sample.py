@@ -66,7 +66,7 @@ class Clip:
     source: str = ""
     source_id: str = ""
     video_id: str = ""
-    licence: str = "unknown"
+    license: str = "unknown"
     subset: Subset = "general"
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class Record:
     source: str = ""
     source_id: str = ""
     video_id: str = ""
-    licence: str = "unknown"
+    license: str = "unknown"
     start: float = 0.0
     end: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class Sample:
             status = self.statuses.get(modality)
             if status is None:
                 known = ", ".join(self.statuses) or "none"
-                raise AbsentModalityError(f"{self.key}: the data set has no column {modality!r} (it has: {known})")
+                raise AbsentModalityError(f"{self.key}: the dataset has no column {modality!r} (it has: {known})")
             if not status.present:
                 raise AbsentModalityError(f"{self.key}: {modality} is absent: {status.reason or 'no reason recorded'}")
             self._values[modality] = self._load(modality)

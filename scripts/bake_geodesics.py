@@ -1,4 +1,4 @@
-"""Bake geodesic distances on the body at rest, for `unibench.geodesics`.
+"""Bake geodesic distances on the body at rest, for `unibench.metrics.geodesics`.
 
     python scripts/bake_geodesics.py          (needs scipy; a minute)
 
@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from openuni.body.body import Body
 
 LANDMARKS = 1024
-OUT = Path(__file__).parents[1] / "unibench" / "anny24_geodesics.npz"
+OUT = Path(__file__).parents[1] / "unibench" / "metrics" / "anny24_geodesics.npz"
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

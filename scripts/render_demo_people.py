@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openuni.video import encode_video
-from unibench.render import render_scene
+from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
 
 FOLDER = Path(__file__).parents[1] / "openuni" / "sources" / "rendered"

@@ -1,6 +1,6 @@
-"""From a data set to training batches: which clips fit, in which order, cropped how, cached where.
+"""From a dataset to training batches: which clips fit, in which order, cropped how, cached where.
 
-The order is a pure function of the data set's index, the stage and the seed, and every rank computes all of it: a
+The order is a pure function of the dataset's index, the stage and the seed, and every rank computes all of it: a
 step takes the next clips of one bucket (one size, one length) for *all* ranks together, and a rank loads its share.
 So ranks never disagree about shapes, each clip of an epoch is taken exactly once however many ranks or workers
 there are, and the state to resume from is one cursor and the few positions that wait in unfinished buckets.
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils import data as torch_data
 
 import openuni
 from openuni import modalities
 from openuni.errors import OpenUniError
 from openuni.modalities import Box
 from openuni.sample import Record, Sample
-from openuni.shards.reader import DataSet
+from openuni.shards.reader import Dataset
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfig
@@ -41,7 +41,7 @@ _UNITS: Mapping[str, tuple[int, int]] = {"pixel": (1, 1), "wan2.1": (4, 8), "wan
 
 
 class DataError(OpenUniError):
-    """A data set that cannot be trained on as asked."""
+    """A dataset that cannot be trained on as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def why_not(record: Record, stage: Stage, fit: Fit) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a stage finds in a data set: clips by bucket, clips with each view, clips left out by reason."""
+    """What a stage finds in a dataset: clips by bucket, clips with each view, clips left out by reason."""
 
     buckets: Mapping[Bucket, int]
     views: Mapping[str, int]
@@ -110,7 +110,7 @@ class Survey:
         return sum(self.buckets.values())
 
 
-def survey(data: DataSet, stage: Stage, fit: Fit) -> Survey:
+def survey(data: Dataset, stage: Stage, fit: Fit) -> Survey:
     """Count, from the index alone. Raises DataError where nothing is left, or a view of the stage is nowhere."""
     buckets: Counter[Bucket] = Counter()
     views: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class Plan:
     after: Cursor
 
 
-def plan_steps(data: DataSet, stage: Stage, fit: Fit, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
+def plan_steps(data: Dataset, stage: Stage, fit: Fit, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
     """Steps of `clips` clips each, without end, from `cursor` on."""
     waiting: dict[Bucket, list[Entry]] = {}
 
@@ -206,7 +206,7 @@ class Reader:
     cache: Path | None = None
 
     @cached_property
-    def data(self) -> DataSet:
+    def data(self) -> Dataset:
         return openuni.open(self.url)
 
     def load(self, entry: Entry) -> Example:
@@ -239,7 +239,7 @@ class Reader:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Changes with the codec and with any column of the data set, so that a stale latent is never read."""
+        """Changes with the codec and with any column of the dataset, so that a stale latent is never read."""
         manifest = self.data.manifest
         text = f"{self.config.codec} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -262,8 +262,8 @@ def centre_box(height: int, width: int, bucket: Bucket) -> Box:
     return Box(x, y, x + w, y + h)
 
 
-class _Entries(Dataset[list[Example]]):
-    """What DataLoader workers run: a list of entries in, their examples out."""
+class _Entries(torch_data.Dataset[list[Example]]):
+    """What torch_data.DataLoader workers run: a list of entries in, their examples out."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -296,7 +296,7 @@ def load_steps(
     `workers` processes read ahead; with 0 this process reads when asked.
     """
     shares = _Shares(plans, rank, world, accumulate)
-    loader = DataLoader(
+    loader = torch_data.DataLoader(
         _Entries(reader),
         sampler=shares,
         batch_size=None,

@@ -13,7 +13,7 @@ from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.weights import wan_part
 
 _REMEMBERED = 4096
-"""Embeddings kept in memory: prompts and the empty caption stay in use, captions of a small data set fit."""
+"""Embeddings kept in memory: prompts and the empty caption stay in use, captions of a small dataset fit."""
 
 
 class TextEncoder:

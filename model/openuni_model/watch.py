@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openuni.modalities import Frames
 from openuni.sample import Sample
-from openuni.shards.reader import DataSet
+from openuni.shards.reader import Dataset
 from openuni_model.batch import Batch, Embed, Item, collate, losses
 from openuni_model.codecs import Codec
 from openuni_model.data import Fit, Reader
@@ -36,7 +36,7 @@ class Bucketed:
     loss: float
 
 
-def held_out(data: DataSet, fit: Fit, views: Sequence[str], count: int) -> list[Sample]:
+def held_out(data: Dataset, fit: Fit, views: Sequence[str], count: int) -> list[Sample]:
     """The first `count` clips of the validation split, in stored order, that fit and have one of `views`."""
     found: list[Sample] = []
     for sample in data:

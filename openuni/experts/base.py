@@ -45,7 +45,7 @@ class Expert(ABC):
     version: ClassVar[int]
     """Raised whenever the output changes; columns of two versions never mix."""
     modality: ClassVar[str | None]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     resources: ClassVar[Resources] = Resources()
     assets: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()

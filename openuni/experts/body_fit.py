@@ -67,7 +67,7 @@ class BodyFit(Expert):
     name = "body_fit"
     version = 2
     modality = "densepose"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     requires = ("people",)
     resources = Resources(cpus=1, memory_gib=1.0)
     packages = ("embreex", "scipy", "threadpoolctl")

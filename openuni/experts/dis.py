@@ -35,7 +35,7 @@ class Dis(Expert):
     name = "dis"
     version = 1
     modality = "flow"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     resources = Resources(cpus=1, memory_gib=0.5)
     seconds_per_frame = 0.15
 

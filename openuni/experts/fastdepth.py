@@ -43,7 +43,7 @@ class FastDepth(Expert):
     name = "fastdepth"
     version = 1
     modality = "depth"
-    licence = "MIT"
+    license = "MIT"
     resources = Resources(cpus=1, memory_gib=0.5)
     packages = ("onnxruntime",)
     assets: ClassVar[tuple[str, ...]] = ("fastdepth",)

@@ -32,7 +32,7 @@ class MediapipePose(Expert):
     name = "mediapipe_pose"
     version = 2
     modality = "skeleton"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     requires = ("people",)
     resources = Resources(cpus=1, memory_gib=0.5)
     seconds_per_frame = 0.002

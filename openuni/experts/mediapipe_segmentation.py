@@ -89,7 +89,7 @@ class MediapipeSegmentation(Expert):
     name = "mediapipe_segmentation"
     version = 2
     modality = "segmentation"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     assets = ("deeplab-v3",)
     requires = ("people", "dis")
     resources = Resources(cpus=1, memory_gib=1.5)

@@ -119,7 +119,7 @@ class PeopleFinder(Expert):
     name = "people"
     version = 2
     modality = None
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     assets = ("efficientdet-lite0", "pose-landmarker")
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("mediapipe", "scipy")

@@ -66,7 +66,7 @@ class RgbModality(Modality[Rgb]):
         return value.frames.astype(np.float32) / np.float32(255)
 
     def from_picture(self, picture: Pictures) -> Rgb:
-        """Rounded to 8 bits. The rate is not in the picture: 16 fps, the data set's own, is assumed."""
+        """Rounded to 8 bits. The rate is not in the picture: 16 fps, the dataset's own, is assumed."""
         return Rgb(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), 16.0)
 
     def show(self, value: Rgb) -> Frames:

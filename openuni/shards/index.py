@@ -36,7 +36,7 @@ _RECORD_FIELDS = [
     pa.field("source", pa.string()),
     pa.field("source_id", pa.string()),
     pa.field("video_id", pa.string()),
-    pa.field("licence", pa.string()),
+    pa.field("license", pa.string()),
     pa.field("start", pa.float64()),
     pa.field("end", pa.float64()),
 ]

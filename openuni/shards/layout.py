@@ -1,4 +1,4 @@
-"""Where things lie in a data set folder, and how a file comes to lie there: whole, or not at all."""
+"""Where things lie in a dataset folder, and how a file comes to lie there: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Making one costs more than using it; a data set has a commit record for each of its files."""
+    """Making one costs more than using it; a dataset has a commit record for each of its files."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
@@ -215,7 +215,7 @@ def publish(temporary: Path, path: Path) -> None:
 def sweep(root: Path) -> None:
     """Remove what was left behind under temporary names, but for what somebody still writes to.
 
-    Only the holder of the data set may do this, before its workers begin or after they end: the runs that the files are
+    Only the holder of the dataset may do this, before its workers begin or after they end: the runs that the files are
     named after are dead, although a worker of theirs may live for seconds, or are its own and lost a worker.
     """
     for folder in (root, root / "shards", root / "index", root / "commits"):

@@ -1,4 +1,4 @@
-"""One run at a time may write to a data set. The lock names its holder, and a dead holder is recognised."""
+"""One run at a time may write to a dataset. The lock names its holder, and a dead holder is recognised."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Holder:
 
 
 class RunLock:
-    """`with RunLock(root, run):` holds the data set for this process. Raises PlanError naming a living holder.
+    """`with RunLock(root, run):` holds the dataset for this process. Raises PlanError naming a living holder.
 
     A folder that was made for it and in which nothing came to lie is removed again.
     """
@@ -78,7 +78,7 @@ class RunLock:
 
 
 def read(root: Path) -> Holder | None:
-    """Who holds the data set, dead or alive; None if nobody does."""
+    """Who holds the dataset, dead or alive; None if nobody does."""
     path = root / layout.LOCK
     try:
         return layout.parse_json(Holder, path.read_bytes(), str(path))
@@ -99,7 +99,7 @@ def alive(path: Path, holder: Holder) -> bool:
 
 
 def check(root: Path, run: str) -> None:
-    """Raise PlanError unless `run` holds the data set: a worker of a killed run stops before it publishes."""
+    """Raise PlanError unless `run` holds the dataset: a worker of a killed run stops before it publishes."""
     holder = read(root)
     if holder is None or holder.run != run:
         raise PlanError(f"run {run} no longer holds {root}; nothing was published")

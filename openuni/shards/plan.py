@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string()),
         pa.field("source_id", pa.string()),
         pa.field("video_id", pa.string()),
-        pa.field("licence", pa.string()),
+        pa.field("license", pa.string()),
         pa.field("subset", pa.string()),
         pa.field("scores", pa.map_(pa.string(), pa.float64())),
     ]

@@ -1,4 +1,4 @@
-"""Reading a data set: by key in ranged reads, or for training in a seeded order with an integer cursor."""
+"""Reading a dataset: by key in ranged reads, or for training in a seeded order with an integer cursor."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Shard:
     columns: Mapping[str, CommitRecord]
 
 
-class DataSet:
-    """A data set folder, local or at any fsspec URL. Open it with `openuni.open(path)`.
+class Dataset:
+    """A dataset folder, local or at any fsspec URL. Open it with `openuni.open(path)`.
 
     `data[key]` is a Sample whose modalities are read when asked. `data[key].depth` reads one byte range. The index of
     a shard is read when a sample of it is asked for, and the last few are kept, so memory does not grow with the
@@ -49,7 +49,7 @@ class DataSet:
     """
 
     def __init__(self, url: str) -> None:
-        """Raises PlanError when `url` is not a data set, CorruptDataError when its manifest is damaged.
+        """Raises PlanError when `url` is not a dataset, CorruptDataError when its manifest is damaged.
 
         One that is planned but has nothing committed yet opens, and is empty.
         """
@@ -61,7 +61,7 @@ class DataSet:
         try:
             data = self._fs.cat_file(self._path(layout.MANIFEST))
         except (FileNotFoundError, NotADirectoryError):
-            raise PlanError(f"{url} is not a data set: it has no {layout.MANIFEST}") from None
+            raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}") from None
         self.manifest = layout.parse_json(Manifest, data, self._path(layout.MANIFEST))
         if self.manifest.schema != SCHEMA_VERSION:
             raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
@@ -108,7 +108,7 @@ class DataSet:
 
     @property
     def columns(self) -> list[str]:
-        """Modalities of this data set, RGB first."""
+        """Modalities of this dataset, RGB first."""
         return list(self.manifest.columns)
 
     def __len__(self) -> int:
@@ -193,7 +193,7 @@ class DataSet:
                         sample[name]
             except CorruptDataError:
                 in_a_row += 1
-                if not skip_damaged or in_a_row > len(self):  # a whole epoch of damage is no data set
+                if not skip_damaged or in_a_row > len(self):  # a whole epoch of damage is no dataset
                     raise
                 self.damaged += 1
                 continue
@@ -270,7 +270,7 @@ class Order:
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         if not sum(sizes):
-            raise PlanError("the data set has no committed sample yet")
+            raise PlanError("the dataset has no committed sample yet")
         self._sizes = sizes
         self._seed = seed
         self._total = sum(sizes)

@@ -1,4 +1,4 @@
-"""Does a data set still hold what was committed? Every hash, member, frame count and value, shard by shard."""
+"""Does a dataset still hold what was committed? Every hash, member, frame count and value, shard by shard."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Checked:
 
 
 def manifest(root: Path) -> Manifest:
-    """The manifest of a local data set. Raises PlanError or CorruptDataError."""
+    """The manifest of a local dataset. Raises PlanError or CorruptDataError."""
     path = root / layout.MANIFEST
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise OpenUniError(f"{root} is not a data set: it has no {layout.MANIFEST}") from None
+        raise OpenUniError(f"{root} is not a dataset: it has no {layout.MANIFEST}") from None
     return layout.parse_sealed(Manifest, data, str(path))
 
 
 def verify_plan(root: Path) -> list[Problem]:
-    """What is wrong with the plan; a data set that was not built from videos has none."""
+    """What is wrong with the plan; a dataset that was not built from videos has none."""
     expected, path = manifest(root).plan_sha256, root / layout.PLAN
     if not expected or (path.exists() and layout.file_record(path).sha256 == expected):
         return []

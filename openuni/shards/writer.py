@@ -95,7 +95,7 @@ def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[s
 def write_manifest(
     root: Path, configuration: Mapping[str, Any], columns: Mapping[str, str], clips: int, shards: int, run: str
 ) -> Manifest:
-    """`dataset.json` of a data set that has no plan: its samples do not come from videos."""
+    """`dataset.json` of a dataset that has no plan: its samples do not come from videos."""
     manifest = Manifest(configuration, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
     layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
     return manifest

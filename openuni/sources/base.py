@@ -49,7 +49,7 @@ class Source(ABC):
     """`entries` is cheap and streams; `expand` may open the video (to find its shots) and runs in parallel."""
 
     name: ClassVar[str]
-    licence: ClassVar[str] = "unknown"
+    license: ClassVar[str] = "unknown"
     opens_videos: ClassVar[bool] = True
     """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
 

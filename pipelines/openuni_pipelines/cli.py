@@ -58,19 +58,19 @@ def _sentence(error: OpenUniError | OSError) -> str:
 
 
 def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
-    return f"openuni_pipelines.{module}:{attribute}", summary
+    return f"openuni_pipelines.commands.{module}:{attribute}", summary
 
 
 @click.group(
     cls=LazyGroup,
     commands_at={
-        "build": _at("build", "build_command", "Build a data set: plan, annotate, commit; resumable."),
-        "plan": _at("build", "plan_command", "Plan a data set and say what it will cost."),
-        "add": _at("add", "add_command", "Let experts write further columns of a finished data set."),
-        "drop": _at("add", "drop_command", "Remove one column of a data set."),
+        "build": _at("build", "build_command", "Build a dataset: plan, annotate, commit; resumable."),
+        "plan": _at("build", "plan_command", "Plan a dataset and say what it will cost."),
+        "add": _at("add", "add_command", "Let experts write further columns of a finished dataset."),
+        "drop": _at("add", "drop_command", "Remove one column of a dataset."),
         "status": _at("status", "status_command", "How far a build is, while it runs and after."),
-        "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a data set."),
-        "stats": _at("stats", "stats_command", "Count what a data set holds; draw a contact sheet."),
+        "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a dataset."),
+        "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
         "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),
@@ -80,14 +80,14 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
 )
 @click.version_option(package.__version__, prog_name="openuni")
 def openuni() -> None:
-    """Build video data sets with dense modalities, train on them, generate with what was trained."""
+    """Build video datasets with dense modalities, train on them, generate with what was trained."""
 
 
 @click.group(
     cls=LazyGroup,
     commands_at={
         "render": _at("render", "render_command", "Render scenes with exact ground truth."),
-        "collect": _at("collect", "collect_command", "Freeze real clips of a data set as controls and references."),
+        "collect": _at("collect", "collect_command", "Freeze real clips of a dataset as controls and references."),
         "import": _at("import_truth", "import_command", "Load truth from Unreal, Sintel, KITTI and others."),
         "calibrate": _at("import_truth", "calibrate_command", "Settle the scale and sign of Unreal's motion vectors."),
         "score": _at("score", "score_command", "Score predictions on ground truth, task by task."),

@@ -17,7 +17,7 @@ from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
 from openuni_pipelines.cli import openuni, unibench
-from unibench.render import modalities, render_scene
+from unibench.rendering.render import modalities, render_scene
 from unibench.scenes.families import Spec
 
 

@@ -74,7 +74,7 @@ def test_every_catalogue_entry_is_complete_and_stays_in_the_cache() -> None:
         assert len(bytes.fromhex(asset.sha256)) == 32, name
         assert asset.sha256 == asset.sha256.lower(), name
         assert asset.size > 0, name
-        assert asset.licence, name
+        assert asset.license, name
         assert asset.sources, name
         assert assets.place(name).resolve().is_relative_to(assets.folder().resolve()), name
 

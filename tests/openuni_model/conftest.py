@@ -92,7 +92,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_discs(root: Path) -> Path:
-    """A data set of 12 clips in 2 shards: two are for validation, one has no depth, one has only 2 frames."""
+    """A dataset of 12 clips in 2 shards: two are for validation, one has no depth, one has only 2 frames."""
     from openuni.modalities.depth import Depth
     from openuni.modalities.flow import Flow
     from openuni.modalities.rgb import Rgb

@@ -50,7 +50,7 @@ def build(openuni_command: Command) -> Command:
 
 @pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
-    """SHA-256 of every file of a data set, by path: temporary files, locks and what lies in `work/` would show.
+    """SHA-256 of every file of a dataset, by path: temporary files, locks and what lies in `work/` would show.
 
     Left out are what tells of runs (log, progress, failures), the bytes of commit records, which name theirs, and of
     the data card, which names the folder.

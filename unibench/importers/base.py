@@ -12,7 +12,7 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Segmentation
 from openuni.modalities.skeleton import Skeleton
-from unibench.scenes.camera import Camera
+from unibench.camera import Camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)

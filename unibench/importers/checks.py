@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
-from unibench.scenes.camera import Camera
+from unibench.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

@@ -13,8 +13,8 @@ import numpy as np
 from openuni.errors import CorruptDataError
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import make_key
+from unibench.formats.bounded import read_rgb
 from unibench.importers.base import Imported
-from unibench.importers.files import read_rgb
 
 _SCORE = np.array([0.0, 0.5, 1.0], np.float32)
 """Score of visibility 0 (not labelled), 1 (labelled, hidden) and 2 (labelled, seen)."""

@@ -10,9 +10,9 @@ import numpy as np
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.formats.bounded import read_rgbs, same_size, sequence
+from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported
-from unibench.importers.files import read_rgbs, same_size, sequence
-from unibench.importers.palette import read_indices
 
 _VOID = 255
 """Index of pixels that the annotators left undecided; background here, for an id counts against a method."""

@@ -22,12 +22,12 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
+from unibench.formats.exr import read_exr
 from unibench.importers.base import Imported
 from unibench.importers.checks import check_depth, static_flow
-from unibench.importers.exr import read_exr
-from unibench.importers.files import read_png, read_rgbs, same_size, sequence
 from unibench.importers.poses import change_axes, pose, rotation
-from unibench.scenes.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 

@@ -15,9 +15,9 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import read_numbers, read_png, read_rgbs
 from unibench.importers.base import Imported
-from unibench.importers.files import read_numbers, read_png, read_rgbs
-from unibench.scenes.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 

@@ -20,12 +20,12 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.camera import Camera, intrinsics
+from unibench.formats.bounded import check_size, read_png, same_size, sequence
+from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported
 from unibench.importers.checks import check_depth, planar
-from unibench.importers.files import check_size, read_png, same_size, sequence
-from unibench.importers.palette import read_indices
 from unibench.importers.poses import change_axes, pose, rotation
-from unibench.scenes.camera import Camera, intrinsics
 
 Singles = npt.NDArray[np.float32]
 

@@ -15,9 +15,9 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import check_size, read_png, read_rgbs, same_size, sequence
 from unibench.importers.base import Imported
-from unibench.importers.files import check_size, read_png, read_rgbs, same_size, sequence
-from unibench.scenes.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

@@ -17,11 +17,11 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import read_npy, read_numbers, read_png, read_rgbs, same_size, sequence
 from unibench.importers.base import Imported
 from unibench.importers.checks import check_depth, check_not_half
-from unibench.importers.files import read_npy, read_numbers, read_png, read_rgbs, same_size, sequence
 from unibench.importers.poses import NED_CAMERA, NED_WORLD, change_axes, pose, rotation
-from unibench.scenes.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 

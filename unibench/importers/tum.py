@@ -14,11 +14,11 @@ import numpy.typing as npt
 from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import read_numbers, read_png, read_rgbs, same_size
 from unibench.importers.base import Imported
 from unibench.importers.checks import check_depth
-from unibench.importers.files import read_numbers, read_png, read_rgbs, same_size
 from unibench.importers.poses import change_axes, pose, rotation
-from unibench.scenes.camera import Camera
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

@@ -23,13 +23,13 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.camera import Camera
+from unibench.formats.bounded import same_size, sequence
+from unibench.formats.exr import Exr, cryptomatte, read_exr
 from unibench.importers.base import Imported
 from unibench.importers.checks import camera_only, check_depth, check_not_half, invert_flow, static_flow
-from unibench.importers.exr import Exr, cryptomatte, read_exr
-from unibench.importers.files import same_size, sequence
 from unibench.importers.poses import pose
-from unibench.scenes.camera import Camera
-from unibench.shaded import encode_srgb
+from unibench.rendering.shaded import encode_srgb
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

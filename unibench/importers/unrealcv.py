@@ -18,9 +18,9 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from unibench.formats.bounded import read_npy, read_png, read_rgbs, same_size, sequence
 from unibench.importers.base import Imported
 from unibench.importers.checks import check_not_half
-from unibench.importers.files import read_npy, read_png, read_rgbs, same_size, sequence
 
 _FAR = 1e4
 """Metres beyond which the depth is the sky's."""

@@ -36,7 +36,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What the dimensions are measured with; None where the weights are absent (`unibench.measures` says why)."""
+    """What the dimensions are measured with; None where the weights are absent (`unibench.networks` says why)."""
 
     subject: Callable[[Frames], Floats] | None = None
     """DINO ViT-B/16 features of each frame, `[T, D]` (shorter side 224, no crop, no antialiasing)."""

@@ -1,6 +1,6 @@
 """Procedural scenes: a graph of meshes that move before a camera (`graph`), and seeded families of them."""
 
-from unibench.scenes.camera import Camera
+from unibench.camera import Camera
 from unibench.scenes.graph import Contact, Instance, Light, Scene, Skin, State
 
 __all__ = ["Camera", "Contact", "Instance", "Light", "Scene", "Skin", "State"]

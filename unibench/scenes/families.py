@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import OpenUniError
+from unibench.camera import Camera, intrinsics, look_at
 from unibench.scenes import meshes, textures
-from unibench.scenes.camera import Camera, intrinsics, look_at
 from unibench.scenes.graph import Instance, Light, Scene, State, rigid, still
 from unibench.scenes.meshes import Mesh
 from unibench.scenes.people import Gesture, Walk, hold, person

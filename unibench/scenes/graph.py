@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
-from unibench.scenes.camera import Camera
+from unibench.camera import Camera
 from unibench.scenes.meshes import Mesh
 from unibench.scenes.textures import Picture
 

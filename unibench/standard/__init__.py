@@ -1,7 +1,7 @@
 """The frozen sets of UniBench: which scenes they are, and the fingerprints of their truth.
 
 `unibench render --standard ci` renders a set and compares its truth with the record. `python -m unibench.standard ci`
-compares without writing a data set; with `--write` it replaces the record, which only a new version of the set may do.
+compares without writing a dataset; with `--write` it replaces the record, which only a new version of the set may do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openuni.errors import CorruptDataError, OpenUniError
+from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
-from unibench.truth import trace
 
 _FAMILIES = (
     "fall", "bounce", "roll", "collide", "stack", "projectile", "pendulum",

@@ -1,4 +1,4 @@
-"""A small data set on disk, written sample by sample."""
+"""A small dataset on disk, written sample by sample."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_a_guard_that_objects_leaves_no_commit_record_and_no_temporary_file(tmp_
         nonlocal calls
         calls += 1
         if calls > allowed:
-            raise PlanError("another run holds the data set")
+            raise PlanError("another run holds the dataset")
 
     with pytest.raises(PlanError):
         columns.commit(tmp_path, 0, "rgb", "rgb-1-0", [("a", result("a"))], "late", guard)

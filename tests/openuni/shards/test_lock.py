@@ -28,7 +28,7 @@ with RunLock(Path(sys.argv[1]), "other"):
 
 @pytest.fixture
 def other(tmp_path: Path):  # type: ignore[no-untyped-def]  # a generator of Popen
-    """Another process that holds the data set."""
+    """Another process that holds the dataset."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -39,7 +39,7 @@ def other(tmp_path: Path):  # type: ignore[no-untyped-def]  # a generator of Pop
 
 def test_a_second_run_is_told_who_holds_the_data_set(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(PlanError, match=rf"written by run other \(process {other.pid} on "), RunLock(tmp_path, "mine"):
-        pytest.fail("two runs held one data set")
+        pytest.fail("two runs held one dataset")
     assert lock.read(tmp_path) is not None
 
 

@@ -18,7 +18,7 @@ import openuni
 from openuni.errors import AbsentModalityError, CorruptDataError, PlanError
 from openuni.shards import layout
 from openuni.shards.reader import Order
-from openuni_pipelines.export import merge
+from openuni_pipelines.commands.export import merge
 
 from .conftest import COLUMNS, H, T, W, key_of, values_of
 
@@ -201,7 +201,7 @@ def test_a_column_that_is_being_upgraded_counts_as_absent(root: Path) -> None:
 
 
 def test_what_is_no_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="is not a data set"):
+    with pytest.raises(PlanError, match="is not a dataset"):
         openuni.open(str(tmp_path))
     (tmp_path / layout.MANIFEST).write_text('{"schema": 1}')
     with pytest.raises(CorruptDataError, match="valid Manifest"):

@@ -46,7 +46,7 @@ def test_clips_are_whole_short_and_licensed(clips: list[Clip]) -> None:
     assert sum(normalise(c).frames for c in clips) == 7 * 32
     for clip in clips:
         rendered = "rendered" in clip.key
-        assert clip.licence == ("CC0-1.0 (rendered)" if rendered else assets.get(clip.video_id).licence)
+        assert clip.license == ("CC0-1.0 (rendered)" if rendered else assets.get(clip.video_id).license)
         assert clip.caption.startswith("Rendered: ") == rendered
 
 

@@ -65,7 +65,7 @@ def test_real_rows_are_read_whole(shared_data: Path, folder: Path) -> None:
     assert 'with the word "KIMM" printed on the back' in clips[1].caption
     assert clips[0].video_id == "xED6jYxWaGg"
     assert Path(clips[1].video) == folder / "deep" / "down" / "cC-Q5kcc3R8_27.WEBM"
-    assert "non-commercial" in clips[0].licence
+    assert "non-commercial" in clips[0].license
 
 
 def test_a_whole_video_is_cut_by_time_and_a_cut_one_is_not(tmp_path: Path, folder: Path) -> None:

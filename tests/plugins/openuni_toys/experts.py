@@ -62,7 +62,7 @@ class ToyThermal(Expert):
     name = "toy_thermal"
     version = 1
     modality = "thermal"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
 
     def setup(self) -> None:
         if path := os.environ.get("OPENUNI_TOY_SETUPS"):
@@ -80,7 +80,7 @@ class ToyDepth(Expert):
     name = "toy_depth"
     version = 1
     modality = "depth"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
 
     def annotate(self, footage: Footage) -> Annotation[Any]:
         _note(self.name, footage.key)
@@ -93,7 +93,7 @@ if address := os.environ.get("OPENUNI_TOY_SERVER"):
     assets.CATALOGUE["toy-weights"] = assets.Asset(
         name="toy-weights",
         filename="toy/weights.bin",
-        licence="CC0-1.0",
+        license="CC0-1.0",
         sha256=hashlib.sha256(WEIGHTS).hexdigest(),
         size=len(WEIGHTS),
         sources=(assets.Url(f"{address}/{Path(os.environ['OPENUNI_HOME']).name}"),),
@@ -106,7 +106,7 @@ class ToyWeights(Expert):
     name = "toy_weights"
     version = 1
     modality = "thermal"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     assets = ("toy-weights",)
 
     def setup(self) -> None:
@@ -137,7 +137,7 @@ class ToyFinder(Expert):
     name = "toy_finder"
     version = 1
     modality = None
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
 
     def annotate(self, footage: Footage) -> Annotation[Any]:
         _note(self.name, footage.key)
@@ -161,7 +161,7 @@ class ToyBoxes(Expert):
     name = "toy_boxes"
     version = 1
     modality = "thermal"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     requires = ("toy_finder",)
 
     def annotate(self, footage: Footage) -> Annotation[Any]:
@@ -185,7 +185,7 @@ class ToyPoison(Expert):
     name = "toy_poison"
     version = 1
     modality = "thermal"
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
 
     def annotate(self, footage: Footage) -> Annotation[Any]:
         _note(self.name, footage.key)

@@ -11,7 +11,7 @@ from openuni.sources import Entry, Request, Skipped, Source
 
 class ToySource(Source):
     name = "toy"
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
         if request.videos is None:
@@ -30,7 +30,7 @@ class ToySource(Source):
                 source=self.name,
                 source_id=entry.id,
                 video_id=entry.id,
-                licence=self.licence,
+                license=self.license,
                 scores={"motion": 1.5},
             )
         ]

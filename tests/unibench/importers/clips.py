@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 
-from unibench.scenes.camera import Camera, intrinsics
+from unibench.camera import Camera, intrinsics
+from unibench.rendering.shaded import shade
+from unibench.rendering.truth import Truth, trace
 from unibench.scenes.families import Spec, build
-from unibench.shaded import shade
-from unibench.truth import Truth, trace
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from openuni.errors import CorruptDataError, InvalidAnnotationError
 from tests.unibench.importers.clips import panning
 from tests.unibench.importers.test_kubric import write_palette
 from unibench.importers import read
-from unibench.render import render_scene
+from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from openuni.errors import CorruptDataError
 from tests.unibench.importers.clips import Clip, panning, quaternion, reprojection
+from unibench.formats.palette import read_indices
 from unibench.importers import read
-from unibench.importers.palette import read_indices
 
 BLENDER = np.diag([1.0, -1.0, -1.0])
 

@@ -11,11 +11,11 @@ import pytest
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from tests.unibench.importers.clips import Clip, panning, quaternion, reprojection
+from unibench.camera import Camera
 from unibench.importers import read
 from unibench.importers.checks import check_depth, mismatch
 from unibench.importers.poses import pose, rotation
 from unibench.importers.tum import icl_camera, read_depth
-from unibench.scenes.camera import Camera
 
 
 def write_frames(src: Path, clip: Clip) -> None:

@@ -14,7 +14,7 @@ from tests.unibench.importers.clips import Clip, panning, reprojection
 from unibench.importers import read
 from unibench.importers.checks import invert_flow, static_flow
 from unibench.importers.unreal import CALIBRATION, calibrate, unreal_axes
-from unibench.shaded import decode_srgb
+from unibench.rendering.shaded import decode_srgb
 
 OpenEXR = pytest.importorskip("OpenEXR")
 FLIP = np.diag([1.0, -1.0, 1.0])

@@ -22,7 +22,7 @@ from unibench.metrics.consistency import (
     rigid_flow,
     warp_errors,
 )
-from unibench.render import modalities, render_scene
+from unibench.rendering.render import modalities, render_scene
 from unibench.scenes.families import Spec
 
 

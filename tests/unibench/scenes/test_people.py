@@ -7,9 +7,9 @@ import pytest
 
 from openuni.body import Body, rasterise
 from openuni.errors import OpenUniError
+from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
 from unibench.scenes.people import _STANCE, Walk, _period, animate, hold, person
-from unibench.truth import trace
 
 WALKS = {
     "straight": Walk((0.0, 0.0), 0.4, 1.1, phase=0.3),

@@ -1,0 +1,34 @@
+"""`unibench compare`: two scored runs, sample by sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from unibench.report import report
+
+
+@click.command("compare")
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare_command(first: Path, second: Path, as_json: bool) -> None:
+    """Say in what B differs from A, with paired bootstrap intervals.
+
+    A and B are folders that `unibench score` wrote into (or their parents), or report.json files. Runs scored under
+    different protocols are refused.
+    """
+    compared = report.compare(report.read(_report_at(first)), report.read(_report_at(second)))
+    if as_json:
+        click.echo(TypeAdapter(report.Comparison).dump_json(compared, indent=1).decode())
+        return
+    Console().print(report.comparison_table(compared))
+    for warning in compared.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+
+
+def _report_at(path: Path) -> Path:
+    return path / "score" if (path / "score" / "report.json").is_file() else path

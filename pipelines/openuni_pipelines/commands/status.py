@@ -1,0 +1,90 @@
+"""`openuni status`: how far a build is, while it runs and after."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from openuni.shards import columns, failures, layout, lock, verify
+from openuni_pipelines.engine.monitor import RunProgress
+from openuni_pipelines.engine.stages import MAX_ATTEMPTS
+
+
+@click.command("status")
+@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
+def status_command(root: Path, as_json: bool) -> None:
+    """Say what is committed, who is at work on DATASET, how fast, and what failed."""
+    holder = lock.read(root)
+    running = holder is not None and lock.alive(root / layout.LOCK, holder)
+    if running and holder and not (root / layout.MANIFEST).exists():
+        click.echo(f"run {holder.run} is planning (process {holder.pid} on {holder.host})")
+        return
+    manifest = verify.manifest(root)
+    committed = dict.fromkeys(manifest.columns, 0)
+    for shard in range(manifest.shards):
+        for column, fingerprint in manifest.columns.items():
+            record = columns.committed(root, shard, column)
+            committed[column] += record is not None and record.fingerprint == fingerprint
+    path = root / layout.PROGRESS
+    progress = layout.parse_json(RunProgress, path.read_bytes(), str(path)) if path.exists() else None
+    failed = Counter((failure.stage, failure.kind) for failure in failures.read(root))
+    if as_json:
+        state = {
+            "clips": manifest.clips,
+            "shards": manifest.shards,
+            "committed": committed,
+            "running": asdict(holder) if running and holder else None,
+            "progress": asdict(progress) if progress else None,
+            "seconds_left": progress.seconds_left() if progress and running else None,
+            "failures": [{"stage": s, "kind": k, "count": n} for (s, k), n in sorted(failed.items())],
+        }
+        click.echo(json.dumps(state, indent=1))
+        return
+    console = Console()
+    if running and holder:
+        console.print(f"run {holder.run} is at work (process {holder.pid} on {holder.host})")
+    else:
+        whole = all(count == manifest.shards for count in committed.values())
+        console.print("complete" if whole else "not running, not complete: run the same `openuni build` again")
+    table = Table("column", "shards committed", "of", "made by")
+    for column, count in committed.items():
+        table.add_row(column, f"{count:,}", f"{manifest.shards:,}", manifest.columns[column])
+    console.print(table)
+    if progress:
+        _print_progress(progress, running, console)
+    for (stage, kind), count in sorted(failed.items()):
+        console.print(f"{count:,} clips failed in {stage} ({kind})")
+
+
+def _print_progress(progress: RunProgress, running: bool, console: Console) -> None:
+    elapsed = max(progress.updated - progress.started, 1e-3)
+    table = Table("stage", "clips", "of", "clips/s", "worker s/clip", "absent", "faults")
+    for name, stage in progress.stages.items():
+        table.add_row(
+            "commit (columns)" if name == "commit" else name,
+            f"{stage.done:,}",
+            f"{stage.total:,}",
+            f"{stage.worked / elapsed:.2f}",
+            f"{stage.seconds / stage.worked:.2f}" if stage.worked else "",
+            f"{stage.absent:,}",
+            f"{stage.faults:,}",
+        )
+    state = "at work" if running else "finished" if progress.finished else "stopped"
+    console.print(
+        f"run {progress.run}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+    )
+    console.print(table)
+    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(progress.faults.items()))
+    if faults:
+        console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
+    if running:
+        left = progress.seconds_left()
+        known = "time left not known yet" if left is None else f"about {left / 60:,.0f} minutes left"
+        console.print(f"{progress.running:,} tasks under way, {known}")

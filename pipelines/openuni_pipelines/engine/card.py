@@ -1,0 +1,78 @@
+"""The data card: what a dataset folder holds, for the person who finds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import openuni
+from openuni import experts
+from openuni.errors import OpenUniError
+from openuni.shards import layout
+from openuni.shards.layout import Manifest
+
+
+def render(root: Path) -> str:
+    """`README.md` of the dataset at `root`, from its manifest and index."""
+    path = root / layout.MANIFEST
+    manifest = layout.parse_json(Manifest, path.read_bytes(), str(path))
+    data = openuni.open(str(root))
+    frames = 0
+    seconds = 0.0
+    licenses: Counter[str] = Counter()
+    subsets: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    present: Counter[str] = Counter()
+    samples = 0
+    for sample in data:
+        record = sample.record
+        samples += 1
+        frames += record.frames
+        seconds += record.frames / record.fps
+        licenses[record.license] += 1
+        subsets[record.subset] += 1
+        splits[record.split] += 1
+        present.update(column for column in data.columns if column in sample)
+    configuration = manifest.configuration
+    lines = [
+        "---",
+        "task_categories: [text-to-video, depth-estimation, image-segmentation]",
+        "tags: [webdataset, video, depth, optical-flow]",
+        "---",
+        f"# {root.name}",
+        "",
+        f"An OpenUni dataset (schema {manifest.schema}), built by openuni {manifest.openuni} from source "
+        f"`{configuration.get('source')}`.",
+        "",
+        f"- {samples:,} clips, {frames:,} frames, {seconds / 3600:.2f} hours",
+        f"- subsets: {_counts(subsets)}",
+        f"- splits (by source video): {_counts(splits)}",
+        f"- licenses of the clips: {_counts(licenses)}",
+        f"- source rows left out: {_counts(Counter(manifest.skipped)) or 'none'}",
+        "",
+        "| column | clips that have it | made by | license of the model |",
+        "|---|---|---|---|",
+    ]
+    for column, fingerprint in manifest.columns.items():
+        lines.append(f"| {column} | {present[column]:,} of {samples:,} | `{fingerprint}` | {_license(fingerprint)} |")
+    lines += [
+        "",
+        "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
+        "",
+        "Each column is plain WebDataset: `shards/NNNNNN.COLUMN.tar`, the same keys in the same order in every column.",
+        "Read it with `openuni.open(path)[key].depth`, or with any WebDataset pipeline.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common())
+
+
+def _license(fingerprint: str) -> str:
+    """The expert's license; a column may come from an expert that is not installed here, and RGB from none."""
+    try:
+        return experts.get(fingerprint.rsplit("-", 2)[0]).license
+    except OpenUniError:
+        return "–"

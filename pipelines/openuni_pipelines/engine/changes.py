@@ -1,0 +1,164 @@
+"""Changing a dataset that is committed: try failed clips again, make damaged samples again, add and drop columns.
+
+All of it is one idea. A committed column is unpacked back into results, those that are to be made again are left out,
+and its commit record is removed; from there an ordinary run goes on, and can be killed as any other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from openuni import experts
+from openuni.errors import PlanError
+from openuni.sample import check_key
+from openuni.shards import columns, failures, layout, results, verify
+from openuni.shards.failures import Failure
+from openuni.shards.layout import Manifest
+from openuni.shards.verify import Problem
+from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
+from openuni_pipelines.engine.shard import Recipe, recipe
+from openuni_pipelines.engine.stages import Job
+
+
+def reopen_failed(job: Job, made: Recipe) -> int:
+    """Reopen the columns of the clips in `failures.parquet`, all other samples kept. Returns the number of clips.
+
+    A clip that was dropped is in no column: the shard gets other keys, so all its columns are written again.
+    """
+    by_shard: defaultdict[int, list[Failure]] = defaultdict(list)
+    for failure in failures.read(job.root):
+        by_shard[failure.shard].append(failure)
+    clips = set()
+    for shard, failed in by_shard.items():
+        again: defaultdict[str, set[str]] = defaultdict(set)
+        kept = {row.key for row in columns.rows(job.root, shard, "rgb")}
+        for failure in failed:
+            clips.add(failure.key)
+            if failure.key not in kept:
+                for column in ("rgb", *made.columns):
+                    again[column].add(failure.key)
+            for column, name in made.columns.items():
+                if failure.stage in _upstream(made, name):
+                    again[column].add(failure.key)
+        reopen(job, made, shard, again)
+    return len(clips)
+
+
+def reopen_damaged(job: Job, made: Recipe, problems: Sequence[Problem]) -> None:
+    """Reopen the columns that `problems` name. Whatever of them is whole is kept, found by its hash.
+
+    Where RGB is damaged all columns of the shard are reopened: a clip that can no longer be cut from its video leaves
+    them all.
+    """
+    damaged: defaultdict[int, dict[str, set[str]]] = defaultdict(dict)
+    for problem in problems:
+        names = ("rgb", *made.columns) if problem.column == "rgb" else (problem.column,)
+        for column in names:
+            again = damaged[problem.shard].setdefault(column, set())
+            if problem.key and column == problem.column:
+                again.add(problem.key)
+    for shard, columns_again in damaged.items():
+        reopen(job, made, shard, columns_again)
+
+
+def reopen(job: Job, made: Recipe, shard: int, again: Mapping[str, Collection[str]]) -> None:
+    """Unpack columns of a shard without the keys that are to be made again, and remove their commit records.
+
+    Failures that stay as they are go back beside the results. RGB's record goes last: a kill in between leaves the
+    shard's keys as they were.
+    """
+    results.open_work(job.root, shard)
+    makers = {"rgb": "rgb", **made.columns}
+    for column in again:
+        columns.unpack(job.root, shard, column, job.fingerprints[makers[column]], again[column], job.run)
+    remade = {makers[column]: keys for column, keys in again.items()}
+    for failure in failures.read(job.root):
+        if failure.shard == shard and failure.stage in remade and failure.key not in remade[failure.stage]:
+            failures.save(job.root, failure, job.fingerprints[failure.stage], job.run)
+    for column in sorted(again, key=lambda name: name == "rgb"):
+        columns.uncommit(job.root, shard, column)
+
+
+def _upstream(made: Recipe, name: str) -> set[str]:
+    """The expert `name` and all that it requires, directly or not."""
+    required = {expert.name: expert.requires for expert in made.experts}
+    return {name}.union(*(_upstream(made, needed) for needed in required[name]))
+
+
+def repair(root: Path, problems: Sequence[Problem], execution: Execution, console: Console) -> None:
+    """Make the damaged samples of a dataset again from their videos.
+
+    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
+    """
+    manifest = verify.manifest(root)
+    for problem in verify.verify_plan(root):
+        raise PlanError(f"{root / problem.file} {problem.what}")
+    touched = {problem.column for problem in problems}
+    if "rgb" in touched and not manifest.plan_sha256:
+        raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
+    names = manifest.columns if "rgb" in touched else {c: p for c, p in manifest.columns.items() if c in touched}
+    made = recipe_of(manifest, names)
+    with holding(root) as run:
+        job = job_of(root, run, manifest, made)
+        reopen_damaged(job, made, problems)
+        with make_executor(execution, job, made) as executor:
+            complete(job, made, manifest, executor, execution, console)
+
+
+def add(root: Path, names: Sequence[str], execution: Execution, console: Console) -> Manifest:
+    """Let the experts `names` annotate what is there. Each writes its own column, also in place of another version.
+
+    Raises PlanError where an expert would also replace a column that was not asked for.
+    """
+    with holding(root) as run:
+        manifest = verify.manifest(root)
+        if any(columns.committed(root, shard, "rgb") is None for shard in range(manifest.shards)):
+            raise PlanError(f"{root} is not finished: run its `openuni build` again first")
+        made = recipe(names, ())
+        for column, name in made.columns.items():
+            fingerprint = experts.get(name).fingerprint()
+            if name not in names and manifest.columns.get(column, fingerprint) != fingerprint:
+                raise PlanError(
+                    f"{name} is required, and would replace column {column} of {manifest.columns[column]}; "
+                    f"name it too if you want that: openuni add {root} {name} {' '.join(names)}"
+                )
+        prints = {column: experts.get(name).fingerprint() for column, name in made.columns.items()}
+        manifest = replace(manifest, columns={**manifest.columns, **prints})
+        # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
+        # and the same command goes on with it.
+        layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
+        job = job_of(root, run, manifest, made)
+        with make_executor(execution, job, made) as executor:
+            complete(job, made, manifest, executor, execution, console)
+    return manifest
+
+
+def drop(root: Path, column: str) -> int:
+    """Remove one column; returns the bytes it took. Raises PlanError if there is none, or it is RGB."""
+    with holding(root) as run:
+        manifest = verify.manifest(root)
+        if column == "rgb":
+            raise PlanError("every other column annotates rgb; delete the folder to drop it")
+        if column not in manifest.columns and not list((root / "shards").glob(f"*.{check_key(column)}.tar")):
+            raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")
+        maker = expert_name(manifest.columns.get(column, ""))
+        kept = {name: made for name, made in manifest.columns.items() if name != column}
+        # The manifest first: what is left of a killed `drop` is no longer part of the dataset.
+        layout.write_atomic(root / layout.MANIFEST, layout.seal(replace(manifest, columns=kept)), run)
+        freed = 0
+        for shard in range(manifest.shards):
+            columns.uncommit(root, shard, column)
+            for name in (layout.tar_name(shard, column), layout.index_name(shard, column)):
+                if (root / name).exists():
+                    freed += (root / name).stat().st_size
+                    (root / name).unlink()
+        known = failures.read(root)
+        others = [failure for failure in known if failure.stage != maker]
+        if others != known:
+            failures.write(root, others, run)
+    return freed

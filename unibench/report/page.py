@@ -1,0 +1,148 @@
+"""One self-contained HTML page of a report: tables, distributions, worst and best samples in pictures, baselines."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from openuni.errors import AbsentModalityError, OpenUniError
+from openuni.modalities import get as modality
+from unibench.metrics.depth import ALIGNMENTS
+from unibench.report.pictures import Panel, panels
+from unibench.report.published import COLUMNS, SOURCE
+from unibench.report.report import Report, SampleReport, TaskReport, baselines, show, show_interval
+from unibench.scoring.protocol import RULES
+from unibench.scoring.runs import COLUMN_OF, ESTIMATED, Run, resample
+
+_PICTURED = 3
+"""Samples shown from each end."""
+_BARS = 32
+
+
+def render(report: Report, predictions: Run, truth: Run | None) -> str:
+    """The page as HTML text without any reference to the outside."""
+    import jinja2
+
+    template = jinja2.Template(Path(__file__).with_name("page.html").read_text("utf-8"), autoescape=True)
+    names = [name for name in COLUMNS if name.split("/")[0] in report.tasks]
+    rows = [{"model": row.model, "cells": row.cells(names)} for row in baselines(report)]
+    protocol = {k: v for k, v in asdict(report.protocol).items() if v not in ({}, ())} | dict(RULES)
+    text: str = template.render(
+        report=report,
+        tasks=[_task(name, task, report, predictions, truth) for name, task in report.tasks.items()],
+        published={"source": SOURCE, "headings": [COLUMNS[name] for name in names], "rows": rows},
+        protocol=[(name, ", ".join(v) if isinstance(v, tuple) else v) for name, v in protocol.items()],
+    )
+    return text
+
+
+def _task(name: str, task: TaskReport, report: Report, predictions: Run, truth: Run | None) -> dict[str, Any]:
+    samples = [s for s in report.samples if s.task == name]
+    ranked = sorted((s for s in samples if task.primary in s.scores), key=lambda s: s.scores[task.primary][0])
+    if task.columns[task.primary].better == "lower":
+        ranked.reverse()  # worst first
+    seen = [s for s in ranked if not s.penalised]  # the others have no prediction to show, and are listed below
+    groups = {"Worst samples": seen[:_PICTURED], "Best samples": seen[_PICTURED:][-_PICTURED:][::-1]}
+    rows = [
+        {
+            "name": column,
+            "value": show(c.value, c.unit),
+            "interval": show_interval(c),
+            "better": "" if c.better == "neither" else c.better,
+            "what": c.what,
+            "note": c.note,
+        }
+        for column, c in task.columns.items()
+        if c.value is not None or c.note
+    ]
+    aligned = [row for row in rows if row["name"].split("/")[0] in ALIGNMENTS and row["name"] != task.primary]
+    return {
+        "name": name,
+        "counts": task.counts,
+        "primary": task.primary,
+        "columns": [row for row in rows if row not in aligned],
+        "aligned": aligned,
+        "alignments": _alignments(task) if name == "depth" else None,
+        "histogram": _histogram([s.scores[task.primary][0] for s in ranked]),
+        "groups": [
+            {"title": title, "figures": [_figure(s, task.primary, report, predictions, truth) for s in group]}
+            for title, group in groups.items()
+            if group
+        ],
+        "lost": [s for s in samples if s.status != "scored"],
+    }
+
+
+def _alignments(task: TaskReport) -> dict[str, Any]:
+    measures = ("absrel", "absrel_pixels", "delta1", "delta2", "delta3", "rmse")
+    return {
+        "names": ALIGNMENTS,
+        "rows": [{"name": m, "cells": [show(task.columns[f"{a}/{m}"].value) for a in ALIGNMENTS]} for m in measures],
+    }
+
+
+def _histogram(values: list[float]) -> dict[str, Any] | None:
+    """Bars in a drawing of 640×130."""
+    if len(values) < 2 or max(values) == min(values):
+        return None
+    counts, edges = np.histogram(values, bins=min(_BARS, max(4, len(values) // 2)))
+    width = 640 / len(counts)
+    bars = [
+        {
+            "x": round(k * width + 1, 1),
+            "y": round(130 - 125 * count / counts.max(), 1),
+            "width": round(width - 2, 1),
+            "height": round(125 * count / counts.max(), 1),
+            "label": f"{edges[k]:.4g} … {edges[k + 1]:.4g}: {count} samples",
+        }
+        for k, count in enumerate(counts.tolist())
+    ]
+    return {"bars": bars, "low": f"{edges[0]:.4g}", "high": f"{edges[-1]:.4g}"}
+
+
+def _figure(
+    sample: SampleReport, primary: str, report: Report, predictions: Run, truth: Run | None
+) -> Mapping[str, Any]:
+    caption = f"{sample.key} · {primary} {sample.scores[primary][0]:.4g}"
+    try:
+        drawn = _panels(sample, report, predictions, truth)
+    except OpenUniError as error:
+        # What cannot be drawn costs its own place, not the page.
+        return {"caption": f"{caption} · {error}", "panels": []}
+    return {"caption": caption, "panels": [_embedded(panel) for panel in drawn]}
+
+
+def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:
+    found = predictions.load(sample.task if sample.task in ESTIMATED else "video", sample.key)
+    if sample.task not in ESTIMATED or truth is None:
+        return panels("video", found, None, None, len(found.frames) // 2, 0.0)
+    true = truth.load(sample.task, sample.key)
+    frames, height, width = modality(COLUMN_OF[sample.task]).shape(true)
+    rates = predictions.fps(sample.key), truth.fps(sample.key)
+    known = None if rates[0] is None or rates[1] is None else (rates[0], rates[1])
+    found = resample(sample.task, found, frames, height, width, known)
+    middle = frames // 2
+    return panels(sample.task, found, true, _rgb(truth, sample.key, middle), middle, report.protocol.max_depth)
+
+
+def _rgb(truth: Run, key: str, frame: int) -> Any:
+    try:
+        frames = truth.load("video", key).frames
+    except AbsentModalityError:
+        return None
+    return frames[min(frame, len(frames) - 1)]
+
+
+def _embedded(panel: Panel) -> dict[str, str]:
+    """JPEG for photographs, PNG for flat colours: whichever is smaller."""
+    bgr = np.ascontiguousarray(panel.image[..., ::-1])
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    png = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    kind, data = min((("png", png), ("jpeg", jpeg)), key=lambda pair: len(pair[1]))
+    return {"caption": panel.caption, "kind": kind, "data": base64.b64encode(data).decode()}

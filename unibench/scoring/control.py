@@ -1,0 +1,64 @@
+"""Control fidelity: what a named expert sees in a generated video, scored against the control it was given.
+
+The expert's own error is part of the number, so it compares models only under one expert; the protocol names it with
+its version and weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from openuni import experts
+from openuni.errors import OpenUniError
+from openuni.experts import Expert, Footage
+from openuni.sample import Annotation
+from unibench.scoring.runs import COLUMN_OF, ESTIMATED, Run
+
+
+class Reestimated(Run):
+    """The generated videos of a run, seen by experts: `load("depth", key)` is what an expert finds in the video."""
+
+    def __init__(self, run: Run, names: Mapping[str, str]) -> None:
+        """`names` maps a task to the expert that estimates it. Raises OpenUniError where an expert does not do that."""
+        self.path = run.path
+        self._run = run
+        self._names = dict(names)
+        self._experts: dict[str, Expert] = {}
+        for task, name in names.items():
+            made = experts.get(name)
+            if task not in ESTIMATED or made.modality != COLUMN_OF[task]:
+                raise OpenUniError(f"the expert {name!r} estimates {made.modality or 'nothing by itself'}, not {task}")
+
+    def values(self) -> list[str]:
+        return [task for task in ESTIMATED if task in self._names]
+
+    def keys(self, task: str) -> list[str]:
+        return self._run.keys("video")
+
+    def has(self, task: str, key: str) -> bool:
+        return self._run.has("video", key)
+
+    def fps(self, key: str) -> float | None:
+        return None  # the control has the frames of the video; what is longer is cut
+
+    def load(self, task: str, key: str) -> Any:
+        """What the expert sees. Raises AbsentModalityError without a video, OpenUniError where it sees nothing."""
+        video = self._run.load("video", key)
+        if task == "video":
+            return video
+        return self._annotate(self._names[task], Footage(key, video.frames, video.fps, {})).value
+
+    def _annotate(self, name: str, footage: Footage) -> Annotation[Any]:
+        """Run the expert after those that it requires; each loads its weights once."""
+        if name not in self._experts:
+            self._experts[name] = experts.get(name)()
+            self._experts[name].setup()
+        expert = self._experts[name]
+        found = {required: self._annotate(required, footage) for required in expert.requires}
+        return expert.annotate(Footage(footage.key, footage.frames, footage.fps, found))
+
+
+def fingerprints(names: Mapping[str, str]) -> dict[str, str]:
+    """Version and weights of each task's expert, for the protocol."""
+    return {task: experts.get(name).fingerprint() for task, name in sorted(names.items())}

@@ -50,7 +50,23 @@ def test_the_installed_wheel_builds_trains_and_scores(
     make_clips(tmp_path / "videos", ["a"])
     build = "openuni build --source folder --videos videos --experts dis --out data/mine --size 32 --in-process"
     _run(site, tmp_path, *build.split())
-    _run(site, tmp_path, *["openuni", "train", "--stage", "2", "--preset", "nano", "--data", "data/mine", "--modalities", "flow", "--dry-run"])
+    _run(
+        site,
+        tmp_path,
+        *[
+            "openuni",
+            "train",
+            "--stage",
+            "2",
+            "--preset",
+            "nano",
+            "--data",
+            "data/mine",
+            "--modalities",
+            "flow",
+            "--dry-run",
+        ],
+    )
     truth = "unibench render --out data/gt --scenes 1 --frames 4 --size 32 --workers 0"
     _run(site, tmp_path, *truth.split())
     _run(site, tmp_path, *["unibench", "score", "--pred", "data/gt", "--gt", "data/gt", "--out", "score"])

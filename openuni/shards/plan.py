@@ -109,7 +109,7 @@ class Plan:
         groups = self._file.num_row_groups
         self._group_size = self._file.metadata.row_group(0).num_rows if groups else 0
         is_ours = size.isdigit() and len(size) < 10 and int(size) > 0 and 0 < self._group_size <= _BLOCK
-        if not is_ours or groups != -(-self.clips // self._group_size) or not self._file.schema_arrow.equals(SCHEMA):
+        if not is_ours or groups != -(-self.clips // self._group_size):
             raise PlanError(f"{path} was written by another version of OpenUni; plan again into a new folder")
         self._shard_size = int(size)
         self._group = -1
@@ -141,9 +141,9 @@ class Plan:
 
     def _read_group(self, number: int) -> pa.Table:
         try:
-            return self._file.read_row_group(number)
-        except (pa.ArrowException, OSError, MemoryError) as error:
-            raise PlanError(f"{self._path} is damaged ({error}); delete it and plan again") from error
+            return tables.read_group(self._file, number, str(self._path))
+        except CorruptDataError as error:
+            raise PlanError(f"{error}; delete it and plan again") from error
 
     def _clip(self, fields: dict[str, object]) -> Clip:
         try:

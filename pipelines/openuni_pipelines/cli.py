@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import openuni as package
+from openuni import printable
 from openuni.errors import OpenUniError
 
 
@@ -45,7 +46,7 @@ class LazyGroup(click.Group):
             if os.environ.get("OPENUNI_TRACEBACK"):
                 raise
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(_sentence(error), err=True)
+            click.echo(printable.plain(_sentence(error)), err=True)
             sys.exit(1)
 
 

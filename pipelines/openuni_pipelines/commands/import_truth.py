@@ -14,6 +14,7 @@ from openuni.errors import PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
+from openuni.storage import LocalStore
 from openuni_pipelines.engine import stopping
 from openuni_pipelines.engine.run import holding
 from unibench.formats import sidecar
@@ -49,8 +50,9 @@ def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Cons
 
 def start_over(out: Path) -> None:
     """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
-    for record in (out / "commits").glob("*.json"):
-        record.unlink()
+    store = LocalStore(out)
+    for name in filter(layout.parse_commit_name, store.list("commits")):
+        store.delete(name)
 
 
 def _saved(

@@ -243,13 +243,13 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
 @click.option(
     "--standard",
     "standard_name",
-    type=click.Choice(["estimation", "ci"]),
+    type=click.Choice(["estimation", "small", "ci"]),
     help="Render this frozen set, and check that its truth is the recorded one.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Dataset folder to make or resume.  [default with --standard: data/unibench, data/unibench-ci]",
+    help="Dataset folder to make or resume.  [default with --standard: data/unibench, else data/unibench-NAME]",
 )
 @click.option("--scenes", default=200, show_default=True, type=click.IntRange(min=1), help="Clips.")
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(2, 1000), help="Frames a clip.")

@@ -15,11 +15,14 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from openuni import printable
 from openuni.shards import layout
+from openuni.storage import LocalStore
 from openuni_pipelines.engine.executors import Fault, Finished
 from openuni_pipelines.engine.stages import Commit, Expand, Normalise
 
 _SAVE_SECONDS = 2.0
+_MOST_LOGGED = 1 << 20
 
 
 @dataclass
@@ -91,7 +94,7 @@ class Monitor:
             disable=not console.is_terminal,
         )
         self._ids = {name: self._bars.add_task(name, total=n, rate="") for name, n in stages.items()}
-        self._log = (root / layout.LOG).open("a", encoding="utf-8")
+        self._log = LocalStore(root).append(layout.LOG)
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -113,7 +116,7 @@ class Monitor:
     def log(self, event: str, **fields: Any) -> None:
         """One line of `log.jsonl`."""
         line = {"time": round(time.time(), 3), "run": self.progress.run, "event": event, **fields}
-        self._log.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._log.write(printable.plain(json.dumps(line, ensure_ascii=False), _MOST_LOGGED).encode() + b"\n")
         self._log.flush()
 
     def finished(self, finished: Finished, *, final: bool) -> None:
@@ -166,6 +169,5 @@ class Monitor:
 
     def _save(self) -> None:
         self._saved = self.progress.updated = time.time()
-        layout.write_atomic(
-            self._root / layout.PROGRESS, json.dumps(asdict(self.progress), indent=1).encode(), self.progress.run
-        )
+        data = json.dumps(asdict(self.progress), indent=1).encode()
+        LocalStore(self._root).put(layout.PROGRESS, data, self.progress.run)

@@ -25,6 +25,7 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
 from openuni.shards.plan import Plan
+from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
@@ -174,7 +175,7 @@ def complete(
     with Monitor(root, job.run, stages, manifest.shards, columns, console) as monitor:
         monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
         _drive(job, made, manifest.shards, clips, executor, execution, monitor)
-        layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
+        LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
 
 

@@ -13,4 +13,4 @@ def test_windows_cover_the_shot_and_none_is_too_short() -> None:
         assert pieces[0].start == 0
         assert pieces[-1].end == seconds
         assert all(0.5 <= piece.seconds <= 5.0625 + 1e-9 for piece in pieces)
-            assert all(a.end == b.start for a, b in itertools.pairwise(pieces))
+        assert all(a.end == b.start for a, b in itertools.pairwise(pieces))

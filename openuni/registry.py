@@ -41,8 +41,9 @@ def load(group: str, name: str) -> Any:
     try:
         return entries[name].load()
     except (ImportError, AttributeError) as error:
-        by = entries[name].dist.name if entries[name].dist else "an unnamed distribution"
-        raise OpenUniError(f"{group}: {name!r} of {by} cannot be imported: {error}; repair or uninstall it") from error
+        value = entries[name].value
+        remedy = "repair or uninstall its package"
+        raise OpenUniError(f"{group}: {name!r} ({value}) cannot be imported: {error}; {remedy}") from error
 
 
 @cache

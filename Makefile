@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 	$(BIN)/openuni stats $(DEMO)
 	@echo
 	@echo "Look at $(DEMO)/contact_sheet.png, read $(DEMO)/README.md, and open it with"
-	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)').at(0))\""
+	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)')[0])\""
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

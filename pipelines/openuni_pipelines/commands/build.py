@@ -24,6 +24,7 @@ from openuni.shards.layout import Manifest
 from openuni.shards.plan import Plan, Tally
 from openuni.sources import Request
 from openuni.video import Limits, Normalisation
+from openuni_pipelines import left_out
 from openuni_pipelines.engine import changes, planning
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.run import (
@@ -360,6 +361,8 @@ def _print_summary(summary: Summary, console: Console) -> None:
         f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
     )
+    for line in left_out.lines(summary.root, summary.skipped):
+        console.print(line, highlight=False)
     for failure in summary.failures[:10]:
         console.print(f"  [yellow]{failure.key}[/] {failure.stage}: {failure.error}", highlight=False)
     if len(summary.failures) > 10:

@@ -46,7 +46,15 @@ class RegularFile(io.BufferedReader):
 
 def open_regular(path: Path) -> RegularFile:
     """Open `path` to read it. Raises CorruptDataError where it is a pipe, a device, a folder: it is not opened then."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        mode = path.stat().st_mode
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, "it is missing", str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CorruptDataError(f"{path} is a link to itself") from None
+        raise
+    if not stat.S_ISREG(mode):
         raise CorruptDataError(_no_file(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced in between
@@ -81,6 +89,10 @@ class LocalStore:
                 return sorted(f"{folder}/{entry.name}" for entry in entries)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise CorruptDataError(f"{self.path(folder)} is a link to itself") from None
+            raise
 
     def open(self, name: str) -> RegularFile:
         return open_regular(self.path(name))

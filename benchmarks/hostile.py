@@ -4,9 +4,10 @@ And datasets, predictions, checkpoints and folders that somebody else made, thro
     python benchmarks/hostile.py --report /tmp/hostile.json
     python benchmarks/hostile.py --families datasets,folders --cases 60
 
-Seeded. Among the videos are truncated, bit-flipped and mislabelled ones, frames of absurd size, bombs of frames and of zip, huge
-declared durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything in them. Looked at
-afterwards: the run's exit status, each file's fate, the memory of its processes, and every path outside the dataset.
+Seeded. Among the videos are truncated, bit-flipped and mislabelled ones, frames of absurd size, bombs of frames and of
+zip, huge declared durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything
+in them. Looked at afterwards: the run's exit status, each file's fate, the memory of its processes, and every path
+outside the dataset.
 """
 
 from __future__ import annotations

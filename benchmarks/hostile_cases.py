@@ -44,7 +44,7 @@ from openuni_pipelines import cli
 SECONDS = 10.0
 """What a case may take."""
 MEMORY_MIB = 1536
-"""What a case may take on top of the interpreter with its libraries."""
+"""What a case may have resident, the interpreter and its libraries included."""
 _T, _H, _W = 4, 16, 24
 _KEYS = ("clip-0", "clip-1", "clip-2", "clip-3")
 _COLUMNS = {"rgb": "made-1-0", "depth": "made-1-0", "flow": "made-1-0"}
@@ -195,12 +195,11 @@ def _be_the_case(case: Case, folder: Path) -> None:
 
 
 def _wait(child: int, deadline: float) -> tuple[int, int]:
-    """Exit status (minus the signal) and peak MiB beyond what was inherited."""
-    inherited = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 10
+    """Exit status (minus the signal) and peak MiB."""
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status), max(0, usage.ru_maxrss - inherited) >> 10
+            return os.waitstatus_to_exitcode(status), usage.ru_maxrss >> 10
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             deadline += 1e9

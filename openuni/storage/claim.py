@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def claim(root: Path, *, marks: Sequence[str] = ()) -> bool:
 def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:
     """Raise PlanError unless `root` is missing, empty or ours, and holds no link that would be written through.
 
-    A dataset has been known by its `dataset.json` since before there was a marker.
+    CorruptDataError where `dataset.json` is damaged; by that a dataset has been known since before there was a marker.
     """
     try:
         with os.scandir(root) as scanned:
@@ -44,13 +45,13 @@ def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise PlanError(f"{root} is a file; name a folder") from None
+        raise PlanError(f"{root} cannot be written: it, or what it lies in, is a file; name a folder") from None
     store = LocalStore(root)
     foreign = [entry.name for entry in entries if not _BEFORE_THE_MARKER.fullmatch(entry.name)]
     if foreign and not _is_marked(store, marks):
         raise PlanError(
-            f"{root} holds other files ({plain(min(foreign))}), and neither {MARKER} nor {MANIFEST} says that openuni "
-            "may write there; choose a new or an empty folder"
+            f"{root} is not empty and not a dataset or another folder of openuni's: it holds {plain(min(foreign))}, and "
+            f"no {MARKER}; choose a new or an empty folder"
         )
     links = sorted(entry.name for entry in entries if entry.is_symlink())
     if links and not store.follow_links:
@@ -65,6 +66,10 @@ def _is_marked(store: LocalStore, marks: Sequence[str]) -> bool:
     if any(store.exists(name) for name in (MARKER, *marks)):
         return True
     try:
-        return b'"openuni"' in store.read(MANIFEST, at_most=DOCUMENT)
-    except (FileNotFoundError, CorruptDataError):
+        manifest = json.loads(store.read(MANIFEST, at_most=DOCUMENT))
+    except FileNotFoundError:
         return False
+    except (ValueError, RecursionError):
+        where = store.where(MANIFEST)
+        raise CorruptDataError(f"{where} is damaged, so whose folder it is in cannot be told; restore it") from None
+    return isinstance(manifest, dict) and "openuni" in manifest

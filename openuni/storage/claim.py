@@ -50,8 +50,8 @@ def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:
     foreign = [entry.name for entry in entries if not _BEFORE_THE_MARKER.fullmatch(entry.name)]
     if foreign and not _is_marked(store, marks):
         raise PlanError(
-            f"{root} is not empty and not a dataset or another folder of openuni's: it holds {plain(min(foreign))}, and "
-            f"no {MARKER}; choose a new or an empty folder"
+            f"{root} is not empty and not a dataset or another folder of openuni's: it holds {plain(min(foreign))}, "
+            f"and no {MARKER}; choose a new or an empty folder"
         )
     links = sorted(entry.name for entry in entries if entry.is_symlink())
     if links and not store.follow_links:

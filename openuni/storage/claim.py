@@ -11,21 +11,21 @@ from pathlib import Path
 from openuni.errors import CorruptDataError, PlanError
 from openuni.printable import plain
 from openuni.storage.base import DOCUMENT
-from openuni.storage.local import FOLLOW_LINKS, LocalStore
+from openuni.storage.local import FOLLOW_LINKS, MANIFEST, MARKER, LocalStore
 
-MARKER = ".openuni"
-"""The file that says that a folder is ours, from before its first other file until a dataset's manifest does so too."""
-MANIFEST = "dataset.json"
 _BEFORE_THE_MARKER = re.compile(r"\.?run\.lock|\.(run\.lock|\.openuni)\.[\w-]+\.[0-9a-f]{8}\.tmp")
 """What a run that is killed while it takes its lock leaves behind."""
 _TEXT = b"Written by openuni: its commands replace and remove files of theirs in this folder.\n"
 
 
-def claim(root: Path, *, marks: Sequence[str] = ()) -> bool:
+def claim(root: Path, *, marks: Sequence[str] = (), below: Path | None = None) -> bool:
     """Make `root` ours: check that it may be, make it, and mark it. True where the mark is new.
 
-    `marks`: further files by which a folder of an earlier version is known. Raises as `check_ours` does.
+    `marks`: further files by which a folder of an earlier version is known. `below`: the folder of somebody else's that
+    `root` lies in, where the user did not name `root` himself (`PRED/score`). Raises as `check_ours` does.
     """
+    if below is not None:
+        LocalStore(below).make_folder(root.relative_to(below).as_posix())
     check_ours(root, marks=marks)
     store = LocalStore(root)
     if _is_marked(store, marks):

@@ -25,6 +25,13 @@ from openuni.storage.base import check_name
 FOLLOW_LINKS = "OPENUNI_FOLLOW_LINKS"
 """Set to 1, links below a dataset are written through: worker processes inherit it, as they do no argument."""
 
+MARKER = ".openuni"
+"""The file that says that a folder is ours, from before its first other file until a dataset's manifest does so too."""
+MANIFEST = "dataset.json"
+MARKS = (MARKER, MANIFEST)
+_DEEP = 4
+"""How far below its root a file of ours may lie."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_-]+\.[0-9a-f]{2,8}\.tmp", re.DOTALL)
 """`.NAME.RUN.RANDOM.tmp`: what `sweep` may take away. A `.draft.tmp` is somebody's."""
@@ -262,8 +269,14 @@ def rename(folder: int, temporary: str, name: str, *, create_only: bool = False)
 
 
 def write_atomic(path: Path, data: bytes, run: str) -> None:
-    """Write `data` to a path that the user named, whole or not at all. Below a dataset use `LocalStore(root).put`."""
-    LocalStore(path.parent).put(path.name, data, run)
+    """Write `data`, whole or not at all: `LocalStore(root).put` where only the path is at hand.
+
+    Links are passed down to the outermost folder of the last few that is ours, and not below it; where none is, the
+    user named the folder.
+    """
+    ours = [folder for folder in list(path.parents)[:_DEEP] if any((folder / mark).exists() for mark in MARKS)]
+    root = ours[-1] if ours else path.parent
+    LocalStore(root).put(path.relative_to(root).as_posix(), data, run)
 
 
 @contextmanager

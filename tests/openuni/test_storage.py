@@ -220,6 +220,35 @@ def test_a_link_in_a_folder_of_ours_is_named_before_any_lock(tmp_path: Path, out
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [".openuni", "shards"]
 
 
+def test_a_path_below_a_folder_of_ours_passes_no_link_and_one_that_the_user_named_may(
+    tmp_path: Path, outside: Path
+) -> None:
+    root = tmp_path / "d"
+    storage.claim(root)
+    (root / "truth").mkdir()
+    (root / "truth" / "key").symlink_to(outside)
+    with pytest.raises(PlanError, match="truth/key is a link"):
+        storage.write_atomic(root / "truth" / "key" / "camera.npz", b"x", "run")
+    (tmp_path / "named").symlink_to(root)
+    storage.write_atomic(tmp_path / "named" / "truth" / "other" / "camera.npz", b"x", "run")
+    assert (root / "truth" / "other" / "camera.npz").read_bytes() == b"x"
+    (tmp_path / "mine").symlink_to(tmp_path / "plain")
+    (tmp_path / "plain").mkdir()
+    storage.write_atomic(tmp_path / "mine" / "sheet.png", b"x", "run")
+    assert (tmp_path / "plain" / "sheet.png").exists()
+    assert untouched(outside)
+
+
+def test_a_default_place_in_a_folder_of_somebody_elses_is_no_link(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    storage.claim(outside / "report")  # a report of one's own, which must not be overwritten
+    (tmp_path / "predictions" / "score").symlink_to(outside / "report")
+    with pytest.raises(PlanError, match="score is a link"):
+        storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
+    (tmp_path / "predictions" / "score").unlink()
+    assert storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
+
+
 def test_the_sweep_takes_only_what_is_named_as_ours(tmp_path: Path) -> None:
     ours = [".dataset.json.20260101T000000-abcdef.00112233.tmp", "shards/.000000.rgb.tar.run.0a.tmp"]
     theirs = [".draft.tmp", ".tmp", "shards/.x.tmp", "x.tmp", "shards/.~lock.tar.tmp", "other/.a.b.00112233.tmp"]

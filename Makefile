@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := data/demo
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast soak lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       build, verify and show a small real dataset (no torch, no GPU)"
 	@echo "make test       install everything and run all tests"
 	@echo "make test-fast  leave out the slow ones"
+	@echo "make soak       every hostile input (half an hour); make test runs a sample"
 	@echo "make lint       ruff, mypy and the import directions"
 
 demo: $(VENV)/.demo
@@ -28,6 +29,9 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"
+
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/hostile.py --report hostile.json
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

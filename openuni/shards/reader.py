@@ -371,7 +371,7 @@ class Dataset:
     def _index(self, shard: Shard, column: str) -> tuple[str, bytes]:
         """Path and bytes of an index. Raises CorruptDataError where they are not what was committed."""
         name = layout.index_name(shard.number, column)
-        record, path, data = shard.columns[column], self._path(name), self._store.read(name, at_most=index.MOST_BYTES)
+        record, path, data = shard.columns[column], self._path(name), self._read(name, index.MOST_BYTES)
         if layout.digest(data) != record.index.sha256:
             raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
         if record.keys_sha256 != shard.columns["rgb"].keys_sha256:
@@ -383,10 +383,16 @@ class Dataset:
     def _path(self, name: str) -> str:
         return self._store.where(name)
 
+    def _read(self, name: str, at_most: int) -> bytes:
+        try:
+            return self._store.read(name, at_most=at_most)
+        except FileNotFoundError:
+            raise CorruptDataError(f"{self._path(name)} is missing; run `openuni verify --repair`") from None
+
     def _commit(self, shard: int, column: str) -> CommitRecord:
         name = layout.commit_name(shard, column)
         path = self._path(name)
-        record = layout.parse_sealed(CommitRecord, self._store.read(name, at_most=DOCUMENT), path)
+        record = layout.parse_sealed(CommitRecord, self._read(name, DOCUMENT), path)
         if (record.shard, record.column) != (shard, column):
             raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
         return record
@@ -408,9 +414,11 @@ class Dataset:
             return self._indices[position]
         shard = self.shards[position]
         rows: dict[str, list[Row]] = {}
-        for column in shard.columns:
+        for column, record in shard.columns.items():
             path, data = self._index(shard, column)
             rows[column] = index.decode(data, column, path)
+            if len(rows[column]) != record.samples:
+                raise CorruptDataError(f"{path} has {len(rows[column])} samples, its commit record {record.samples}")
         self._indices[position] = rows
         if len(self._indices) > _WINDOW:
             self._indices.popitem(last=False)

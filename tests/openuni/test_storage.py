@@ -187,7 +187,7 @@ def test_a_folder_with_other_files_is_refused_before_any_lock_and_stays_as_it_is
         (tmp_path / name).write_text('{"labels": []}')
     before = sorted(tmp_path.rglob("*"))
     for claim in (storage.claim, lambda root: RunLock(root, "run").__enter__()):
-        with pytest.raises(PlanError, match=r"holds other files .* choose a new or an empty folder"):
+        with pytest.raises(PlanError, match=r"is not empty and not .* choose a new or an empty folder"):
             claim(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -205,7 +205,7 @@ def test_a_folder_that_is_missing_empty_or_ours_is_taken(tmp_path: Path) -> None
     (tmp_path / "before" / layout.MANIFEST).write_text('{"clips": 1, "openuni": "0.1.0"}')
     assert not storage.claim(tmp_path / "before")
     (tmp_path / "file").write_text("")
-    with pytest.raises(PlanError, match="file is a file; name a folder"):
+    with pytest.raises(PlanError, match=r"file cannot be written: .*is a file"):
         storage.claim(tmp_path / "file")
     (tmp_path / "older").mkdir()
     (tmp_path / "older" / "predictions.json").write_text("{}")
@@ -218,6 +218,35 @@ def test_a_link_in_a_folder_of_ours_is_named_before_any_lock(tmp_path: Path, out
     with pytest.raises(PlanError, match="d/shards is a link"), RunLock(tmp_path / "d", "run"):
         pytest.fail("it was taken")
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [".openuni", "shards"]
+
+
+def test_a_path_below_a_folder_of_ours_passes_no_link_and_one_that_the_user_named_may(
+    tmp_path: Path, outside: Path
+) -> None:
+    root = tmp_path / "d"
+    storage.claim(root)
+    (root / "truth").mkdir()
+    (root / "truth" / "key").symlink_to(outside)
+    with pytest.raises(PlanError, match="truth/key is a link"):
+        storage.write_atomic(root / "truth" / "key" / "camera.npz", b"x", "run")
+    (tmp_path / "named").symlink_to(root)
+    storage.write_atomic(tmp_path / "named" / "truth" / "other" / "camera.npz", b"x", "run")
+    assert (root / "truth" / "other" / "camera.npz").read_bytes() == b"x"
+    (tmp_path / "mine").symlink_to(tmp_path / "plain")
+    (tmp_path / "plain").mkdir()
+    storage.write_atomic(tmp_path / "mine" / "sheet.png", b"x", "run")
+    assert (tmp_path / "plain" / "sheet.png").exists()
+    assert untouched(outside)
+
+
+def test_a_default_place_in_a_folder_of_somebody_elses_is_no_link(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    storage.claim(outside / "report")  # a report of one's own, which must not be overwritten
+    (tmp_path / "predictions" / "score").symlink_to(outside / "report")
+    with pytest.raises(PlanError, match="score is a link"):
+        storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
+    (tmp_path / "predictions" / "score").unlink()
+    assert storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
 
 
 def test_the_sweep_takes_only_what_is_named_as_ours(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import click
 from rich.console import Console
 
 from openuni_pipelines.commands.build import finish, summary
-from openuni_pipelines.engine import changes, planning
+from openuni_pipelines.engine import changes
 from openuni_pipelines.engine.run import execution_from, execution_options
-from openuni_pipelines.engine.shard import recipe
 
 
 @click.command("add")
@@ -25,7 +24,6 @@ def add_command(root: Path, experts: tuple[str, ...], **options: Any) -> None:
     A column that another version or another expert has made is replaced. Run the same command again to resume.
     """
     console = Console(stderr=True)
-    planning.check_ready(recipe(experts, ()).experts)
     begin = time.monotonic()
     changes.add(root, experts, execution_from(options), console)
     finish(summary(root, time.monotonic() - begin), console)

@@ -36,7 +36,7 @@ from openuni_pipelines.engine.run import (
     make_executor,
     new_id,
 )
-from openuni_pipelines.engine.shard import Recipe, recipe
+from openuni_pipelines.engine.recipe import Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Job
 
 LIGHT = ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit")
@@ -75,20 +75,8 @@ class Settings:
             "limits": asdict(self.limits),
             "shard_size": self.shard_size,
             "limit": self.limit,
-            "require": sorted(self.recipe.require),
+            "require": sorted(self.recipe[name].column for name in self.recipe.required[1:]),
         }
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """By expert name; RGB's is over how clips are normalised."""
-        stored = layout.digest(repr(sorted(asdict(self.normalisation).items())).encode())[:8]
-        return {"rgb": f"rgb-1-{stored}"} | {expert.name: expert.fingerprint() for expert in self.recipe.experts}
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """Fingerprint by column, RGB first."""
-        prints = self.fingerprints
-        return {"rgb": prints["rgb"]} | {column: prints[name] for column, name in self.recipe.columns.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +107,11 @@ def build(settings: Settings, console: Console, *, retry_failed: bool = False) -
         check_space(root, settings.execution)
         job = _job(settings, run)
         if manifest is not None and retry_failed:
-            changes.reopen_failed(job, made)
-        executor = stack.enter_context(make_executor(settings.execution, job, made))
+            changes.reopen_failed(job)
+        executor = stack.enter_context(make_executor(settings.execution, job))
         if manifest is None:
             manifest = _make_plan(settings, executor, run, console)
-        complete(job, made, manifest, executor, settings.execution, console)
+        complete(job, manifest, executor, settings.execution, console)
     return summary(root, time.monotonic() - begin)
 
 
@@ -141,7 +129,7 @@ def _make_plan(settings: Settings, executor: Executor, run: str, console: Consol
     frozen = Plan(settings.out / layout.PLAN)
     manifest = Manifest(
         configuration=settings.configuration,
-        columns=settings.columns,
+        columns=settings.recipe.columns,
         clips=frozen.clips,
         shards=frozen.shards,
         plan_sha256=layout.file_record(settings.out / layout.PLAN).sha256,
@@ -168,9 +156,9 @@ def _resume(settings: Settings) -> Manifest | None:
     if changed:
         what = "; ".join(f"{name} was {manifest.configuration.get(name)!r}, now {wanted[name]!r}" for name in changed)
         raise PlanError(f"{settings.out} was built with another configuration ({what}); choose another --out")
-    if dict(manifest.columns) != settings.columns:
+    if dict(manifest.columns) != settings.recipe.columns:
         raise PlanError(
-            f"{settings.out} has columns {_named(manifest.columns)}, this build would make {_named(settings.columns)}; "
+            f"{settings.out} has columns {_named(manifest.columns)}, this build would make {_named(settings.recipe.columns)}; "
             "choose another --out, or change single columns with `openuni add` and `openuni drop`"
         )
     for problem in verify.verify_plan(settings.out):
@@ -183,7 +171,7 @@ def _named(prints: Mapping[str, str]) -> str:
 
 
 def _job(settings: Settings, run: str) -> Job:
-    return Job(settings.out.resolve(), run, settings.normalisation, settings.limits, settings.fingerprints)
+    return Job(settings.out.resolve(), run, settings.recipe, settings.normalisation, settings.limits)
 
 
 def summary(root: Path, seconds: float) -> Summary:
@@ -248,18 +236,19 @@ def settings_from(
     """Options as typed settings. Raises OpenUniError on what cannot be."""
     sources.get(source)
     names = LIGHT if experts == "light" else tuple(name.strip() for name in experts.split(",") if name.strip())
-    made = recipe(names, [name.strip() for name in require.split(",") if name.strip()])
     if not 0 < fps <= 240 or size < 16 or not 1 <= min_frames <= max_frames or shard_size < 1:
         raise PlanError(
             "--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
         )
+    normalisation = Normalisation(fps=fps, short_side=size, max_frames=max_frames, min_frames=min_frames)
+    made = recipe(names, [name.strip() for name in require.split(",") if name.strip()], rgb_fingerprint(normalisation))
     limits = replace(_LIMITS, pixels=max_pixels, seconds=max_seconds)
     return Settings(
         out=out or Path("data") / source,
         source=source,
         request=Request(videos, metadata, clip_seconds=max_frames / fps, min_seconds=min_frames / fps, limits=limits),
         recipe=made,
-        normalisation=Normalisation(fps=fps, short_side=size, max_frames=max_frames, min_frames=min_frames),
+        normalisation=normalisation,
         limits=limits,
         shard_size=shard_size,
         limit=limit,
@@ -306,7 +295,7 @@ def plan_command(dry_run: bool, **options: Any) -> None:
     with holding(settings.out) as run:
         manifest = _resume(settings)
         if manifest is None:
-            with make_executor(settings.execution, _job(settings, run), settings.recipe) as executor:
+            with make_executor(settings.execution, _job(settings, run)) as executor:
                 manifest = _make_plan(settings, executor, run, console)
     tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
     for clip in Plan(settings.out / layout.PLAN):
@@ -320,7 +309,7 @@ def _dry_run(settings: Settings, console: Console) -> None:
     job = _job(settings, new_id())
     with (
         tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
-        make_executor(settings.execution, job, settings.recipe) as executor,
+        make_executor(settings.execution, job) as executor,
         console.status(f"planning from {settings.source}"),
     ):
         rows = planning.clips(executor, settings.source, settings.request, settings.limit)
@@ -331,7 +320,7 @@ def _dry_run(settings: Settings, console: Console) -> None:
 def _print_estimate(settings: Settings, tally: Tally) -> None:
     console = Console()
     recipe_ = settings.recipe
-    estimate = planning.estimate(tally, settings.normalisation, recipe_.experts, tuple(settings.columns))
+    estimate = planning.estimate(tally, settings.normalisation, recipe_.experts, tuple(settings.recipe.columns))
     shards = -(-estimate.clips // settings.shard_size)
     console.print(
         f"{estimate.clips:,} clips in {shards:,} shards, about {estimate.frames:,} frames, "
@@ -340,10 +329,10 @@ def _print_estimate(settings: Settings, tally: Tally) -> None:
     for reason, count in sorted(tally.skipped.items(), key=lambda item: -item[1]):
         console.print(f"  left out: {count:,} × {reason}")
     table = Table("column", "expert", "expected size", "CPU hours")
-    makers = {"rgb": "normalise", **recipe_.columns}
     for column, size in estimate.column_bytes.items():
-        hours = estimate.cpu_hours.get(makers[column])
-        table.add_row(column, makers[column], f"{size / 2**20:,.1f} MiB", "" if hours is None else f"{hours:.2f}")
+        maker = recipe_.maker(column).name
+        hours = estimate.cpu_hours.get(maker)
+        table.add_row(column, maker, f"{size / 2**20:,.1f} MiB", "" if hours is None else f"{hours:.2f}")
     console.print(table)
     if estimate.missing_assets:
         names = " ".join(estimate.missing_assets)

@@ -22,7 +22,8 @@ from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
 from openuni.sample import SCHEMA_VERSION
 from openuni.shards.results import DamagedResultError
-from openuni_pipelines.engine.stages import Annotate, Expand, Job, Outcome, SetupError, Task, Worker
+from openuni_pipelines.engine.recipe import Kind
+from openuni_pipelines.engine.stages import Expand, Job, Outcome, SetupError, Task, Worker
 
 _POLL_SECONDS = 0.5
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -171,14 +172,13 @@ class RayPools(Executor):
     def __init__(
         self,
         job: Job,
-        made: Iterable[type[Expert]],
         *,
         workers: int | None,
         address: str | None,
         time_limit: float,
         worker_memory_gib: float | None,
     ) -> None:
-        """Workers for the experts `made` and for what is done around them.
+        """Workers for the experts of the job's recipe and for what is done around them.
 
         `workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
 
@@ -195,7 +195,7 @@ class RayPools(Executor):
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
-        self._pools = _sized(_pooled(made), capacity, workers)
+        self._pools = _sized(_pooled(job.recipe.experts), capacity, workers)
         self.slots = sum(pool.size for pool in self._pools.values())
         self.running = 0
         self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
@@ -372,7 +372,9 @@ def _pool_name(expert: type[Expert] | None) -> str:
 
 
 def _pool_of(task: Task) -> str:
-    return _pool_name(experts.get(task.expert) if isinstance(task, Annotate) else None)
+    if isinstance(task, Expand) or task.stage.kind is not Kind.ANNOTATE:
+        return _pool_name(None)
+    return _pool_name(experts.get(task.stage.name))
 
 
 def _pooled(made: Iterable[type[Expert]]) -> dict[str, Resources]:

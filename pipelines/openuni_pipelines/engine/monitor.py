@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from openuni.shards import layout
 from openuni_pipelines.engine.executors import Fault, Finished
-from openuni_pipelines.engine.stages import Commit, Expand, Normalise
+from openuni_pipelines.engine.recipe import Kind
+from openuni_pipelines.engine.stages import Expand
 
 _SAVE_SECONDS = 2.0
 
@@ -121,12 +122,9 @@ class Monitor:
         task, result = finished.task, finished.result
         if isinstance(task, Expand):
             return
-        if isinstance(task, Commit):
-            stage, place = "commit", {"shard": task.shard, "column": task.column}
-        elif isinstance(task, Normalise):
-            stage, place = "rgb", {"shard": task.shard, "key": task.clip.key}
-        else:
-            stage, place = task.expert, {"shard": task.shard, "key": task.key}
+        commit = task.stage.kind is Kind.COMMIT
+        stage = "commit" if commit else task.stage.name
+        place = {"shard": task.shard, **({"column": task.stage.column} if commit else {"key": task.key})}
         if isinstance(result, Fault):
             self.progress.stages[stage].faults += 1
             self.progress.faults[result.kind] = self.progress.faults.get(result.kind, 0) + 1
@@ -136,7 +134,7 @@ class Monitor:
             counts.seconds += result.seconds
             counts.frames += result.frames
             counts.absent += not result.present
-            if isinstance(task, Commit):
+            if commit:
                 self.log("commit", **place, samples=result.frames, seconds=round(result.seconds, 3))
         if final:
             self.progress.stages[stage].worked += 1

@@ -29,7 +29,8 @@ from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
 from openuni_pipelines.engine.monitor import Monitor
-from openuni_pipelines.engine.shard import Recipe, ShardBuild, recipe
+from openuni_pipelines.engine.recipe import RGB, Recipe, recipe
+from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,13 +114,12 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
 
 
-def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
-    """Workers for the tasks of `made`, here or on Ray."""
+def make_executor(execution: Execution, job: Job) -> Executor:
+    """Workers for the tasks of `job`, here or on Ray."""
     if execution.in_process:
         return InProcess(job)
     return RayPools(
         job,
-        made.experts,
         workers=execution.workers,
         address=execution.ray_address,
         time_limit=execution.time_limit,
@@ -129,10 +129,9 @@ def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
 
 def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
     """What the tasks of a run on an existing dataset share."""
-    prints = {"rgb": manifest.columns["rgb"]} | {expert.name: expert.fingerprint() for expert in made.experts}
     normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
     limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
-    return Job(root.resolve(), run, normalisation, limits, prints)
+    return Job(root.resolve(), run, made, normalisation, limits)
 
 
 def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:
@@ -140,7 +139,7 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
 
     Raises PlanError where one is not installed in that version: its column cannot be made again as it was.
     """
-    prints = {column: made for column, made in (names or manifest.columns).items() if column != "rgb"}
+    prints = {column: made for column, made in (names or manifest.columns).items() if column != RGB}
     for column, fingerprint in prints.items():
         installed = experts.get(expert_name(fingerprint)).fingerprint()
         if installed != fingerprint:
@@ -149,8 +148,8 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
                 f"it was; `openuni add {expert_name(fingerprint)}` makes the whole column anew"
             )
     # What a clip must have to stay was decided when RGB was committed.
-    require = manifest.configuration.get("require", []) if names is None or "rgb" in names else []
-    return recipe([expert_name(made) for made in prints.values()], require)
+    require = manifest.configuration.get("require", []) if names is None or RGB in names else []
+    return recipe([expert_name(made) for made in prints.values()], require, manifest.columns[RGB])
 
 
 def expert_name(fingerprint: str) -> str:
@@ -158,22 +157,20 @@ def expert_name(fingerprint: str) -> str:
     return fingerprint.rsplit("-", 2)[0]
 
 
-def complete(
-    job: Job, made: Recipe, manifest: Manifest, executor: Executor, execution: Execution, console: Console
-) -> None:
-    """Do what is left of the columns of `made`, shard by shard, and write the data card.
+def complete(job: Job, manifest: Manifest, executor: Executor, execution: Execution, console: Console) -> None:
+    """Do what is left of the job's columns, shard by shard, and write the data card.
 
     Raises OpenUniError where it cannot go on; what is committed stays.
     """
     root = job.root
     check_space(root, execution)
     clips = _Clips(root, manifest)
-    columns = ("rgb", *made.columns)
-    stages = {"rgb": manifest.clips} | {expert.name: manifest.clips for expert in made.experts}
+    columns = tuple(job.recipe.columns)
+    stages = {stage.name: manifest.clips for stage in job.recipe.stages}
     stages["commit"] = manifest.shards * len(columns)
     with Monitor(root, job.run, stages, manifest.shards, columns, console) as monitor:
         monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
-        _drive(job, made, manifest.shards, clips, executor, execution, monitor)
+        _drive(job, manifest.shards, clips, executor, execution, monitor)
         layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
 
@@ -188,9 +185,7 @@ class _Clips:
         return self._plan.shard(number) if self._plan else []
 
 
-def _drive(
-    job: Job, made: Recipe, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor
-) -> None:
+def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:
     """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
     known = failures.read(job.root)
     upcoming = iter(range(shards))
@@ -204,7 +199,7 @@ def _drive(
                 more = False
             else:
                 check_space(job.root, execution)
-                active[number] = ShardBuild(job, made, number, clips.shard(number))
+                active[number] = ShardBuild(job, number, clips.shard(number))
                 known = _settle(active, number, known, job, monitor)
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:

@@ -7,11 +7,9 @@ and its commit record is removed; from there an ordinary run goes on, and can be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from openuni.errors import PlanError
 from openuni.sample import check_key
@@ -20,9 +18,12 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
 from openuni_pipelines.engine import planning
-from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
+from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.recipe import RGB, recipe
+from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
 from openuni_pipelines.engine.stages import Job
+
+Tell = Callable[[RunProgress], None] | None
 
 
 def reopen_failed(job: Job) -> int:
@@ -81,7 +82,7 @@ def reopen(job: Job, shard: int, again: Mapping[str, Collection[str]]) -> None:
         columns.uncommit(job.root, shard, column)
 
 
-def repair(root: Path, problems: Sequence[Problem], execution: Execution, console: Console) -> None:
+def repair(root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None) -> None:
     """Make the damaged samples of a dataset again from their videos.
 
     Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
@@ -98,10 +99,10 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, consol
         job = job_of(root, run, manifest, made)
         reopen_damaged(job, problems)
         with make_executor(execution, job) as executor:
-            complete(job, manifest, executor, execution, console)
+            complete(job, manifest, executor, execution, progress)
 
 
-def add(root: Path, names: Sequence[str], execution: Execution, console: Console) -> Manifest:
+def add(root: Path, names: Sequence[str], execution: Execution, progress: Tell = None) -> Manifest:
     """Let the experts `names` annotate what is there. Each writes its own column, also in place of another version.
 
     Raises PlanError where an expert would also replace a column that was not asked for.
@@ -125,7 +126,7 @@ def add(root: Path, names: Sequence[str], execution: Execution, console: Console
         layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
         job = job_of(root, run, manifest, made)
         with make_executor(execution, job) as executor:
-            complete(job, manifest, executor, execution, console)
+            complete(job, manifest, executor, execution, progress)
     return manifest
 
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from openuni import files
 from openuni.errors import AssetError
+from openuni.storage import sync_folder
 
 Progress = Callable[[int, int], None]
 """Called with the bytes received so far and the bytes in all."""
@@ -286,7 +286,7 @@ def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: 
         raise AssetError(f"expected SHA-256 {asset.sha256}, got {digest.hexdigest()}")
     part.chmod(0o644)
     part.replace(file)
-    files.sync_folder(file.parent)
+    sync_folder(file.parent)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
-from openuni import files
 from openuni.errors import OpenUniError
+from openuni.storage import sync_folder
 from openuni_model.config import ModelConfig
 from openuni_model.data import Cursor
 from openuni_model.dit import UnifiedDiT
@@ -83,7 +83,7 @@ def save(
         os.fsync(file.fileno())
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    files.sync_folder(folder)
+    sync_folder(folder)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     world.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -90,10 +91,10 @@ class MediapipeSegmentation(Expert):
     version = 2
     modality = "segmentation"
     license = "Apache-2.0"
-    assets = ("deeplab-v3",)
+    assets: ClassVar[tuple[str, ...]] = ("deeplab-v3",)
     requires = ("people", "dis")
     resources = Resources(cpus=1, memory_gib=1.5)
-    packages = ("mediapipe",)
+    packages: ClassVar[tuple[str, ...]] = ("mediapipe",)
     installed_by = "openuni[people]"
     seconds_per_frame = 0.06
 
@@ -116,11 +117,7 @@ class MediapipeSegmentation(Expert):
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
         people = found_people(footage)
         things = self._things(footage, people)
-        ids = people.masks.astype(np.int32)
-        for p in range(people.count):
-            for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
-                if np.isnan(people.landmarks[t, p, 0, 0]):
-                    ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
+        ids = self._person_ids(footage, people)
         table = [
             Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]) * people.belief[p], 0, 1)), p + 1)
             for p in range(people.count)
@@ -135,6 +132,15 @@ class MediapipeSegmentation(Expert):
         scores = np.array([row.score for row in table], np.float64)
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
         return Annotation(Segmentation(ids, tuple(table)), confidence)
+
+    def _person_ids(self, footage: Footage, people: People) -> npt.NDArray[np.int32]:
+        """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""
+        ids = people.masks.astype(np.int32)
+        for p in range(people.count):
+            for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
+                if np.isnan(people.landmarks[t, p, 0, 0]):
+                    ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
+        return ids
 
     def _things(self, footage: Footage, people: People) -> list[_Thing]:
         """Everything but people, followed through the clip."""
@@ -191,7 +197,7 @@ class MediapipeSegmentation(Expert):
         window = _window(box, (height, width))[y0:y1, x0:x1]
         # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
         known = (classes != 0) & (classes != _PERSON) & window
-        held = _held(box, people, t)
+        held = is_held(box, people, t)
         others = (people.masks[t, y0:y1, x0:x1] > 0) & (not held)
         if held or known.sum() < 0.2 * window.sum():
             local = box - [x0, y0, x0, y0]
@@ -204,7 +210,7 @@ class MediapipeSegmentation(Expert):
             core = cv2.erode(known.astype(np.uint8), band, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
             mine = _cut(crop, known, core, (cv2.dilate(known.astype(np.uint8), band) > 0) & window)
         mask = np.zeros((height, width), np.bool_)
-        mask[y0:y1, x0:x1] = _main_pieces(mine & ~others)
+        mask[y0:y1, x0:x1] = main_pieces(mine & ~others)
         return mask, _agreement(name, classes[window])
 
 
@@ -304,7 +310,7 @@ def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
     thing.mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
 
 
-def _held(box: Box, people: People, t: int) -> bool:
+def is_held(box: Box, people: People, t: int) -> bool:
     """Whether a thing in a box is small beside a person it overlaps: then it is in front of them."""
     area = float(np.prod(box[2:] - box[:2]))
     for other in people.boxes[t].astype(np.float64):
@@ -315,7 +321,7 @@ def _held(box: Box, people: People, t: int) -> bool:
 
 def _before_people(thing: _Thing, mask: Mask, people: People, t: int, ids: npt.NDArray[np.int32]) -> Mask:
     """Where a thing may be painted: over the background, and over people if they hold it."""
-    if _held(_bounds(mask), people, t):
+    if is_held(_bounds(mask), people, t):
         return np.ones(mask.shape, np.bool_)
     free: Mask = (ids == 0) | (ids > people.count)
     return free
@@ -346,7 +352,7 @@ def _ellipse(box: Box, shape: tuple[int, ...], stretch: float = 1.0) -> Mask:
     return drawn > 0
 
 
-def _main_pieces(mask: Mask) -> Mask:
+def main_pieces(mask: Mask) -> Mask:
     """The mask without crumbs: pieces of at least a tenth of the largest."""
     count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     if count <= 2:

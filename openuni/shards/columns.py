@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
-import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import BinaryIO
 
-from openuni import files
 from openuni.errors import CorruptDataError
 from openuni.sample import check_key
 from openuni.shards import index, layout, results
 from openuni.shards.index import Member, Row
 from openuni.shards.layout import CommitRecord, FileRecord
 from openuni.shards.results import Result
-
-_MAX_SAMPLE = 8 << 30
-"""Bytes of one sample in one column; an index that claims more is not believed."""
+from openuni.storage import DOCUMENT, LocalStore
 
 
 def commit(
@@ -38,15 +32,13 @@ def commit(
     `guard` is called before each rename and raises where `run` may no longer write (`lock.check`): a worker outlives
     its killed driver by seconds, and must not replace what a newcomer has committed.
     """
-    tar_path = root / layout.tar_name(shard, column)
-    tar_path.parent.mkdir(parents=True, exist_ok=True)
-    with layout.temporary_file(tar_path, run) as temporary:
-        rows, tar_record = _write_tar(temporary, shard, column, samples)
+    store = LocalStore(root)
+    with store.create(layout.tar_name(shard, column), run) as file:
+        rows, tar_record = _write_tar(file, shard, column, samples)
         index_bytes = index.encode(rows, column)
         guard()
-        layout.publish(temporary, tar_path)
     guard()
-    layout.write_atomic(root / layout.index_name(shard, column), index_bytes, run)
+    store.put(layout.index_name(shard, column), index_bytes, run)
     keys = [row.key for row in rows]
     record = CommitRecord(
         shard=shard,
@@ -62,15 +54,16 @@ def commit(
         index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
     )
     guard()
-    layout.write_atomic(root / layout.commit_name(shard, column), layout.seal(record), run)
+    store.put(layout.commit_name(shard, column), layout.seal(record), run)
     return record
 
 
 def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
     """The commit record of this column, or None if it was never committed. Raises CorruptDataError."""
-    path = root / layout.commit_name(shard, column)
+    name = layout.commit_name(shard, column)
+    path = root / name
     try:
-        data = path.read_bytes()
+        data = LocalStore(root).read(name, at_most=DOCUMENT)
     except FileNotFoundError:
         return None
     record = layout.parse_sealed(CommitRecord, data, str(path))
@@ -81,8 +74,7 @@ def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
 
 def uncommit(root: Path, shard: int, column: str) -> None:
     """Remove the commit record: the column of this shard no longer exists, and the next run makes it again."""
-    (root / layout.commit_name(shard, column)).unlink(missing_ok=True)
-    files.sync_folder((root / layout.commit_name(shard, column)).parent)
+    LocalStore(root).delete(layout.commit_name(shard, column))
 
 
 def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Container[str], run: str) -> int:
@@ -116,12 +108,12 @@ def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Conta
 
 def rows(root: Path, shard: int, column: str) -> Sequence[Row]:
     """The committed index rows of one column of one shard, on a local folder. Raises CorruptDataError."""
-    path = root / layout.index_name(shard, column)
+    name = layout.index_name(shard, column)
     try:
-        data = path.read_bytes()
+        data = LocalStore(root).read(name, at_most=index.MOST_BYTES)
     except FileNotFoundError:
-        raise CorruptDataError(f"{path} is missing; run `openuni verify --repair`") from None
-    return index.decode(data, column, str(path))
+        raise CorruptDataError(f"{root / name} is missing; run `openuni verify --repair`") from None
+    return index.decode(data, column, str(root / name))
 
 
 def read(root: Path, shard: int, column: str, key: str) -> Result:
@@ -134,16 +126,15 @@ def read(root: Path, shard: int, column: str, key: str) -> Result:
 
 def read_stored(root: Path, shard: int, column: str, row: Row) -> Result:
     """The sample that an index row of a local folder describes, hashes checked. Raises CorruptDataError."""
-    path = root / layout.tar_name(shard, column)
-    with path.open("rb") as file:
-        return read_row(column, row, str(path), lambda begin, end: _range(file, begin, end))
+    store, name = LocalStore(root), layout.tar_name(shard, column)
+    return read_row(column, row, store.where(name), lambda begin, end: store.read_range(name, begin, end - begin))
 
 
 def read_row(column: str, row: Row, path: str, fetch: Callable[[int, int], bytes]) -> Result:
     """All members of one sample in one ranged read. Raises CorruptDataError naming the member that is damaged."""
     begin = min(member.offset for member in row.members)
     end = max(member.offset + member.size for member in row.members)
-    if not 0 <= end - begin <= _MAX_SAMPLE:
+    if not 0 <= end - begin <= index.MOST_SAMPLE:
         raise CorruptDataError(f"{path}: {row.key} claims {end - begin} bytes")
     data = fetch(begin, end)
     members: dict[str, bytes] = {}
@@ -161,41 +152,35 @@ def read_row(column: str, row: Row, path: str, fetch: Callable[[int, int], bytes
     return Result(column, note, members)
 
 
-def _range(file: IO[bytes], begin: int, end: int) -> bytes:
-    file.seek(begin)
-    return file.read(end - begin)
+class _Hashing:
+    """Passes on what is written and hashes it, so that the tar is not read a second time."""
 
-
-class _Hashing(io.FileIO):
-    """A file that hashes what is written to it, so that the tar is not read a second time."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "wb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self.sha256 = hashlib.sha256()
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         self.sha256.update(data)
-        written = super().write(data)
-        if written != len(data):
-            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written", str(self.name))
-        return written
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _write_tar(
-    path: Path, shard: int, column: str, samples: Iterable[tuple[str, Result]]
+    file: BinaryIO, shard: int, column: str, samples: Iterable[tuple[str, Result]]
 ) -> tuple[list[Row], FileRecord]:
     rows: list[Row] = []
-    with _Hashing(path) as file:
-        with results.open_tar_for_writing(file) as tar:
-            for key, result in samples:
-                check_key(key)
-                fields = {results.note_field(column): results.encode_note(result.note), **result.members}
-                # The note first: who streams the tar knows the status and the codec before the payload comes.
-                members = tuple(
-                    Member(name, results.add_member(tar, f"{key}.{name}", data), len(data), index.sha256(data))
-                    for name, data in fields.items()
-                )
-                note = result.note
-                rows.append(Row(key, shard, note.status, members, dict(note.scores), note.record))
-        os.fsync(file.fileno())
-        return rows, FileRecord(file.tell(), file.sha256.hexdigest())
+    hashing = _Hashing(file)
+    with results.open_tar_for_writing(hashing) as tar:
+        for key, result in samples:
+            check_key(key)
+            fields = {results.note_field(column): results.encode_note(result.note), **result.members}
+            # The note first: who streams the tar knows the status and the codec before the payload comes.
+            members = tuple(
+                Member(name, results.add_member(tar, f"{key}.{name}", data), len(data), index.sha256(data))
+                for name, data in fields.items()
+            )
+            note = result.note
+            rows.append(Row(key, shard, note.status, members, dict(note.scores), note.record))
+    return rows, FileRecord(file.tell(), hashing.sha256.hexdigest())

@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openuni.errors import CorruptDataError
-from openuni.shards import layout
+from openuni.errors import CorruptDataError, OpenUniError
+from openuni.sample import check_key
+from openuni.shards import layout, tables
+from openuni.storage import DOCUMENT, LocalStore, open_regular
 
 _SCHEMA = pa.schema(
     [
@@ -38,29 +40,38 @@ class Failure:
     attempts: int
     error: str
 
+    def __post_init__(self) -> None:
+        try:
+            check_key(self.key)
+            layout.check_shard(self.shard)
+            layout.check_column(self.stage)
+        except OpenUniError as error:  # as a dataclass's own checks raise it
+            raise ValueError(str(error)) from None
+
 
 def read(root: Path) -> list[Failure]:
     """All recorded failures, by shard, key and stage. Raises CorruptDataError."""
     path = root / layout.FAILURES
-    if not path.exists():
-        return []
     try:
-        table = pq.read_table(path, schema=_SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+        with open_regular(path) as file:
+            return [Failure(**fields) for fields in tables.rows(file, _SCHEMA, str(path))]
+    except FileNotFoundError:
+        return []
+    except (CorruptDataError, ValueError, TypeError) as error:
         raise CorruptDataError(f"{path} is not a table of failures ({error}); delete it, the columns know") from error
-    return [Failure(**fields) for fields in table.to_pylist()]
 
 
 def save(root: Path, failure: Failure, fingerprint: str, run: str) -> None:
     """Remember a failure beside the results of its shard, until the shard is committed and the table is written."""
-    path = root / layout.result_name(failure.shard, failure.key, fingerprint)
-    layout.write_atomic(path.with_suffix(_SUFFIX), layout.dump_json(failure), run)
+    name = layout.result_name(failure.shard, failure.key, fingerprint).removesuffix(".tar") + _SUFFIX
+    LocalStore(root).put(name, layout.dump_json(failure), run)
 
 
 def saved(root: Path, shard: int) -> list[Failure]:
     """Failures of an unfinished shard, by key and stage."""
-    paths = sorted((root / layout.work_name(shard)).glob(f"*{_SUFFIX}"))
-    return [layout.parse_json(Failure, path.read_bytes(), str(path)) for path in paths]
+    store = LocalStore(root)
+    names = [name for name in store.list(layout.work_name(shard)) if name.endswith(_SUFFIX)]
+    return [layout.parse_json(Failure, store.read(name, at_most=DOCUMENT), store.where(name)) for name in names]
 
 
 def write(root: Path, failures: Iterable[Failure], run: str) -> None:
@@ -72,4 +83,4 @@ def write(root: Path, failures: Iterable[Failure], run: str) -> None:
     table = pa.Table.from_pylist([asdict(latest[place]) for place in sorted(latest)], _SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    layout.write_atomic(root / layout.FAILURES, sink.getvalue(), run)
+    LocalStore(root).put(layout.FAILURES, sink.getvalue(), run)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
-from openuni.errors import CorruptDataError
-from openuni.sample import Record, Status
+from openuni.errors import CorruptDataError, OpenUniError
+from openuni.sample import Record, Status, check_key
+from openuni.shards import layout, tables
 
 _MEMBER = pa.struct([("field", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("sha256", pa.binary(32))])
 _COLUMN_FIELDS = [
@@ -40,6 +44,16 @@ _RECORD_FIELDS = [
     pa.field("start", pa.float64()),
     pa.field("end", pa.float64()),
 ]
+
+
+MOST_BYTES = 1 << 30
+"""Of an index file; a larger one is not read."""
+MOST_SAMPLE = (8 << 30) - 1
+"""Bytes of one sample in one column, and what one tar header can say; an index that claims more is not believed."""
+_MOST_MEMBERS = 64
+_FIELD = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+_HEADER = 512
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +91,16 @@ def encode(rows: Sequence[Row], column: str) -> bytes:
 
 def decode(data: bytes, column: str, where: str) -> list[Row]:
     """Rows in stored order. Raises CorruptDataError naming `where`."""
-    try:
-        rows = pq.read_table(io.BytesIO(data), schema=schema(column)).to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorruptDataError(f"{where} is not an index of this schema: {error}") from error
-    return [_row(fields, column) for fields in rows]
+    rows: list[Row] = []
+    for number, fields in enumerate(tables.rows(io.BytesIO(data), schema(column), where)):
+        try:
+            rows.append(_row(fields, column))
+        except (OpenUniError, ValidationError, TypeError, ValueError) as error:
+            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise CorruptDataError(f"{where}: row {number} is no sample: {what}") from None
+    if len({row.key for row in rows}) != len(rows):
+        raise CorruptDataError(f"{where} names a key twice")
+    return rows
 
 
 def keys_sha256(keys: Sequence[str]) -> str:
@@ -107,14 +126,31 @@ def _flat(row: Row) -> dict[str, Any]:
 
 
 def _row(fields: dict[str, Any], column: str) -> Row:
+    """Raises OpenUniError, ValidationError, TypeError or ValueError on what no writer of ours wrote."""
+    key, shard, present = check_key(fields["key"]), layout.check_shard(fields["shard"]), fields["present"]
+    if present is None:
+        raise ValueError("it is neither present nor absent")
     scores = dict(fields["scores"] or ())
-    status = Status(fields["present"], fields["reason"] or "", fields["expert"] or "", fields["confidence"])
-    members = tuple(Member(**member) for member in fields["members"] or ())
+    status = Status(present, fields["reason"] or "", fields["expert"] or "", fields["confidence"])
+    members = tuple(_member(member) for member in fields["members"] or ())
+    if not 1 <= len(members) <= _MOST_MEMBERS or len({member.field for member in members}) != len(members):
+        raise ValueError(f"it has {len(members)} members, or two of one name")
     record = None
     if column == "rgb":
         known = {f.name: fields[f.name] for f in _RECORD_FIELDS}
-        record = Record(key=fields["key"], scores=scores, **known)
-    return Row(fields["key"], fields["shard"], status, members, scores, record)
+        record = _RECORD.validate_python({"key": key, "scores": scores, **known})
+        if min(record.frames, record.height, record.width) < 0 or not (0 <= record.fps < math.inf):
+            raise ValueError("its frames, size or rate are no numbers of a video")
+    return Row(key, shard, status, members, scores, record)
+
+
+def _member(fields: dict[str, Any]) -> Member:
+    member = Member(**fields)
+    if not _FIELD.fullmatch(member.field) or len(member.field) > 35:
+        raise ValueError(f"{member.field!r} cannot name a member")
+    if member.offset < _HEADER or not 0 <= member.size <= MOST_SAMPLE or len(member.sha256) != 32:
+        raise ValueError(f"{member.field} lies at {member.offset}, with {member.size} bytes")
+    return member
 
 
 def sha256(data: bytes) -> bytes:

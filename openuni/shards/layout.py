@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from openuni import files
-from openuni.errors import CorruptDataError
-from openuni.sample import SCHEMA_VERSION
+from openuni.errors import CorruptDataError, OpenUniError
+from openuni.sample import SCHEMA_VERSION, check_key
+from openuni.storage import LocalStore, open_regular
+from openuni.storage import publish as publish
+from openuni.storage import temporary_file as temporary_file
+from openuni.storage import temporary_folder as temporary_folder
+from openuni.storage import write_atomic as write_atomic
 
 MANIFEST = "dataset.json"
 PLAN = "plan.parquet"
@@ -29,28 +30,67 @@ LOG = "log.jsonl"
 PROGRESS = "progress.json"
 WORK = "work"
 
+MOST_SHARDS = 10**6
+MOST_CLIPS = 10**9
+_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+_FINGERPRINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"(?:commits/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
+
 T = TypeVar("T")
+V = TypeVar("V", int, str)
+
+
+def check_column(name: str) -> str:
+    """`name` if it can name a column, which becomes part of file names. Raises CorruptDataError."""
+    if not _COLUMN.fullmatch(name):
+        raise CorruptDataError(f"{name!r} cannot name a column: use a letter, then letters, digits or '_', 32 at most")
+    return name
+
+
+def check_fingerprint(text: str) -> str:
+    """`text` if it can be an expert's fingerprint, which becomes part of file names. Raises CorruptDataError."""
+    if not _FINGERPRINT.fullmatch(text):
+        raise CorruptDataError(f"{text!r} cannot be a fingerprint: use letters, digits and '_.+-'")
+    return text
+
+
+def check_shard(number: int) -> int:
+    """`number` if a dataset can have a shard of that number. Raises CorruptDataError."""
+    if not 0 <= number < MOST_SHARDS:
+        raise CorruptDataError(f"{number} cannot be the number of a shard: they go from 0 to {MOST_SHARDS - 1:,}")
+    return number
 
 
 def tar_name(shard: int, column: str) -> str:
-    return f"shards/{shard:06d}.{column}.tar"
+    return f"shards/{_place(shard, column)}.tar"
 
 
 def index_name(shard: int, column: str) -> str:
-    return f"index/{shard:06d}.{column}.parquet"
+    return f"index/{_place(shard, column)}.parquet"
 
 
 def commit_name(shard: int, column: str) -> str:
-    return f"commits/{shard:06d}.{column}.json"
+    return f"commits/{_place(shard, column)}.json"
+
+
+def parse_commit_name(name: str) -> tuple[int, str] | None:
+    """Shard and column of a commit record's name, or None where it is another file's."""
+    match = _COMMIT.fullmatch(name)
+    return (int(match[1]), match[2]) if match else None
+
+
+def _place(shard: int, column: str) -> str:
+    return f"{check_shard(shard):06d}.{check_column(column)}"
 
 
 def work_name(shard: int) -> str:
-    return f"{WORK}/{shard:06d}"
+    return f"{WORK}/{check_shard(shard):06d}"
 
 
 def result_name(shard: int, key: str, fingerprint: str) -> str:
     """One clip's unfinished result; the fingerprint keeps results of two versions of an expert apart."""
-    return f"{work_name(shard)}/{key}.{fingerprint}.tar"
+    return f"{work_name(shard)}/{check_key(key)}.{check_fingerprint(fingerprint)}.tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +99,10 @@ class FileRecord:
 
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or not _SHA256.fullmatch(self.sha256):
+            raise ValueError("a size is negative, or a hash is none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +122,16 @@ class CommitRecord:
     index: FileRecord
     schema: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        _check(check_shard, self.shard)
+        _check(check_column, self.column)
+        _check(check_fingerprint, self.fingerprint)
+        if self.samples:
+            _check(check_key, self.first_key)
+            _check(check_key, self.last_key)
+        if not 0 <= self.present <= self.samples <= MOST_CLIPS:
+            raise ValueError(f"{self.present} of {self.samples} samples are present")
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -95,6 +149,21 @@ class Manifest:
     schema: int = SCHEMA_VERSION
     openuni: str = ""
 
+    def __post_init__(self) -> None:
+        for column, fingerprint in self.columns.items():
+            _check(check_column, column)
+            _check(check_fingerprint, fingerprint)
+        if not (0 <= self.clips <= MOST_CLIPS and 0 <= self.shards <= min(self.clips, MOST_SHARDS)):
+            raise ValueError(f"{self.clips} clips in {self.shards} shards")
+
+
+def _check(check: Callable[[V], V], value: V) -> None:
+    """A check of ours as pydantic wants it: it reports ValueError with the field's place."""
+    try:
+        check(value)
+    except OpenUniError as error:
+        raise ValueError(str(error)) from None
+
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
@@ -111,8 +180,9 @@ def digest(data: bytes) -> str:
 
 
 def file_record(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    """Raises CorruptDataError where `path` is no regular file."""
+    with open_regular(path) as file:
+        return FileRecord(file.size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def parse_json(kind: type[T], data: bytes, where: str) -> T:
@@ -147,96 +217,6 @@ def _seal(value: Any) -> str:
     return digest(_adapter(type(value)).dump_json(value))
 
 
-@contextmanager
-def temporary_file(path: Path, run: str) -> Iterator[Path]:
-    """A new empty file beside `path`, for this writer alone: a worker that was given up may still write, also within
-    one run. Whatever is left of it when the block ends is removed.
-
-    While the block lasts the file is locked, which says to `sweep` that somebody writes to it. The kernel frees the
-    lock of a process that dies. Between its making and its locking another run's sweep may take it away; the writer
-    then fails as one whose run was taken over, for so it is.
-    """
-    temporary = _temporary_name(path, run)
-    try:
-        with _locked(temporary):
-            yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def temporary_folder(path: Path, run: str) -> Iterator[Path]:
-    """The same as `temporary_file` for a folder: a place to work in."""
-    temporary = _temporary_name(path, run)
-    temporary.mkdir()
-    try:
-        with _locked(temporary / _WRITER):
-            yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-_WRITER = ".writer"
-"""In a temporary folder, the file that is locked: NFS locks only what is open for writing, which no folder can be."""
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Make the file `path` and hold it locked."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _temporary_name(path: Path, run: str) -> Path:
-    return path.with_name(f".{path.name}.{run}.{os.urandom(4).hex()}.tmp")
-
-
-def write_atomic(path: Path, data: bytes, run: str) -> None:
-    """Write `data` under a temporary name that carries the run's id, then rename: readers see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_file(path, run) as temporary:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished, synced temporary file to its final name and sync the folder."""
-    temporary.replace(path)
-    files.sync_folder(path.parent)
-
-
 def sweep(root: Path) -> None:
-    """Remove what was left behind under temporary names, but for what somebody still writes to.
-
-    Only the holder of the dataset may do this, before its workers begin or after they end: the runs that the files are
-    named after are dead, although a worker of theirs may live for seconds, or are its own and lost a worker.
-    """
-    for folder in (root, root / "shards", root / "index", root / "commits"):
-        for path in folder.glob(".*.tmp"):
-            if _is_locked(path):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        handle = os.open(path / _WRITER if path.is_dir() else path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: an exclusive one needs writing on NFS
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    """Remove what killed runs left behind under temporary names of ours; for the holder of the dataset only."""
+    LocalStore(root).sweep(("", "shards", "index", "commits"))

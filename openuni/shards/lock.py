@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
+from openuni import storage
 from openuni.errors import CorruptDataError, PlanError
 from openuni.shards import layout
+from openuni.storage import LocalStore
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 """A holder on another machine that has not touched its lock for this long is taken for dead."""
+_GUARD = f".{layout.LOCK}"
+_MOST = 1 << 16
+"""Bytes that a lock may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +39,31 @@ class Holder:
 class RunLock:
     """`with RunLock(root, run):` holds the dataset for this process. Raises PlanError naming a living holder.
 
-    A folder that was made for it and in which nothing came to lie is removed again.
+    Before anything else the folder must be empty or ours (`storage.check_ours`), and then it is marked as ours. A mark
+    or a folder that was made for it, and beside or in which nothing came to lie, is removed again.
     """
 
     def __init__(self, root: Path, run: str) -> None:
         self._root = root
+        self._store = LocalStore(root)
         self._path = root / layout.LOCK
         self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
-        self._is_new = False
+        self._is_new = self._is_newly_marked = False
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="openuni-lock")
 
     def __enter__(self) -> Self:
+        storage.check_ours(self._root)
         self._is_new = not self._root.exists()
-        with _one_at_a_time(self._root):
+        with _one_at_a_time(self._store):
             holder = read(self._root)
             if holder is not None and alive(self._path, holder):
                 raise PlanError(
                     f"{self._root} is being written by run {holder.run} (process {holder.pid} on {holder.host}). "
                     f"Wait for it or stop it; if it is certainly dead, delete {self._path}"
                 )
-            layout.write_atomic(self._path, layout.dump_json(self._me), self._me.run)
+            self._store.put(layout.LOCK, layout.dump_json(self._me), self._me.run)
+            self._is_newly_marked = storage.claim(self._root)
         self._beat.start()
         return self
 
@@ -63,9 +71,11 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        with _one_at_a_time(self._root):
+        with _one_at_a_time(self._store):
             if read(self._root) == self._me:
-                self._path.unlink(missing_ok=True)
+                self._store.delete(layout.LOCK)
+            if self._is_newly_marked and {path.name for path in self._root.iterdir()} == {storage.MARKER, _GUARD}:
+                self._store.delete(storage.MARKER)
         if self._is_new:
             with suppress(OSError):  # it holds something
                 self._root.rmdir()
@@ -74,14 +84,14 @@ class RunLock:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(FileNotFoundError):
                 if read(self._root) == self._me:
-                    os.utime(self._path)
+                    self._store.touch(layout.LOCK)
 
 
 def read(root: Path) -> Holder | None:
     """Who holds the dataset, dead or alive; None if nobody does."""
     path = root / layout.LOCK
     try:
-        return layout.parse_json(Holder, path.read_bytes(), str(path))
+        return layout.parse_json(Holder, LocalStore(root).read(layout.LOCK, at_most=_MOST), str(path))
     except FileNotFoundError:
         return None
     except CorruptDataError:
@@ -106,35 +116,21 @@ def check(root: Path, run: str) -> None:
 
 
 @contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
+def _one_at_a_time(store: LocalStore) -> Iterator[None]:
     """Between reading the lock and replacing it nobody else does; the kernel frees this for a process that dies.
 
-    The file goes with the block. Who waited for it meanwhile has locked a file without a name, and tries again; so does
-    who finds that a run which did nothing has just taken its new folder away.
+    Tried again by who waited while the file was taken away, and by who finds that a run which did nothing has just
+    taken its new folder away.
     """
-    path = root / f".{layout.LOCK}"
     while True:
-        root.mkdir(parents=True, exist_ok=True)
-        try:
-            guard = path.open("w")
-        except FileNotFoundError:
-            continue
-        with guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            if not _is_named(guard, path):
-                continue
+        with ExitStack() as stack:
             try:
+                is_held = stack.enter_context(store.guard(_GUARD))
+            except FileNotFoundError:
+                continue
+            if is_held:
                 yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_named(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+                return
 
 
 def _born(pid: int) -> str:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openuni.errors import PlanError
+from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
-from openuni.shards import layout
+from openuni.shards import layout, tables
 from openuni.sources import Skipped
+from openuni.storage import open_regular
 
 _BATCH = 4096
 _BLOCK = 16384
@@ -99,15 +100,16 @@ class Plan:
     """A frozen plan, read a shard at a time. Raises PlanError where the file is none."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
+            self._file = tables.open_table(open_regular(path), SCHEMA, str(path))
+        except (CorruptDataError, OSError) as error:
             raise PlanError(f"{path} is not a plan ({error}); delete it and plan again") from error
         size = (self._file.schema_arrow.metadata or {}).get(_SHARD_SIZE, b"")
         groups = self._file.num_row_groups
         self._group_size = self._file.metadata.row_group(0).num_rows if groups else 0
-        is_ours = size.isdigit() and int(size) > 0 and self._group_size > 0
-        if not is_ours or groups != -(-self.clips // self._group_size) or not self._file.schema_arrow.equals(SCHEMA):
+        is_ours = size.isdigit() and len(size) < 10 and int(size) > 0 and 0 < self._group_size <= _BLOCK
+        if not is_ours or groups != -(-self.clips // self._group_size):
             raise PlanError(f"{path} was written by another version of OpenUni; plan again into a new folder")
         self._shard_size = int(size)
         self._group = -1
@@ -129,11 +131,25 @@ class Plan:
         while first < last:
             group, offset = divmod(first, self._group_size)
             if group != self._group:
-                self._rows, self._group = self._file.read_row_group(group), group
+                self._rows, self._group = self._read_group(group), group
             rows = self._rows.slice(offset, last - first)
-            clips += [_clip(fields) for fields in rows.to_pylist()]
+            if not len(rows):
+                raise PlanError(f"{self._path} has fewer clips than it says; delete it and plan again")
+            clips += [self._clip(fields) for fields in rows.to_pylist()]
             first += len(rows)
         return clips
+
+    def _read_group(self, number: int) -> pa.Table:
+        try:
+            return tables.read_group(self._file, number, str(self._path))
+        except CorruptDataError as error:
+            raise PlanError(f"{error}; delete it and plan again") from error
+
+    def _clip(self, fields: dict[str, object]) -> Clip:
+        try:
+            return _clip(fields)
+        except (OpenUniError, TypeError, ValueError) as error:
+            raise PlanError(f"{self._path} holds what is no clip ({error}); delete it and plan again") from error
 
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):
@@ -142,7 +158,9 @@ class Plan:
 
 def skipped(path: Path) -> list[Skipped]:
     """The rows that became no clip, from the table beside the plan at `path`."""
-    return [Skipped(**fields) for fields in pq.read_table(path.with_name(layout.SKIPPED)).to_pylist()]
+    table = path.with_name(layout.SKIPPED)
+    with open_regular(table) as file:
+        return [Skipped(**fields) for fields in tables.rows(file, _SKIPPED_SCHEMA, str(table))]
 
 
 def _spill(path: Path, skipped_path: Path, clips: Iterable[Clip | Skipped], tally: Tally) -> None:

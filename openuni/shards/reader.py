@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import posixpath
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-import fsspec
-
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
@@ -22,6 +19,7 @@ from openuni.shards import columns, index, layout
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
+from openuni.storage import DOCUMENT, open_store
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
@@ -54,12 +52,9 @@ class Dataset:
         One that is planned but has nothing committed yet opens, and is empty.
         """
         self.url = url
+        self._store = open_store(url)
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:  # fsspec does not know the protocol, or lacks its package
-            raise PlanError(f"{url} cannot be opened: {error}") from error
-        try:
-            data = self._fs.cat_file(self._path(layout.MANIFEST))
+            data = self._store.read(layout.MANIFEST, at_most=DOCUMENT)
         except (FileNotFoundError, NotADirectoryError):
             raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}") from None
         self.manifest = layout.parse_json(Manifest, data, self._path(layout.MANIFEST))
@@ -75,11 +70,8 @@ class Dataset:
 
         Raises CorruptDataError where a commit record is damaged, or the keys of a shard do not follow the one before.
         """
-        try:
-            files = self._fs.ls(self._path("commits"), detail=False)
-        except FileNotFoundError:
-            return []  # planned, and nothing committed yet
-        names = [(shard, column) for shard, column in map(_parse_commit_name, files) if column in self.manifest.columns]
+        files = self._store.list("commits")  # none: planned, and nothing committed yet
+        names = [name for name in map(layout.parse_commit_name, files) if name and name[1] in self.manifest.columns]
         with ThreadPoolExecutor(16) as pool:
             records = pool.map(lambda name: self._commit(*name), names)
             by_shard: dict[int, dict[str, CommitRecord]] = {}
@@ -201,11 +193,12 @@ class Dataset:
             yield cursor, sample
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self._root, name)
+        return self._store.where(name)
 
     def _commit(self, shard: int, column: str) -> CommitRecord:
-        path = self._path(layout.commit_name(shard, column))
-        record = layout.parse_sealed(CommitRecord, self._fs.cat_file(path), path)
+        name = layout.commit_name(shard, column)
+        path = self._path(name)
+        record = layout.parse_sealed(CommitRecord, self._store.read(name, at_most=DOCUMENT), path)
         if (record.shard, record.column) != (shard, column):
             raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
         return record
@@ -226,8 +219,8 @@ class Dataset:
         shard = self.shards[position]
         rows: dict[str, list[Row]] = {}
         for column, record in shard.columns.items():
-            path = self._path(layout.index_name(shard.number, column))
-            data = self._fs.cat_file(path)
+            name = layout.index_name(shard.number, column)
+            path, data = self._path(name), self._store.read(name, at_most=index.MOST_BYTES)
             if layout.digest(data) != record.index.sha256:
                 raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
             rows[column] = index.decode(data, column, path)
@@ -261,8 +254,9 @@ class Dataset:
         return modalities.get(column).decode(self._stored(shard, column, rows[column]).encoded)
 
     def _stored(self, shard: int, column: str, row: Row) -> Result:
-        path = self._path(layout.tar_name(shard, column))
-        return columns.read_row(column, row, path, lambda begin, end: self._fs.cat_file(path, start=begin, end=end))
+        name = layout.tar_name(shard, column)
+        read = self._store.read_range
+        return columns.read_row(column, row, self._path(name), lambda begin, end: read(name, begin, end - begin))
 
 
 class Order:
@@ -301,12 +295,6 @@ class Order:
                 self._window = (begin, end)
                 return
             begin = end
-
-
-def _parse_commit_name(path: str) -> tuple[int, str]:
-    name = posixpath.basename(path)
-    shard, _, column = name.removesuffix(".json").partition(".")
-    return (int(shard), column) if shard.isdigit() else (-1, "")
 
 
 def _subset(record: Record) -> Subset:

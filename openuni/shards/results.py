@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from openuni.errors import CorruptDataError
 from openuni.modalities.base import Encoded
 from openuni.sample import Record, Status
 from openuni.shards import layout
+from openuni.storage import LocalStore
 
 _SUMS = "sha256"
+_RESULT = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_][A-Za-z0-9_.+-]*)\.tar")
 
 
 class DamagedResultError(CorruptDataError):
@@ -95,19 +96,27 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
     return header + tarfile.BLOCKSIZE
 
 
-def open_tar_for_writing(file: IO[bytes]) -> tarfile.TarFile:
+class Writable(Protocol):
+    """What a tar is written to."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def tell(self) -> int: ...
+
+
+def open_tar_for_writing(file: Writable) -> tarfile.TarFile:
     """USTAR: one 512-byte header a member, so offsets are known; names are short by `check_key`."""
-    return tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+    return tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
 
 
 def open_work(root: Path, shard: int) -> None:
     """Make the folder of a shard's results."""
-    (root / layout.work_name(shard)).mkdir(parents=True, exist_ok=True)
+    LocalStore(root).make_folder(layout.work_name(shard))
 
 
 def close_work(root: Path, shard: int) -> None:
     """Remove a shard's results, once all of them are committed."""
-    shutil.rmtree(root / layout.work_name(shard), ignore_errors=True)
+    LocalStore(root).delete_folder(layout.work_name(shard))
 
 
 def save(root: Path, shard: int, key: str, fingerprint: str, result: Result, run: str) -> None:
@@ -116,26 +125,23 @@ def save(root: Path, shard: int, key: str, fingerprint: str, result: Result, run
     `open_work` has made the folder. A worker that outlives its killed run until another has committed the shard and
     removed the folder gets FileNotFoundError, and leaves nothing behind.
     """
-    path = root / layout.result_name(shard, key, fingerprint)
     members = {note_field(result.column): encode_note(result.note)}
     members |= {name: result.members[name] for name in sorted(result.members)}
     sums = "".join(f"{layout.digest(data)}  {name}\n" for name, data in members.items())
-    with layout.temporary_file(path, run) as temporary:
-        with temporary.open("wb") as file:
-            with open_tar_for_writing(file) as tar:
-                for name, data in {_SUMS: sums.encode(), **members}.items():
-                    add_member(tar, name, data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    with (
+        LocalStore(root).create(layout.result_name(shard, key, fingerprint), run, scratch=True) as file,
+        open_tar_for_writing(file) as tar,
+    ):
+        for name, data in {_SUMS: sums.encode(), **members}.items():
+            add_member(tar, name, data)
 
 
 def saved(root: Path, shard: int) -> Iterator[tuple[str, str]]:
     """Key and fingerprint of every result of a shard, in no order; nothing is read of them."""
-    folder = root / layout.work_name(shard)
-    for path in folder.glob("[!.]*.tar"):
-        key, _, fingerprint = path.stem.partition(".")
-        yield key, fingerprint
+    for name in LocalStore(root).list(layout.work_name(shard)):
+        match = _RESULT.fullmatch(name.rpartition("/")[2])
+        if match:
+            yield match[1], match[2]
 
 
 def exists(root: Path, shard: int, key: str, fingerprint: str) -> bool:
@@ -160,27 +166,32 @@ def _members(root: Path, shard: int, key: str, fingerprint: str) -> Iterator[Ite
     """Name and bytes of each member, the note first, each checked as it is read; nothing is extracted to disk."""
     path = root / layout.result_name(shard, key, fingerprint)
     try:
-        with tarfile.open(path, "r:") as tar:
-            yield _checked(tar)
+        with (
+            LocalStore(root).open(layout.result_name(shard, key, fingerprint)) as file,
+            tarfile.open(fileobj=file, mode="r:") as tar,
+        ):
+            yield _checked(tar, file.size)
     except (tarfile.TarError, CorruptDataError) as error:
         raise DamagedResultError(f"{path} is not as it was written ({error})", key, fingerprint) from error
 
 
-def _checked(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    name, data = _next(tar)
+def _checked(tar: tarfile.TarFile, size: int) -> Iterator[tuple[str, bytes]]:
+    name, data = _next(tar, size)
     if name != _SUMS:
         raise CorruptDataError("its sums are missing")
     for line in data.decode("ascii", "replace").removesuffix("\n").split("\n"):
-        name, data = _next(tar)
+        name, data = _next(tar, size)
         if line != f"{layout.digest(data)}  {name}":
             raise CorruptDataError(f"{name} does not match its sum")
         yield name, data
 
 
-def _next(tar: tarfile.TarFile) -> tuple[str, bytes]:
+def _next(tar: tarfile.TarFile, size: int) -> tuple[str, bytes]:
     info = tar.next()
-    file = tar.extractfile(info) if info is not None else None
-    if info is None or file is None:
+    if info is None or not info.isreg() or not 0 <= info.size <= size - info.offset_data:
+        raise CorruptDataError("it ends early")
+    file = tar.extractfile(info)
+    if file is None:
         raise CorruptDataError("it ends early")
     with file:
         return info.name, file.read()
@@ -188,5 +199,5 @@ def _next(tar: tarfile.TarFile) -> tuple[str, bytes]:
 
 def _note(name: str, data: bytes) -> tuple[str, ColumnNote]:
     """Column and note out of the first member."""
-    column = name.removesuffix(".json") if "." in name else "rgb"
+    column = layout.check_column(name.removesuffix(".json")) if "." in name else "rgb"
     return column, decode_note(data, name, column=column)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openuni import modalities
-from openuni.errors import OpenUniError
+from openuni.errors import CorruptDataError, OpenUniError
 from openuni.sample import Record
 from openuni.shards import columns, index, layout, results
 from openuni.shards.index import Row
 from openuni.shards.layout import FileRecord, Manifest
+from openuni.storage import DOCUMENT, LocalStore, open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ def manifest(root: Path) -> Manifest:
     """The manifest of a local dataset. Raises PlanError or CorruptDataError."""
     path = root / layout.MANIFEST
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+        data = LocalStore(root).read(layout.MANIFEST, at_most=DOCUMENT)
+    except (FileNotFoundError, NotADirectoryError):
         raise OpenUniError(f"{root} is not a dataset: it has no {layout.MANIFEST}") from None
     return layout.parse_sealed(Manifest, data, str(path))
 
@@ -51,9 +52,14 @@ def manifest(root: Path) -> Manifest:
 def verify_plan(root: Path) -> list[Problem]:
     """What is wrong with the plan; a dataset that was not built from videos has none."""
     expected, path = manifest(root).plan_sha256, root / layout.PLAN
-    if not expected or (path.exists() and layout.file_record(path).sha256 == expected):
-        return []
-    what = "is not the plan that the manifest was written for" if path.exists() else "is missing"
+    try:
+        if not expected or layout.file_record(path).sha256 == expected:
+            return []
+        what = "is not the plan that the manifest was written for"
+    except FileNotFoundError:
+        what = "is missing"
+    except CorruptDataError:
+        what = "is no regular file"
     return [Problem(-1, "", "", layout.PLAN, f"{what}; the columns can be read, but no build can go on")]
 
 
@@ -107,12 +113,14 @@ def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -
 def _differs(path: Path, expected: FileRecord) -> str:
     """What is wrong with a file as a whole, or nothing."""
     try:
-        found = layout.file_record(path)
+        with open_regular(path) as file:
+            if file.size != expected.size:
+                return f"has {file.size:,} bytes instead of {expected.size:,}"
+        return "" if layout.file_record(path) == expected else "does not match its hash"
     except FileNotFoundError:
         return "is missing"
-    if found.size != expected.size:
-        return f"has {found.size:,} bytes instead of {expected.size:,}"
-    return "" if found == expected else "does not match its hash"
+    except CorruptDataError:
+        return "is no regular file"
 
 
 def _tar_problems(path: Path, column: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, str]]:
@@ -121,9 +129,12 @@ def _tar_problems(path: Path, column: str, rows: Sequence[Row]) -> Iterator[tupl
     The tar is not parsed but compared with what must be there: header, data, zeros up to the next block.
     """
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         yield "", "", "is missing"
+        return
+    except CorruptDataError:
+        yield "", "", "is no regular file"
         return
     with file:
         for row in rows:

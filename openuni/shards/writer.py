@@ -23,6 +23,7 @@ from openuni.shards import columns as columns_
 from openuni.shards import layout, results
 from openuni.shards.layout import Manifest
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
+from openuni.storage import LocalStore
 
 
 def encode_sample(
@@ -87,7 +88,7 @@ def commit_shard(root: Path, shard: int, keys: Sequence[str], columns: Mapping[s
             columns_.commit(root, shard, column, fingerprint, stored, run)
         except DamagedResultError as error:
             # Without RGB's the sample does not count as saved: the next run makes it again.
-            (root / layout.result_name(shard, error.key, _print("rgb", columns))).unlink(missing_ok=True)
+            LocalStore(root).delete(layout.result_name(shard, error.key, _print("rgb", columns)))
             raise
     results.close_work(root, shard)
 
@@ -97,7 +98,7 @@ def write_manifest(
 ) -> Manifest:
     """`dataset.json` of a dataset that has no plan: its samples do not come from videos."""
     manifest = Manifest(configuration, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
-    layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
+    LocalStore(root).put(layout.MANIFEST, layout.seal(manifest), run)
     return manifest
 
 

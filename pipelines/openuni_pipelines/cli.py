@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import openuni as package
+from openuni import printable
 from openuni.errors import OpenUniError
 
 
@@ -45,7 +46,7 @@ class LazyGroup(click.Group):
             if os.environ.get("OPENUNI_TRACEBACK"):
                 raise
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(_sentence(error), err=True)
+            click.echo(printable.plain(_sentence(error)), err=True)
             sys.exit(1)
 
 
@@ -73,6 +74,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
+        "doctor": _at("environment", "doctor_command", "Is this environment fit to build, train and score?"),
         "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),
         "generate": _at("generate", "generate_command", "Generate, control or estimate with a trained model."),
     },

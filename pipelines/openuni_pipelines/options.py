@@ -35,9 +35,9 @@ def of(config: type[Any]) -> Callable[[Command], Command]:
         >>> @click.command()
         ... @of(Greeting)
         ... def greet(greeting: Greeting) -> None:
-        ...     click.echo("hello " * greeting.times)
+        ...     click.echo("hello" * greeting.times)
         >>> greet(["--times", "3"], standalone_mode=False)
-        hello hello hello
+        hellohellohello
     """
 
     def decorate(command: Command) -> Command:
@@ -107,9 +107,9 @@ def _option(field: Field[Any], kind: Any, help_: str) -> Callable[[Command], Com
         switch = f"{flag}/--no-{flag.removeprefix('--')}" if default else flag
         return click.option(switch, field.name, is_flag=True, default=default, show_default=bool(default), help=help_)
     more: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
-    shown: bool | str = not (default in (None, MISSING, "", ()) or "shown" in said)
-    if shown and isinstance(default, tuple):
-        shown = ",".join(map(str, default))
+    if isinstance(default, tuple) and default and "shown" not in said:
+        help_ = f"{help_}  [default: {','.join(map(str, default))}]"
+    shown = not (default in (None, MISSING, "") or isinstance(default, tuple) or "shown" in said)
     return click.option(flag, field.name, type=_param_type(kind, said), show_default=shown, help=help_, **more)
 
 
@@ -128,13 +128,17 @@ def _param_type(kind: Any, said: Mapping[str, Any]) -> Any:
 
 
 def _docstrings(config: type[Any]) -> dict[str, str]:
-    """The docstring below each field, on one line."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-    if not isinstance(body, ast.ClassDef):
-        return {}
+    """The docstring below each field, on one line; those of a base class too. None where there is no source text."""
     helps: dict[str, str] = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            text = ast.literal_eval(below.value)
-            helps[field.target.id] = " ".join(inspect.cleandoc(text).split())
+    for one in reversed(config.__mro__):
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        except (OSError, TypeError):
+            continue
+        if not isinstance(body, ast.ClassDef):
+            continue
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+                text = ast.literal_eval(below.value)
+                helps[field.target.id] = " ".join(inspect.cleandoc(text).split())
     return helps

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from openuni import printable
 from openuni.shards import layout
 from openuni_pipelines.engine.build import Summary
 from openuni_pipelines.engine.monitor import RunProgress
@@ -98,7 +99,10 @@ def print_summary(summary: Summary) -> None:
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
     )
     for failure in summary.failures[:10]:
-        console.print(f"  [yellow]{failure.key}[/] {failure.stage}: {failure.error}", highlight=False)
+        console.print(
+            f"  [yellow]{printable.rich(failure.key)}[/] {failure.stage}: {printable.rich(failure.error)}",
+            highlight=False,
+        )
     if len(summary.failures) > 10:
         console.print(f"  … and {len(summary.failures) - 10} more")
     if summary.failures:
@@ -117,7 +121,7 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
         f"{estimate.video_hours:.2f} hours of video"
     )
     for reason, count in sorted(estimate.skipped.items(), key=lambda item: -item[1]):
-        console.print(f"  left out: {count:,} × {reason}")
+        console.print(f"  left out: {count:,} × {printable.rich(reason)}")
     table = Table("column", "expert", "expected size", "CPU hours")
     for column, size in estimate.column_bytes.items():
         maker = estimate.makers[column]

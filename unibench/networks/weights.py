@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from openuni.errors import AssetError
+from openuni.experts.weights import device, fill, tensors
 from unibench.metrics.base import Floats
 from unibench.metrics.video import Frames
 
-M = TypeVar("M", bound=torch.nn.Module)
 _BATCH = 8
 
-
-def device() -> torch.device:
-    """The GPU where there is one. VBench runs CLIP in half precision there; here everything is float32."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def tensors(file: Path) -> Any:
-    """What `torch.save` wrote, tensors and plain containers only. Raises AssetError where there is anything else."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise AssetError(f"{file} is refused: it is no file of plain tensors: {error}") from error
-
-
-def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
-    """The model with these weights (every name and shape must agree), in float32 on `device`, for inference.
-
-    Raises AssetError where a name or a shape differs; `file` is named in it.
-    """
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise AssetError(f"{file} does not fit {type(model).__name__}: {error}") from error
-    return model.float().eval().requires_grad_(False).to(device())
+__all__ = ["batches", "by_frame", "device", "fill", "tensors"]
 
 
 def by_frame(network: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Frames], Floats]:

@@ -52,8 +52,17 @@ class Standard:
         return Path(__file__).with_name(f"{self.name}.json")
 
 
-SETS = {s.name: s for s in (Standard("estimation", 200, 16, 256, 2_000_000), Standard("ci", 28, 4, 64, 1_000_000))}
-"""UniBench-estimation, the 200 synthetic scenes on which estimates are scored, and a small set for continuous tests."""
+SETS = {
+    s.name: s
+    for s in (
+        Standard("estimation", 200, 16, 256, 2_000_000),
+        Standard("small", 42, 16, 128, 3_000_000),
+        Standard("ci", 28, 4, 64, 1_000_000),
+    )
+}
+"""UniBench-estimation, the 200 synthetic scenes on which estimates are scored; a small set that a laptop renders in
+minutes, for a first look (its numbers are another set's, with a fingerprint of its own); and one for continuous tests.
+"""
 
 
 def get(name: str) -> Standard:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from openuni import printable
 from openuni_pipelines.engine.importing import Clip, import_truth
 from unibench.importers import FORMATS
 
@@ -29,9 +30,9 @@ def import_command(src: Path, name: str, out: Path, shard_size: int, workers: in
     console = Console()
 
     def say(clip: Clip) -> None:
-        console.print(f"{clip.key}: {clip.frames} frames of {clip.width} × {clip.height}")
+        console.print(f"{printable.rich(clip.key)}: {clip.frames} frames of {clip.width} × {clip.height}")
         for note in clip.notes:
-            console.print(f"  {note}")
+            console.print(f"  {printable.rich(note)}")
 
     count = import_truth(name, src, out, shard_size=shard_size, workers=workers, ray_address=ray_address, progress=say)
     console.print(f"{count} clips: {out}")

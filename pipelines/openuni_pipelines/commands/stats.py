@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 import openuni
-from openuni import contact_sheet
+from openuni import contact_sheet, printable
 from openuni.sample import Sample
-from openuni.shards import layout
 from openuni.shards.reader import Dataset
+from openuni.storage import write_atomic
 from openuni_pipelines.engine.counting import Stats, count
 
 
@@ -47,7 +47,7 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
         target = sheet or (Path() if "://" in path else Path(path)) / "contact_sheet.png"
         picture = contact_sheet.draw(_spread(data, rows), data.columns)
         _, png = cv2.imencode(".png", picture[..., ::-1])
-        layout.write_atomic(target, png.tobytes(), str(os.getpid()))
+        write_atomic(target, png.tobytes(), str(os.getpid()))
         click.echo(f"contact sheet: {target}", err=True)
 
 
@@ -60,7 +60,7 @@ def _spread(data: Dataset, rows: int) -> list[Sample]:
 def _print(path: str, stats: Stats) -> None:
     console = Console()
     console.print(
-        f"[bold]{path}[/]: {stats.samples:,} clips, {stats.frames:,} frames, {stats.hours:.3f} hours, "
+        f"[bold]{printable.rich(path)}[/]: {stats.samples:,} clips, {stats.frames:,} frames, {stats.hours:.3f} hours, "
         f"{stats.captioned:,} with a caption"
     )
     for title, counts in (
@@ -71,12 +71,21 @@ def _print(path: str, stats: Stats) -> None:
         ("left out", stats.skipped),
     ):
         if counts:
-            console.print(f"  {title}: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()))
+            console.print(
+                f"  {title}: " + ", ".join(f"{printable.rich(name)} {number:,}" for name, number in counts.items())
+            )
     table = Table("column", "clips", "absent", "confidence", "MiB", "KiB/frame")
     for name, column in stats.columns.items():
-        reasons = "; ".join(f"{number:,} × {reason}" for reason, number in column.absent.items())
+        reasons = "; ".join(f"{number:,} × {printable.rich(reason)}" for reason, number in column.absent.items())
         confidence = "" if column.confidence is None else f"{column.confidence:.3f}"
         size = column.bytes
         per_frame = size / 1024 / max(stats.frames, 1)
-        table.add_row(name, f"{column.present:,}", reasons, confidence, f"{size / 2**20:,.2f}", f"{per_frame:,.1f}")
+        table.add_row(
+            printable.rich(name),
+            f"{column.present:,}",
+            reasons,
+            confidence,
+            f"{size / 2**20:,.2f}",
+            f"{per_frame:,.1f}",
+        )
     console.print(table)

@@ -6,16 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import openuni
-from openuni import experts
+from openuni import experts, printable
 from openuni.errors import OpenUniError
-from openuni.shards import layout
-from openuni.shards.layout import Manifest
+from openuni.shards import verify
 
 
 def render(root: Path) -> str:
     """`README.md` of the dataset at `root`, from its manifest and index."""
-    path = root / layout.MANIFEST
-    manifest = layout.parse_json(Manifest, path.read_bytes(), str(path))
+    manifest = verify.manifest(root)
     data = openuni.open(str(root))
     frames = 0
     seconds = 0.0
@@ -39,10 +37,10 @@ def render(root: Path) -> str:
         "task_categories: [text-to-video, depth-estimation, image-segmentation]",
         "tags: [webdataset, video, depth, optical-flow]",
         "---",
-        f"# {root.name}",
+        f"# {printable.markdown(root.name)}",
         "",
-        f"An OpenUni dataset (schema {manifest.schema}), built by openuni {manifest.openuni} from source "
-        f"`{configuration.get('source')}`.",
+        f"An OpenUni dataset (schema {manifest.schema}), built by openuni {printable.markdown(manifest.openuni)} "
+        f"from source {printable.markdown(str(configuration.get('source')))}.",
         "",
         f"- {samples:,} clips, {frames:,} frames, {seconds / 3600:.2f} hours",
         f"- subsets: {_counts(subsets)}",
@@ -67,7 +65,8 @@ def render(root: Path) -> str:
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common())
+    """Licenses and reasons are whatever the source's rows say."""
+    return ", ".join(f"{printable.markdown(name)} {count:,}" for name, count in counter.most_common())
 
 
 def _license(fingerprint: str) -> str:

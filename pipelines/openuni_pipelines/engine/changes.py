@@ -17,6 +17,7 @@ from openuni.shards import columns, failures, layout, results, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
+from openuni.storage import LocalStore
 from openuni_pipelines.engine import planning
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.recipe import RGB, recipe
@@ -123,7 +124,7 @@ def add(root: Path, names: Sequence[str], execution: Execution, progress: Tell =
         manifest = replace(manifest, columns={**manifest.columns, **made.columns})
         # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
         # and the same command goes on with it.
-        layout.write_atomic(root / layout.MANIFEST, layout.seal(manifest), run)
+        LocalStore(root).put(layout.MANIFEST, layout.seal(manifest), run)
         job = job_of(root, run, manifest, made)
         with make_executor(execution, job) as executor:
             complete(job, manifest, executor, execution, progress)
@@ -141,14 +142,15 @@ def drop(root: Path, column: str) -> int:
         maker = expert_name(manifest.columns.get(column, ""))
         kept = {name: made for name, made in manifest.columns.items() if name != column}
         # The manifest first: what is left of a killed `drop` is no longer part of the dataset.
-        layout.write_atomic(root / layout.MANIFEST, layout.seal(replace(manifest, columns=kept)), run)
+        store = LocalStore(root)
+        store.put(layout.MANIFEST, layout.seal(replace(manifest, columns=kept)), run)
         freed = 0
         for shard in range(manifest.shards):
             columns.uncommit(root, shard, column)
             for name in (layout.tar_name(shard, column), layout.index_name(shard, column)):
-                if (root / name).exists():
-                    freed += (root / name).stat().st_size
-                    (root / name).unlink()
+                if store.exists(name):
+                    freed += store.size(name)
+                    store.delete(name)
         known = failures.read(root)
         others = [failure for failure in known if failure.stage != maker]
         if others != known:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
-import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -20,8 +18,9 @@ from typing import Any, Literal, Self
 from openuni import experts
 from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
-from openuni.sample import SCHEMA_VERSION
 from openuni.shards.results import DamagedResultError
+from openuni_pipelines.engine.cluster import connect as connect
+from openuni_pipelines.engine.cluster import is_connected
 from openuni_pipelines.engine.recipe import Kind
 from openuni_pipelines.engine.stages import Expand, Job, Outcome, SetupError, Task, Worker
 
@@ -185,13 +184,13 @@ class RayPools(Executor):
         `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
         what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
         """
+        self._limit = time_limit
+        self._owns_ray = not is_connected()
+        if self._owns_ray:
+            connect(address)
         import ray
 
         self._ray = ray
-        self._limit = time_limit
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            connect(address)
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
@@ -311,41 +310,6 @@ def _limit_memory(gib: float) -> None:
         now = next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmData"))
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (now + int(gib * 2**30), hard))
-
-
-def connect(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster at `address`. Quiet, no dashboard, no usage report."""
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    namespace = f"openuni-{SCHEMA_VERSION}"
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address is not None:
-        ray.init(address=address, namespace=namespace, log_to_driver=False)
-    else:
-        # Ray's processes inherit the mask, as Ray itself has it for SIGINT. What `timeout` or a service manager sends
-        # to all at once is for the driver to act on: it would die unheard with its raylet.
-        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            # Messages carry paths, never frames: Ray's default share of memory for objects is taken from experts.
-            ray.init(
-                # Without a name Ray would join whatever cluster somebody runs on this machine.
-                address="local",
-                num_cpus=os.cpu_count(),
-                object_store_memory=128 << 20,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                # Nothing outside this machine has business with a build that runs on it alone.
-                _node_ip_address="127.0.0.1",
-                namespace=namespace,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        # Ray has put its own in place, which exits without a word.
-        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openuni.errors import PlanError
-from openuni.shards import layout, results
+from openuni.shards import results
 from openuni.shards.reader import Dataset
+from openuni.storage import LocalStore, claim
 
 
 def merge(
@@ -29,24 +30,17 @@ def merge(
             f"{data.url} is not complete: {len(lacking)} shards lack a column (the first is {lacking[0]:06d}); run the "
             "same `openuni build` again, or choose others with --columns"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     written: list[Path] = []
     for position in range(len(data.shards)):
-        path = out / f"{data.shards[position].number:06d}.tar"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file, results.open_tar_for_writing(file) as tar:
-                for key, stored in data.stored(position, columns):
-                    for result in stored:
-                        note = results.encode_note(result.note)
-                        results.add_member(tar, f"{key}.{results.note_field(result.column)}", note)
-                        for field, payload in result.members.items():
-                            results.add_member(tar, f"{key}.{field}", payload)
-                file.flush()
-                os.fsync(file.fileno())
-            layout.publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        written.append(path)
+        name = f"{data.shards[position].number:06d}.tar"
+        with LocalStore(out).create(name, f"export-{os.getpid()}") as file, results.open_tar_for_writing(file) as tar:
+            for key, stored in data.stored(position, columns):
+                for result in stored:
+                    note = results.encode_note(result.note)
+                    results.add_member(tar, f"{key}.{results.note_field(result.column)}", note)
+                    for field, payload in result.members.items():
+                        results.add_member(tar, f"{key}.{field}", payload)
+        written.append(out / name)
         progress(len(written), len(data.shards))
     return written

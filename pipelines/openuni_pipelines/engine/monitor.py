@@ -12,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from openuni import printable
 from openuni.shards import layout
+from openuni.storage import LocalStore
 from openuni_pipelines.engine.executors import Fault, Finished
 from openuni_pipelines.engine.recipe import Kind
 from openuni_pipelines.engine.stages import Expand
 
 _SAVE_SECONDS = 2.0
+_MOST_LOGGED = 1 << 20
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Monitor:
         self._saved = 0.0
         self._seen: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._tell = tell
-        self._log = (root / layout.LOG).open("a", encoding="utf-8")
+        self._log = LocalStore(root).append(layout.LOG)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +110,7 @@ class Monitor:
     def log(self, event: str, **fields: Any) -> None:
         """One line of `log.jsonl`."""
         line = {"time": round(time.time(), 3), "run": self.progress.run, "event": event, **fields}
-        self._log.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._log.write(printable.plain(json.dumps(line, ensure_ascii=False), _MOST_LOGGED).encode() + b"\n")
         self._log.flush()
 
     def finished(self, finished: Finished, *, final: bool) -> None:
@@ -152,6 +155,5 @@ class Monitor:
 
     def _save(self) -> None:
         self._saved = self.progress.updated = time.time()
-        layout.write_atomic(
-            self._root / layout.PROGRESS, json.dumps(asdict(self.progress), indent=1).encode(), self.progress.run
-        )
+        data = json.dumps(asdict(self.progress), indent=1).encode()
+        LocalStore(self._root).put(layout.PROGRESS, data, self.progress.run)

@@ -22,6 +22,7 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
 from openuni.shards.plan import Plan
+from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
@@ -79,8 +80,9 @@ def holding(root: Path) -> Iterator[str]:
 
 def start_over(root: Path) -> None:
     """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
-    for record in (root / "commits").glob("*.json"):
-        record.unlink()
+    store = LocalStore(root)
+    for name in filter(layout.parse_commit_name, store.list("commits")):
+        store.delete(name)
 
 
 def new_id() -> str:
@@ -151,7 +153,7 @@ def complete(
     with Monitor(root, job.run, stages, manifest.shards, columns, progress) as monitor:
         monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
         _drive(job, manifest.shards, clips, executor, execution, monitor)
-        layout.write_atomic(root / layout.CARD, card.render(root).encode(), job.run)
+        LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -114,8 +114,10 @@ class Worker:
             self.save_absent(task, str(error))
             return 0, False
         meta = {"frames": video.frames, "height": video.height, "width": video.width, "exact": False}
-        record = _record(clip, video.frames, video.height, video.width, video.fps)
-        note = ColumnNote(Status(True, expert=task.stage.fingerprint), meta, dict(clip.scores), record)
+        meta |= asdict(video.origin)
+        scores = {**clip.scores, "repeated_frames": round(video.repeated_frames, 6)}
+        record = _record(replace(clip, scores=scores), video.frames, video.height, video.width, video.fps)
+        note = ColumnNote(Status(True, expert=task.stage.fingerprint), meta, scores, record)
         self._save(task, note, {"mp4": video.mp4})
         return video.frames, True
 

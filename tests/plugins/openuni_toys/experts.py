@@ -21,7 +21,7 @@ from openuni.experts import Expert, Footage
 from openuni.modalities import Encoded
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
-from openuni.shards import layout
+from openuni.storage import local
 from openuni_toys.thermal import COLDEST, Thermal
 
 
@@ -38,17 +38,17 @@ def _note(name: str, key: str) -> None:
 def _linger() -> None:
     """Widen the moments before and after a tar's rename, so that a test can strike in them."""
     seconds = float(os.environ.get("OPENUNI_TOY_LINGER", "0"))
-    publish = layout.publish
+    rename = local.rename
     if not seconds:
         return
 
-    def slow(temporary: Path, path: Path) -> None:
-        wait = seconds if path.suffix == ".tar" else 0
+    def slow(folder: int, temporary: str, name: str, *, create_only: bool = False) -> None:
+        wait = seconds if name.endswith(".tar") else 0
         time.sleep(wait)
-        publish(temporary, path)
+        rename(folder, temporary, name, create_only=create_only)
         time.sleep(wait)
 
-    layout.publish = slow
+    local.rename = slow
 
 
 _linger()

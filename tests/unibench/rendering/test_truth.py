@@ -204,7 +204,7 @@ def test_modality_values_pass_their_own_checks() -> None:
 
 def test_two_processes_render_the_same_truth_and_picture() -> None:
     code = (
-        "import hashlib; from unibench.render import render_scene; from unibench.scenes.families import *\n"
+        "import hashlib; from unibench.rendering.render import render_scene; from unibench.scenes.families import *\n"
         "for f in FAMILIES:\n"
         "    r = render_scene(Spec(f, 5, 3, 32, 32))\n"
         "    print(r.truth.digest(), hashlib.sha256(r.rgb).hexdigest(), r.caption)"

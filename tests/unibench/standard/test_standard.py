@@ -24,5 +24,5 @@ def test_one_scene_of_every_family_is_as_frozen() -> None:
 
 
 def test_an_unknown_set_is_named() -> None:
-    with pytest.raises(OpenUniError, match="estimation, ci"):
+    with pytest.raises(OpenUniError, match="estimation, small, ci"):
         get("best")

@@ -1,0 +1,78 @@
+"""Weights into torch networks: read without running code, fitted exactly, and run in batches that fit the card."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from openuni.errors import AssetError
+
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def tensors(file: Path) -> Any:
+    """What `torch.save` or safetensors wrote: tensors and plain containers only; no code in the file is run.
+
+    Raises AssetError where there is anything else.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise AssetError(f"{file} is refused: it is no file of plain tensors: {error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("safetensors"):
+            raise AssetError(f"{file} is refused: it is no file of plain tensors: {error}") from error
+        raise
+
+
+def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
+    """The model with these weights (every name and shape must agree), in float32 on `device`, for inference.
+
+    Raises AssetError where a name or a shape differs; `file` is named in it.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise AssetError(f"{file} does not fit {type(model).__name__}: {error}") from error
+    return model.float().eval().requires_grad_(False).to(device())
+
+
+class Batches:
+    """Runs a network over the frames of a clip in batches, each half as large once a card runs out of memory.
+
+    The smaller size is kept for the clips that follow, so that the error is met once.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self.size = largest
+
+    def run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """`network(*parts)` over slices of the inputs' first axis, joined again on the CPU as float32."""
+        outputs: list[torch.Tensor] = []
+        start, total = 0, len(inputs[0])
+        while start < total:
+            parts = [part[start : start + self.size].to(device()) for part in inputs]
+            try:
+                with torch.inference_mode():
+                    outputs.append(network(*parts).float().cpu())
+            except torch.OutOfMemoryError:
+                if self.size == 1:
+                    raise
+                self.size //= 2
+                torch.cuda.empty_cache()
+                continue
+            start += len(parts[0])
+        return torch.cat(outputs)

@@ -1,0 +1,102 @@
+"""Parquet that may come from anywhere: what a file claims is compared with what it is before it takes memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openuni.errors import CorruptDataError
+
+_MAGIC = b"PAR1"
+_MOST_FOOTER = 64 << 20
+"""Bytes of metadata; a plan of 36 million clips has a few."""
+_SPARE = 64 << 20
+_MOST_ROW = 16 << 10
+"""Bytes that rows may have on average, beyond what is spare: the longest captions are far below."""
+_MOST_GROUP = 1 << 30
+_BATCH = 1024
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, ValueError, KeyError)
+"""What pyarrow raises on bytes that are not as it wrote them."""
+
+
+def open_table(file: BinaryIO, schema: pa.Schema, where: str) -> pq.ParquetFile:
+    """A Parquet file that has the fields of `schema`. Raises CorruptDataError naming `where`.
+
+    Texts stay in their dictionaries until `read_group` or `rows` have looked at them: one long value that is named a
+    million times is a few kilobytes in the file.
+    """
+    size = file.seek(0, 2)
+    file.seek(max(size - 8, 0))
+    tail = file.read(8)
+    footer = int.from_bytes(tail[:4], "little")
+    if len(tail) < 8 or tail[4:] != _MAGIC or not footer <= min(size - 8, _MOST_FOOTER):
+        raise CorruptDataError(f"{where} is not a Parquet file, or is cut short")
+    file.seek(0)
+    try:
+        table = pq.ParquetFile(file, read_dictionary=[f.name for f in schema if pa.types.is_string(f.type)])
+        groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
+        found = table.schema_arrow
+    except _DAMAGE as error:
+        raise _damaged(where, error) from None
+    if any(not 0 <= group.total_byte_size <= min(_allowed(group.num_rows), _MOST_GROUP) for group in groups):
+        raise CorruptDataError(f"{where} claims more bytes than such a table ever has")
+    if sum(group.num_rows for group in groups) != table.metadata.num_rows:
+        raise CorruptDataError(f"{where} disagrees with itself on its number of rows")
+    for field in schema:
+        if found.get_field_index(field.name) < 0 or _type(found.field(field.name)) != field.type:
+            raise CorruptDataError(f"{where} has no column {field.name} of type {field.type}: another program wrote it")
+    return table
+
+
+def rows(file: BinaryIO, schema: pa.Schema, where: str) -> Iterator[dict[str, Any]]:
+    """Each row as a dictionary, in bounded memory. Raises CorruptDataError naming `where`."""
+    table = open_table(file, schema, where)
+    seen = size = 0
+    try:
+        for batch in table.iter_batches(_BATCH, columns=schema.names):
+            seen, size = seen + len(batch), size + _unpacked(batch)
+            if size > _allowed(seen):
+                raise CorruptDataError(f"{where} holds texts longer than any of ours")
+            yield from batch.to_pylist()
+    except _DAMAGE as error:
+        raise _damaged(where, error) from None
+
+
+def read_group(table: pq.ParquetFile, number: int, where: str) -> pa.Table:
+    """One row group of `open_table`'s, in bounded memory. Raises CorruptDataError naming `where`."""
+    try:
+        group = table.read_row_group(number)
+        size = sum(_unpacked(batch) for batch in group.to_batches())
+    except _DAMAGE as error:
+        raise _damaged(where, error) from None
+    if size > _allowed(len(group)):
+        raise CorruptDataError(f"{where} holds texts longer than any of ours")
+    return group
+
+
+def _unpacked(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch's texts once each row has its own, and of the rest."""
+    size = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            size += pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+        else:
+            size += column.nbytes
+    return size
+
+
+def _allowed(count: int) -> int:
+    return _SPARE + _MOST_ROW * count
+
+
+def _type(field: pa.Field) -> pa.DataType:
+    return field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+
+
+def _damaged(where: str, error: BaseException) -> CorruptDataError:
+    what = str(error).partition("\n")[0] or type(error).__name__
+    return CorruptDataError(f"{where} is damaged: {what}")

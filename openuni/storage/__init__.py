@@ -1,0 +1,42 @@
+"""Where files lie: one interface for what is read and written below a folder that this process did not just create.
+
+    store = LocalStore(root)
+    store.put("dataset.json", data, run)       # whole or not at all, never through a link
+    store.read("dataset.json", at_most=DOCUMENT)
+    store.read_range("shards/000000.rgb.tar", offset, size)
+
+A name is relative, of plain parts separated by `/`. Reads take regular files only and know the size first. `Store` is
+what an object store can do as well: create-only puts, ranged reads, listings, no rename.
+"""
+
+from openuni.storage.base import DOCUMENT, Store, check_name
+from openuni.storage.claim import MARKER, check_ours, claim
+from openuni.storage.local import (
+    LocalStore,
+    RegularFile,
+    open_regular,
+    publish,
+    sync_folder,
+    temporary_file,
+    temporary_folder,
+    write_atomic,
+)
+from openuni.storage.remote import open_store
+
+__all__ = [
+    "DOCUMENT",
+    "MARKER",
+    "LocalStore",
+    "RegularFile",
+    "Store",
+    "check_name",
+    "check_ours",
+    "claim",
+    "open_regular",
+    "open_store",
+    "publish",
+    "sync_folder",
+    "temporary_file",
+    "temporary_folder",
+    "write_atomic",
+]

@@ -1,0 +1,150 @@
+"""Production experts: their libraries' real networks, with random weights in the published format and names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+pytest.importorskip("transformers")
+
+from openuni.errors import AssetError, OpenUniError  # noqa: E402
+from openuni.experts import depth_anything, raft  # noqa: E402
+from openuni.experts.base import Footage  # noqa: E402
+from openuni.experts.weights import Batches  # noqa: E402
+from openuni.modalities.depth import DepthModality  # noqa: E402
+from openuni.modalities.flow import FlowModality  # noqa: E402
+
+
+def footage(frames: int = 3, height: int = 72, width: int = 100) -> Footage:
+    random = np.random.default_rng(0)
+    wide = random.integers(0, 255, (height, width + 2 * frames, 3), dtype=np.uint8)
+    return Footage("clip", np.stack([wide[:, 2 * t : 2 * t + width] for t in range(frames)]), 16.0, {})
+
+
+class SmallRaft(raft.RaftLarge):
+    """The same expert around torchvision's small network, which a test can afford."""
+
+    @staticmethod
+    def _network() -> object:
+        from torchvision.models.optical_flow import raft_small
+
+        return raft_small(weights=None)
+
+
+def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(0)
+    bare = raft_small(weights=None).eval()
+    torch.save(bare.state_dict(), tmp_path / "raft.pth")
+    monkeypatch.setattr(raft.assets, "path", lambda name: tmp_path / "raft.pth")
+    clip, expert = footage(), SmallRaft()
+    expert.setup()
+    annotation = expert.annotate(clip)
+    FlowModality().check(annotation.value)
+    assert annotation.value.forward.shape == (2, 72, 100, 2)
+    first = np.pad(clip.frames[0], ((0, 56), (0, 28), (0, 0)), mode="edge").astype(np.float32) / 127.5 - 1
+    second = np.pad(clip.frames[1], ((0, 56), (0, 28), (0, 0)), mode="edge").astype(np.float32) / 127.5 - 1
+    with torch.inference_mode():
+        pair = [torch.from_numpy(x.transpose(2, 0, 1)[None].copy()) for x in (first, second)]
+        expected = bare(*pair, num_flow_updates=12)[-1][0].permute(1, 2, 0).numpy()[:72, :100]
+    np.testing.assert_allclose(annotation.value.forward[0], expected, atol=1e-4)
+    again = expert.annotate(clip)
+    np.testing.assert_array_equal(annotation.value.forward, again.value.forward)
+    with pytest.raises(OpenUniError, match="two frames"):
+        expert.annotate(footage(frames=1))
+
+
+def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models.optical_flow import raft_large, raft_small
+
+    monkeypatch.setattr(raft.assets, "path", lambda name: tmp_path / "raft.pth")
+    torch.save(raft_large(weights=None).state_dict(), tmp_path / "raft.pth")
+    raft.RaftLarge().setup()
+    torch.save(raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
+    with pytest.raises(AssetError, match=r"raft\.pth does not fit RAFT"):
+        raft.RaftLarge().setup()
+    (tmp_path / "raft.pth").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(AssetError, match="no file of plain tensors"):
+        raft.RaftLarge().setup()
+
+
+def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=518,
+        out_features=["stage1", "stage2"],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        reassemble_factors=[2, 1],
+        neck_hidden_sizes=[16, 16],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+    )
+    bare = DepthAnythingForDepthEstimation(config).eval()
+    published = {
+        "do_resize": True,
+        "size": {"height": 518, "width": 518},
+        "ensure_multiple_of": 14,
+        "keep_aspect_ratio": True,
+        "resample": 3,
+        "do_pad": False,
+    }
+    save_file(bare.state_dict(), tmp_path / "model.safetensors")
+    config.to_json_file(tmp_path / "config.json")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(published))
+    files = {"": "model.safetensors", "-config": "config.json", "-preprocessor": "preprocessor_config.json"}
+    monkeypatch.setattr(
+        depth_anything.assets,
+        "path",
+        lambda name: tmp_path / files[name.removeprefix("depth-anything-v2-small")],
+    )
+    clip, expert = footage(), depth_anything.DepthAnythingV2Small()
+    expert.setup()
+    annotation = expert.annotate(clip)
+    DepthModality().check(annotation.value)
+    assert annotation.value.kind == "affine_disparity"
+    assert annotation.confidence is None
+    processor = DPTImageProcessor(**published)
+    inputs = processor(images=[clip.frames[0]], return_tensors="pt", input_data_format="channels_last")
+    with torch.inference_mode():
+        outputs = bare(**inputs)
+    expected = processor.post_process_depth_estimation(outputs, target_sizes=[(72, 100)])[0]["predicted_depth"]
+    np.testing.assert_allclose(annotation.value.values[0], expected.numpy().clip(0), atol=1e-4)
+    (tmp_path / "config.json").write_text("{not json")
+    with pytest.raises(AssetError, match="no configuration of Depth Anything"):
+        depth_anything.DepthAnythingV2Small().setup()
+
+
+def test_a_batch_that_does_not_fit_the_card_is_halved_and_stays_so() -> None:
+    sizes: list[int] = []
+
+    def network(part: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(part))
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return part * 2
+
+    batches = Batches(8)
+    values = torch.arange(5.0)
+    assert torch.equal(batches.run(network, values), values * 2)
+    assert sizes == [5, 4, 2, 2, 1]
+    assert batches.size == 2

@@ -1,0 +1,140 @@
+"""SAM behind the expert: the package's own classes with a small encoder, and ids of people and things that cross."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("segment_anything")
+
+from openuni.errors import AssetError  # noqa: E402
+from openuni.experts import sam  # noqa: E402
+from openuni.experts.base import Footage  # noqa: E402
+from openuni.experts.people import LANDMARKS, People  # noqa: E402
+from openuni.modalities.segmentation import SegmentationModality  # noqa: E402
+from openuni.sample import Annotation  # noqa: E402
+
+
+def small_sam() -> torch.nn.Module:
+    """SAM as the package builds it, with an encoder of two blocks."""
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            depth=2,
+            embed_dim=32,
+            img_size=256,
+            mlp_ratio=2,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            num_heads=2,
+            patch_size=16,
+            use_rel_pos=True,
+            global_attn_indexes=[1],
+            window_size=8,
+            out_chans=256,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=256, image_embedding_size=(16, 16), input_image_size=(256, 256), mask_in_chans=16
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=256, num_heads=8),
+            transformer_dim=256,
+        ),
+    )
+
+
+class SmallSam(sam.SamVitB):
+    @staticmethod
+    def _network() -> torch.nn.Module:
+        return small_sam()
+
+
+def people_in(boxes: np.ndarray, height: int, width: int) -> People:
+    """Findings of people without poses: `boxes` float32 `[T, P, 4]`; no things."""
+    frames, count, _ = boxes.shape
+    unknown = np.full((frames, count, LANDMARKS, 3), np.nan, np.float32)
+    return People(
+        boxes=boxes,
+        scores=np.where(np.isnan(boxes[..., 0]), np.nan, 0.8).astype(np.float32),
+        landmarks=unknown,
+        world=unknown,
+        support=np.full(count, 0.8, np.float32),
+        masks=np.zeros((frames, height, width), np.uint8),
+        thing_frames=np.zeros(0, np.int32),
+        thing_boxes=np.zeros((0, 4), np.float32),
+        thing_scores=np.zeros(0, np.float32),
+        thing_classes=(),
+    )
+
+
+def test_the_mask_is_the_packages_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segment_anything import SamPredictor
+
+    torch.manual_seed(0)
+    bare = small_sam().eval()
+    torch.save(bare.state_dict(), tmp_path / "sam.pth")
+    monkeypatch.setattr(sam.assets, "path", lambda name: tmp_path / "sam.pth")
+    frames = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), dtype=np.uint8)
+    boxes = np.tile(np.array([[8, 6, 40, 44], [30, 10, 60, 40]], np.float32), (2, 1, 1))
+    people = people_in(boxes, 48, 64)
+    expert = SmallSam()
+    expert.setup()
+    annotation = expert.annotate(Footage("clip", frames, 16.0, {"people": Annotation(people)}))
+    SegmentationModality().check(annotation.value)
+    predictor = SamPredictor(bare)
+    predictor.set_image(frames[1])
+    logits = [predictor.predict(box=b, multimask_output=False, return_logits=True)[0][0] for b in boxes[1]]
+    first = (logits[0] > 0) & ~((logits[1] > 0) & (logits[1] > logits[0]))
+    second = (logits[1] > 0) & ~first
+    np.testing.assert_array_equal(annotation.value.ids[1], first * 1 + second * 2)
+    (tmp_path / "sam.pth").write_bytes(b"no weights")
+    with pytest.raises(AssetError, match="no file of plain tensors"):
+        SmallSam().setup()
+
+
+class BoxSam(sam.SamVitB):
+    """An outline with a known answer: the box, believed more in its middle."""
+
+    def setup(self) -> None:
+        self._features = {}
+
+    def _logits(self, frame: np.ndarray, box: np.ndarray, t: int) -> np.ndarray:
+        height, width = frame.shape[:2]
+        y, x = np.mgrid[:height, :width] + 0.5
+        half = (box[2:] - box[:2]) / 2
+        middle = (box[2:] + box[:2]) / 2
+        return (1 - np.maximum(np.abs(x - middle[0]) / half[0], np.abs(y - middle[1]) / half[1])).astype(np.float32)
+
+
+def test_two_who_cross_keep_their_ids_and_one_who_leaves_comes_back_as_the_same() -> None:
+    boxes = np.full((20, 2, 4), np.nan, np.float32)
+    for t in range(20):
+        boxes[t, 0] = [2 + 3 * t, 10, 22 + 3 * t, 50]
+        if not 8 <= t < 12:  # hidden in the middle of the crossing
+            boxes[t, 1] = [62 - 3 * t, 8, 82 - 3 * t, 48]
+    frames = np.zeros((20, 64, 96, 3), np.uint8)
+    expert = BoxSam()
+    expert.setup()
+    ids = expert.annotate(Footage("c", frames, 16.0, {"people": Annotation(people_in(boxes, 64, 96))})).value.ids
+    for t in range(20):
+        for p in range(2):
+            if np.isnan(boxes[t, p, 0]):
+                assert not (ids[t] == p + 1).any()
+            else:
+                x0, y0, x1, y1 = np.clip(boxes[t, p], 0, [96, 64, 96, 64])
+                assert ids[t, int((y0 + y1) / 2), int((x0 + x1) / 2)] in ((p + 1,) if abs(t - 10) > 2 else (1, 2))
+
+
+@pytest.mark.parametrize("size", ["vit_b", "vit_l", "vit_h"])
+def test_the_packages_sizes_are_those_that_are_published(size: str) -> None:
+    from segment_anything import sam_model_registry
+
+    with torch.device("meta"):
+        network = sam_model_registry[size](checkpoint=None)
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    assert parameters == pytest.approx({"vit_b": 93.7, "vit_l": 312.3, "vit_h": 641.1}[size], abs=0.1)

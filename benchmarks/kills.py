@@ -84,7 +84,7 @@ class Harness:
         sys.path[:0] = [str(REPOSITORY / "tests" / "plugins"), str(REPOSITORY)]
         self._videos = _make_videos(folder / "videos")
         done = subprocess.run(
-            [*self._command(folder / "undisturbed"), "--in-process"], env=self._env(), capture_output=True, text=True
+            [*self._command(folder / "undisturbed"), "--workers", "0"], env=self._env(), capture_output=True, text=True
         )
         if done.returncode:
             raise RuntimeError(f"the undisturbed build failed: {done.stderr}")

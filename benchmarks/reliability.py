@@ -90,7 +90,7 @@ The reasons, numbers and paths left out:
 - A run that is suspended for more than a minute on another machine than the newcomer's is taken for dead; its workers
   stop before their next commit, because the lock is checked before every rename, but between that check and the rename
   lie microseconds in which the newcomer could have committed the same file. Both write the same bytes.
-- `--in-process` survives no crash of an expert and has no time limit.
+- `--workers 0` survives no crash of an expert and has no time limit.
 - A GPU worker's memory is bounded by Ray's monitor only.
 """  # noqa: E501  tables
 

@@ -20,7 +20,7 @@ from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError, 
 from openuni.sample import Sample
 from openuni.shards import layout
 from openuni.shards.reader import Order
-from openuni_pipelines.commands.export import merge
+from openuni_pipelines.engine.exporting import merge
 
 from .conftest import COLUMNS, H, T, W, key_of, values_of
 

@@ -20,8 +20,8 @@ from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
 from openuni_pipelines.cli import unibench
-from openuni_pipelines.commands.render import Recipe
 from openuni_pipelines.commands.score import open_standard, score_command
+from openuni_pipelines.engine.rendering import SceneSet
 from unibench import standard
 from unibench.camera import Camera
 from unibench.formats import sidecar
@@ -196,6 +196,6 @@ def test_the_command_in_the_message_renders_the_frozen_set() -> None:
     """The scenes of `unibench render --standard` are those of `unibench.standard`, in order."""
     for named in ("estimation", "ci"):
         wanted = standard.get(named)
-        recipe = Recipe.of(wanted, "shaded", 64)
+        recipe = SceneSet.of(wanted, "shaded", 64)
         keys = [recipe.key(k).partition("-")[2] for k in range(recipe.scenes)]
         assert keys == [standard.key(spec) for spec in wanted.specs()]

@@ -306,7 +306,7 @@ def _dataset_acts() -> dict[str, Act]:
         "export": _call("openuni", "export", "d", "--out", "x"),
         "status": _call("openuni", "status", "d"),
         "drop": _call("openuni", "drop", "d", "flow"),
-        "add": _call("openuni", "add", "d", "dis", "--in-process", "--min-free", "0"),
+        "add": _call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
         "score": _call("unibench", "score", "--pred", "d", "--gt", "@/dataset", "--out", "x", "--no-page"),
     }
 
@@ -645,11 +645,11 @@ def _folders(rng: random.Random) -> Iterator[Case]:
         "import": _call("unibench", "import", "@/davis", "--format", "davis", "--out", "d"),
         "export": _call("openuni", "export", "@/dataset", "--out", "d"),
         "build": _call("openuni", "build", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
-                       "--experts", "dis", "--in-process", "--min-free", "0"),
+                       "--experts", "dis", "--workers", "0", "--min-free", "0"),
         "plan": _call("openuni", "plan", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
-                      "--experts", "dis", "--in-process", "--min-free", "0"),
+                      "--experts", "dis", "--workers", "0", "--min-free", "0"),
         "drop": _call("openuni", "drop", "d", "flow"),
-        "add": _call("openuni", "add", "d", "dis", "--in-process", "--min-free", "0"),
+        "add": _call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
     }  # fmt: skip
     for what, names in holding.items():
         for name, act in acts.items():

@@ -452,7 +452,13 @@ class Dataset:
 
 
 class Order:
-    """A seeded permutation of (shard, row) pairs without a table of them: position → place."""
+    """A seeded permutation of (shard, row) pairs without a table of them: position → place.
+
+    Example:
+        >>> order = Order([2, 1], seed=0)
+        >>> sorted(order.locate(position) for position in range(3))
+        [(0, 0), (0, 1), (1, 0)]
+    """
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         if not sum(sizes):

@@ -102,7 +102,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Annotation(Generic[V]):
-    """What one expert found in one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
+    """What one expert says of one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
 
     `scores` are facts about the clip that the index should carry (`people`: how many were tracked).
 

@@ -49,9 +49,9 @@ def load(group: str, name: str) -> Any:
 @cache
 def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Entry points by name; cached by `sys.path`, because scanning distributions takes milliseconds."""
-    found = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
+    registered = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
     entries: dict[str, EntryPoint] = {}
-    for entry in found:
+    for entry in registered:
         other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")

@@ -17,6 +17,17 @@ class Asset:
     """One pinned file. `filename` is its place in the cache, relative, with `/`; `size` is in bytes.
 
     `light` marks what the CPU experts and the demo use.
+
+    Example:
+        >>> from openuni.assets import HubFile
+        >>> weights = Asset(
+        ...     name="toy",
+        ...     filename="toy/weights.safetensors",
+        ...     license="Apache-2.0",
+        ...     sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
+        ...     size=99_173_660,
+        ...     sources=(HubFile("someone/toy", "5426e4f0f36572d16453bbda7a8389317b1bef99", "weights.safetensors"),),
+        ... )
     """
 
     name: str
@@ -38,7 +49,12 @@ class Verdict:
 
 
 def folder() -> Path:
-    """The cache folder; it may not exist yet."""
+    """The cache folder; it may not exist yet.
+
+    Example:
+        >>> folder().name
+        'assets'
+    """
     home = os.environ.get("OPENUNI_HOME")
     if not home:
         home = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "openuni")
@@ -46,7 +62,13 @@ def folder() -> Path:
 
 
 def place(asset: Asset) -> Path:
-    """Where the asset's file belongs, whether it is there or not; a file put there by hand is as good as fetched."""
+    """Where the asset's file belongs, whether it is there or not; a file put there by hand is as good as fetched.
+
+    Example:
+        >>> from openuni.experts.fastdepth import WEIGHTS
+        >>> place(WEIGHTS).name
+        'fastdepth_7.onnx'
+    """
     return folder() / asset.filename
 
 
@@ -57,9 +79,8 @@ def path(asset: Asset) -> Path:
     hash is computed once a process for each state of the file on disk.
 
     Example:
-        >>> from openuni import assets
         >>> from openuni.experts.fastdepth import WEIGHTS
-        >>> assets.path(WEIGHTS)
+        >>> path(WEIGHTS)
         Traceback (most recent call last):
             ...
         openuni.errors.AssetError: asset 'fastdepth' is not on this machine. Run `openuni assets fetch fastdepth`, ...
@@ -74,7 +95,13 @@ def path(asset: Asset) -> Path:
 
 
 def is_cached(asset: Asset) -> bool:
-    """Whether a file of the right size is in place. Looks, does not hash: `path` and `verify` do."""
+    """Whether a file of the right size is in place. Looks, does not hash: `path` and `verify` do.
+
+    Example:
+        >>> from openuni.experts.fastdepth import WEIGHTS
+        >>> is_cached(WEIGHTS)
+        False
+    """
     file = place(asset)
     return file.is_file() and file.stat().st_size == asset.size
 
@@ -86,7 +113,13 @@ def is_whole(asset: Asset) -> bool:
 
 
 def verify(assets: Iterable[Asset]) -> list[Verdict]:
-    """Hash every one of `assets` that is in the cache, anew."""
+    """Hash every one of `assets` that is in the cache, anew.
+
+    Example:
+        >>> from openuni.experts.fastdepth import WEIGHTS
+        >>> verify([WEIGHTS])  # it is not in the cache
+        []
+    """
     _hashes.clear()
     cached = [(asset, place(asset)) for asset in assets]
     return [Verdict(asset, file, _problem(asset, file)) for asset, file in cached if file.is_file()]

@@ -27,6 +27,11 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     Sources are tried in order. Safe beside other processes that fetch the same asset: each writes a file of its own
     and renames it into place when it is complete. Raises AssetError saying why each source failed, or, with
     `OPENUNI_OFFLINE=1` or `HF_HUB_OFFLINE=1`, which file to put where.
+
+    Example:
+        >>> from openuni.experts.fastdepth import WEIGHTS
+        >>> fetch(WEIGHTS)  # doctest: +SKIP
+        PosixPath('/home/me/.cache/openuni/assets/fastdepth_7.onnx')
     """
     file = place(asset)
     if is_whole(asset):
@@ -55,6 +60,10 @@ def stage(assets: Sequence[Asset]) -> None:
     """Bring `assets` to this node. Of all processes that ask at once, one fetches and the others wait.
 
     A file of the wrong bytes is fetched again. Raises AssetError as `fetch` does.
+
+    Example:
+        >>> from openuni.experts.dis import Dis
+        >>> stage(Dis.assets)  # it needs none
     """
     missing = [asset for asset in assets if not is_whole(asset)]
     if not missing:

@@ -28,8 +28,7 @@ def installed() -> dict[str, Installed]:
     Raises AssetError where two owners give one name, or one file of the cache, to different assets.
 
     Example:
-        >>> from openuni import assets
-        >>> assets.installed()["fastdepth"].used_by
+        >>> installed()["fastdepth"].used_by
         ('fastdepth',)
     """
     known: dict[str, Installed] = {}
@@ -47,8 +46,7 @@ def get(name: str) -> Asset:
     """The asset of that name. Raises AssetError listing the known names.
 
     Example:
-        >>> from openuni import assets
-        >>> assets.get("fastdepth").license
+        >>> get("fastdepth").license
         'MIT'
     """
     known = installed()

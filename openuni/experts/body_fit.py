@@ -1,4 +1,4 @@
-"""Light DensePose: our own body fitted to each person's landmarks and painted into their mask.
+"""Light DensePose: our own body fitted to each person's landmarks and drawn into their mask.
 
 No DensePose network is used; parts, U and V are those of the fitted body (`anny-24`). Right on people who are mostly
 in sight; what is hidden, cut off or held fast by somebody else is left out rather than guessed.
@@ -40,7 +40,7 @@ _LONGEST_GAP = 5
 _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
 LEAST = 0.35
-"""Trust in the fit of a person in a frame below which nothing is painted."""
+"""Trust in the fit of a person in a frame below which nothing is drawn."""
 _REACH = 0.15
 """How far beyond the fitted outline the mask is filled, over the person's size: clothes, hair and a back more bent
 than the fit's. Farther away the mask is more likely wrong than the body."""
@@ -104,7 +104,7 @@ class BodyFit(Expert):
                         if np.prod(doubts[:-1]) < LEAST or doubts[-1] == 0:
                             doubt[t, p] = 1 + np.argmin(doubts)
                         else:
-                            _paint(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
+                            _draw(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
         counts = np.bincount(doubt.ravel(), minlength=len(DOUBTS) + 1)[1:]
         if counts.any() and not values.any():
             worst = DOUBTS[int(counts.argmax())]
@@ -211,7 +211,7 @@ def fitted_size(surface: Surface) -> float:
     return float(np.sqrt(np.ptp(rows) * np.ptp(columns))) if len(rows) else 0.0
 
 
-def _paint(
+def _draw(
     values: npt.NDArray[np.uint8], surface: Surface, mask: npt.NDArray[np.bool_], person: int, reach: float
 ) -> None:
     """Paint one person: each pixel of the mask takes the nearest pixel of the drawn body, within `reach` pixels.
@@ -229,5 +229,5 @@ def _paint(
     where = mask & (distance <= reach)
     nearest = source[label[where]]
     y, x = rows[nearest], columns[nearest]
-    painted = np.stack([surface.part[y, x], surface.u[y, x], surface.v[y, x], np.full(len(x), person, np.uint8)], -1)
-    values[where] = painted
+    drawn = np.stack([surface.part[y, x], surface.u[y, x], surface.v[y, x], np.full(len(x), person, np.uint8)], -1)
+    values[where] = drawn

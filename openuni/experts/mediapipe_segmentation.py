@@ -335,7 +335,7 @@ def is_held(box: Box, people: TrackedPeople, t: int) -> bool:
 
 
 def _before_people(thing: _Thing, mask: Mask, people: TrackedPeople, t: int, ids: npt.NDArray[np.int32]) -> Mask:
-    """Where a thing may be painted: over the background, and over people if they hold it."""
+    """Where a thing may be drawn: over the background, and over people if they hold it."""
     if is_held(_bounds(mask), people, t):
         return np.ones(mask.shape, np.bool_)
     free: Mask = (ids == 0) | (ids > people.count)

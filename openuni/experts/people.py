@@ -259,7 +259,7 @@ class PeopleFinder(Expert):
     def _find_hidden(
         self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
     ) -> None:
-        """Look again for the missing with everybody who was found painted over: the model sees one person a crop."""
+        """Look again for the missing with everybody who was seen blotted out: the model sees one person a crop."""
         missing = [k for k in missing if any(k.sightings[n].landmarks is not None for n in k.nearest(t, 5))]
         missing = sorted(missing, key=lambda k: -k.sightings[k.nearest(t)[0]].size)[:_MOST_MISSING]
         if not missing:

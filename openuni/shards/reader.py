@@ -105,13 +105,13 @@ class Dataset:
         shards = [
             Shard(
                 number,
-                found["rgb"].samples,
-                found["rgb"].first_key,
-                found["rgb"].last_key,
-                {name: found[name] for name in self.manifest.columns if name in found},
+                committed["rgb"].samples,
+                committed["rgb"].first_key,
+                committed["rgb"].last_key,
+                {name: committed[name] for name in self.manifest.columns if name in committed},
             )
-            for number, found in sorted(by_shard.items())
-            if "rgb" in found and found["rgb"].samples
+            for number, committed in sorted(by_shard.items())
+            if "rgb" in committed and committed["rgb"].samples
         ]
         for before, after in itertools.pairwise(shards):
             if before.last_key >= after.first_key:  # a key would not be found
@@ -209,7 +209,7 @@ class Dataset:
         if isinstance(predicate, pc.Expression):
             passing = self._passing(numbers, predicate)
         else:
-            passing = np.fromiter((predicate(sample) for sample in self), np.bool_, len(numbers))
+            passing = np.fromiter((bool(predicate(sample)) for sample in self), np.bool_, len(numbers))
         return self._view(_chosen=numbers[passing])
 
     def stored(self, position: int, names: Sequence[str]) -> Iterator[tuple[str, list[Result]]]:
@@ -451,7 +451,13 @@ class Dataset:
 
 
 class Order:
-    """A seeded permutation of (shard, row) pairs without a table of them: position → place."""
+    """A seeded permutation of (shard, row) pairs without a table of them: position → place.
+
+    Example:
+        >>> order = Order([2, 1], seed=0)
+        >>> sorted(order.locate(position) for position in range(3))
+        [(0, 0), (0, 1), (1, 0)]
+    """
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         if not sum(sizes):

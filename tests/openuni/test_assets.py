@@ -21,7 +21,7 @@ import pytest
 
 from openuni import assets
 from openuni.assets import Asset, HubFile, PackageMember, Source, Url
-from openuni.errors import AssetError
+from openuni.errors import AssetError, OpenUniError
 from openuni.experts import fastdepth
 from openuni.experts.dis import Dis
 
@@ -439,6 +439,26 @@ def test_the_real_registries_hold_the_pinned_bytes(name: str) -> None:
             raise
         pytest.skip(f"the registry cannot be reached: {error}")
     assert hashlib.sha256(file.read_bytes()).hexdigest() == assets.get(name).sha256
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[openuni.experts]\nbroken = no_such_module:Expert\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(OpenUniError, match=r"'broken' \(no_such_module:Expert\) cannot be imported: No module"):
+        assets.installed()
+
+
+def test_collecting_assets_loads_neither_torch_nor_ray_nor_a_runtime() -> None:
+    program = (
+        "import sys; from openuni import assets; assets.installed()\n"
+        "print([m for m in ('torch', 'ray', 'mediapipe', 'onnxruntime') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
 
 def test_importing_assets_loads_no_heavy_library() -> None:

@@ -96,7 +96,7 @@ def load(weights: Mapping[str, str]) -> Measures:
 
 
 def _missing(learned: Learned) -> str:
-    """What keeps a measure from running and how to mend it; empty where nothing does."""
+    """What keeps a measure from running and the remedy; empty where nothing does."""
     for asset in learned.weights:
         if not assets.is_cached(asset):
             wanted = " ".join(each.name for each in learned.weights)

@@ -11,7 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from openuni.printable import plain, rich
 from openuni.shards import columns, failures, layout, lock, verify
+from openuni.storage import DOCUMENT, LocalStore
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
 
@@ -24,7 +26,7 @@ def status_command(root: Path, as_json: bool) -> None:
     holder = lock.read(root)
     running = holder is not None and lock.alive(root / layout.LOCK, holder)
     if running and holder and not (root / layout.MANIFEST).exists():
-        click.echo(f"run {holder.run} is planning (process {holder.pid} on {holder.host})")
+        click.echo(plain(f"run {holder.run} is planning (process {holder.pid} on {holder.host})"))
         return
     manifest = verify.manifest(root)
     committed = dict.fromkeys(manifest.columns, 0)
@@ -32,8 +34,11 @@ def status_command(root: Path, as_json: bool) -> None:
         for column, fingerprint in manifest.columns.items():
             record = columns.committed(root, shard, column)
             committed[column] += record is not None and record.fingerprint == fingerprint
-    path = root / layout.PROGRESS
-    progress = layout.parse_json(RunProgress, path.read_bytes(), str(path)) if path.exists() else None
+    store = LocalStore(root)
+    progress = None
+    if store.exists(layout.PROGRESS):
+        data = store.read(layout.PROGRESS, at_most=DOCUMENT)
+        progress = layout.parse_json(RunProgress, data, store.where(layout.PROGRESS))
     failed = Counter((failure.stage, failure.kind) for failure in failures.read(root))
     if as_json:
         state = {
@@ -49,7 +54,7 @@ def status_command(root: Path, as_json: bool) -> None:
         return
     console = Console()
     if running and holder:
-        console.print(f"run {holder.run} is at work (process {holder.pid} on {holder.host})")
+        console.print(rich(f"run {holder.run} is at work (process {holder.pid} on {holder.host})"))
     else:
         whole = all(count == manifest.shards for count in committed.values())
         console.print("complete" if whole else "not running, not complete: run the same `openuni build` again")
@@ -60,7 +65,7 @@ def status_command(root: Path, as_json: bool) -> None:
     if progress:
         _print_progress(progress, running, console)
     for (stage, kind), count in sorted(failed.items()):
-        console.print(f"{count:,} clips failed in {stage} ({kind})")
+        console.print(f"{count:,} clips failed in {stage} ({rich(kind)})")
 
 
 def _print_progress(progress: RunProgress, running: bool, console: Console) -> None:
@@ -68,7 +73,7 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
     table = Table("stage", "clips", "of", "clips/s", "worker s/clip", "absent", "faults")
     for name, stage in progress.stages.items():
         table.add_row(
-            "commit (columns)" if name == "commit" else name,
+            "commit (columns)" if name == "commit" else rich(name),
             f"{stage.done:,}",
             f"{stage.total:,}",
             f"{stage.worked / elapsed:.2f}",
@@ -78,10 +83,10 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
         )
     state = "at work" if running else "finished" if progress.finished else "stopped"
     console.print(
-        f"run {progress.run}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+        f"run {rich(progress.run)}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
     )
     console.print(table)
-    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(progress.faults.items()))
+    faults = ", ".join(f"{count:,} {rich(kind)}" for kind, count in sorted(progress.faults.items()))
     if faults:
         console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
     if running:

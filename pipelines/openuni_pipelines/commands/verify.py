@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from openuni.printable import plain
 from openuni.shards import verify
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Checked, Problem
@@ -86,4 +87,5 @@ def check(
 
 def _print_problems(problems: Sequence[Problem], *, err: bool = False) -> None:
     for problem in problems:
-        click.echo(f"{problem.file}: {problem.what}" + (f" (clip {problem.key})" if problem.key else ""), err=err)
+        where = f" (clip {problem.key})" if problem.key else ""
+        click.echo(plain(f"{problem.file}: {problem.what}{where}"), err=err)

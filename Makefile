@@ -31,7 +31,7 @@ test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"
 
 soak: $(VENV)/.test
-	$(BIN)/python benchmarks/hostile.py --report hostile.json
+	$(BIN)/python benchmarks/hostile.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

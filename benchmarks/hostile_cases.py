@@ -331,7 +331,18 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
             changes[f"{name} is damaged ({number})"] = _damaged(name)
         changes[f"{name} is huge"] = _sparse(name)
     for number, text in enumerate(_NASTY):
-        for where in ("key", "column", "fingerprint", "caption", "license", "reason", "member", "skipped", "version"):
+        for where in (
+            "key",
+            "column",
+            "fingerprint",
+            "caption",
+            "license",
+            "reason",
+            "member",
+            "skipped",
+            "version",
+            "progress",
+        ):
             changes[f"{where} is nasty text {number}"] = _said(where, text)
     for number in _NUMBERS:
         for where in ("shards", "clips", "samples", "present", "frames", "fps", "offset", "size", "tar size", "shard"):
@@ -339,8 +350,9 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
     for depth in (500, 200_000):
         changes[f"JSON is {depth} deep"] = _deep(depth)
     for name, change in changes.items():
-        # Every change meets what reads, and one that writes or prints.
-        for act in ("read", rng.choice(["verify", "stats", "export", "status", "drop", "add", "score"])):
+        # Every change meets what reads, and another that writes or prints.
+        other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score"])
+        for act in ("status" if name.startswith(("progress", "run.lock")) else "read", other):
             yield Case("datasets", f"{name}; {act}", change, acts[act])
 
 
@@ -411,6 +423,11 @@ def _said(where: str, text: str) -> Change:
     """Text of an attacker's in a field, everything sealed again."""
 
     def change(root: Path, rng: random.Random) -> None:
+        if where == "progress":
+            stage = {"total": 1}
+            told = {"run": text, "started": 0, "updated": 1, "shards": 1, "columns": [text], "stages": {text: stage}}
+            (root / layout.PROGRESS).write_text(json.dumps(told | {"faults": {text: 1}}))
+            return
         if where in ("column", "fingerprint", "skipped", "version"):
             fields = json.loads((root / layout.MANIFEST).read_text())
             if where == "column":

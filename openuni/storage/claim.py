@@ -15,6 +15,8 @@ from openuni.storage.local import FOLLOW_LINKS, MANIFEST, MARKER, LocalStore
 
 _BEFORE_THE_MARKER = re.compile(r"\.?run\.lock|\.(run\.lock|\.openuni)\.[\w-]+\.[0-9a-f]{8}\.tmp")
 """What a run that is killed while it takes its lock leaves behind."""
+_NOBODYS = frozenset({"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir", ".snapshot", ".Trash-1000"})
+"""What a file system or a file manager puts into a folder that is empty to its user: the root of a new disk has one."""
 _TEXT = b"Written by openuni: its commands replace and remove files of theirs in this folder.\n"
 
 
@@ -47,7 +49,8 @@ def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:
     except NotADirectoryError:
         raise PlanError(f"{root} cannot be written: it, or what it lies in, is a file; name a folder") from None
     store = LocalStore(root)
-    foreign = [entry.name for entry in entries if not _BEFORE_THE_MARKER.fullmatch(entry.name)]
+    names = {entry.name for entry in entries} - _NOBODYS
+    foreign = [name for name in names if not _BEFORE_THE_MARKER.fullmatch(name)]
     if foreign and not _is_marked(store, marks):
         raise PlanError(
             f"{root} is not empty and not a dataset or another folder of openuni's: it holds {plain(min(foreign))}, "

@@ -149,6 +149,10 @@ class LocalStore:
                         os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
                     else:
                         rename(folder, temporary, last, create_only=create_only)
+                except OSError as error:
+                    if error.filename is None:  # it knows the descriptor only; who reads the sentence wants a name
+                        error.filename = str(self.path(name))
+                    raise
                 finally:
                     with suppress(FileNotFoundError):
                         os.unlink(temporary, dir_fd=folder)
@@ -228,10 +232,10 @@ class LocalStore:
         descriptor = os.open(self.root, _FOLDER)
         try:
             for number, part in enumerate(parts):
-                if make:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=descriptor)
                 try:
+                    if make:
+                        with suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=descriptor)
                     inner = os.open(part, _FOLDER | self._no_follow, dir_fd=descriptor)
                 except OSError as error:
                     raise _refusal(self.root.joinpath(*parts[: number + 1]), error) from None

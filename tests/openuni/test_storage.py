@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -76,6 +78,21 @@ def test_a_writer_that_fails_leaves_what_was_there(store: LocalStore) -> None:
         assert not file.write(b"half") or int("half way")
     assert store.read("x", at_most=9) == b"old"
     assert [path.name for path in store.root.iterdir()] == ["x"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(store: LocalStore) -> None:
+    """A quota on the size of files stands for the disk: it needs no privilege."""
+    code = (
+        "import resource, sys; from pathlib import Path; from openuni.storage import LocalStore;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "LocalStore(Path(sys.argv[1])).put('a/x', b'new' * 5000, 'run')"
+    )
+    store.put("a/x", b"old", "run")
+    done = subprocess.run([sys.executable, "-c", code, store.root], capture_output=True, text=True)
+    assert done.stderr.strip().splitlines()[-1] == f"OSError: [Errno 27] File too large: '{store.root / 'a/x'}'"
+    assert store.read("a/x", at_most=9) == b"old"
+    assert [path.name for path in store.root.rglob("*")] == ["a", "x"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a/", "a\0b"])
@@ -201,6 +218,9 @@ def test_a_folder_that_is_missing_empty_or_ours_is_taken(tmp_path: Path) -> None
     for name in ("run.lock", ".run.lock", ".run.lock.20260101T000000-abc.0011aabb.tmp"):
         (tmp_path / "killed" / name).write_text("")
     assert storage.claim(tmp_path / "killed")
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)  # the root of a new disk
+    (tmp_path / "disk" / ".DS_Store").write_text("")
+    assert storage.claim(tmp_path / "disk")
     (tmp_path / "before").mkdir()  # a dataset from before there was a marker
     (tmp_path / "before" / layout.MANIFEST).write_text('{"clips": 1, "openuni": "0.1.0"}')
     assert not storage.claim(tmp_path / "before")

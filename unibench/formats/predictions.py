@@ -7,7 +7,8 @@
 | flow | flo or KITTI png for each pair of frames; npz, npy `[T-1, H, W, 2]` or `[T-1, 2, H, W]`, x and y in pixels;
   of truth also `occluded` `[T-1, H, W]` in the npz |
 | segmentation | png (palette or grey: ids; colour: one instance a colour); npz, npy `[T, H, W]`; `instances.json` |
-| skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` |
+| skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` and
+  the detector's `scores` `[T, P]` of people |
 | camera | of truth: `camera/<key>.npz` with `intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]`, camera to world |
 | densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
 
@@ -290,13 +291,22 @@ def read_skeleton(entry: Path, info: Info) -> Skeleton:
     with np.errstate(invalid="ignore"):
         missing = ~(np.isfinite(points).all(axis=-1) & (points[..., 2] > 0))
     points[missing] = (np.nan, np.nan, 0)
+    # People rank by the scores as they are: heat maps' peaks (RTMPose, MMPose) go above 1.
+    scores = arrays["scores"].astype(np.float32) if "scores" in arrays else _mean_scores(points)
     points[..., 2] = np.clip(points[..., 2], 0, 1)
     boxes = arrays["boxes"].astype(np.float32) if "boxes" in arrays else _boxes_of(points)
     if "size" not in arrays or arrays["size"].shape != (2,):
         raise InvalidAnnotationError(f"{file} has no `size`: say the height and width its joints are in pixels of")
     height, width = (int(side) for side in arrays["size"])
     tracks = np.arange(points.shape[1], dtype=np.int32)
-    return Skeleton(points, boxes, tracks, height, width, info.skeleton.layout)
+    return Skeleton(points, boxes, tracks, height, width, info.skeleton.layout, scores=scores)
+
+
+def _mean_scores(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The mean score `[T, P]` of each person's joints; NaN where there is none."""
+    total, number = points[..., 2].sum(axis=-1, dtype=np.float64), (points[..., 2] > 0).sum(axis=-1)
+    mean = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return np.asarray(mean, np.float32)
 
 
 def _boxes_of(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -40,6 +40,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.video import decode_video
+from unibench.formats import colormaps
 from unibench.metrics.consistency import Camera
 from unibench.metrics.video import Video
 
@@ -145,7 +146,7 @@ def read_depth(entry: Path, info: Info) -> Depth:
     if file is None:
         values = np.stack([_depth_frame(frame, info.depth.metres) for frame in _frames_of(entry)])
     elif file.suffix.lower() == ".mp4":
-        values = decode_video(file)[0].astype(np.float32).mean(axis=-1)
+        values = colormaps.grey(decode_video(file)[0], file).astype(np.float32)
     else:
         values = _one_of(load_arrays(file), ("depth", "depths", "disparity", "values"), file)
     values = np.squeeze(values, axis=-1) if values.ndim == 4 and values.shape[-1] == 1 else values
@@ -164,8 +165,8 @@ def _depth_frame(frame: Path, metres: float) -> npt.NDArray[np.float32]:
     if frame.suffix.lower() == ".exr":
         return _read_exr(frame)
     image = _read_image(frame, cv2.IMREAD_UNCHANGED)
-    grey = image if image.ndim == 2 else image[..., :3].mean(axis=-1)
-    return np.asarray(grey, dtype=np.float32) * np.float32(metres)
+    image = image[..., 2::-1] if image.ndim == 3 else image  # OpenCV reads B, G, R
+    return np.asarray(colormaps.grey(image, frame), dtype=np.float32) * np.float32(metres)
 
 
 def _read_exr(file: Path) -> npt.NDArray[np.float32]:
@@ -221,7 +222,10 @@ def _flow_frame(frame: Path) -> npt.NDArray[np.float32]:
         return load_arrays(frame)[""].astype(np.float32)
     image = _read_image(frame, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[-1] < 3:
-        raise InvalidAnnotationError(f"{frame} is not KITTI's 16-bit flow png")
+        drawn = " but flow drawn in colours, for people: save the vectors as flo, npy or npz"
+        raise InvalidAnnotationError(
+            f"{frame} is not KITTI's 16-bit flow png{drawn if image.dtype == np.uint8 else ''}"
+        )
     motion = (image[..., 2:0:-1].astype(np.float32) - 32768) / 64  # OpenCV reads B, G, R; u is R, v is G, B is valid
     motion[image[..., 0] == 0] = np.nan
     return np.asarray(motion, dtype=np.float32)
@@ -252,6 +256,7 @@ def read_segmentation(entry: Path, info: Info) -> Segmentation:
 
 def _index_image(frame: Path) -> npt.NDArray[Any]:
     """Palette indices or grey levels `[H, W]`, or packed colours as negative numbers −1 − 0xRRGGBB (black: 0)."""
+    colormaps.check_lossless(frame, "ids")
     try:
         with av.open(str(frame)) as container:
             decoded = next(container.decode(video=0))

@@ -14,12 +14,12 @@ Thresholds, written down before the run whose numbers are in docs/model.md:
    b. and below 0.9 × that of a linear regressor (ridge, RGB of a patch to the depth picture of that patch);
    c. and below 0.9 × that of the mean depth picture of the training clips. The camera of a family looks alike in
       every clip, so this rival, which sees no RGB, is far better than both: only below it has RGB been read.
-2. Control: RGB painted from true depth; the depth picture that a reader (mean depth picture + ridge on patches) sees in
-   it lies closer to the control than to the control of another clip: the 95 % interval of the paired difference in mean
-   squared error leaves out 0. The same for real RGB says how well the reader sees.
-   Amended after the run: with the clip's caption this held, but so it did for RGB painted from the caption alone,
+2. Control: RGB generated from true depth; the depth picture that a reader (mean depth picture + ridge on patches)
+   sees in it lies closer to the control than to the control of another clip: the 95 % interval of the paired
+   difference in mean squared error leaves out 0. The same for real RGB says how well the reader sees.
+   Amended after the run: with the clip's caption this held, but so it did for RGB generated from the caption alone,
    which tells the place and hence the layout. So 2 is judged without a caption, where only the depth can tell;
-   painting with the caption, with another clip's caption, and from the caption alone are reported beside it.
+   sampling with the caption, with another clip's caption, and from the caption alone are reported beside it.
 3. Joint samples: looked at, in OUT/seed-S/samples.png; and without a caption, where only noise tells samples apart, the
    depth that the reader sees in a sample's RGB lies closer to its own depth than to that of another sample (as in 2).
 
@@ -54,14 +54,14 @@ from openuni_model import checkpoint
 from openuni_model.batch import Embed
 from openuni_model.codecs import PixelCodec
 from openuni_model.config import ModelConfig, preset
-from openuni_model.data import Fit, Reader
+from openuni_model.data import Buckets, Reader
 from openuni_model.dit import UnifiedDiT
-from openuni_model.generate import Sampler, Wish, generate
+from openuni_model.generation import ClipRequest, Sampler, generate
 from openuni_model.sampling import Guidance
 from openuni_model.tasks import Stage
 from openuni_model.texts import open_text_encoder
-from openuni_model.train import Settings, Trainer
-from openuni_model.watch import load, paint_all_ways, sheet
+from openuni_model.trainer import Schedule, Trainer
+from openuni_model.watch import load, sample_all_ways, sheet
 from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
 from unibench.rendering.render import modalities as truth_of
 from unibench.rendering.render import render_scene
@@ -151,7 +151,7 @@ def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
         "estimated, RGB of another clip": mean_absrel(run.estimate(turned(test), SOLVER_STEPS), test),
         "control": {
             name: fidelity(
-                [reader.read(painted) for painted, _ in run.paint(test, captions, controlled)], depth_of(test)
+                [reader.read(generated) for generated, _ in run.sample(test, captions, controlled)], depth_of(test)
             )
             for name, captions, controlled in (
                 ("without caption", [""] * len(test), True),
@@ -163,8 +163,8 @@ def run_seed(out: Path, seed: int, steps: int, batch: int) -> dict[str, Any]:
         "joint": {
             name: fidelity([reader.read(rgb) for rgb, _ in made], [depth for _, depth in made])
             for name, made in (
-                ("without caption", run.paint(test, [""] * len(test), controlled=False)),
-                ("with one caption", run.paint(test, [test[0].caption] * len(test), controlled=False)),
+                ("without caption", run.sample(test, [""] * len(test), controlled=False)),
+                ("with one caption", run.sample(test, [test[0].caption] * len(test), controlled=False)),
             )
         },
     }
@@ -206,8 +206,8 @@ class Run:
         self.config: ModelConfig = preset("nano")
         self.embed: Embed = open_text_encoder(self.config)
         self.codec = PixelCodec()
-        self.reader = Reader(str(root), STAGE, Fit(self.config), seed, self.codec, out / "cache")
-        settings = Settings(out, steps, clips=batch, lr=1e-3, warmup=100, ema=0.995, checkpoint_every=500)
+        self.reader = Reader(str(root), STAGE, Buckets(self.config), seed, self.codec, out / "cache")
+        settings = Schedule(out, steps, global_batch_size=batch, lr=1e-3, warmup=100, ema=0.995, checkpoint_every=500)
         torch.manual_seed(seed)
         self.trainer = Trainer(settings, UnifiedDiT(self.config), self.reader, self.embed)
 
@@ -244,35 +244,35 @@ class Run:
 
     def estimate(self, samples: Sequence[Sample], solver_steps: int) -> list[Floats]:
         """Depth pictures from RGB; one solver step takes what the model says of pure noise."""
-        wishes = [Wish(s.key, "", ("depth",), {"rgb": s.rgb}, FRAMES, SIZE, SIZE) for s in samples]
-        return [grey(values["depth"]) for values in self._generate(wishes, solver_steps)]
+        requested = [ClipRequest(s.key, "", ("depth",), {"rgb": s.rgb}, FRAMES, SIZE, SIZE) for s in samples]
+        return [grey(values["depth"]) for values in self._generate(requested, solver_steps)]
 
-    def paint(
+    def sample(
         self, samples: Sequence[Sample], captions: Sequence[str], controlled: bool
     ) -> list[tuple[Floats, Floats]]:
         """RGB `[T, H, W, 3]` in [0, 1] with depth pictures `[T, H, W]`, from true depth and captions; if not
         `controlled`, both from captions."""
         views = ("rgb",) if controlled else ("rgb", "depth")
-        wishes = [
-            Wish(s.key, caption, views, {"depth": s.depth} if controlled else {}, FRAMES, SIZE, SIZE)
+        requested = [
+            ClipRequest(s.key, caption, views, {"depth": s.depth} if controlled else {}, FRAMES, SIZE, SIZE)
             for s, caption in zip(samples, captions, strict=True)
         ]
         return [
             (values["rgb"].frames / np.float32(255), grey(s.depth if controlled else values["depth"]))
-            for s, values in zip(samples, self._generate(wishes, SOLVER_STEPS), strict=True)
+            for s, values in zip(samples, self._generate(requested, SOLVER_STEPS), strict=True)
         ]
 
-    def _generate(self, wishes: list[Wish], solver_steps: int) -> list[dict[str, Any]]:
-        """Values in the order of `wishes`, which all have controls or all have none."""
-        guidance = Guidance(controls=(1.0,) * len(wishes[0].controls))
+    def _generate(self, requested: list[ClipRequest], solver_steps: int) -> list[dict[str, Any]]:
+        """Values in the order of `requested`, which all have controls or all have none."""
+        guidance = Guidance(controls=(1.0,) * len(requested[0].controls))
         sampler = Sampler(steps=solver_steps, guidance=guidance, batch=16)
-        made = {w.key: values for w, values in generate(self.model, self.codec, self.embed, wishes, sampler)}
-        return [made[wish.key] for wish in wishes]
+        made = {w.key: values for w, values in generate(self.model, self.codec, self.embed, requested, sampler)}
+        return [made[request.key] for request in requested]
 
     def sheet(self, samples: Sequence[Sample]) -> npt.NDArray[np.uint8]:
         """Truth, and what the model makes of it, of some clips."""
         items = [load(self.reader, s, ("depth",)) for s in samples]
-        return sheet(paint_all_ways(self.model, items, "depth", self.embed, steps=SOLVER_STEPS), self.codec, cell=64)
+        return sheet(sample_all_ways(self.model, items, "depth", self.embed, steps=SOLVER_STEPS), self.codec, cell=64)
 
 
 def fidelity(read: Sequence[Floats], depths: Sequence[Floats]) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from openuni_model.codecs import PixelCodec
 from openuni_model.config import ModelConfig, preset
-from openuni_model.data import Fit, Reader
+from openuni_model.data import Buckets, Reader
 from openuni_model.dit import Streams, UnifiedDiT
-from openuni_model.sampling import Guidance, Request, paint
+from openuni_model.sampling import Guidance, LatentRequest, sample_views
 from openuni_model.tasks import Stage
-from openuni_model.train import Settings, Trainer
+from openuni_model.trainer import Schedule, Trainer
 
 
 def main() -> None:
@@ -113,14 +113,14 @@ def _guided(config: ModelConfig) -> tuple[Callable[[], object], Callable[[], obj
     model = UnifiedDiT(config).eval()
     size = (FRAMES, ROWS, COLUMNS)
     controls = {"depth": torch.randn(config.channels, *size)}
-    request = Request("clip", "a caption", ("rgb",), controls, size)
+    request = LatentRequest("clip", "a caption", ("rgb",), controls, size)
 
     def embed(text: str) -> Tensor:
         return torch.zeros(config.text_length, config.text_width)
 
     def call(control: float) -> Callable[[], object]:
         guidance = Guidance(7.5, (control,))
-        return lambda: paint(model, [request], embed, guidance=guidance, steps=2)
+        return lambda: sample_views(model, [request], embed, guidance=guidance, steps=2)
 
     return call(2.0), call(1.0)  # at strength 1 the pass without the control has weight 0 and is not run
 
@@ -130,10 +130,10 @@ def _waiting(data: Path) -> float:
     config = preset("nano")
     stage = Stage("benchmark", ("depth",))
     with tempfile.TemporaryDirectory() as scratch:
-        reader = Reader(str(data), stage, Fit(config), 0, PixelCodec(), Path(scratch) / "cache")
+        reader = Reader(str(data), stage, Buckets(config), 0, PixelCodec(), Path(scratch) / "cache")
         for folder in ("fill", "timed"):
             torch.manual_seed(0)
-            settings = Settings(Path(scratch) / folder, steps=25, clips=16, checkpoint_every=1000)
+            settings = Schedule(Path(scratch) / folder, steps=25, global_batch_size=16, checkpoint_every=1000)
             trainer = Trainer(settings, UnifiedDiT(config), reader, lambda text: torch.zeros(64, 384))
             reports = list(islice(trainer.run(), 20))
         return sum(r.waited for r in reports) / sum(r.seconds for r in reports)

@@ -148,6 +148,20 @@ def read(path: Path, part: str) -> dict[str, Tensor]:
     return tensors
 
 
+def trained_views(where: Path) -> tuple[str, ...] | None:
+    """The views that a run or checkpoint was trained on, in its last stage; None of a model folder, which does not say.
+
+    Raises CheckpointError where the newest checkpoint is damaged.
+    """
+    if (where / "checkpoints").is_dir():
+        path, _ = newest(where / "checkpoints")
+        where = path or where
+    if not (where / _STATE).is_file():
+        return None
+    views = read_progress(where).fingerprint.get("stage.modalities")
+    return None if views is None else tuple(views)
+
+
 def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema: bool = True) -> UnifiedDiT:
     """The model to use of a run's folder, a checkpoint or a model folder: of a checkpoint its EMA weights.
 

@@ -25,7 +25,7 @@ class ModelConfig:
 
     `modalities` are the views the model knows, RGB among them; a view's index here is its row in every stacked
     parameter. `channels` are those of the codec's latents, `patch` (frames, rows, columns) of one token in latent
-    units. `prediction` says what the network paints: the clean latents (`x`) or the velocity noise − clean (`v`).
+    units. `prediction` says what the network generates: the clean latents (`x`) or the velocity noise − clean (`v`).
     It is trained on, and by default generates, clips of at most `frames` frames with an area of about `size`² pixels.
     `shift` is the timestep shift of training *and* sampling. `switcher` and `in_context` turn off the paper's two
     modules (section 4.2.2) for ablation. With `rope="width_offset"` stream j takes columns jW … (j+1)W − 1, as in
@@ -115,12 +115,34 @@ _WAN21 = {
 _WAN22 = {**_WAN21, "channels": 48, "codec": "wan2.2"}
 _UMT5 = {"text": "umt5", "text_width": 4096, "text_length": 512}
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "nano": {"width": 128, "ffn": 512, "layers": 4, "heads": 4, **_PIXEL, **_MINILM},
-    "micro": {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINILM, "size": 64},
-    "small": {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5, "frames": 17},
-    "1.3b": {"width": 1536, "ffn": 8960, "layers": 30, "heads": 12, **_WAN21, **_UMT5},
-    "5b": {"width": 3072, "ffn": 14336, "layers": 30, "heads": 24, **_WAN22, **_UMT5},
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A model's shape, and how it is trained unless the user says otherwise.
+
+    Where `steps` is None a stage's own number is taken: 16,000 and 40,000, as in the paper.
+    """
+
+    model: Mapping[str, Any]
+    global_batch_size: int
+    lr: float
+    warmup: int
+    ema: float
+    steps: int | None = None
+
+
+_NANO = {"width": 128, "ffn": 512, "layers": 4, "heads": 4, **_PIXEL, **_MINILM}
+_MICRO = {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINILM, "size": 64}
+_SMALL = {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5, "frames": 17}
+_LARGE = {"width": 1536, "ffn": 8960, "layers": 30, "heads": 12, **_WAN21, **_UMT5}
+_LARGEST = {"width": 3072, "ffn": 14336, "layers": 30, "heads": 24, **_WAN22, **_UMT5}
+
+PRESETS: Mapping[str, Preset] = {
+    "nano": Preset(_NANO, 16, 1e-3, 100, 0.999, 2_000),
+    "micro": Preset(_MICRO, 16, 5e-4, 200, 0.999, 10_000),
+    "small": Preset(_SMALL, 32, 2e-4, 500, 0.9999),
+    "1.3b": Preset(_LARGE, 32, 5e-5, 200, 0.9999),
+    "5b": Preset(_LARGEST, 32, 5e-5, 200, 0.9999),
 }
 """`1.3b` has the shapes of Wan2.1-T2V-1.3B and `5b` those of Wan2.2-TI2V-5B, so their weights fit."""
 
@@ -129,4 +151,4 @@ def preset(name: str, **changes: Any) -> ModelConfig:
     """A preset over every registered modality, with `changes` to single fields."""
     if name not in PRESETS:
         raise ModelConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return ModelConfig(**{"modalities": tuple(registry.names("modalities")), **PRESETS[name], **changes})
+    return ModelConfig(**{"modalities": tuple(registry.names("modalities")), **PRESETS[name].model, **changes})

@@ -54,7 +54,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Buckets:
     """How clips are brought to buckets that a model's codec and patches divide."""
 
     config: ModelConfig
@@ -86,7 +86,7 @@ class Fit:
         return height, width
 
 
-def why_not(record: Record, stage: Stage, fit: Fit) -> str | None:
+def why_not(record: Record, stage: Stage, fit: Buckets) -> str | None:
     """Why a clip is not trained on, or None."""
     if record.split != "train":
         return f"split {record.split}"
@@ -110,7 +110,7 @@ class Survey:
         return sum(self.buckets.values())
 
 
-def survey(data: Dataset, stage: Stage, fit: Fit) -> Survey:
+def survey(data: Dataset, stage: Stage, fit: Buckets) -> Survey:
     """Count, from the index alone. Raises DataError where nothing is left, or a view of the stage is nowhere."""
     buckets: Counter[Bucket] = Counter()
     views: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class Plan:
     after: Cursor
 
 
-def plan_steps(data: Dataset, stage: Stage, fit: Fit, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
+def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
     """Steps of `clips` clips each, without end, from `cursor` on."""
     waiting: dict[Bucket, list[Entry]] = {}
 
@@ -200,7 +200,7 @@ class Reader:
 
     url: str
     stage: Stage
-    fit: Fit
+    fit: Buckets
     seed: int
     codec: Codec
     cache: Path | None = None

@@ -1,4 +1,4 @@
-"""Generation: paint the missing views of clips under guidance. Shapes as in `dit.py`."""
+"""Generation: sample the missing views of clips under guidance. Shapes as in `dit.py`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from openuni_model.tasks import rng_of
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A clip to be painted: `views` from noise, given `controls` (clean latents `[C, F, H, W]`) and a caption.
+class LatentRequest:
+    """A clip to be generated: `views` from noise, given `controls` (clean latents `[C, F, H, W]`) and a caption.
 
     RGB from views is controlled generation, views from RGB estimation, everything from nothing joint generation.
     The noise depends on (seed, key) only.
@@ -37,12 +37,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Strengths of the text and of each control, in the order of `Request.controls`; 1 is the model itself.
+    """Strengths of the text and of each control, in the order of `LatentRequest.controls`; 1 is the model itself.
 
     v = v(∅) + Σ_k w_k [v(∅, m_1…m_k) − v(∅, m_1…m_(k−1))] + w_c [v(c, m) − v(∅, m)], where ∅ is the empty caption and
     an absent control is left out of the batch. Equal w_k therefore guide by all controls together. Estimation has no
     caption, so only the control counts (the RGB); joint generation has no control, so only the text. The prompts of
-    the modalities stay in every pass: they say what is painted, not what it shows.
+    the modalities stay in every pass: they say what is generated, not what it shows.
     """
 
     text: float = 1.0
@@ -70,9 +70,9 @@ def passes(guidance: Guidance, has_caption: bool) -> list[Pass]:
 
 
 @torch.no_grad()
-def paint(
+def sample_views(
     model: UnifiedDiT,
-    requests: Sequence[Request],
+    requests: Sequence[LatentRequest],
     embed: Embed,
     *,
     guidance: Guidance,
@@ -87,7 +87,7 @@ def paint(
     config, first = model.config, requests[0]
     kinds = {(r.views, tuple(r.controls), r.size) for r in requests}
     if len(kinds) > 1 or not first.views or set(first.views) & set(first.controls):
-        raise ModelConfigError(f"cannot paint {sorted(kinds)} together: views, controls and sizes must be the same")
+        raise ModelConfigError(f"cannot sample {sorted(kinds)} together: views, controls and sizes must be the same")
     if len(guidance.controls) != len(first.controls):
         raise ModelConfigError(f"{len(guidance.controls)} control strengths for controls {', '.join(first.controls)}")
     plan = passes(guidance, any(r.caption for r in requests))
@@ -96,9 +96,9 @@ def paint(
     clean = {name: torch.stack([r.controls[name] for r in requests]) for name in names}
     B, V = len(requests), len(first.views)
 
-    # Rows of the batch, pass by pass and clip by clip: the painted views first, then this pass's controls.
+    # Rows of the batch, pass by pass and clip by clip: the generated views first, then this pass's controls.
     layout = [(p, b, view) for p in plan for b in range(B) for view in (*first.views, *names[: p.controls])]
-    painted = torch.tensor([view in first.views for _, _, view in layout], device=device)
+    generated = torch.tensor([view in first.views for _, _, view in layout], device=device)
     x_PCFHW = torch.stack(
         [torch.zeros(config.channels, *first.size) if v in first.views else clean[v][b] for _, b, v in layout]
     ).to(device)
@@ -107,20 +107,20 @@ def paint(
         x_PCFHW=x_PCFHW,
         t_P=torch.zeros(len(layout), device=device),
         modality_P=torch.tensor([config.index(v) for _, _, v in layout], device=device),
-        role_P=torch.where(painted, GENERATE, CONDITION),
+        role_P=torch.where(generated, GENERATE, CONDITION),
         text_PLT=torch.stack([embed(text) for text in texts]).to(device),
         counts=tuple(V + p.controls for p in plan for _ in range(B)),
     )
     weight = torch.tensor([p.weight for p in plan], device=device).view(-1, 1, 1, 1, 1, 1)
 
     def field(x_BCFHW: Tensor, t: float) -> Tensor:
-        """The guided velocity of the `B·V` painted streams."""
+        """The guided velocity of the `B·V` generated streams."""
         x = still.x_PCFHW.clone()
-        x[painted] = x_BCFHW.repeat(len(plan), 1, 1, 1, 1)
-        t_P = t * painted.to(torch.float32)
+        x[generated] = x_BCFHW.repeat(len(plan), 1, 1, 1, 1)
+        t_P = t * generated.to(torch.float32)
         with autocast(device):
             out = model(Streams(x, t_P, still.modality_P, still.role_P, still.text_PLT, still.counts))
-        v = velocity(out[painted], x[painted], t_P[painted], config.prediction)
+        v = velocity(out[generated], x[generated], t_P[generated], config.prediction)
         guided: Tensor = (weight * v.unflatten(0, (len(plan), -1))).sum(0)
         return guided
 
@@ -129,9 +129,9 @@ def paint(
     return [dict(zip(first.views, clip, strict=True)) for clip in latents]
 
 
-def noise_of(request: Request, channels: int) -> list[Tensor]:
+def noise_of(request: LatentRequest, channels: int) -> list[Tensor]:
     """The starting noise of each of a request's views, from (seed, key)."""
     number = int.from_bytes(hashlib.sha256(request.key.encode()).digest()[:8], "big")
-    rng = rng_of(request.seed, "paint", number)
+    rng = rng_of(request.seed, "sample", number)
     shape = (channels, *request.size)
     return [torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for _ in request.views]

@@ -20,7 +20,7 @@ from openuni_model.dit import CONDITION, GENERATE
 from openuni_model.flow import logit_normal
 
 Task = Literal["cond", "est", "joint"]
-Purpose = Literal["train", "validate", "paint"]
+Purpose = Literal["train", "validate", "sample"]
 TASKS: tuple[Task, ...] = ("cond", "est", "joint")
 
 
@@ -104,7 +104,7 @@ def rng_of(seed: int, purpose: Purpose, number: int) -> np.random.Generator:
 
     In training `number` is the position in the training order, counted over all epochs.
     """
-    key = [seed, ("train", "validate", "paint").index(purpose)]
+    key = [seed, ("train", "validate", "sample").index(purpose)]
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, number]))
 
 

@@ -40,9 +40,13 @@ class TextEncoder:
         """
         return self._embed(text)
 
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has, those around it included."""
+        return len(self._tokenizer(text).input_ids)
+
     def check(self, text: str) -> None:
         """Raise ModelConfigError if `text` is too long to be read whole."""
-        tokens = len(self._tokenizer(text).input_ids)
+        tokens = self.tokens(text)
         if tokens > self.length:
             raise ModelConfigError(f"the prompt has {tokens} tokens and the model reads {self.length}; shorten it")
 

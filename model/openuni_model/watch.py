@@ -1,4 +1,4 @@
-"""Watching a model learn: validation losses at fixed noise, and pictures of what it paints."""
+"""Watching a model learn: validation losses at fixed noise, and pictures of what it generates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from openuni.sample import Sample
 from openuni.shards.reader import Dataset
 from openuni_model.batch import Batch, Embed, Item, collate, losses
 from openuni_model.codecs import Codec
-from openuni_model.data import Fit, Reader
+from openuni_model.data import Buckets, Reader
 from openuni_model.dit import CONDITION, GENERATE, UnifiedDiT
 from openuni_model.parallel import autocast
-from openuni_model.sampling import Guidance, Request, paint
+from openuni_model.sampling import Guidance, LatentRequest, sample_views
 from openuni_model.tasks import TASKS, Draw, Task, rng_of
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -36,7 +36,7 @@ class Bucketed:
     loss: float
 
 
-def held_out(data: Dataset, fit: Fit, views: Sequence[str], count: int) -> list[Sample]:
+def held_out(data: Dataset, fit: Buckets, views: Sequence[str], count: int) -> list[Sample]:
     """The first `count` clips of the validation split, in stored order, that fit and have one of `views`."""
     found: list[Sample] = []
     for sample in data:
@@ -90,7 +90,7 @@ def validate(model: UnifiedDiT, batches: Sequence[Batch], device: torch.device) 
     return [Bucketed(*where, float(np.mean(values))) for where, values in sorted(sums.items())]
 
 
-def paint_all_ways(
+def sample_all_ways(
     model: UnifiedDiT, items: Sequence[Item], view: str, embed: Embed, *, steps: int
 ) -> list[dict[str, Tensor]]:
     """For each clip its truth and what the model makes of it: RGB and `view` as est, cond and joint generation."""
@@ -98,16 +98,16 @@ def paint_all_ways(
     results: list[dict[str, Tensor]] = [{"rgb": item.latents["rgb"], view: item.latents[view]} for item in items]
     one = Guidance(controls=(1.0,))
 
-    def requests(views: tuple[str, ...], controls: tuple[str, ...], caption: bool) -> list[Request]:
+    def requests(views: tuple[str, ...], controls: tuple[str, ...], caption: bool) -> list[LatentRequest]:
         return [
-            Request(i.key, i.caption if caption else "", views, {c: i.latents[c] for c in controls}, (F, H, W))
+            LatentRequest(i.key, i.caption if caption else "", views, {c: i.latents[c] for c in controls}, (F, H, W))
             for i in items
         ]
 
     model.eval()
-    estimated = paint(model, requests((view,), ("rgb",), False), embed, guidance=one, steps=steps)
-    controlled = paint(model, requests(("rgb",), (view,), True), embed, guidance=one, steps=steps)
-    joint = paint(model, requests(("rgb", view), (), True), embed, guidance=Guidance(), steps=steps)
+    estimated = sample_views(model, requests((view,), ("rgb",), False), embed, guidance=one, steps=steps)
+    controlled = sample_views(model, requests(("rgb",), (view,), True), embed, guidance=one, steps=steps)
+    joint = sample_views(model, requests(("rgb", view), (), True), embed, guidance=Guidance(), steps=steps)
     for result, e, c, j in zip(results, estimated, controlled, joint, strict=True):
         result.update({"est": e[view], "cond": c["rgb"], "joint rgb": j["rgb"], f"joint {view}": j[view]})
     return results

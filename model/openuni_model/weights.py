@@ -133,7 +133,7 @@ def save_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], c
 
 
 def model_card(config: ModelConfig, training: str) -> str:
-    """The README of a model folder: what it is, what it reads and paints, how it was trained, how to use it."""
+    """The README of a model folder: what it is, what it reads and generates, how it was trained, how to use it."""
     views = ", ".join(name for name in config.modalities if name != "rgb")
     size = f"{config.layers} blocks of width {config.width}, {config.heads} heads"
     return f"""---

@@ -51,8 +51,8 @@ def test_render_train_generate_score(tmp_path: Path) -> None:
     render(truth, 6)
     stage = tmp_path / "tiny.toml"
     stage.write_text('modalities = ["depth", "flow"]\n')
-    run(openuni, "train", "--stage", stage, "--data", truth, "--out", trained, "--steps", 20, "--clips", 4,
-        "--validate-every", 10, "--paint-every", 20)  # fmt: skip
+    run(openuni, "train", "--stage", stage, "--data", truth, "--out", trained, "--steps", 20, "--global-batch-size", 4,
+        "--validate-every", 10, "--sample-every", 20)  # fmt: skip
     run(openuni, "generate", "--checkpoint", trained, "--task", "est", "--modality", "depth,flow", "--bench", truth,
         "--out", predicted, "--steps", 4)  # fmt: skip
     run(openuni, "generate", "--checkpoint", trained, "--task", "cond", "--modality", "depth", "--bench", truth,

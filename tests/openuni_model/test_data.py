@@ -18,9 +18,9 @@ from openuni_model.codecs import PixelCodec  # noqa: E402
 from openuni_model.config import preset  # noqa: E402
 from openuni_model.data import (  # noqa: E402
     Bucket,
+    Buckets,
     Cursor,
     DataError,
-    Fit,
     Reader,
     centre_box,
     load_steps,
@@ -33,7 +33,7 @@ from tests.openuni_model.conftest import T, moving_disc  # noqa: E402
 
 STAGE = Stage("test", ("depth", "flow"), p_more=0.3)
 NANO = preset("nano", modalities=("rgb", "depth", "flow"))
-FIT = Fit(NANO)
+FIT = Buckets(NANO)
 
 
 def test_the_survey_counts_what_is_trained_and_why_the_rest_is_not(discs: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_survey_counts_what_is_trained_and_why_the_rest_is_not(discs: Path) 
     assert found.buckets == {Bucket(8, 24, 40): 9, Bucket(2, 24, 40): 1}
     assert found.views == {"depth": 9, "flow": 10}
     assert found.dropped == {"split val": 2}
-    assert survey(openuni.open(str(discs)), STAGE, Fit(replace(NANO, frames=16))).dropped == {
+    assert survey(openuni.open(str(discs)), STAGE, Buckets(replace(NANO, frames=16))).dropped == {
         "split val": 2, "fewer than 4 frames": 1}  # fmt: skip
 
 
@@ -129,11 +129,11 @@ def test_the_cache_changes_nothing_and_is_used(discs: Path, tmp_path: Path) -> N
 
 
 def test_windows_of_a_long_clip_are_drawn_and_short_clips_take_a_shorter_bucket() -> None:
-    fit = Fit(replace(NANO, frames=32, size=64))
+    fit = Buckets(replace(NANO, frames=32, size=64))
     assert [fit.bucket(Record("a", n, 64, 64, 8.0)) for n in (40, 20, 8, 7)] == [
         Bucket(32, 64, 64), Bucket(16, 64, 64), Bucket(8, 64, 64), None]  # fmt: skip
     assert fit.bucket(Record("a", 40, 1080, 1920, 8.0)) == Bucket(32, 48, 88)
-    wan = Fit(preset("1.3b", modalities=("rgb",)))
+    wan = Buckets(preset("1.3b", modalities=("rgb",)))
     assert [wan.bucket(Record("a", n, 480, 640, 8.0)) for n in (81, 20, 9, 4)] == [
         Bucket(33, 224, 288), Bucket(13, 224, 288), Bucket(5, 224, 288), None]  # fmt: skip
 

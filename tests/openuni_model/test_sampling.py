@@ -1,4 +1,4 @@
-"""Guidance and painting."""
+"""Guidance and sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openuni import modalities  # noqa: E402
 from openuni_model.config import ModelConfigError  # noqa: E402
 from openuni_model.dit import Streams  # noqa: E402
 from openuni_model.flow import solve, timesteps, velocity  # noqa: E402
-from openuni_model.sampling import Guidance, Pass, Request, noise_of, paint, passes  # noqa: E402
+from openuni_model.sampling import Guidance, LatentRequest, Pass, noise_of, passes, sample_views  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 SIZE = (2, 4, 4)
@@ -43,7 +43,7 @@ def test_batched_guidance_is_the_formula_evaluated_call_by_call(solver: str, pre
     config = tiny_config(prediction=prediction)
     model = random_model(config, scale=0.1)
     controls = {"depth": latent(1), "flow": latent(2)}
-    request = Request("clip", "a red ball", ("rgb",), controls, SIZE, seed=3)
+    request = LatentRequest("clip", "a red ball", ("rgb",), controls, SIZE, seed=3)
     w_depth, w_flow, w_text = 1.5, 0.7, 4.0
 
     def v(x: torch.Tensor, t: float, names: list[str], caption: str) -> torch.Tensor:
@@ -65,26 +65,26 @@ def test_batched_guidance_is_the_formula_evaluated_call_by_call(solver: str, pre
 
     want = solve(field, torch.stack(noise_of(request, 4)), timesteps(5, config.shift), solver)[0]  # type: ignore[arg-type]
     guidance = Guidance(w_text, (w_depth, w_flow))
-    got = paint(model, [request], embed, guidance=guidance, steps=5, solver=solver)[0]["rgb"]  # type: ignore[arg-type]
+    got = sample_views(model, [request], embed, guidance=guidance, steps=5, solver=solver)[0]["rgb"]  # type: ignore[arg-type]
     torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-4)
 
 
 def test_a_clip_is_painted_alike_alone_and_among_others_and_by_its_seed() -> None:
     model = random_model(tiny_config(), scale=0.1)
-    requests = [Request(f"k{i}", f"text {i}", ("rgb", "depth"), {}, SIZE) for i in range(3)]
-    together = paint(model, requests, embed, guidance=Guidance(3.0), steps=3)
-    alone = paint(model, requests[1:2], embed, guidance=Guidance(3.0), steps=3)[0]
+    requests = [LatentRequest(f"k{i}", f"text {i}", ("rgb", "depth"), {}, SIZE) for i in range(3)]
+    together = sample_views(model, requests, embed, guidance=Guidance(3.0), steps=3)
+    alone = sample_views(model, requests[1:2], embed, guidance=Guidance(3.0), steps=3)[0]
     for view in ("rgb", "depth"):
         torch.testing.assert_close(together[1][view], alone[view], atol=1e-5, rtol=1e-4)
-    other = paint(model, [Request("k1", "text 1", ("rgb", "depth"), {}, SIZE, seed=1)], embed,
+    other = sample_views(model, [LatentRequest("k1", "text 1", ("rgb", "depth"), {}, SIZE, seed=1)], embed,
                   guidance=Guidance(3.0), steps=3)[0]  # fmt: skip
     assert (other["rgb"] - alone["rgb"]).abs().max() > 0.1
 
 
 def test_requests_that_do_not_fit_together_are_refused() -> None:
     model = random_model(tiny_config())
-    a, b = Request("a", "", ("rgb",), {}, SIZE), Request("b", "", ("depth",), {}, SIZE)
+    a, b = LatentRequest("a", "", ("rgb",), {}, SIZE), LatentRequest("b", "", ("depth",), {}, SIZE)
     with pytest.raises(ModelConfigError, match="together"):
-        paint(model, [a, b], embed, guidance=Guidance(), steps=1)
+        sample_views(model, [a, b], embed, guidance=Guidance(), steps=1)
     with pytest.raises(ModelConfigError, match="strengths"):
-        paint(model, [a], embed, guidance=Guidance(controls=(1.0,)), steps=1)
+        sample_views(model, [a], embed, guidance=Guidance(controls=(1.0,)), steps=1)

@@ -64,8 +64,8 @@ def test_joint_generation_writes_every_view_as_scoring_reads_it(checkpoint: Path
     assert json.loads((out / "predictions.json").read_text())["depth"] == {"kind": "affine_disparity"}
     film, _ = decode_video(out / "previews" / f"{key}.mp4")
     assert film.shape == (8, 32, 6 * 32, 3)
-    painted = read.load("video", key).frames
-    assert np.abs(film[:, :, :32].astype(int) - painted).mean() < 8  # twice through H.264
+    generated = read.load("video", key).frames
+    assert np.abs(film[:, :, :32].astype(int) - generated).mean() < 8  # twice through H.264
     assert cv2.imread(str(out / "previews" / f"{key}.png")) is not None
 
 
@@ -89,7 +89,7 @@ def test_several_controls_with_their_strengths_make_a_video_and_what_lacks_one_i
     checkpoint: Path, discs: Path, tmp_path: Path
 ) -> None:
     result = run("--checkpoint", checkpoint, "--task", "cond", "--modality", "depth,flow", "--bench", discs, "--out",
-                 tmp_path, "--steps", 1, "--control-strength", "depth=2", "--text-strength", 3)  # fmt: skip
+                 tmp_path, "--steps", 1, "--control-scale", "depth=2", "--guidance-scale", 3)  # fmt: skip
     assert "passed over: disc-05: depth is absent: the sensor was off" in result.output
     assert len(open_run(tmp_path).keys("video")) == 11
 
@@ -116,8 +116,8 @@ def test_a_video_file_is_estimated_and_its_estimate_controls_a_new_video(checkpo
         (("--task", "est", "--modality", "depth"), "needs one --input"),
         (("--task", "cond", "--modality", "depth", "--input", "flow=x"), "needs an --input for depth; given: flow"),
         (("--task", "joint", "--modality", "depth", "--prompt", "word " * 99), "101 tokens and the model reads 64"),
-        (("--task", "joint", "--modality", "depth", "--control-strength", "2x"), "write a number"),
-        (("--task", "cond", "--modality", "depth", "--control-strength", "rgb=2"), "the controls are depth"),
+        (("--task", "joint", "--modality", "depth", "--control-scale", "2x"), "write a number"),
+        (("--task", "cond", "--modality", "depth", "--control-scale", "rgb=2"), "the controls are depth"),
     ],
 )
 def test_mistakes_are_one_sentence(checkpoint: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

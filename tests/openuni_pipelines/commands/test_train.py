@@ -41,8 +41,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(discs: Path, stage: Path, out: Path) -> tuple[object, ...]:
-    return ("--data", discs, "--stage", stage, "--out", out, "--clips", 3, "--checkpoint-every", 2,
-            "--validate-every", 2, "--paint-every", 4)  # fmt: skip
+    return ("--data", discs, "--stage", stage, "--out", out, "--global-batch-size", 3, "--checkpoint-every", 2,
+            "--validate-every", 2, "--sample-every", 4)  # fmt: skip
 
 
 def rows(out: Path, event: str) -> list[dict[str, object]]:
@@ -76,7 +76,7 @@ def test_a_run_is_logged_validated_painted_resumed_and_exported(
 
 
 def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:
-    common = ("--data", discs, "--clips", 3, "--steps", 1, "--validate-every", 0, "--paint-every", 0)
+    common = ("--data", discs, "--global-batch-size", 3, "--steps", 1, "--validate-every", 0, "--sample-every", 0)
     first = tmp_path / "first.toml"
     first.write_text('modalities = ["depth"]\n')
     run(*common, "--stage", first, "--out", tmp_path / "runs" / "stage-1")
@@ -98,7 +98,11 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Pat
         (("--modalities", "thermal"), "no modality thermal; known"),
         (("--modalities", "skeleton"), "has skeleton; annotate"),
         (("--preset", "1.3b"), "--wan"),
-        (("--clips", "5", "--accumulate", "2"), "do not divide"),
+        (("--global-batch-size", "5", "--gradient-accumulation-steps", "2"), "do not divide"),
+        (("--lr", "-1"), r"--lr -1\.0: a learning rate"),
+        (("--ema", "1.5"), r"--ema 1\.5"),
+        (("--modalities", "depth,depth"), "names a view twice"),
+        (("--modalities", "rgb,depth"), "besides RGB"),
         (("--data", "nowhere"), "not a dataset"),
     ],
 )

@@ -45,7 +45,7 @@ class DivergedError(OpenUniError):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Schedule:
     """How a stage is trained. The learning rate warms up linearly and then stays.
 
     `clips` a step over all ranks; `accumulate` micro-batches of it one after another. `new_scale` multiplies the
@@ -55,8 +55,8 @@ class Settings:
 
     out: Path
     steps: int
-    clips: int = 32
-    accumulate: int = 1
+    global_batch_size: int = 32
+    gradient_accumulation_steps: int = 1
     lr: float = 5e-5
     new_scale: float = 1.0
     warmup: int = 200
@@ -73,13 +73,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One step. `by_task` are mean losses of the generated streams by (task, view), `keys` this rank's clips.
+    """One of `steps`. `by_task` are mean losses of the generated streams by (task, view), `keys` this rank's clips.
 
     `seconds` is the whole step and `waited` the part of it spent waiting for data; all but these two and `keys` count
     all ranks (`flops`: forward and backward, model only).
     """
 
     step: int
+    steps: int
     loss: float
     grad_norm: float
     lr: float
@@ -98,14 +99,15 @@ class Trainer:
     """Holds what a step changes: weights, optimizer, EMA, cursor, step."""
 
     def __init__(
-        self, settings: Settings, model: UnifiedDiT, reader: Reader, embed: Embed, world: World | None = None
+        self, settings: Schedule, model: UnifiedDiT, reader: Reader, embed: Embed, world: World | None = None
     ) -> None:
         """`model` is sharded and moved in place. Raises OpenUniError where the clips do not divide among the ranks."""
         self.settings, self.reader, self.embed, self.world = settings, reader, embed, world or World()
-        if settings.clips % (self.world.size * settings.accumulate):
+        if settings.global_batch_size % (self.world.size * settings.gradient_accumulation_steps):
             raise OpenUniError(
-                f"{settings.clips} clips a step do not divide among {self.world.size} ranks × "
-                f"{settings.accumulate} micro-batches; change --clips or --accumulate"
+                f"{settings.global_batch_size} clips a step do not divide among {self.world.size} ranks × "
+                f"{settings.gradient_accumulation_steps} micro-batches; change --global-batch-size or "
+                "--gradient-accumulation-steps"
             )
         self.config = model.config
         model.checkpoint_blocks = settings.activation_checkpointing
@@ -141,7 +143,7 @@ class Trainer:
             self.reader.data,
             self.reader.stage,
             self.reader.fit,
-            clips=settings.clips,
+            clips=settings.global_batch_size,
             seed=self.reader.seed,
             cursor=self.cursor,
         )
@@ -150,7 +152,7 @@ class Trainer:
             plans,
             rank=world.rank,
             world=world.size,
-            accumulate=settings.accumulate,
+            accumulate=settings.gradient_accumulation_steps,
             workers=settings.workers,
         )
         while self.step < settings.steps:
@@ -165,8 +167,9 @@ class Trainer:
                 saved = self.save()
             yield Report(
                 step=self.step,
+                steps=settings.steps,
                 **outcome,
-                clips=settings.clips,
+                clips=settings.global_batch_size,
                 seconds=time.perf_counter() - began,
                 waited=waited,
                 checkpoint=saved,
@@ -193,12 +196,12 @@ class Trainer:
                 out = self.model(batch.streams)
             errors_P = losses(out, batch, config)
             # FSDP averages gradients over ranks; times the ranks, the sum over all clips is divided by their number.
-            loss = errors_P.sum() * self.world.size / settings.clips
+            loss = errors_P.sum() * self.world.size / settings.global_batch_size
             loss.backward()
             total += loss.detach() / self.world.size
             task_P = torch.tensor([TASKS.index(task) for task in batch.tasks], device=device)
-            painted_P = batch.streams.role_P == GENERATE
-            added_P2 = torch.stack([errors_P.detach(), painted_P.to(errors_P.dtype)], dim=1).double()
+            generated_P = batch.streams.role_P == GENERATE
+            added_P2 = torch.stack([errors_P.detach(), generated_P.to(errors_P.dtype)], dim=1).double()
             by_task.index_add_(0, task_P * K + batch.streams.modality_P, added_P2)
             keys += batch.keys
             N = math.prod(config.grid(*batch.x0_PCFHW.shape[2:]))
@@ -239,6 +242,14 @@ class Trainer:
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for name, parameter in self.names.items():
             self.ema[name].lerp_(parameter.float(), 1 - decay)
+
+    def agree(self, asked: bool) -> bool:
+        """Whether any rank was asked to stop: they must stop after the same step."""
+        if self.world.size == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.world.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag > 0)
 
     def fingerprint(self) -> dict[str, Any]:
         """What must not change when a run is resumed, by name."""

@@ -17,11 +17,11 @@ from openuni_model import checkpoint  # noqa: E402
 from openuni_model.checkpoint import CheckpointError, tensors_sha256  # noqa: E402
 from openuni_model.codecs import PixelCodec  # noqa: E402
 from openuni_model.config import ModelConfig, preset  # noqa: E402
-from openuni_model.data import Fit, Reader  # noqa: E402
+from openuni_model.data import Buckets, Reader  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.parallel import World  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
-from openuni_model.train import MAX_SKIPPED, DivergedError, Report, Settings, Trainer  # noqa: E402
+from openuni_model.trainer import MAX_SKIPPED, DivergedError, Report, Schedule, Trainer  # noqa: E402
 
 GOLDEN = (2.131343, 2.209867, 0.716319, 35.008595, 0.489593, 1.088963)
 """Losses of the first six steps of `trainer`; the fourth has a stream at small t, where x-errors weigh most."""
@@ -38,10 +38,10 @@ def embed(text: str) -> torch.Tensor:
 
 
 def trainer(discs: Path, out: Path, world: World | None = None, **changes: object) -> Trainer:
-    settings = Settings(out, steps=6, clips=3, lr=1e-3, warmup=4, checkpoint_every=3)
+    settings = Schedule(out, steps=6, global_batch_size=3, lr=1e-3, warmup=4, checkpoint_every=3)
     torch.manual_seed(0)
     model = UnifiedDiT(tiny())
-    reader = Reader(str(discs), STAGE, Fit(tiny()), 0, PixelCodec())
+    reader = Reader(str(discs), STAGE, Buckets(tiny()), 0, PixelCodec())
     return Trainer(replace(settings, **changes), model, reader, embed, world)  # type: ignore[arg-type]
 
 
@@ -76,7 +76,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
-from tests.openuni_model.test_train import trainer
+from tests.openuni_model.test_trainer import trainer
 for report in trainer(Path({str(discs)!r}), Path({str(tmp_path / "killed")!r})).run():
     if report.step == 4: os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -111,7 +111,7 @@ def test_resuming_with_other_settings_names_them(discs: Path, tmp_path: Path) ->
     list(trainer(discs, tmp_path, steps=3).run())
     saved = tmp_path / "checkpoints" / "00000003"
     with pytest.raises(CheckpointError, match=r"clips, lr \(clips: 6, was 3\)"):
-        trainer(discs, tmp_path, lr=1e-4, clips=6).restore(saved)
+        trainer(discs, tmp_path, lr=1e-4, global_batch_size=6).restore(saved)
     longer = trainer(discs, tmp_path, steps=4)
     longer.restore(saved)
     assert [report.step for report in longer.run()] == [4]
@@ -169,7 +169,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
 from openuni_model.parallel import joined_world
-from tests.openuni_model import test_train as t
+from tests.openuni_model import test_trainer as t
 
 def train(world):
     run = t.trainer(Path({discs!r}), Path({out!r}), world=world, **{changes!r})
@@ -209,9 +209,9 @@ def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: obj
 @pytest.mark.slow
 def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: Path, tmp_path: Path) -> None:
     """The ranks draw different tasks and modalities; SGD-like closeness is asked of weights after AdamW."""
-    alone = trainer(discs, tmp_path / "alone", clips=4, checkpoint_every=3)
+    alone = trainer(discs, tmp_path / "alone", global_batch_size=4, checkpoint_every=3)
     steps = [numbers(report) for report in alone.run()]
-    got = two_ranks(discs, tmp_path / "ranks", clips=4, checkpoint_every=3)
+    got = two_ranks(discs, tmp_path / "ranks", global_batch_size=4, checkpoint_every=3)
     for step, theirs in zip(steps, got, strict=True):
         assert theirs == pytest.approx(step, abs=1e-5, rel=1e-5)
     one, two = (checkpoint.read(tmp_path / n / "checkpoints" / "00000006", "weights") for n in ("alone", "ranks"))
@@ -219,7 +219,7 @@ def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: 
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-4)
     from_alone = tmp_path / "alone" / "checkpoints" / "00000003"
-    resumed = two_ranks(discs, tmp_path / "again", from_alone, clips=4, checkpoint_every=3)
+    resumed = two_ranks(discs, tmp_path / "again", from_alone, global_batch_size=4, checkpoint_every=3)
     for step, theirs in zip(steps[3:], resumed, strict=True):
         assert theirs == pytest.approx(step, abs=1e-5, rel=1e-5)
 

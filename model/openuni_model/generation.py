@@ -1,4 +1,4 @@
-"""Generation on whole clips: what is wished for, in windows that the model takes, back to values of modalities."""
+"""Generation on whole clips: what is asked for, in windows that the model takes, back to values of modalities."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from openuni.modalities.base import Pictures
 from openuni_model.batch import Embed
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfigError
-from openuni_model.data import Bucket, Fit
+from openuni_model.data import Bucket, Buckets
 from openuni_model.dit import UnifiedDiT
 from openuni_model.flow import Solver
-from openuni_model.sampling import Guidance, Request, paint
+from openuni_model.sampling import Guidance, LatentRequest, sample_views
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClipRequest:
     """A clip to generate: `views` (RGB among them or not) from a caption and `controls`, values of other views.
 
-    Without controls `frames`, `height` and `width` are the size wished for; with controls they are the controls' own.
+    Without controls `frames`, `height` and `width` are the size asked for; with controls they are the controls' own.
     """
 
     key: str
@@ -48,30 +48,30 @@ class Sampler:
 
 
 def generate(
-    model: UnifiedDiT, codec: Codec, embed: Embed, wishes: Sequence[Wish], sampler: Sampler
-) -> Iterator[tuple[Wish, dict[str, Any]]]:
-    """Yield each wish with a value for every view of it, at its own size.
+    model: UnifiedDiT, codec: Codec, embed: Embed, requested: Sequence[ClipRequest], sampler: Sampler
+) -> Iterator[tuple[ClipRequest, dict[str, Any]]]:
+    """Yield each request with a value for every view of it, at its own size.
 
     A clip is resized (not cropped) to the nearest size of its aspect that the model takes and the result is resized
-    back. Longer clips than the model's are painted in windows that share one frame with their neighbour and start
+    back. Longer clips than the model's are generated in windows that share one frame with their neighbour and start
     from the same noise; windows do not know of each other, so across their seams nothing is promised. Raises
     ModelConfigError for a clip shorter than the model's patch, or a view that the model does not know.
     """
-    jobs = [(wish, bucket, start) for wish in wishes for bucket, start in _windows(model, wish)]
+    jobs = [(request, bucket, start) for request in requested for bucket, start in _windows(model, request)]
     made: dict[str, list[tuple[int, dict[str, Pictures]]]] = {}
     for _, alike in groupby(jobs, key=lambda job: (job[1], job[0].views, tuple(job[0].controls))):
         group = list(alike)
         for chunk in (group[first : first + sampler.batch] for first in range(0, len(group), sampler.batch)):
-            requests = [_request(codec, wish, bucket, start, sampler.seed) for wish, bucket, start in chunk]
-            painted = paint(
+            requests = [_request(codec, request, bucket, start, sampler.seed) for request, bucket, start in chunk]
+            generated = sample_views(
                 model, requests, embed, guidance=sampler.guidance, steps=sampler.steps, solver=sampler.solver
             )
-            for (wish, _, start), latents in zip(chunk, painted, strict=True):
-                windows = made.setdefault(wish.key, [])
+            for (request, _, start), latents in zip(chunk, generated, strict=True):
+                windows = made.setdefault(request.key, [])
                 windows.append((start, {view: codec.decode(z) for view, z in latents.items()}))
-                if len(windows) == sum(job[0].key == wish.key for job in jobs):
-                    del made[wish.key]
-                    yield wish, {view: _value(wish, view, windows) for view in wish.views}
+                if len(windows) == sum(job[0].key == request.key for job in jobs):
+                    del made[request.key]
+                    yield request, {view: _value(request, view, windows) for view in request.views}
 
 
 def check_views(model: UnifiedDiT, names: Sequence[str]) -> None:
@@ -80,34 +80,35 @@ def check_views(model: UnifiedDiT, names: Sequence[str]) -> None:
         model.config.index(name)
 
 
-def _windows(model: UnifiedDiT, wish: Wish) -> list[tuple[Bucket, int]]:
-    """The size in which a wish is painted and the first frame of each window; the last window ends with the clip."""
-    check_views(model, (*wish.views, *wish.controls))
-    fit = Fit(model.config)
-    frames = fit.length(min(wish.frames, model.config.frames))
+def _windows(model: UnifiedDiT, request: ClipRequest) -> list[tuple[Bucket, int]]:
+    """The size in which a request is made and the first frame of each window; the last one ends with the clip."""
+    check_views(model, (*request.views, *request.controls))
+    fit = Buckets(model.config)
+    frames = fit.length(min(request.frames, model.config.frames))
     if frames <= 0:
         raise ModelConfigError(
-            f"{wish.key} has {wish.frames} frames; the model needs {model.config.patch[0]} or more: is it an image?"
+            f"{request.key} has {request.frames} frames; the model needs {model.config.patch[0]} or more: "
+            "is it an image?"
         )
-    bucket = Bucket(frames, *fit.sides(wish.width / wish.height))
-    starts = list(range(0, max(1, wish.frames - frames + 1), max(1, frames - 1)))
-    if wish.controls and starts[-1] + frames < wish.frames:
-        starts.append(wish.frames - frames)
-    return [(bucket, start) for start in (starts if wish.controls else [0])]
+    bucket = Bucket(frames, *fit.sides(request.width / request.height))
+    starts = list(range(0, max(1, request.frames - frames + 1), max(1, frames - 1)))
+    if request.controls and starts[-1] + frames < request.frames:
+        starts.append(request.frames - frames)
+    return [(bucket, start) for start in (starts if request.controls else [0])]
 
 
-def _request(codec: Codec, wish: Wish, bucket: Bucket, start: int, seed: int) -> Request:
+def _request(codec: Codec, request: ClipRequest, bucket: Bucket, start: int, seed: int) -> LatentRequest:
     latents = {}
-    for name, value in wish.controls.items():
+    for name, value in request.controls.items():
         modality = modalities.get(name)
         window = modality.take(value, slice(start, start + bucket.frames))
         latents[name] = codec.encode(modality.to_picture(modality.resize(window, bucket.height, bucket.width)))
     size = codec.latent_size(bucket.frames, bucket.height, bucket.width)
-    return Request(wish.key, wish.caption, wish.views, latents, size, seed)
+    return LatentRequest(request.key, request.caption, request.views, latents, size, seed)
 
 
-def _value(wish: Wish, view: str, windows: Sequence[tuple[int, Mapping[str, Pictures]]]) -> Any:
-    """The windows' pictures end to end, read as a value and brought to the wish's size; later windows prevail."""
+def _value(request: ClipRequest, view: str, windows: Sequence[tuple[int, Mapping[str, Pictures]]]) -> Any:
+    """The windows' pictures end to end, read as a value and brought to the request's size; later windows prevail."""
     pictures = [(start, made[view]) for start, made in windows]
     total = max(start + len(picture) for start, picture in pictures)
     whole = np.empty((total, *pictures[0][1].shape[1:]), np.float32)
@@ -115,4 +116,4 @@ def _value(wish: Wish, view: str, windows: Sequence[tuple[int, Mapping[str, Pict
         whole[start : start + len(picture)] = picture
     modality = modalities.get(view)
     value = modality.from_picture(whole)
-    return modality.resize(value, wish.height, wish.width)
+    return modality.resize(value, request.height, request.width)

@@ -1,0 +1,476 @@
+"""A stage of the curriculum on a dataset: from a configuration to trained weights, resumable at any moment.
+
+Example:
+    >>> from openuni_model.training import TrainConfig
+    >>> TrainConfig(stage="1", preset="nano", data="data/toys", steps=10).preset
+    'nano'
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from openuni.errors import OpenUniError
+from openuni.shards import layout
+from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
+
+if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
+    from openuni_model.batch import Batch, Item
+    from openuni_model.dit import UnifiedDiT
+    from openuni_model.parallel import World
+    from openuni_model.trainer import Report, Trainer
+
+T = TypeVar("T")
+_VALIDATED, _SAMPLED, _SAMPLE_STEPS = 8, 2, 20
+_CAPTIONS_LOOKED_AT = 2_000
+
+
+class TrainConfigError(OpenUniError):
+    """A training configuration that describes no run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """What to train on what. None takes the preset's or the stage's own value."""
+
+    stage: str = "1"
+    """1, 2, or a .toml file of a stage's fields."""
+    preset: Literal["nano", "micro", "small", "1.3b", "5b"] = "nano"
+    """Model size, and how it is trained unless said otherwise."""
+    data: str | None = field(default=None, metadata={"shown": "the newest below data/"})
+    """Dataset: a folder or a URL."""
+    out: Path | None = field(default=None, metadata={"shown": "runs/stage-STAGE"})
+    """Run folder."""
+    init: Path | None = field(
+        default=None,
+        metadata={
+            "exists": True,
+            "shown": "for stage 2 the run of stage 1 beside --out, if there is one; else --wan; else random",
+        },
+    )
+    """Run, checkpoint or model folder to start from."""
+    wan: Path | None = field(default=None, metadata={"exists": True})
+    """Folder of Wan in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/)."""
+    modalities: tuple[str, ...] = field(default=(), metadata={"shown": "the stage's"})
+    """Views to train, comma-separated."""
+    steps: int | None = field(default=None, metadata={"min": 1, "shown": "by preset or stage"})
+    """Steps in all."""
+    global_batch_size: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
+    """Clips a step, over all ranks."""
+    gradient_accumulation_steps: int = field(default=1, metadata={"min": 1})
+    """Micro-batches a step."""
+    lr: float | None = field(default=None, metadata={"shown": "by preset"})
+    """Learning rate."""
+    warmup: int | None = field(default=None, metadata={"min": 0, "shown": "by preset"})
+    """Steps of linear warm-up."""
+    ema: float | None = field(default=None, metadata={"shown": "by preset"})
+    """Decay of the averaged weights."""
+    frames: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
+    """Frames of the longest bucket."""
+    size: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
+    """Side of a square of the frames' area."""
+    seed: int = field(default=0, metadata={"min": 0})
+    """Of weights, order, tasks and noise."""
+    switcher: bool = True
+    """Modality embedding and one expert a modality; without: ablation."""
+    in_context: bool = True
+    """Views read their own prompt; without, the caption: ablation."""
+    cache: Path | None = None
+    """Folder that keeps latents; losses stay the same."""
+    workers: int = field(default=0, metadata={"min": 0})
+    """Processes that read ahead; 0: none but this."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    compile: bool = False
+    """torch.compile the model, block by block."""
+    activation_checkpointing: bool = False
+    """Recompute blocks in the backward pass."""
+    checkpoint_every: int = field(default=500, metadata={"min": 1})
+    """Steps between checkpoints."""
+    keep: int = field(default=3, metadata={"min": 1})
+    """Checkpoints kept."""
+    validate_every: int = field(default=250, metadata={"min": 0})
+    """Steps between validations; 0: never."""
+    sample_every: int = field(default=500, metadata={"min": 0})
+    """Steps between sample pictures; 0: never."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on from the newest whole checkpoint in --out."""
+
+    def __post_init__(self) -> None:
+        """Raises TrainConfigError naming the first value that describes no run."""
+        least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
+                 "size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "keep": 1, "validate_every": 0,
+                 "sample_every": 0}  # fmt: skip
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise TrainConfigError(f"--{name.replace('_', '-')} {value}: it must be {low} or more")
+        if self.lr is not None and not 0 < self.lr < 1:
+            raise TrainConfigError(f"--lr {self.lr}: a learning rate lies between 0 and 1")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise TrainConfigError(f"--ema {self.ema}: a decay is 0 or more and below 1")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise TrainConfigError(f"--modalities {','.join(self.modalities)} names a view twice")
+        if "rgb" in self.modalities:
+            raise TrainConfigError("--modalities: list the views besides RGB; RGB is always there")
+
+
+Progress = Callable[["str | Report"], None]
+"""Called with a sentence to say, and with the report of each step."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run needs, resolved and opened; `started` says what the weights are."""
+
+    config: TrainConfig
+    trainer: Trainer
+    world: World
+    started: str
+
+
+def train(
+    config: TrainConfig,
+    progress: Progress | None = None,
+    *,
+    world: World | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Train, and write `log.jsonl`, TensorBoard events, sample pictures and at the end `model/`, which is returned.
+
+    Under torchrun pass the `world` of `openuni_model.parallel.joined_world`. Once `stop()` is true on any rank the step
+    is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. Raises
+    OpenUniError where something is missing, and DivergedError.
+    """
+    say = progress or _silent
+    run = prepare(config, say, world)
+    describe(run, say)
+    return _train(run, say, stop)
+
+
+def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None) -> None:
+    """Say what would be trained and what it takes; write nothing."""
+    describe(prepare(config, progress, world), progress)
+
+
+def _silent(_: str | Report) -> None:
+    """Nobody listens."""
+
+
+def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> Run:
+    """Resolve defaults, open data, codec, text encoder and weights. Raises OpenUniError with the remedy."""
+    import openuni
+    from openuni import registry
+    from openuni_model.codecs import open_codec
+    from openuni_model.data import Buckets, Reader
+    from openuni_model.parallel import World, pick_device
+    from openuni_model.tasks import load_stage
+    from openuni_model.texts import open_text_encoder
+    from openuni_model.trainer import Schedule, Trainer
+
+    world = world or World(device=pick_device(config.device))
+    defaults = PRESETS[config.preset]
+    stage = load_stage(config.stage)
+    if config.modalities:
+        stage = replace(stage, modalities=config.modalities)
+    if unknown := sorted(set(stage.modalities) - set(registry.names("modalities"))):
+        raise OpenUniError(f"no modality {', '.join(unknown)}; known: {', '.join(registry.names('modalities'))}")
+    url = config.data or str(newest_dataset(Path("data")))
+    out = config.out or Path("runs") / f"stage-{stage.name}"
+    say(f"data {url}, out {out}")
+    sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
+    shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)
+    data = openuni.open(url)
+    codec = open_codec(shape.codec, config.wan, world.device)
+    embed = open_text_encoder(shape, config.wan, world.device)
+    model, started, brought = first_weights(config, out, stage.name, shape, say)
+    schedule = Schedule(
+        out=out,
+        steps=_chosen(config.steps, defaults.steps or stage.steps),
+        global_batch_size=_chosen(config.global_batch_size, defaults.global_batch_size),
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        lr=_chosen(config.lr, defaults.lr),
+        new_scale=10.0 if brought else 1.0,  # what Wan does not bring has further to go
+        warmup=_chosen(config.warmup, defaults.warmup),
+        ema=_chosen(config.ema, defaults.ema),
+        workers=config.workers,
+        checkpoint_every=config.checkpoint_every,
+        keep=config.keep,
+        activation_checkpointing=config.activation_checkpointing,
+        compile=config.compile,
+    )
+    reader = Reader(data.url, stage, Buckets(shape), config.seed, codec, config.cache)
+    return Run(config, Trainer(schedule, model, reader, embed, world), world, started)
+
+
+def _chosen(given: T | None, otherwise: T) -> T:
+    return otherwise if given is None else given
+
+
+def first_weights(
+    config: TrainConfig, out: Path, stage: str, shape: ModelConfig, say: Progress
+) -> tuple[UnifiedDiT, str, bool]:
+    """The model to start from, what it is in words, and whether its backbone is Wan's."""
+    import torch
+
+    from openuni_model.checkpoint import load_trained
+    from openuni_model.dit import UnifiedDiT
+    from openuni_model.weights import load_wan, read_wan, wan_part
+
+    before = out.parent / "stage-1"
+    init = config.init or (before if stage == "2" and (before / "checkpoints").is_dir() else None)
+    if init is not None:
+        model = load_trained(init, modalities=shape.modalities)
+        resized = replace(model.config, frames=shape.frames, size=shape.size)
+        if resized != shape:
+            other = [name for name, value in asdict(shape).items() if asdict(resized)[name] != value]
+            raise ModelConfigError(f"{init} is another model than --preset asks for: it differs in {', '.join(other)}")
+        model.config = shape
+        return model, f"from {init}", False
+    torch.manual_seed(config.seed)
+    model = UnifiedDiT(shape)
+    if config.wan is None:
+        if stage == "2":
+            say(f"warning: stage 2 starts from random weights, for {before} holds no run; name one with --init")
+        return model, "random start", False
+    load_wan(model, read_wan(wan_part(config.wan, "transformer", "--wan")))
+    return model, f"from Wan in {config.wan}", True
+
+
+def newest_dataset(folder: Path) -> Path:
+    """The dataset below `folder` that was changed last. Raises OpenUniError saying what to put there."""
+    found = sorted(folder.glob(f"*/{layout.MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise OpenUniError(f"no dataset below {folder}/; build one (openuni build) or name one with --data")
+    return found[-1].parent
+
+
+def describe(run: Run, say: Progress) -> None:
+    """Parameters, tokens, bytes, clips kept and dropped, captions that are cut, codec error of each view."""
+    from openuni_model.cost import training_bytes
+    from openuni_model.data import survey
+
+    trainer, world = run.trainer, run.world
+    config, reader, schedule = trainer.config, trainer.reader, trainer.settings
+    counted = survey(reader.data, reader.stage, reader.fit)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    say(
+        f"model {parameters / 1e6:,.1f} M parameters, {config.prediction}-prediction, {run.started}; stage "
+        f"{reader.stage.name}: {', '.join(reader.stage.modalities)}, {schedule.steps:,} steps of "
+        f"{schedule.global_batch_size} clips"
+    )
+    for bucket, clips in sorted(counted.buckets.items(), key=lambda pair: -pair[1]):
+        size = reader.codec.latent_size(bucket.frames, bucket.height, bucket.width)
+        tokens = config.grid(*size)
+        micro = schedule.global_batch_size // (schedule.gradient_accumulation_steps * world.size)
+        state, kept = training_bytes(
+            config, size, (2,) * micro, ranks=world.size, checkpointing=schedule.activation_checkpointing
+        )
+        step = schedule.global_batch_size
+        waits = "" if clips >= step else f" (fewer than a step: trained once {step} have gathered)"
+        say(
+            f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, "
+            f"{tokens[0] * tokens[1] * tokens[2]:,} tokens a stream, predicted bytes a rank: "
+            f"{state / 2**20:,.0f} MiB state + {kept / 2**20:,.0f} MiB activations (float32)"
+        )
+    say("  views: " + ", ".join(f"{name} {count:,}" for name, count in counted.views.items()))
+    if counted.dropped:
+        say("  left out: " + ", ".join(f"{count:,} {reason}" for reason, count in counted.dropped.items()))
+    _describe_captions(run, say)
+    _describe_codec(run, say)
+
+
+def _describe_captions(run: Run, say: Progress) -> None:
+    """How many captions are longer than the model reads."""
+    from openuni_model.texts import TextEncoder
+
+    embed = run.trainer.embed
+    if not isinstance(embed, TextEncoder):
+        return
+    data = run.trainer.reader.data
+    looked_at = data[:_CAPTIONS_LOOKED_AT]
+    cut = sum(embed.tokens(sample.caption) > embed.length for sample in looked_at)
+    if cut:
+        of = f"{len(looked_at):,} captions looked at" if len(data) > len(looked_at) else f"{len(data):,} captions"
+        say(f"  {cut:,} of {of} are longer than the {embed.length} tokens that the model reads, and are cut")
+
+
+def _describe_codec(run: Run, say: Progress) -> None:
+    from openuni_model.data import picture
+
+    reader = run.trainer.reader
+    sample = next((s for s in reader.data if reader.fit.bucket(s.record)), None)
+    bucket = reader.fit.bucket(sample.record) if sample else None
+    if sample is None or bucket is None:
+        return
+    errors = {
+        view: reader.codec.error(picture(sample, view, bucket, 0))
+        for view in ("rgb", *reader.stage.modalities)
+        if view in sample
+    }
+    said = ", ".join(f"{view} {error:.4f}" for view, error in errors.items())
+    say(f"  error of a picture through the codec (RMSE of 0…1, {sample.key}): {said}")
+
+
+def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
+    from openuni_model.checkpoint import checkpoints, newest
+    from openuni_model.watch import held_out, validation_batches
+    from openuni_model.watch import load as load_item
+
+    trainer, config = run.trainer, run.config
+    folder = trainer.settings.out / "checkpoints"
+    if checkpoints(folder) and config.resume == "never":
+        raise OpenUniError(f"{folder} holds checkpoints; give another --out, or leave --resume at auto")
+    path, damaged = newest(folder)
+    for sentence in damaged:
+        say(sentence)
+    if path is not None:
+        trainer.restore(path)
+        say(f"resuming from {path}")
+    reader = trainer.reader
+    samples = held_out(reader.data, reader.fit, reader.stage.modalities, _VALIDATED)
+    if not samples:
+        say("no clip of split val fits: validation and sample pictures are off")
+    batches = validation_batches(reader, samples, trainer.embed) if config.validate_every else []
+    views = [view for view in reader.stage.modalities if samples and view in samples[0]]
+    shown = [load_item(reader, s, views[:1]) for s in samples[:_SAMPLED] if views and views[0] in s]
+    log = Log(trainer.settings.out, trainer.step) if run.world.rank == 0 else None
+    if log:
+        log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
+    for report in _until(trainer, stop):
+        if log:
+            log.step(report, run.world)
+        say(report)
+        last = report.step == trainer.settings.steps
+        if batches and (report.step % config.validate_every == 0 or last):
+            _validate(trainer, batches, log, report.step, say)
+        if shown and config.sample_every and (report.step % config.sample_every == 0 or last):
+            _sample(trainer, shown, views[0], log, report.step)
+    finished = trainer.step >= trainer.settings.steps
+    if not finished:
+        say(f"stopped after step {trainer.step:,}, with a checkpoint; the same command goes on from there")
+    if log is None:
+        return None
+    final = _export(trainer, folder) if finished else None
+    log.close()
+    if final is not None:
+        say(f"trained to step {trainer.step}; the model is {final}")
+    return final
+
+
+def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
+    """Steps to the end, or until one after which some rank was asked to stop; that one has a checkpoint."""
+    for report in trainer.run():
+        asked = trainer.agree(stop())
+        if asked and report.checkpoint is None:
+            report = replace(report, checkpoint=trainer.save())
+        yield report
+        if asked:
+            return
+
+
+def _validate(trainer: Trainer, batches: list[Batch], log: Log | None, step: int, say: Progress) -> None:
+    from openuni_model.watch import validate
+
+    results = validate(trainer.model, batches, trainer.world.device)
+    mean = sum(r.loss for r in results) / len(results)
+    say(f"step {step}: validation loss {mean:.4f}")
+    if log:
+        log.write({"event": "validate", "step": step, "loss": mean, "buckets": [asdict(r) for r in results]})
+        log.scalars({"validation/all": mean} | {f"validation/{r.task}/{r.view}/t={r.t}": r.loss for r in results}, step)
+
+
+def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, step: int) -> None:
+    import cv2
+
+    from openuni_model.watch import sample_all_ways, sheet
+
+    # Every rank takes part: a sharded model is gathered by all.
+    rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
+    if log:
+        picture = sheet(rows, trainer.reader.codec)
+        path = trainer.settings.out / "samples" / f"{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), picture[..., ::-1])
+        log.picture(picture, step)
+
+
+def _export(trainer: Trainer, folder: Path) -> Path:
+    """`model/`: the averaged weights of the last checkpoint, ready to be used or published."""
+    from openuni_model.checkpoint import checkpoints, load_trained
+    from openuni_model.weights import model_card, save_model
+
+    model = load_trained(checkpoints(folder)[-1])
+    final = trainer.settings.out / "model"
+    stage = trainer.reader.stage
+    card = model_card(
+        model.config,
+        f"Stage {stage.name} ({', '.join(stage.modalities)}), {trainer.step:,} steps of "
+        f"{trainer.settings.global_batch_size} clips, averaged weights (EMA {trainer.settings.ema}).",
+    )
+    save_model(final, model.config, model.state_dict(), card)
+    return final
+
+
+class Log:
+    """`log.jsonl` and TensorBoard events of a run. After a resume the steps since the checkpoint are written again."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        out.mkdir(parents=True, exist_ok=True)
+        self._file = (out / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({"time": round(time.time(), 3), **row}) + "\n")
+        self._file.flush()
+
+    def step(self, report: Report, world: World) -> None:
+        from openuni_model.cost import PEAK_FLOPS
+
+        peak, memory = (
+            None,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        )
+        if world.device.type == "cuda":
+            import torch
+
+            name = torch.cuda.get_device_name(world.device)
+            peak = next((flops for gpu, flops in PEAK_FLOPS.items() if gpu in name), None)
+            memory = torch.cuda.max_memory_allocated(world.device)
+        row: dict[str, Any] = {
+            "loss": report.loss,
+            "grad_norm": report.grad_norm,
+            "lr": report.lr,
+            "clips_per_second": report.clips / report.seconds,
+            "tokens": report.tokens,
+            "flops": report.flops,
+            "mfu": report.flops / report.seconds / (peak * world.size) if peak else None,
+            "waited": report.waited / report.seconds,
+            "memory_bytes": memory,
+        }
+        tasks = {f"{task}/{view}": loss for (task, view), loss in sorted(report.by_task.items())}
+        skipped = {"skipped": list(report.keys)} if report.skipped else {}
+        saved = {"checkpoint": str(report.checkpoint)} if report.checkpoint else {}
+        self.write({"event": "step", "step": report.step, **row, "by_task": tasks, **skipped, **saved})
+        numbers = {f"train/{name}": value for name, value in row.items() if value is not None}
+        self.scalars(numbers | {f"loss/{name}": value for name, value in tasks.items()}, report.step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, picture: Any, step: int) -> None:
+        self._board.add_image("samples", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()

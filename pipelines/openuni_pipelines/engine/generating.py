@@ -1,0 +1,310 @@
+"""Generation over files or a benchmark: what a configuration asks of each clip, and what lies in OUT afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import openuni
+from openuni import modalities
+from openuni.errors import AbsentModalityError, OpenUniError, PlanError
+from openuni.modalities.rgb import Rgb
+from openuni.sample import Annotation, Record, Sample, make_key
+from openuni.shards.layout import write_atomic
+from openuni.video import decode_video
+from openuni_pipelines.engine import predictions
+
+if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
+    from openuni_model.config import ModelConfig
+    from openuni_model.generation import ClipRequest, Sampler
+
+SETTINGS = "generation.json"
+"""How each view in a folder of predictions was generated."""
+_GUIDED_TEXT = 7.5
+_FPS = 16.0
+"""Of clips from nothing: the rate that datasets are normalized to."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateConfig:
+    """What to generate with what, and how."""
+
+    checkpoint: Path = field(metadata={"exists": True})
+    """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights."""
+    task: Literal["joint", "cond", "est"]
+    """joint: text to RGB and views; cond: views to RGB; est: RGB to views."""
+    modality: tuple[str, ...]
+    """Views besides RGB, comma-separated."""
+    out: Path
+    """Folder of predictions."""
+    prompt: str = field(default="", metadata={"shown": "none, or with --bench each sample's own"})
+    """Caption."""
+    input: tuple[str, ...] = ()
+    """est: a video. cond: a file or folder of the view, or VIEW=PATH,VIEW=PATH (files that `unibench score` reads)."""
+    bench: str | None = None
+    """Dataset to generate over, instead of --input."""
+    steps: int = field(default=50, metadata={"min": 1})
+    """Steps of the solver."""
+    solver: Literal["euler", "adams"] = "euler"
+    """Of first order, or of second (Adams–Bashforth) at the same cost."""
+    guidance_scale: float | None = field(default=None, metadata={"shown": "7.5 with Wan's codec, else 1"})
+    """How strongly the caption guides; 1: the model itself."""
+    control_scale: tuple[str, ...] = field(default=(), metadata={"shown": "1"})
+    """How strongly the controls guide: one number for all, or VIEW=NUMBER,VIEW=NUMBER."""
+    frames: int | None = field(default=None, metadata={"min": 1, "shown": "the model's"})
+    """joint: how many."""
+    aspect: float = 1.0
+    """joint: width over height."""
+    seed: int = field(default=0, metadata={"min": 0})
+    """Of the noise."""
+    batch: int = field(default=8, metadata={"min": 1})
+    """Clips and windows generated at once."""
+    depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
+    """What the numbers of a depth file are."""
+    wan: Path | None = field(default=None, metadata={"exists": True})
+    """Folder of Wan in diffusers layout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to generate."""
+
+    def __post_init__(self) -> None:
+        """Raises PlanError naming the first value that asks for nothing."""
+        for name in ("steps", "batch", "frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise PlanError(f"--{name} {value}: it must be 1 or more")
+        if not 0.05 <= self.aspect <= 20:
+            raise PlanError(f"--aspect {self.aspect}: width over height lies between 0.05 and 20")
+        if self.seed < 0:
+            raise PlanError(f"--seed {self.seed}: it must be 0 or more")
+        if not self.modality or len(set(self.modality)) != len(self.modality):
+            raise PlanError(f"--modality {','.join(self.modality)}: name one or more views, each once")
+        if "rgb" in self.modality:
+            raise PlanError("--modality: list the views besides RGB; RGB is always there")
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Views that are given."""
+        return {"est": ("rgb",), "cond": self.modality, "joint": ()}[self.task]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Views that are made."""
+        return {"est": self.modality, "cond": ("rgb",), "joint": ("rgb", *self.modality)}[self.task]
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What the values of predictions hang on, as plain JSON."""
+        names = ("task", "prompt", "steps", "solver", "guidance_scale", "frames", "aspect", "seed", "depth_kind")
+        given = {"checkpoint": str(self.checkpoint.resolve()), "controls": list(self.controls)}
+        return {**given, "control_scale": list(self.control_scale), **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A request and the frame rate of its clip."""
+
+    request: ClipRequest
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How many of the clips are through."""
+
+    done: int
+    total: int
+
+
+Progress = Callable[["str | Progressed"], None]
+"""Called with a sentence to say, and with how far generation is."""
+
+
+def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
+    """Generate into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads; returns OUT.
+
+    What lies in OUT already, made in the same way, is not made again. Raises PlanError where OUT holds predictions that
+    were made in another way, and OpenUniError where inputs are missing or do not fit the model.
+    """
+    from openuni_model.checkpoint import load_trained, trained_views
+    from openuni_model.codecs import open_codec
+    from openuni_model.generation import check_views
+    from openuni_model.generation import generate as sample_clips
+    from openuni_model.parallel import pick_device
+    from openuni_model.texts import open_text_encoder
+
+    say = progress or (lambda _: None)
+    check_same_way(config)
+    device = pick_device(config.device)
+    model = load_trained(config.checkpoint).to(device).eval()
+    check_views(model, config.modality)
+    learned = trained_views(config.checkpoint)
+    if learned is not None and (never := [view for view in config.modality if view not in learned]):
+        raise PlanError(f"{config.checkpoint} was never trained on {', '.join(never)}; it learned {', '.join(learned)}")
+    codec = open_codec(model.config.codec, config.wan, device)
+    embed = open_text_encoder(model.config, config.wan, device)
+    embed.check(config.prompt)
+    sampler = sampler_of(config, model.config)
+    requested = requests_over(config, model.config, say) if config.bench else iter([of_files(config, model.config)])
+    total, done = len(openuni.open(config.bench)) if config.bench else 1, 0
+    made: dict[str, Any] = {}
+    rates: set[float] = set()
+    while some := list(islice(requested, config.batch)):
+        fps = {timed.request.key: timed.fps for timed in some}
+        rates.update(fps.values())
+        new = [
+            timed.request
+            for timed in some
+            if not all(predictions.is_written(config.out, view, timed.request.key) for view in timed.request.views)
+        ]
+        for request, values in sample_clips(model, codec, embed, new, sampler):
+            if not made:
+                remember(config)
+            # First the pictures: they are made again only with what they show.
+            write_previews(config.out, request, values, fps[request.key])
+            for view, value in values.items():
+                predictions.write(config.out, view, request.key, value, fps[request.key], request.caption)
+            made.update(values)
+        done += len(some)
+        say(Progressed(done, total))
+    if made:
+        predictions.write_info(config.out, made, rates.pop() if len(rates) == 1 else None)
+    return config.out
+
+
+def check_same_way(config: GenerateConfig) -> None:
+    """Raises PlanError where OUT has predictions of the wanted views that were made in another way."""
+    before = _remembered(config.out)
+    for view in config.wanted:
+        theirs = before.get(view, {})
+        changed = [name for name, value in config.decisive.items() if theirs and theirs.get(name) != value]
+        if changed:
+            first = changed[0]
+            raise PlanError(
+                f"{config.out} has {view} made with another {', '.join(changed)} ({first} was {theirs.get(first)!r}, "
+                f"now {config.decisive[first]!r}); choose another --out, or delete {config.out}"
+            )
+
+
+def remember(config: GenerateConfig) -> None:
+    """Write down how the wanted views are made."""
+    known = _remembered(config.out) | dict.fromkeys(config.wanted, config.decisive)
+    write_atomic(config.out / SETTINGS, json.dumps(known, indent=1).encode() + b"\n", "generate")
+
+
+def _remembered(out: Path) -> dict[str, dict[str, Any]]:
+    path = out / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise PlanError(f"{path} is no JSON ({error}); delete it, or choose another --out") from error
+    if not isinstance(known, dict) or not all(isinstance(value, dict) for value in known.values()):
+        raise PlanError(f"{path} is not what was written there; delete it, or choose another --out")
+    return known
+
+
+def write_previews(out: Path, request: ClipRequest, values: Mapping[str, Any], fps: float) -> None:
+    """A contact sheet and a film of a clip: RGB, then the other views, whether given or made."""
+    from unibench.report import previews
+
+    shown = {**request.controls, **values}
+    annotations = {view: Annotation(shown[view]) for view in sorted(shown, key=lambda view: (view != "rgb", view))}
+    record = Record(request.key, request.frames, request.height, request.width, fps, caption=request.caption)
+    for name, data in previews.draw(record, annotations).items():
+        write_atomic(out / previews.FOLDER / name, data, "generate")
+
+
+def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:
+    """Solver and scales. Raises OpenUniError for a scale of something that is no control."""
+    from openuni_model.generation import Sampler
+    from openuni_model.sampling import Guidance
+
+    scales = dict.fromkeys(config.controls, 1.0)
+    for text in config.control_scale:
+        name, _, number = text.rpartition("=")
+        if name and name not in scales:
+            raise OpenUniError(f"--control-scale {text}: the controls are {', '.join(config.controls) or 'none'}")
+        try:
+            scales.update({name: float(number)} if name else dict.fromkeys(config.controls, float(number)))
+        except ValueError:
+            raise OpenUniError(f"--control-scale {text}: write a number, or VIEW=NUMBER") from None
+    scale = config.guidance_scale
+    if scale is None:
+        scale = 1.0 if model.codec == "pixel" else _GUIDED_TEXT
+    return Sampler(config.steps, config.solver, Guidance(scale, tuple(scales.values())), config.seed, config.batch)
+
+
+def requests_over(config: GenerateConfig, model: ModelConfig, say: Progress) -> Iterator[Timed]:
+    """A request for every sample of a dataset; one that lacks a control is passed over with a word."""
+    assert config.bench is not None
+    for sample in openuni.open(config.bench):
+        try:
+            yield Timed(of_sample(config, sample, model), sample.record.fps)
+        except AbsentModalityError as error:
+            say(f"passed over: {error}")
+
+
+def of_sample(config: GenerateConfig, sample: Sample, model: ModelConfig) -> ClipRequest:
+    """What the task asks of a sample: its RGB or its views are the controls. Raises AbsentModalityError."""
+    from openuni_model.generation import ClipRequest
+
+    record = sample.record
+    caption = "" if config.task == "est" else config.prompt or sample.caption
+    frames = record.frames
+    if config.task == "joint":
+        frames = joint_frames(config, model, record.frames, sample.key)
+    controls = {name: sample[name] for name in config.controls}
+    return ClipRequest(record.key, caption, config.wanted, controls, frames, record.height, record.width)
+
+
+def joint_frames(config: GenerateConfig, model: ModelConfig, asked: int, what: str) -> int:
+    """The frames of a joint clip. Raises OpenUniError where the model does not generate clips of that length."""
+    from openuni_model.data import Buckets
+
+    frames = asked if config.frames is None else config.frames
+    if frames > model.frames or Buckets(model).length(frames) != frames:
+        lengths = [n for n in range(1, model.frames + 1) if Buckets(model).length(n) == n]
+        raise OpenUniError(
+            f"{what}: {frames} frames; from text alone this model generates {', '.join(map(str, lengths))} frames; "
+            "choose with --frames"
+        )
+    return frames
+
+
+def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
+    """What the task asks with --prompt and --input. Raises OpenUniError where inputs are missing or do not agree."""
+    from openuni_model.data import Buckets
+    from openuni_model.generation import ClipRequest
+    from unibench.formats.predictions import READERS, DepthInfo, Info
+
+    views, inputs = config.modality, config.input
+    if config.task == "joint":
+        height, width = Buckets(model).sides(config.aspect)
+        frames = joint_frames(config, model, model.frames, "--task joint")
+        key = make_key(config.prompt or "joint")
+        return Timed(ClipRequest(key, config.prompt, config.wanted, {}, frames, height, width), _FPS)
+    if config.task == "est":
+        if len(inputs) != 1:
+            raise OpenUniError("--task est needs one --input, a video (or --bench, a dataset)")
+        frames_, fps = decode_video(Path(inputs[0]))
+        rgb = Rgb(frames_, fps)
+        key = make_key(Path(inputs[0]).stem)
+        return Timed(ClipRequest(key, "", config.wanted, {"rgb": rgb}, *frames_.shape[:3]), fps)
+    named: dict[str, str] = {}
+    for text in inputs:
+        view, equals, path = text.partition("=")
+        named.update({view: path} if equals else {views[0]: text})
+    if set(named) != set(views):
+        raise OpenUniError(f"--task cond needs an --input for {', '.join(views)}; given: {', '.join(named) or 'none'}")
+    info = Info(depth=DepthInfo(config.depth_kind))
+    controls = {view: READERS[view](Path(named[view]), info) for view in views}
+    sizes = {view: modalities.get(view).shape(value) for view, value in controls.items()}
+    if len(set(sizes.values())) > 1:
+        raise OpenUniError(f"controls must agree in frames and size: {sizes}")
+    key = make_key(Path(named[views[0]]).stem)
+    return Timed(ClipRequest(key, config.prompt, config.wanted, controls, *sizes[views[0]]), _FPS)

@@ -272,7 +272,7 @@ class _Decoder:
     def frames(self) -> Iterator[Timed]:
         """All frames from the first."""
         self._reopen()
-        return deinterlace(self._decode())
+        return self._progressive(self._decode())
 
     def frames_from(self, time: Fraction) -> Iterator[Timed]:
         """Frames in order of presentation, beginning at or before the one on screen at `time`."""
@@ -296,8 +296,14 @@ class _Decoder:
             except (av.error.FFmpegError, BadVideoError):
                 continue  # not seekable here; decoding from the beginning below will tell what is wrong, if anything
             if first is not None and first.frame.pts is not None and first.frame.pts <= target:
-                return deinterlace(itertools.chain([first], frames))
+                return self._progressive(itertools.chain([first], frames))
         return self.frames()
+
+    def _progressive(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        try:
+            yield from deinterlace(frames)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self.bad(f"it is interlaced and cannot be deinterlaced ({reason(error)})") from error
 
     def _counted_from(self, tick: int) -> Iterator[Timed]:
         """As `frames_from`: by way of the key frame before the last one, see `clock.Entry`."""
@@ -313,7 +319,7 @@ class _Decoder:
         if first is None or first.dts is None or self._clock.number(first.dts) > entry.packet:
             return self.frames()
         pictures = self._numbered(itertools.chain([first], packets), entry)
-        return deinterlace(self._placed(self._checked(pictures), begin=entry.first))
+        return self._progressive(self._placed(self._checked(pictures), begin=entry.first))
 
     def _numbered(self, packets: Iterable[av.Packet[av.VideoStream]], entry: Entry) -> Iterator[av.VideoFrame]:
         """What the decoder gives from the frame `entry.first` on; a frame's PTS is the number of its packet."""

@@ -28,12 +28,12 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from openuni import experts
 from openuni.sample import Clip
 from openuni.shards import results
 from openuni.video import Limits, Normalisation, encode_video
 from openuni_pipelines.engine.executors import Fault, RayPools
-from openuni_pipelines.engine.stages import Annotate, Job, Normalise, Worker
+from openuni_pipelines.engine.recipe import RGB, recipe
+from openuni_pipelines.engine.stages import Job, Run, Worker
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERTS = ("fastdepth", "dis")
@@ -64,26 +64,26 @@ class Report:
     cpu: dict[str, float]
 
 
-def make_job(folder: Path) -> tuple[Job, list[Annotate]]:
+def make_job(folder: Path) -> tuple[Job, list[Run]]:
     """Stored clips in `work/`, and every expert's task for each of them."""
     sys.path.insert(0, str(REPOSITORY))
     from tests.conftest import moving_picture
 
-    prints = {"rgb": "rgb-1-bench"} | {name: experts.get(name).fingerprint() for name in EXPERTS}
-    job = Job(folder, "bench", Normalisation(short_side=288), Limits(), prints)
+    made = recipe(EXPERTS, (), "rgb-1-bench")
+    job = Job(folder, "bench", made, Normalisation(short_side=288), Limits())
     results.open_work(folder, 0)
     worker = Worker(job)
     for number in range(CLIPS):
         video = folder / f"c{number:02d}.mp4"
         video.write_bytes(encode_video(moving_picture(number, 16, 288), 16.0))
-        worker.run(Normalise(0, Clip(video.stem, str(video))))
-    return job, [Annotate(0, f"c{number:02d}", name) for number in range(CLIPS) for name in EXPERTS]
+        worker.run(Run(0, video.stem, made[RGB], Clip(video.stem, str(video))))
+    return job, [Run(0, f"c{number:02d}", made[name]) for number in range(CLIPS) for name in EXPERTS]
 
 
 class Bare:
     """One process a core, each a loop."""
 
-    def __init__(self, job: Job, tasks: list[Annotate], workers: int) -> None:
+    def __init__(self, job: Job, tasks: list[Run], workers: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._next, self._until = context.Value("q", 0), context.Value("d", 0.0)
         self._go = [context.Event() for _ in range(workers)]
@@ -112,10 +112,10 @@ class Bare:
             process.terminate()
 
 
-def _loop(job: Job, tasks: list[Annotate], following: Any, until: Any, go: Event, done: Any) -> None:
+def _loop(job: Job, tasks: list[Run], following: Any, until: Any, go: Event, done: Any) -> None:
     worker = Worker(job)
     for name in EXPERTS:
-        worker.run(next(task for task in tasks if task.expert == name))
+        worker.run(next(task for task in tasks if task.stage.name == name))
     while True:
         go.wait()
         go.clear()
@@ -129,7 +129,7 @@ def _loop(job: Job, tasks: list[Annotate], following: Any, until: Any, go: Event
         done.put((count, begin, time.monotonic()))
 
 
-def core_round(pools: RayPools, tasks: list[Annotate], seconds: float) -> Round:
+def core_round(pools: RayPools, tasks: list[Run], seconds: float) -> Round:
     """The same through the build's own executor, fed as the build feeds it; counted from task to task while full."""
     cpu = _Cpu()
     begin, number, count, busy = time.monotonic(), 0, 0, 0.0
@@ -154,15 +154,16 @@ class DataWorker:
         self._worker = Worker(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcome = self._worker.run(Annotate(int(row["shard"]), str(row["key"]), str(row["expert"])))
+        outcome = self._worker.run(Run(int(row["shard"]), str(row["key"]), self._worker.job.recipe[str(row["stage"])]))
         return {"key": row["key"], "ended": time.monotonic(), "seconds": outcome.seconds}
 
 
-def data_round(job: Job, tasks: list[Annotate], workers: int, count: int) -> Round:
+def data_round(job: Job, tasks: list[Run], workers: int, count: int) -> Round:
     """Rows of keys through `ray.data`'s actor pool; counted from when every actor has done two tasks."""
     import ray
 
-    rows = [asdict(tasks[number % len(tasks)]) for number in range(count)]
+    chosen = [tasks[number % len(tasks)] for number in range(count)]
+    rows = [{"shard": task.shard, "key": task.key, "stage": task.stage.name} for task in chosen]
     ray.data.DataContext.get_current().enable_progress_bars = False
     mapped = ray.data.from_items(rows, override_num_blocks=count).map(
         DataWorker, fn_constructor_args=(job,), compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1
@@ -227,13 +228,12 @@ def main() -> None:
         job, tasks = make_job(Path(name))
         bare = Bare(job, tasks, options.workers)
         connect(None)
-        made = [experts.get(name) for name in EXPERTS]
         spent: dict[str, list[Round]] = {"bare": [], "ray core": [], "ray data": []}
         for number in range(options.rounds):
             spent["bare"].append(bare.round(options.seconds))
             # Pools are closed after their round: their actors would hold the cores that Ray Data waits for.
             with RayPools(
-                job, made, workers=options.workers, address=None, time_limit=600.0, worker_memory_gib=None
+                job, workers=options.workers, address=None, time_limit=600.0, worker_memory_gib=None
             ) as pools:
                 core_round(pools, tasks[:8], 4.0)
                 spent["ray core"].append(core_round(pools, tasks, options.seconds))

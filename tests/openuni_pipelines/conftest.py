@@ -41,7 +41,7 @@ def build(openuni_command: Command) -> Command:
     def run(
         videos: Path, out: Path, experts: str, *more: object, ray: bool = False, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        mode = () if ray else ("--in-process",)
+        mode = () if ray else ("--workers", 0)
         options = ("--source", "toy", "--videos", videos, "--out", out, "--experts", experts, "--min-free", 0)
         return openuni_command("build", *options, "--shard-size", 4, *mode, *more, env=env)
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 
-from openuni_pipelines.commands.build import finish, summary
-from openuni_pipelines.engine import changes, planning
-from openuni_pipelines.engine.run import execution_from, execution_options
-from openuni_pipelines.engine.shard import recipe
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine import changes
+from openuni_pipelines.engine.build import summary
+from openuni_pipelines.engine.run import Execution
 
 
 @click.command("add")
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
-@execution_options
-def add_command(root: Path, experts: tuple[str, ...], **options: Any) -> None:
+@options.of(Execution)
+def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> None:
     """Let each EXPERT annotate the clips of DATASET and write its column; the other columns are not touched.
 
     A column that another version or another expert has made is replaced. Run the same command again to resume.
     """
-    console = Console(stderr=True)
-    planning.check_ready(recipe(experts, ()).experts)
     begin = time.monotonic()
-    changes.add(root, experts, execution_from(options), console)
-    finish(summary(root, time.monotonic() - begin), console)
+    with terminal.bars(f"opening {root}") as progress:
+        changes.add(root, experts, execution, progress)
+    terminal.finish(summary(root, time.monotonic() - begin))
 
 
 @click.command("drop")

@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import track
 
 import openuni
-from openuni.errors import PlanError
-from openuni.shards import results
-from openuni.shards.reader import Dataset
-from openuni.storage import LocalStore, claim
-
-
-def merge(data: Dataset, out: Path, columns: list[str], *, progress: bool = False) -> list[Path]:
-    """Write `out/NNNNNN.tar` for each shard of `data`: all members of a sample stand together. Returns the files.
-
-    Each file appears whole or not at all; an existing one is replaced. Absent modalities keep their JSON, which says
-    why. Raises PlanError for a column that the dataset does not have, or not in every shard yet, and where nothing
-    is committed: a merged file without a column would look whole.
-    """
-    if unknown := [name for name in columns if name not in data.columns]:
-        raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(data.columns)}")
-    if not data.shards:
-        raise PlanError(f"{data.url} has no committed sample yet; run the same `openuni build` again")
-    if lacking := [s.number for s in data.shards if not set(columns) <= set(s.columns)]:
-        raise PlanError(
-            f"{data.url} is not complete: {len(lacking)} shards lack a column (the first is {lacking[0]:06d}); run the "
-            "same `openuni build` again, or choose others with --columns"
-        )
-    claim(out)
-    written: list[Path] = []
-    positions = range(len(data.shards))
-    for position in track(positions, "exporting", console=Console(stderr=True), disable=not progress):
-        name = f"{data.shards[position].number:06d}.tar"
-        with LocalStore(out).create(name, f"export-{os.getpid()}") as file, results.open_tar_for_writing(file) as tar:
-            for key, stored in data.stored(position, columns):
-                for result in stored:
-                    note = results.encode_note(result.note)
-                    results.add_member(tar, f"{key}.{results.note_field(result.column)}", note)
-                    for field, payload in result.members.items():
-                        results.add_member(tar, f"{key}.{field}", payload)
-        written.append(out / name)
-    return written
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.exporting import merge
 
 
 @click.command("export")
 @click.argument("path", metavar="DATASET")
 @click.option("--layout", "layout_name", type=click.Choice(["merged"]), default="merged", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the tar files.")
-@click.option("--columns", default="", help="Columns to take, comma-separated.  [default: all]")
-def export_command(path: str, layout_name: str, out: Path, columns: str) -> None:
+@click.option("--columns", type=options.Names(), default="", help="Columns to take, comma-separated.  [default: all]")
+def export_command(path: str, layout_name: str, out: Path, columns: tuple[str, ...]) -> None:
     """Write DATASET as conventional WebDataset: one tar a shard, all fields of a sample together."""
     data = openuni.open(path)
-    chosen = [name.strip() for name in columns.split(",") if name.strip()] or data.columns
-    console = Console(stderr=True)
-    files = merge(data, out, chosen, progress=console.is_terminal)
+    with terminal.counting("exporting") as progress:
+        files = merge(data, out, list(columns) or data.columns, progress=progress)
     click.echo(f"{len(files)} {layout_name} files in {out}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from openuni.shards import columns, failures, layout, lock, verify
+from openuni.printable import plain, rich
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
+from openuni_pipelines.engine.state import look
 
 
 @click.command("status")
@@ -21,46 +21,37 @@ from openuni_pipelines.engine.stages import MAX_ATTEMPTS
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
 def status_command(root: Path, as_json: bool) -> None:
     """Say what is committed, who is at work on DATASET, how fast, and what failed."""
-    holder = lock.read(root)
-    running = holder is not None and lock.alive(root / layout.LOCK, holder)
-    if running and holder and not (root / layout.MANIFEST).exists():
-        click.echo(f"run {holder.run} is planning (process {holder.pid} on {holder.host})")
+    state = look(root)
+    holder, manifest, progress = state.holder, state.manifest, state.progress
+    if manifest is None:
+        if holder is not None:
+            click.echo(plain(f"run {holder.run} is planning (process {holder.pid} on {holder.host})"))
         return
-    manifest = verify.manifest(root)
-    committed = dict.fromkeys(manifest.columns, 0)
-    for shard in range(manifest.shards):
-        for column, fingerprint in manifest.columns.items():
-            record = columns.committed(root, shard, column)
-            committed[column] += record is not None and record.fingerprint == fingerprint
-    path = root / layout.PROGRESS
-    progress = layout.parse_json(RunProgress, path.read_bytes(), str(path)) if path.exists() else None
-    failed = Counter((failure.stage, failure.kind) for failure in failures.read(root))
     if as_json:
-        state = {
+        document = {
             "clips": manifest.clips,
             "shards": manifest.shards,
-            "committed": committed,
-            "running": asdict(holder) if running and holder else None,
+            "committed": state.committed,
+            "running": asdict(holder) if holder else None,
             "progress": asdict(progress) if progress else None,
-            "seconds_left": progress.seconds_left() if progress and running else None,
-            "failures": [{"stage": s, "kind": k, "count": n} for (s, k), n in sorted(failed.items())],
+            "seconds_left": progress.seconds_left() if progress and holder else None,
+            "failures": [{"stage": s, "kind": k, "count": n} for (s, k), n in sorted(state.failed.items())],
         }
-        click.echo(json.dumps(state, indent=1))
+        click.echo(json.dumps(document, indent=1))
         return
     console = Console()
-    if running and holder:
-        console.print(f"run {holder.run} is at work (process {holder.pid} on {holder.host})")
+    if holder:
+        console.print(rich(f"run {holder.run} is at work (process {holder.pid} on {holder.host})"))
     else:
-        whole = all(count == manifest.shards for count in committed.values())
-        console.print("complete" if whole else "not running, not complete: run the same `openuni build` again")
+        console.print("complete" if state.complete else "not running, not complete: run the same `openuni build` again")
     table = Table("column", "shards committed", "of", "made by")
-    for column, count in committed.items():
+    for column, count in state.committed.items():
         table.add_row(column, f"{count:,}", f"{manifest.shards:,}", manifest.columns[column])
     console.print(table)
     if progress:
-        _print_progress(progress, running, console)
-    for (stage, kind), count in sorted(failed.items()):
-        console.print(f"{count:,} clips failed in {stage} ({kind})")
+        _print_progress(progress, holder is not None, console)
+    for (stage, kind), count in sorted(state.failed.items()):
+        console.print(f"{count:,} clips failed in {stage} ({rich(kind)})")
 
 
 def _print_progress(progress: RunProgress, running: bool, console: Console) -> None:
@@ -68,7 +59,7 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
     table = Table("stage", "clips", "of", "clips/s", "worker s/clip", "absent", "faults")
     for name, stage in progress.stages.items():
         table.add_row(
-            "commit (columns)" if name == "commit" else name,
+            "commit (columns)" if name == "commit" else rich(name),
             f"{stage.done:,}",
             f"{stage.total:,}",
             f"{stage.worked / elapsed:.2f}",
@@ -78,10 +69,10 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
         )
     state = "at work" if running else "finished" if progress.finished else "stopped"
     console.print(
-        f"run {progress.run}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+        f"run {rich(progress.run)}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
     )
     console.print(table)
-    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(progress.faults.items()))
+    faults = ", ".join(f"{count:,} {rich(kind)}" for kind, count in sorted(progress.faults.items()))
     if faults:
         console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
     if running:

@@ -7,13 +7,10 @@ and its commit record is removed; from there an ordinary run goes on, and can be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from openuni import experts
 from openuni.errors import PlanError
 from openuni.sample import check_key
 from openuni.shards import columns, failures, layout, results, verify
@@ -21,12 +18,16 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
 from openuni.storage import LocalStore
+from openuni_pipelines.engine import planning
+from openuni_pipelines.engine.monitor import RunProgress
+from openuni_pipelines.engine.recipe import RGB, recipe
 from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
-from openuni_pipelines.engine.shard import Recipe, recipe
 from openuni_pipelines.engine.stages import Job
 
+Tell = Callable[[RunProgress], None] | None
 
-def reopen_failed(job: Job, made: Recipe) -> int:
+
+def reopen_failed(job: Job) -> int:
     """Reopen the columns of the clips in `failures.parquet`, all other samples kept. Returns the number of clips.
 
     A clip that was dropped is in no column: the shard gets other keys, so all its columns are written again.
@@ -37,20 +38,17 @@ def reopen_failed(job: Job, made: Recipe) -> int:
     clips = set()
     for shard, failed in by_shard.items():
         again: defaultdict[str, set[str]] = defaultdict(set)
-        kept = {row.key for row in columns.rows(job.root, shard, "rgb")}
+        kept = {row.key for row in columns.rows(job.root, shard, RGB)}
         for failure in failed:
             clips.add(failure.key)
-            if failure.key not in kept:
-                for column in ("rgb", *made.columns):
+            for column in job.recipe.columns:
+                if failure.key not in kept or failure.stage in job.recipe.upstream(job.recipe.maker(column).name):
                     again[column].add(failure.key)
-            for column, name in made.columns.items():
-                if failure.stage in _upstream(made, name):
-                    again[column].add(failure.key)
-        reopen(job, made, shard, again)
+        reopen(job, shard, again)
     return len(clips)
 
 
-def reopen_damaged(job: Job, made: Recipe, problems: Sequence[Problem]) -> None:
+def reopen_damaged(job: Job, problems: Sequence[Problem]) -> None:
     """Reopen the columns that `problems` name. Whatever of them is whole is kept, found by its hash.
 
     Where RGB is damaged all columns of the shard are reopened: a clip that can no longer be cut from its video leaves
@@ -58,40 +56,34 @@ def reopen_damaged(job: Job, made: Recipe, problems: Sequence[Problem]) -> None:
     """
     damaged: defaultdict[int, dict[str, set[str]]] = defaultdict(dict)
     for problem in problems:
-        names = ("rgb", *made.columns) if problem.column == "rgb" else (problem.column,)
+        names = tuple(job.recipe.columns) if problem.column == RGB else (problem.column,)
         for column in names:
             again = damaged[problem.shard].setdefault(column, set())
             if problem.key and column == problem.column:
                 again.add(problem.key)
     for shard, columns_again in damaged.items():
-        reopen(job, made, shard, columns_again)
+        reopen(job, shard, columns_again)
 
 
-def reopen(job: Job, made: Recipe, shard: int, again: Mapping[str, Collection[str]]) -> None:
+def reopen(job: Job, shard: int, again: Mapping[str, Collection[str]]) -> None:
     """Unpack columns of a shard without the keys that are to be made again, and remove their commit records.
 
     Failures that stay as they are go back beside the results. RGB's record goes last: a kill in between leaves the
     shard's keys as they were.
     """
     results.open_work(job.root, shard)
-    makers = {"rgb": "rgb", **made.columns}
     for column in again:
-        columns.unpack(job.root, shard, column, job.fingerprints[makers[column]], again[column], job.run)
-    remade = {makers[column]: keys for column, keys in again.items()}
+        columns.unpack(job.root, shard, column, job.recipe.columns[column], again[column], job.run)
+    remade = {job.recipe.maker(column): keys for column, keys in again.items()}
     for failure in failures.read(job.root):
-        if failure.shard == shard and failure.stage in remade and failure.key not in remade[failure.stage]:
-            failures.save(job.root, failure, job.fingerprints[failure.stage], job.run)
-    for column in sorted(again, key=lambda name: name == "rgb"):
+        for stage, keys in remade.items():
+            if (failure.shard, failure.stage) == (shard, stage.name) and failure.key not in keys:
+                failures.save(job.root, failure, stage.fingerprint, job.run)
+    for column in sorted(again, key=lambda name: name == RGB):
         columns.uncommit(job.root, shard, column)
 
 
-def _upstream(made: Recipe, name: str) -> set[str]:
-    """The expert `name` and all that it requires, directly or not."""
-    required = {expert.name: expert.requires for expert in made.experts}
-    return {name}.union(*(_upstream(made, needed) for needed in required[name]))
-
-
-def repair(root: Path, problems: Sequence[Problem], execution: Execution, console: Console) -> None:
+def repair(root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None) -> None:
     """Make the damaged samples of a dataset again from their videos.
 
     Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
@@ -100,42 +92,42 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, consol
     for problem in verify.verify_plan(root):
         raise PlanError(f"{root / problem.file} {problem.what}")
     touched = {problem.column for problem in problems}
-    if "rgb" in touched and not manifest.plan_sha256:
+    if RGB in touched and not manifest.plan_sha256:
         raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
-    names = manifest.columns if "rgb" in touched else {c: p for c, p in manifest.columns.items() if c in touched}
+    names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}
     made = recipe_of(manifest, names)
     with holding(root) as run:
         job = job_of(root, run, manifest, made)
-        reopen_damaged(job, made, problems)
-        with make_executor(execution, job, made) as executor:
-            complete(job, made, manifest, executor, execution, console)
+        reopen_damaged(job, problems)
+        with make_executor(execution, job) as executor:
+            complete(job, manifest, executor, execution, progress)
 
 
-def add(root: Path, names: Sequence[str], execution: Execution, console: Console) -> Manifest:
+def add(root: Path, names: Sequence[str], execution: Execution, progress: Tell = None) -> Manifest:
     """Let the experts `names` annotate what is there. Each writes its own column, also in place of another version.
 
     Raises PlanError where an expert would also replace a column that was not asked for.
     """
     with holding(root) as run:
         manifest = verify.manifest(root)
-        if any(columns.committed(root, shard, "rgb") is None for shard in range(manifest.shards)):
+        if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):
             raise PlanError(f"{root} is not finished: run its `openuni build` again first")
-        made = recipe(names, ())
-        for column, name in made.columns.items():
-            fingerprint = experts.get(name).fingerprint()
-            if name not in names and manifest.columns.get(column, fingerprint) != fingerprint:
+        made = recipe(names, (), manifest.columns[RGB])
+        planning.check_ready(made.experts)
+        for column, fingerprint in made.columns.items():
+            name = made.maker(column).name
+            if name not in (*names, RGB) and manifest.columns.get(column, fingerprint) != fingerprint:
                 raise PlanError(
                     f"{name} is required, and would replace column {column} of {manifest.columns[column]}; "
                     f"name it too if you want that: openuni add {root} {name} {' '.join(names)}"
                 )
-        prints = {column: experts.get(name).fingerprint() for column, name in made.columns.items()}
-        manifest = replace(manifest, columns={**manifest.columns, **prints})
+        manifest = replace(manifest, columns={**manifest.columns, **made.columns})
         # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
         # and the same command goes on with it.
         LocalStore(root).put(layout.MANIFEST, layout.seal(manifest), run)
         job = job_of(root, run, manifest, made)
-        with make_executor(execution, job, made) as executor:
-            complete(job, made, manifest, executor, execution, console)
+        with make_executor(execution, job) as executor:
+            complete(job, manifest, executor, execution, progress)
     return manifest
 
 
@@ -143,7 +135,7 @@ def drop(root: Path, column: str) -> int:
     """Remove one column; returns the bytes it took. Raises PlanError if there is none, or it is RGB."""
     with holding(root) as run:
         manifest = verify.manifest(root)
-        if column == "rgb":
+        if column == RGB:
             raise PlanError("every other column annotates rgb; delete the folder to drop it")
         if column not in manifest.columns and not list((root / "shards").glob(f"*.{check_key(column)}.tar")):
             raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
-import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -20,9 +18,11 @@ from typing import Any, Literal, Self
 from openuni import experts
 from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
-from openuni.sample import SCHEMA_VERSION
 from openuni.shards.results import DamagedResultError
-from openuni_pipelines.engine.stages import Annotate, Expand, Job, Outcome, SetupError, Task, Worker
+from openuni_pipelines.engine.cluster import connect as connect
+from openuni_pipelines.engine.cluster import is_connected
+from openuni_pipelines.engine.recipe import Kind
+from openuni_pipelines.engine.stages import Expand, Job, Outcome, SetupError, Task, Worker
 
 _POLL_SECONDS = 0.5
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -171,31 +171,30 @@ class RayPools(Executor):
     def __init__(
         self,
         job: Job,
-        made: Iterable[type[Expert]],
         *,
         workers: int | None,
         address: str | None,
         time_limit: float,
         worker_memory_gib: float | None,
     ) -> None:
-        """Workers for the experts `made` and for what is done around them.
+        """Workers for the experts of the job's recipe and for what is done around them.
 
         `workers` bounds all actors together (default: what the cluster holds); `time_limit`: seconds for one task.
 
         `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
         what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
         """
+        self._limit = time_limit
+        self._owns_ray = not is_connected()
+        if self._owns_ray:
+            connect(address)
         import ray
 
         self._ray = ray
-        self._limit = time_limit
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            connect(address)
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
-        self._pools = _sized(_pooled(made), capacity, workers)
+        self._pools = _sized(_pooled(job.recipe.experts), capacity, workers)
         self.slots = sum(pool.size for pool in self._pools.values())
         self.running = 0
         self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
@@ -313,41 +312,6 @@ def _limit_memory(gib: float) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (now + int(gib * 2**30), hard))
 
 
-def connect(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster at `address`. Quiet, no dashboard, no usage report."""
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    namespace = f"openuni-{SCHEMA_VERSION}"
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address is not None:
-        ray.init(address=address, namespace=namespace, log_to_driver=False)
-    else:
-        # Ray's processes inherit the mask, as Ray itself has it for SIGINT. What `timeout` or a service manager sends
-        # to all at once is for the driver to act on: it would die unheard with its raylet.
-        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            # Messages carry paths, never frames: Ray's default share of memory for objects is taken from experts.
-            ray.init(
-                # Without a name Ray would join whatever cluster somebody runs on this machine.
-                address="local",
-                num_cpus=os.cpu_count(),
-                object_store_memory=128 << 20,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                # Nothing outside this machine has business with a build that runs on it alone.
-                _node_ip_address="127.0.0.1",
-                namespace=namespace,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        # Ray has put its own in place, which exits without a word.
-        signal.signal(signal.SIGTERM, on_sigterm)
-
-
 @dataclass(frozen=True, slots=True)
 class _Capacity:
     """What Ray counts over all nodes, and the cores of the largest, which bound one actor."""
@@ -372,7 +336,9 @@ def _pool_name(expert: type[Expert] | None) -> str:
 
 
 def _pool_of(task: Task) -> str:
-    return _pool_name(experts.get(task.expert) if isinstance(task, Annotate) else None)
+    if isinstance(task, Expand) or task.stage.kind is not Kind.ANNOTATE:
+        return _pool_name(None)
+    return _pool_name(experts.get(task.stage.name))
 
 
 def _pooled(made: Iterable[type[Expert]]) -> dict[str, Resources]:

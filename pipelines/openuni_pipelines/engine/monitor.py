@@ -1,25 +1,23 @@
-"""What a person sees of a long run: progress bars on a terminal, a JSON-lines log and `progress.json` in the folder."""
+"""How far a long run is: a callback, a JSON-lines log and `progress.json` in the folder."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from openuni import printable
 from openuni.shards import layout
 from openuni.storage import LocalStore
 from openuni_pipelines.engine.executors import Fault, Finished
-from openuni_pipelines.engine.stages import Commit, Expand, Normalise
+from openuni_pipelines.engine.recipe import Kind
+from openuni_pipelines.engine.stages import Expand
 
 _SAVE_SECONDS = 2.0
 _MOST_LOGGED = 1 << 20
@@ -72,10 +70,16 @@ class RunProgress:
 
 
 class Monitor:
-    """Counts what happens, shows it, and writes it down."""
+    """Counts what happens, tells it, and writes it down."""
 
     def __init__(
-        self, root: Path, run: str, stages: Mapping[str, int], shards: int, columns: tuple[str, ...], console: Console
+        self,
+        root: Path,
+        run: str,
+        stages: Mapping[str, int],
+        shards: int,
+        columns: tuple[str, ...],
+        tell: Callable[[RunProgress], None] | None,
     ) -> None:
         now = time.time()
         counts = {name: StageProgress(total) for name, total in stages.items()}
@@ -83,28 +87,18 @@ class Monitor:
         self._root = root
         self._saved = 0.0
         self._seen: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self._bars = Progress(
-            TextColumn("{task.description:>22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._ids = {name: self._bars.add_task(name, total=n, rate="") for name, n in stages.items()}
+        self._tell = tell
         self._log = LocalStore(root).append(layout.LOG)
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
         self.progress.finished = error is None
+        if self._tell is not None and error is None:
+            self._tell(self.progress)
         # On a full disk the error that is on its way says more than one about the log would.
         with suppress(OSError) if error is not None else nullcontext():
             if error is not None:
@@ -124,12 +118,9 @@ class Monitor:
         task, result = finished.task, finished.result
         if isinstance(task, Expand):
             return
-        if isinstance(task, Commit):
-            stage, place = "commit", {"shard": task.shard, "column": task.column}
-        elif isinstance(task, Normalise):
-            stage, place = "rgb", {"shard": task.shard, "key": task.clip.key}
-        else:
-            stage, place = task.expert, {"shard": task.shard, "key": task.key}
+        commit = task.stage.kind is Kind.COMMIT
+        stage = "commit" if commit else task.stage.name
+        place = {"shard": task.shard, **({"column": task.stage.column} if commit else {"key": task.key})}
         if isinstance(result, Fault):
             self.progress.stages[stage].faults += 1
             self.progress.faults[result.kind] = self.progress.faults.get(result.kind, 0) + 1
@@ -139,33 +130,28 @@ class Monitor:
             counts.seconds += result.seconds
             counts.frames += result.frames
             counts.absent += not result.present
-            if isinstance(task, Commit):
+            if commit:
                 self.log("commit", **place, samples=result.frames, seconds=round(result.seconds, 3))
         if final:
             self.progress.stages[stage].worked += 1
             self._seen[task.shard][stage] += 1
-            self._advance(stage, 1)
+            self.progress.stages[stage].done += 1
 
     def tick(self, running: int) -> None:
         """Now and then write down where the run is, also while nothing finishes."""
         self.progress.running = running
-        if time.time() - self._saved > _SAVE_SECONDS:
+        self.progress.updated = time.time()
+        if self._tell is not None:
+            self._tell(self.progress)
+        if self.progress.updated - self._saved > _SAVE_SECONDS:
             self._save()
 
     def shard_done(self, shard: int, clips: int) -> None:
         """Every stage is through with this shard's clips, also those it never saw: committed before, or dropped."""
         self.progress.shards_done += 1
         seen = self._seen.pop(shard, Counter())
-        for stage in self.progress.stages:
-            total = len(self.progress.columns) if stage == "commit" else clips
-            self._advance(stage, total - seen[stage])
-
-    def _advance(self, stage: str, clips: int) -> None:
-        counts = self.progress.stages[stage]
-        counts.done += clips
-        elapsed = max(time.time() - self.progress.started, 1e-3)
-        rate = f"{counts.worked / elapsed:.2f}/s" if counts.worked else ""
-        self._bars.update(self._ids[stage], completed=counts.done, rate=rate)
+        for name, stage in self.progress.stages.items():
+            stage.done += (len(self.progress.columns) if name == "commit" else clips) - seen[name]
 
     def _save(self) -> None:
         self._saved = self.progress.updated = time.time()

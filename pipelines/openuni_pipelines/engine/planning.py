@@ -16,6 +16,7 @@ from openuni.sources import Request, Skipped
 from openuni.video import Normalisation
 from openuni_pipelines.engine import stopping
 from openuni_pipelines.engine.executors import Executor, Fault
+from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
 
 # KiB a frame at 832×480 as our codecs store real clips (`benchmarks/codecs.py`); a modality not listed counts as depth.
@@ -36,9 +37,13 @@ class Estimate:
     """What a build will make and need: clips, frames, hours of video, bytes by column, CPU hours by expert."""
 
     clips: int
+    skipped: dict[str, int]
+    """Rows of the source that became no clip, by reason."""
     frames: int
     video_hours: float
     column_bytes: dict[str, int]
+    makers: dict[str, str]
+    """The stage that makes a column."""
     cpu_hours: dict[str, float]
     missing_assets: tuple[str, ...]
 
@@ -118,9 +123,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
             order.popleft()
 
 
-def estimate(
-    tally: Tally, normalisation: Normalisation, experts: tuple[type[Expert], ...], columns: tuple[str, ...]
-) -> Estimate:
+def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estimate:
     """Frames from the clips' spans (an open end counts as the longest clip), bytes and hours from measured rates."""
     longest = normalisation.max_frames / normalisation.fps
     seconds = min(tally.seconds, tally.clips * longest) + tally.open_ended * longest
@@ -128,20 +131,24 @@ def estimate(
     pixels = normalisation.short_side**2 * 16 / 9
     return Estimate(
         clips=tally.clips,
+        skipped=tally.skipped,
         frames=frames,
         video_hours=seconds / 3600,
         column_bytes={
             column: round(frames * 1024 * _KIB_PER_FRAME.get(column, 110.0) * pixels / _MEASURED_PIXELS)
-            for column in columns
+            for column in made.columns
         },
-        cpu_hours={expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in experts},
-        missing_assets=missing_assets(experts),
+        makers={column: made.maker(column).name for column in made.columns},
+        cpu_hours={
+            expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in made.experts
+        },
+        missing_assets=missing_assets(made.experts),
     )
 
 
 def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
     """Names of model files that the experts need and this machine does not have."""
-    return tuple(sorted({name for expert in experts for name in expert.assets if not assets.is_cached(name)}))
+    return tuple(sorted({asset.name for expert in experts for asset in expert.assets if not assets.is_cached(asset)}))
 
 
 def check_ready(experts: tuple[type[Expert], ...]) -> None:

@@ -9,13 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-import click
 from pydantic import TypeAdapter
-from rich.console import Console
 
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
@@ -29,54 +26,26 @@ from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
-from openuni_pipelines.engine.monitor import Monitor
-from openuni_pipelines.engine.shard import Recipe, ShardBuild, recipe
+from openuni_pipelines.engine.monitor import Monitor, RunProgress
+from openuni_pipelines.engine.recipe import RGB, Recipe, recipe
+from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
     """How the work is done. None of this changes what is made."""
 
-    workers: int | None = None
+    workers: int | None = field(default=None, metadata={"min": 0, "shown": "one a core"})
+    """Worker processes; 0: everything in this process, for debugging."""
     ray_address: str | None = None
-    in_process: bool = False
+    """Join this Ray cluster ('auto' finds one) instead of starting Ray here."""
     time_limit: float = 900.0
-    min_free_gib: float = 1.0
-    worker_memory_gib: float | None = None
-
-
-def execution_options(command: F) -> F:
-    """Options of everything that runs experts."""
-    options = [
-        click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"),
-        click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here."),
-        click.option("--in-process", is_flag=True, help="No Ray: everything in this process, for debugging."),
-        click.option(
-            "--time-limit", default=900.0, show_default=True, help="Seconds one expert may take for one clip."
-        ),
-        click.option("--min-free", default=1.0, show_default=True, help="GiB that must stay free on the disk."),
-        click.option(
-            "--worker-memory", type=float, help="GiB one worker may allocate.  [default: an equal share of the machine]"
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def execution_from(options: dict[str, Any]) -> Execution:
-    """Take the options of `execution_options` out of `options`."""
-    return Execution(
-        workers=options.pop("workers"),
-        ray_address=options.pop("ray_address"),
-        in_process=options.pop("in_process"),
-        time_limit=options.pop("time_limit"),
-        min_free_gib=options.pop("min_free"),
-        worker_memory_gib=options.pop("worker_memory"),
-    )
+    """Seconds one expert may take for one clip."""
+    min_free: float = 1.0
+    """GiB that must stay free on the disk."""
+    worker_memory: float | None = field(default=None, metadata={"shown": "an equal share of the machine"})
+    """GiB one worker may allocate."""
 
 
 @contextmanager
@@ -99,7 +68,7 @@ def holding(root: Path) -> Iterator[str]:
     except KeyboardInterrupt:
         number = received[0] if received else signal.SIGINT
         name = signal.Signals(number).name
-        click.echo(f"stopped by {name}; nothing is half committed: run the same command again to go on", err=True)
+        print(f"stopped by {name}; nothing is half committed: run the same command again to go on", file=sys.stderr)
         sys.exit(128 + number)
     except OSError as error:
         if error.errno in DISK_ERRORS:
@@ -109,31 +78,36 @@ def holding(root: Path) -> Iterator[str]:
         raise
 
 
+def start_over(root: Path) -> None:
+    """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
+    store = LocalStore(root)
+    for name in filter(layout.parse_commit_name, store.list("commits")):
+        store.delete(name)
+
+
 def new_id() -> str:
     """A run's id: the time it began and a few random digits."""
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
 
 
-def make_executor(execution: Execution, job: Job, made: Recipe) -> Executor:
-    """Workers for the tasks of `made`, here or on Ray."""
-    if execution.in_process:
+def make_executor(execution: Execution, job: Job) -> Executor:
+    """Workers for the tasks of `job`, here or on Ray."""
+    if execution.workers == 0:
         return InProcess(job)
     return RayPools(
         job,
-        made.experts,
         workers=execution.workers,
         address=execution.ray_address,
         time_limit=execution.time_limit,
-        worker_memory_gib=execution.worker_memory_gib,
+        worker_memory_gib=execution.worker_memory,
     )
 
 
 def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
     """What the tasks of a run on an existing dataset share."""
-    prints = {"rgb": manifest.columns["rgb"]} | {expert.name: expert.fingerprint() for expert in made.experts}
     normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
     limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
-    return Job(root.resolve(), run, normalisation, limits, prints)
+    return Job(root.resolve(), run, made, normalisation, limits)
 
 
 def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:
@@ -141,7 +115,7 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
 
     Raises PlanError where one is not installed in that version: its column cannot be made again as it was.
     """
-    prints = {column: made for column, made in (names or manifest.columns).items() if column != "rgb"}
+    prints = {column: made for column, made in (names or manifest.columns).items() if column != RGB}
     for column, fingerprint in prints.items():
         installed = experts.get(expert_name(fingerprint)).fingerprint()
         if installed != fingerprint:
@@ -150,8 +124,8 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
                 f"it was; `openuni add {expert_name(fingerprint)}` makes the whole column anew"
             )
     # What a clip must have to stay was decided when RGB was committed.
-    require = manifest.configuration.get("require", []) if names is None or "rgb" in names else []
-    return recipe([expert_name(made) for made in prints.values()], require)
+    require = manifest.configuration.get("require", []) if names is None or RGB in names else []
+    return recipe([expert_name(made) for made in prints.values()], require, manifest.columns[RGB])
 
 
 def expert_name(fingerprint: str) -> str:
@@ -160,21 +134,25 @@ def expert_name(fingerprint: str) -> str:
 
 
 def complete(
-    job: Job, made: Recipe, manifest: Manifest, executor: Executor, execution: Execution, console: Console
+    job: Job,
+    manifest: Manifest,
+    executor: Executor,
+    execution: Execution,
+    progress: Callable[[RunProgress], None] | None = None,
 ) -> None:
-    """Do what is left of the columns of `made`, shard by shard, and write the data card.
+    """Do what is left of the job's columns, shard by shard, and write the data card.
 
     Raises OpenUniError where it cannot go on; what is committed stays.
     """
     root = job.root
     check_space(root, execution)
     clips = _Clips(root, manifest)
-    columns = ("rgb", *made.columns)
-    stages = {"rgb": manifest.clips} | {expert.name: manifest.clips for expert in made.experts}
+    columns = tuple(job.recipe.columns)
+    stages = {stage.name: manifest.clips for stage in job.recipe.stages}
     stages["commit"] = manifest.shards * len(columns)
-    with Monitor(root, job.run, stages, manifest.shards, columns, console) as monitor:
+    with Monitor(root, job.run, stages, manifest.shards, columns, progress) as monitor:
         monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
-        _drive(job, made, manifest.shards, clips, executor, execution, monitor)
+        _drive(job, manifest.shards, clips, executor, execution, monitor)
         LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
 
@@ -189,9 +167,7 @@ class _Clips:
         return self._plan.shard(number) if self._plan else []
 
 
-def _drive(
-    job: Job, made: Recipe, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor
-) -> None:
+def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:
     """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
     known = failures.read(job.root)
     upcoming = iter(range(shards))
@@ -205,7 +181,7 @@ def _drive(
                 more = False
             else:
                 check_space(job.root, execution)
-                active[number] = ShardBuild(job, made, number, clips.shard(number))
+                active[number] = ShardBuild(job, number, clips.shard(number))
                 known = _settle(active, number, known, job, monitor)
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
@@ -243,8 +219,8 @@ def _settle(
 def check_space(root: Path, execution: Execution) -> None:
     """Raise OpenUniError when less than the wanted space is free."""
     free = shutil.disk_usage(root).free / 2**30
-    if free < execution.min_free_gib:
+    if free < execution.min_free:
         raise OpenUniError(
-            f"only {free:.2f} GiB are free under {root}, less than --min-free {execution.min_free_gib:g}; "
+            f"only {free:.2f} GiB are free under {root}, less than --min-free {execution.min_free:g}; "
             "make room and run the same command again"
         )

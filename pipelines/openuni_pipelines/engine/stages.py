@@ -10,13 +10,14 @@ from pathlib import Path
 
 from openuni import assets, experts, modalities, sources
 from openuni.errors import InvalidAnnotationError, OpenUniError
-from openuni.experts import Expert, Footage
+from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import columns, lock, results
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
 from openuni.sources import Entry, Request, Skipped
 from openuni.video import Limits, Normalisation, normalise
+from openuni_pipelines.engine.recipe import RGB, Kind, Recipe, Stage
 
 MAX_ATTEMPTS = 3
 """Faults of one clip in one stage after which the run goes on without it."""
@@ -28,10 +29,9 @@ class Job:
 
     root: Path
     run: str
+    recipe: Recipe
     normalisation: Normalisation
     limits: Limits
-    fingerprints: Mapping[str, str]
-    """By expert name, and `rgb` for the normalised clip itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +44,19 @@ class Expand:
 
 
 @dataclass(frozen=True, slots=True)
-class Normalise:
-    """Cut a clip out of its video and encode it."""
-
-    shard: int
-    clip: Clip
-
-
-@dataclass(frozen=True, slots=True)
-class Annotate:
-    """Let one expert look at one stored clip."""
+class Run:
+    """One stage at work on clip `key` of a shard; a commit works on the whole shard, and its `key` is empty."""
 
     shard: int
     key: str
-    expert: str
+    stage: Stage
+    clip: Clip | None = None
+    """What normalisation cuts out of its video; the other stages read what is stored."""
+    keys: tuple[str, ...] = ()
+    """The clips that a commit packs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Write one column of one shard from the results that carry `fingerprint`."""
-
-    shard: int
-    column: str
-    fingerprint: str
-    keys: tuple[str, ...]
-
-
-Task = Expand | Normalise | Annotate | Commit
+Task = Expand | Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +82,15 @@ class Worker:
 
     def run(self, task: Task) -> Outcome:
         begin = time.perf_counter()
-        match task:
-            case Expand():
-                clips = sources.get(task.source).expand(task.entry, task.request)
-                return Outcome(time.perf_counter() - begin, clips=clips)
-            case Normalise():
+        if isinstance(task, Expand):
+            clips = sources.get(task.source).expand(task.entry, task.request)
+            return Outcome(time.perf_counter() - begin, clips=clips)
+        match task.stage.kind:
+            case Kind.NORMALISE:
                 frames, present = self._normalise(task)
-            case Annotate():
+            case Kind.ANNOTATE:
                 frames, present = self._annotate(task)
-            case Commit():
+            case Kind.COMMIT:
                 frames, present = self._commit(task), True
         return Outcome(time.perf_counter() - begin, frames, present)
 
@@ -113,18 +99,15 @@ class Worker:
             expert.teardown()
         self._experts.clear()
 
-    def save_absent(self, task: Normalise | Annotate, reason: str) -> None:
-        """Record that this clip has no such modality, and why."""
-        name = "rgb" if isinstance(task, Normalise) else task.expert
-        key = task.clip.key if isinstance(task, Normalise) else task.key
-        column = "rgb" if isinstance(task, Normalise) else _column(task.expert)
-        fingerprint = self.job.fingerprints[name]
-        record = _record(task.clip, 0, 0, 0, 0.0) if isinstance(task, Normalise) else None
-        note = ColumnNote(Status(False, reason, fingerprint), record=record)
-        results.save(self.job.root, task.shard, key, fingerprint, Result(column, note), self.job.run)
+    def save_absent(self, task: Run, reason: str) -> None:
+        """Record that this clip has not what the stage makes, and why."""
+        record = _record(task.clip, 0, 0, 0, 0.0) if task.clip else None
+        self._save(task, ColumnNote(Status(False, reason, task.stage.fingerprint), record=record), {})
 
-    def _normalise(self, task: Normalise) -> tuple[int, bool]:
-        clip, fingerprint = task.clip, self.job.fingerprints["rgb"]
+    def _normalise(self, task: Run) -> tuple[int, bool]:
+        clip = task.clip
+        if clip is None:
+            raise TypeError(f"{task.key} comes without the clip that it is cut from")
         try:
             video = normalise(clip, self.job.normalisation, self.job.limits)
         except OpenUniError as error:
@@ -134,57 +117,58 @@ class Worker:
         meta |= asdict(video.origin)
         scores = {**clip.scores, "repeated_frames": round(video.repeated_frames, 6)}
         record = _record(replace(clip, scores=scores), video.frames, video.height, video.width, video.fps)
-        note = ColumnNote(Status(True, expert=fingerprint), meta, scores, record)
-        result = Result("rgb", note, {"mp4": video.mp4})
-        results.save(self.job.root, task.shard, clip.key, fingerprint, result, self.job.run)
+        note = ColumnNote(Status(True, expert=task.stage.fingerprint), meta, scores, record)
+        self._save(task, note, {"mp4": video.mp4})
         return video.frames, True
 
-    def _annotate(self, task: Annotate) -> tuple[int, bool]:
-        root, fingerprint = self.job.root, self.job.fingerprints[task.expert]
-        expert = self._expert(task.expert)
-        rgb = modalities.get("rgb").decode(self._stored(task.shard, task.key, "rgb").encoded)
-        footage = Footage(task.key, rgb.frames, rgb.fps, self._found(task, expert))
+    def _annotate(self, task: Run) -> tuple[int, bool]:
+        expert = self._expert(task.stage.name)
+        rgb = modalities.get(RGB).decode(self._stored(task, RGB).encoded)
+        clip = DecodedClip(task.key, rgb.frames, rgb.fps, self._required(task, expert))
         try:
-            annotation = expert.annotate(footage)
+            annotation = expert.annotate(clip)
         except OpenUniError as error:
             # The expert abstains, which is an answer; nonsense in an annotation is a failure and raises below.
             # The reason is counted over clips: it must not begin with this one's name.
             self.save_absent(task, str(error).removeprefix(f"{task.key}: "))
             return len(rgb.frames), False
         encoded = _encode(expert, annotation, len(rgb.frames))
-        status = Status(True, expert=fingerprint, confidence=_rounded(annotation.confidence))
+        status = Status(True, expert=task.stage.fingerprint, confidence=_rounded(annotation.confidence))
         scores = {name: round(float(value), 6) for name, value in annotation.scores.items()}
-        result = Result(_column(task.expert), ColumnNote(status, encoded.meta, scores), encoded.members)
-        results.save(root, task.shard, task.key, fingerprint, result, self.job.run)
+        self._save(task, ColumnNote(status, encoded.meta, scores), encoded.members)
         return len(rgb.frames), True
 
-    def _found(self, task: Annotate, expert: Expert) -> dict[str, Annotation[object]]:
+    def _commit(self, task: Run) -> int:
+        root, run, shard, stage = self.job.root, self.job.run, task.shard, task.stage
+        samples = ((key, results.load(root, shard, key, stage.fingerprint)) for key in task.keys)
+        guard = partial(lock.check, root, run)
+        return columns.commit(root, shard, stage.column, stage.fingerprint, samples, run, guard).samples
+
+    def _save(self, task: Run, note: ColumnNote, members: Mapping[str, bytes]) -> None:
+        result = Result(task.stage.column, note, members)
+        results.save(self.job.root, task.shard, task.key, task.stage.fingerprint, result, self.job.run)
+
+    def _required(self, task: Run, expert: Expert) -> dict[str, Annotation[object]]:
         """What the required experts said of this clip; one that has nothing to say is left out."""
         found: dict[str, Annotation[object]] = {}
         for name in expert.requires:
-            stored = self._stored(task.shard, task.key, name)
+            stored = self._stored(task, name)
             if stored.note.status.present:
                 value = _decode(experts.get(name), stored.encoded)
                 found[name] = Annotation(value, stored.note.status.confidence, stored.note.scores)
         return found
 
-    def _stored(self, shard: int, key: str, name: str) -> Result:
-        """The unfinished result if there is one and it is whole, else what is committed."""
-        root, fingerprint = self.job.root, self.job.fingerprints[name]
-        if results.exists(root, shard, key, fingerprint):
+    def _stored(self, task: Run, name: str) -> Result:
+        """What stage `name` made of the task's clip: the unfinished result if it is whole, else what is committed."""
+        root, stage = self.job.root, self.job.recipe[name]
+        if results.exists(root, task.shard, task.key, stage.fingerprint):
             try:
-                return results.load(root, shard, key, fingerprint)
+                return results.load(root, task.shard, task.key, stage.fingerprint)
             except DamagedResultError:
-                record = columns.committed(root, shard, _column(name))
-                if record is None or record.fingerprint != fingerprint:
+                record = columns.committed(root, task.shard, stage.column)
+                if record is None or record.fingerprint != stage.fingerprint:
                     raise
-        return columns.read(root, shard, _column(name), key)
-
-    def _commit(self, task: Commit) -> int:
-        root, run, shard, fingerprint = self.job.root, self.job.run, task.shard, task.fingerprint
-        samples = ((key, results.load(root, shard, key, fingerprint)) for key in task.keys)
-        guard = partial(lock.check, root, run)
-        return columns.commit(root, shard, task.column, fingerprint, samples, run, guard).samples
+        return columns.read(root, task.shard, stage.column, task.key)
 
     def _expert(self, name: str) -> Expert:
         if name not in self._experts:
@@ -196,11 +180,6 @@ class Worker:
                 raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
             self._experts[name] = expert
         return self._experts[name]
-
-
-def _column(name: str) -> str:
-    """The column that an expert fills; one that only finds things for others has a pseudo-column of its own name."""
-    return "rgb" if name == "rgb" else experts.get(name).modality or name
 
 
 def _encode(expert: Expert, annotation: Annotation[object], frames: int) -> Encoded:

@@ -18,7 +18,7 @@ from openuni.sample import Annotation, Record
 from openuni.shards import writer
 from openuni.shards.reader import Dataset
 from openuni_pipelines.cli import unibench
-from openuni_pipelines.commands.collect import freeze, read_list, thaw
+from openuni_pipelines.engine.collecting import copy, freeze, read_list
 from unibench.scoring.runs import open_run
 from unibench.standard.collect import LIST, SUBSETS, Candidate, select
 
@@ -113,11 +113,11 @@ def test_a_list_makes_the_same_data_set_again_and_notices_a_changed_clip(built: 
     document["clips"][2]["sha256"]["depth"] = "0" * 64
     (tmp_path / "changed.json").write_text(json.dumps(document))
     with pytest.raises(CorruptDataError, match=rf"{document['clips'][2]['key']}: depth"):
-        thaw(built, tmp_path / "c", read_list(tmp_path / "changed.json"))
+        copy(built, tmp_path / "c", read_list(tmp_path / "changed.json"))
     document["clips"][2]["key"] = "unknown"
     (tmp_path / "changed.json").write_text(json.dumps(document))
     with pytest.raises(PlanError, match="no clip unknown"):
-        thaw(built, tmp_path / "c", read_list(tmp_path / "changed.json"))
+        copy(built, tmp_path / "c", read_list(tmp_path / "changed.json"))
     for clip, part, wrong, why in (
         (0, "sha256", {}, "lacks hashes"),
         (1, "split", "train", "trained on"),
@@ -145,7 +145,7 @@ def test_what_an_interrupted_run_left_is_not_taken_for_the_next_ones(
     built: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "real"
-    monkeypatch.setattr("openuni_pipelines.commands.collect.SHARD_SIZE", 2)
+    monkeypatch.setattr("openuni_pipelines.engine.collecting.SHARD_SIZE", 2)
     with monkeypatch.context() as killed:
         killed.setattr(writer, "write_manifest", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         with pytest.raises(RuntimeError, match="power cut"):

@@ -22,8 +22,8 @@ from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
 from openuni.shards.reader import Dataset
 from openuni_pipelines.cli import openuni as command
-from openuni_pipelines.commands.stats import OTHER_REASONS, count
 from openuni_pipelines.engine import card
+from openuni_pipelines.engine.counting import OTHER_REASONS, count
 
 COLUMNS = {"rgb": "test-1", "depth": "test-1"}
 
@@ -121,8 +121,18 @@ def refusals() -> list[Callable[[Path, Path], tuple[object, ...]]]:
         lambda root, file: ("export", root, "--out", file / "below"),
         lambda root, file: ("export", root, "--out", "/proc/nowhere"),
         lambda root, file: ("export", root, "--columns", "thermal", "--out", file.parent / "x"),
-        lambda root, file: ("build", "--source", "folder", "--videos", file.parent, "--out", file, "--in-process"),
-        lambda root, file: ("build", "--source", "folder", "--videos", root, "--out", "/proc/nowhere", "--in-process"),
+        lambda root, file: ("build", "--source", "folder", "--videos", file.parent, "--out", file, "--workers", "0"),
+        lambda root, file: (
+            "build",
+            "--source",
+            "folder",
+            "--videos",
+            root,
+            "--out",
+            "/proc/nowhere",
+            "--workers",
+            "0",
+        ),
     ]
 
 

@@ -17,7 +17,8 @@ from openuni.shards import layout
 from openuni.shards.reader import Dataset
 from openuni.video import decode_video
 from openuni_pipelines.commands.import_truth import import_command
-from openuni_pipelines.commands.render import Recipe, render_command
+from openuni_pipelines.commands.render import render_command
+from openuni_pipelines.engine.rendering import SceneSet
 from unibench import standard
 from unibench.formats.sidecar import SideCar, read_camera
 from unibench.rendering.render import modalities, render_scene
@@ -123,7 +124,7 @@ def test_every_scene_leaves_a_contact_sheet_and_a_film_of_all_its_views(rendered
 
 
 def test_training_data_have_another_split_than_truth_to_score_on(tmp_path: Path) -> None:
-    recipe = Recipe(200, 2, 16, 16.0, 0, ("fall",), "shaded", 64)
+    recipe = SceneSet(200, 2, 16, 16.0, 0, ("fall",), "shaded", 64)
     assert {recipe.split(scene) for scene in range(200)} == {"test"}
     splits = [replace(recipe, purpose="train").split(scene) for scene in range(200)]
     assert set(splits) == {"train", "val"}

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotationError, OpenUniError
-from openuni.experts import Footage
+from openuni.experts import DecodedClip
 from openuni.experts.dis import Dis
 from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
 from openuni_pipelines.cli import unibench
-from openuni_pipelines.commands.render import Recipe
 from openuni_pipelines.commands.score import open_standard, score_command
+from openuni_pipelines.engine.rendering import SceneSet
 from unibench import standard
 from unibench.camera import Camera
 from unibench.formats import sidecar
@@ -60,11 +60,11 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             "flow": values.flow,
             "segmentation": values.segmentation,
         }
-        footage = Footage(rendered.key, rendered.rgb, 16.0, {})
+        clip = DecodedClip(rendered.key, rendered.rgb, 16.0, {})
         predicted[rendered.key] = {
             "rgb": rgb,
             "depth": "the lens was dirty" if number else type(values.depth)(values.depth.values, "relative"),
-            "flow": Dis().annotate(footage).value,
+            "flow": Dis().annotate(clip).value,
             "segmentation": Segmentation(values.segmentation.ids, values.segmentation.instances),
         }
     return write(root / "truth", truth), write(root / "predicted", predicted)
@@ -196,6 +196,6 @@ def test_the_command_in_the_message_renders_the_frozen_set() -> None:
     """The scenes of `unibench render --standard` are those of `unibench.standard`, in order."""
     for named in ("estimation", "ci"):
         wanted = standard.get(named)
-        recipe = Recipe.of(wanted, "shaded", 64)
+        recipe = SceneSet.of(wanted, "shaded", 64)
         keys = [recipe.key(k).partition("-")[2] for k in range(recipe.scenes)]
         assert keys == [standard.key(spec) for spec in wanted.specs()]

@@ -26,7 +26,7 @@ def test_a_build_can_be_watched_from_outside(
     folder = make_clips(tmp_path / "v", [f"c{number:02d}" for number in range(24)])
     root = tmp_path / "d"
     command = [Path(sys.executable).with_name("openuni"), "build", "--source", "toy", "--videos", folder, "--out", root]
-    command += ["--experts", "toy_depth,toy_thermal", "--shard-size", "4", "--min-free", "0", "--in-process"]
+    command += ["--experts", "toy_depth,toy_thermal", "--shard-size", "4", "--min-free", "0", "--workers", "0"]
     run = subprocess.Popen(command, env=os.environ | {"OPENUNI_TOY_SLEEP": "0.5"}, stderr=subprocess.DEVNULL)
     try:
         while not list(root.glob("commits/*.depth.json")):

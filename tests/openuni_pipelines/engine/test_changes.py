@@ -49,7 +49,7 @@ def test_add_writes_its_column_only_and_drop_removes_it(
     data: Path, openuni_command: Command, build: Command, videos: Path, tmp_path: Path, digests: Digests
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in (data / "shards").iterdir()}
-    ok(openuni_command("add", data, "dis", "--in-process", "--min-free", 0))
+    ok(openuni_command("add", data, "dis", "--workers", 0, "--min-free", 0))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     ok(build(videos, tmp_path / "whole", "toy_thermal,toy_depth,dis"))
     assert digests(data) == digests(tmp_path / "whole")
@@ -64,7 +64,7 @@ def test_add_writes_its_column_only_and_drop_removes_it(
 def test_another_expert_of_a_modality_replaces_the_column_and_its_fingerprint(
     data: Path, openuni_command: Command
 ) -> None:
-    ok(openuni_command("add", data, "toy_boxes", "--in-process", "--min-free", 0))
+    ok(openuni_command("add", data, "toy_boxes", "--workers", 0, "--min-free", 0))
     made = verify.manifest(data).columns
     assert made["thermal"].startswith("toy_boxes-1-")
     assert made["depth"].startswith("toy_depth-1-")
@@ -146,7 +146,7 @@ def test_repair_makes_only_what_is_damaged_again(
         sample.depth  # noqa: B018
     flip(data / layout.commit_name(1, "thermal"), 40)
     env = {"OPENUNI_TOY_CALLS": str(tmp_path / "calls")}
-    ok(openuni_command("verify", data, "--repair", "--in-process", "--min-free", 0, env=env))
+    ok(openuni_command("verify", data, "--repair", "--workers", 0, "--min-free", 0, env=env))
     assert digests(data) == good
     # One sample of depth, the cut tail of thermal, and the shard whose commit record could no longer be believed.
     assert Counter(calls()) == Counter(
@@ -161,7 +161,7 @@ def test_repair_drops_a_clip_whose_video_is_gone(
     ok(build(folder, tmp_path / "d", "toy_depth"))
     flip(tmp_path / "d" / layout.tar_name(0, "rgb"), columns.rows(tmp_path / "d", 0, "rgb")[1].members[1].offset)
     (folder / "b.mp4").unlink()
-    ok(openuni_command("verify", tmp_path / "d", "--repair", "--in-process", "--min-free", 0))
+    ok(openuni_command("verify", tmp_path / "d", "--repair", "--workers", 0, "--min-free", 0))
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "c"]
     assert [(row.key, row.stage) for row in failures.read(tmp_path / "d")] == [("b", "rgb")]
 

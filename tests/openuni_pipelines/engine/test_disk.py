@@ -93,7 +93,7 @@ def test_a_quota_on_files_ends_in_one_sentence_and_the_next_run_completes(
     command = [Path(sys.executable).with_name("openuni"), "build", "--source", "toy", "--videos", videos]
     command += ["--out", tmp_path / "d", "--experts", "toy_thermal", "--shard-size", "4", "--min-free", "0"]
     done = subprocess.run(
-        [*command, "--in-process"],
+        [*command, "--workers", "0"],
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),

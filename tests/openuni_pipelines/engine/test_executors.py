@@ -13,7 +13,8 @@ from openuni.shards import layout
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import executors
 from openuni_pipelines.engine.executors import Fault, InProcess, _Capacity, _death, _pooled, _sized
-from openuni_pipelines.engine.stages import Annotate, Job
+from openuni_pipelines.engine.recipe import Kind, Recipe, Stage
+from openuni_pipelines.engine.stages import Job, Run
 
 TWO_CORES = _Capacity(cpus=2, gpus=0, memory_gib=8, node_cpus=2)
 
@@ -26,7 +27,7 @@ def expert(called: str, **needs: Any) -> type[Expert]:
         license = "none"
         resources = Resources(**needs)
 
-        def annotate(self, footage: Any) -> Annotation[Any]:
+        def annotate(self, clip: Any) -> Annotation[Any]:
             raise NotImplementedError
 
     return Made
@@ -85,12 +86,13 @@ def test_what_would_hit_every_clip_is_the_machines_fault(tmp_path: Path, monkeyp
             raise RuntimeError("no such device")
 
     monkeypatch.setattr("openuni_pipelines.engine.stages.experts.get", lambda name: Broken)
-    job = Job(tmp_path, "run", Normalisation(), Limits(), {"rgb": "rgb-1-0", "broken": "broken-1-0"})
+    broken = Stage("broken", Kind.ANNOTATE, "broken", "broken-1-0")
+    job = Job(tmp_path, "run", Recipe((broken,), (), ()), Normalisation(), Limits())
     here = InProcess(job)
-    here.submit(Annotate(0, "a", "broken"))
+    here.submit(Run(0, "a", broken))
     (finished,) = here.wait()
     assert finished.result == Fault("machine", "expert broken cannot be set up: RuntimeError: no such device")
     monkeypatch.setattr(here._worker, "run", lambda task: (_ for _ in ()).throw(OSError(28, "full")))
-    here.submit(Annotate(0, "a", "broken"))
+    here.submit(Run(0, "a", broken))
     assert here.wait()[0].result == Fault("machine", executors.disk_sentence(tmp_path, OSError(28, "full")))
     assert layout.LOCK not in [path.name for path in tmp_path.iterdir()]

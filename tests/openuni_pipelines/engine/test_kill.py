@@ -81,7 +81,7 @@ def test_changes_of_a_finished_data_set_survive_kills_too(
         assert build(folder, root, "toy_poison,toy_depth").returncode == 3
         words = ["build", "--source", "toy", "--videos", folder, "--out", root, "--shard-size", "4"]
         words += ["--experts", "toy_poison,toy_depth", "--retry-failed"]
-    line = [Path(sys.executable).with_name("openuni"), *map(str, words), "--in-process", "--min-free", "0"]
+    line = [Path(sys.executable).with_name("openuni"), *map(str, words), "--workers", "0", "--min-free", "0"]
     env = os.environ | cured | {"OPENUNI_TOY_SLEEP": "0.1", "OPENUNI_TOY_LINGER": "0.1"}
     for _ in range(8):
         run = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -14,6 +14,7 @@ from openuni.video import Limits, Normalisation
 from openuni_pipelines.cli import openuni
 from openuni_pipelines.engine import planning
 from openuni_pipelines.engine.executors import InProcess
+from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import Job
 
 
@@ -34,7 +35,7 @@ class Repeating(Source):
 @pytest.fixture
 def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     monkeypatch.setattr("openuni.sources.get", lambda name: Repeating())
-    executor = InProcess(Job(tmp_path, "run", Normalisation(), Limits(), {}))
+    executor = InProcess(Job(tmp_path, "run", Recipe((), (), ()), Normalisation(), Limits()))
     executor.slots = 3  # several rows are under way at once
     return executor
 

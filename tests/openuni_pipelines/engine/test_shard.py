@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -11,43 +12,52 @@ from openuni.sample import Clip
 from openuni.shards import failures, layout, results
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine.executors import Fault, Finished, InProcess
-from openuni_pipelines.engine.shard import ShardBuild, recipe
-from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Annotate, Commit, Expand, Job, Normalise, Worker
+from openuni_pipelines.engine.recipe import Kind, recipe
+from openuni_pipelines.engine.shard import ShardBuild
+from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Job, Run, Task, Worker
 
 pytestmark = pytest.mark.usefixtures("toys")
+RGB = "rgb-1-0"
+
+
+def is_due(task: Task | None, kind: Kind) -> TypeGuard[Run]:
+    return isinstance(task, Run) and task.stage.kind is kind
 
 
 def test_dependencies_come_first_and_contradictions_are_refused() -> None:
-    assert [expert.name for expert in recipe(["toy_boxes", "dis"], []).experts] == ["toy_finder", "toy_boxes", "dis"]
+    assert [expert.name for expert in recipe(["toy_boxes", "dis"], [], RGB).experts] == [
+        "toy_finder",
+        "toy_boxes",
+        "dis",
+    ]
     with pytest.raises(PlanError, match="both make thermal"):
-        recipe(["toy_boxes", "toy_thermal"], [])
+        recipe(["toy_boxes", "toy_thermal"], [], RGB)
     with pytest.raises(PlanError, match="no chosen expert makes"):
-        recipe(["dis"], ["depth"])
+        recipe(["dis"], ["depth"], RGB)
     with pytest.raises(OpenUniError, match="there is no"):
-        recipe(["nobody"], [])
+        recipe(["nobody"], [], RGB)
 
 
 @pytest.fixture
 def shard(tmp_path: Path, make_clips) -> ShardBuild:  # type: ignore[no-untyped-def]  # the fixture's own type is long
     folder = make_clips(tmp_path / "v", ["a"])
-    made = recipe(["toy_depth"], [])
-    prints = {"rgb": "rgb-1-0", "toy_depth": made.experts[0].fingerprint()}
-    job = Job(tmp_path / "d", "run", Normalisation(), Limits(), prints)
-    return ShardBuild(job, made, 0, [Clip("a", str(folder / "a.mp4"))])
+    made = recipe(["toy_depth"], [], RGB)
+    job = Job(tmp_path / "d", "run", made, Normalisation(), Limits())
+    return ShardBuild(job, 0, [Clip("a", str(folder / "a.mp4"))])
 
 
 def test_a_worker_lost_with_its_node_never_counts_and_deaths_do(shard: ShardBuild, tmp_path: Path) -> None:
     task = shard.due()
-    assert isinstance(task, Normalise)
+    assert is_due(task, Kind.NORMALISE)
     Worker(shard._job).run(task)
     assert shard.finished(Finished(task, Worker(shard._job).run(task)))
     for _ in range(7):
         task = shard.due()
-        assert isinstance(task, Annotate)
+        assert is_due(task, Kind.ANNOTATE)
         assert not shard.finished(Finished(task, Fault("lost", "the node is gone")))
     for attempt in (1, 2, 3):
         task = shard.due()
-        assert isinstance(task, Annotate)
+        assert is_due(task, Kind.ANNOTATE)
         assert shard.finished(Finished(task, Fault("died", "the worker process died"))) == (attempt == 3)
     (failure,) = shard.failures
     assert (failure.key, failure.stage, failure.kind, failure.attempts) == ("a", "toy_depth", "died", 3)
@@ -55,28 +65,26 @@ def test_a_worker_lost_with_its_node_never_counts_and_deaths_do(shard: ShardBuil
     assert shard.idle
     assert shard.commits()
     commit = shard.due()
-    assert isinstance(commit, Commit)
-    assert (commit.column, commit.keys) == ("rgb", ("a",))
+    assert commit is not None
+    assert (commit.stage.kind, commit.stage.column, commit.keys) == (Kind.COMMIT, "rgb", ("a",))
 
 
 def test_what_a_task_needs_and_is_damaged_is_made_again_before_it(tmp_path: Path, make_clips) -> None:  # type: ignore[no-untyped-def]
     """RGB and the findings are damaged between their making and their use; the clip is not blamed for it."""
     folder = make_clips(tmp_path / "v", ["a"])
-    made = recipe(["toy_boxes"], [])
-    prints = {"rgb": "rgb-1-0"} | {expert.name: expert.fingerprint() for expert in made.experts}
-    job = Job(tmp_path / "d", "run", Normalisation(), Limits(), prints)
-    shard, worker = ShardBuild(job, made, 0, [Clip("a", str(folder / "a.mp4"))]), InProcess(job)
+    made = recipe(["toy_boxes"], [], RGB)
+    job = Job(tmp_path / "d", "run", made, Normalisation(), Limits())
+    shard, worker = ShardBuild(job, 0, [Clip("a", str(folder / "a.mp4"))]), InProcess(job)
     order: list[tuple[str, str]] = []
     damaged = {"rgb", "toy_finder"}
     while (task := shard.due()) is not None:
         worker.submit(task)
         (finished,) = worker.wait()
-        assert not isinstance(task, Expand | Commit)
-        name = task.expert if isinstance(task, Annotate) else "rgb"
+        name = task.stage.name
         order.append((name, finished.result.kind if isinstance(finished.result, Fault) else "done"))
         if name in damaged and order[-1][1] == "done":
             damaged.remove(name)
-            path = tmp_path / "d" / layout.result_name(0, "a", prints[name])
+            path = tmp_path / "d" / layout.result_name(0, "a", task.stage.fingerprint)
             path.write_bytes(path.read_bytes()[:1600])
         assert shard.finished(finished) == (order[-1][1] == "done")
     assert order == [
@@ -93,30 +101,30 @@ def test_what_a_task_needs_and_is_damaged_is_made_again_before_it(tmp_path: Path
 
 
 def test_a_disk_that_damages_every_result_ends_the_run(shard: ShardBuild) -> None:
-    damaged = Fault("damaged", "the file is not as it was written", "a", shard._job.fingerprints["rgb"])
+    damaged = Fault("damaged", "the file is not as it was written", "a", RGB)
     for _ in range(MAX_ATTEMPTS):
         task = shard.due()
-        assert isinstance(task, Normalise)
+        assert is_due(task, Kind.NORMALISE)
         shard.finished(Finished(task, Worker(shard._job).run(task)))
         task = shard.due()
-        assert isinstance(task, Annotate)
+        assert is_due(task, Kind.ANNOTATE)
         assert not shard.finished(Finished(task, damaged))
     task = shard.due()
-    assert isinstance(task, Normalise)
+    assert is_due(task, Kind.NORMALISE)
     shard.finished(Finished(task, Worker(shard._job).run(task)))
     task = shard.due()
-    assert isinstance(task, Annotate)
+    assert is_due(task, Kind.ANNOTATE)
     with pytest.raises(OpenUniError, match="made again 3 times: check the disk"):
         shard.finished(Finished(task, damaged))
 
 
 def test_a_saved_failure_counts_only_while_the_result_agrees(shard: ShardBuild, tmp_path: Path) -> None:
     """A kill between a failure's two files, or a retry that went well, must not leave a row behind."""
-    job, made = shard._job, shard._recipe
+    job, depth = shard._job, shard._recipe["toy_depth"]
     failure = failures.Failure("a", 0, "toy_depth", "died", 3, "x")
-    failures.save(job.root, failure, job.fingerprints["toy_depth"], "run")
+    failures.save(job.root, failure, depth.fingerprint, "run")
     clips = list(shard._clips.values())
-    assert ShardBuild(job, made, 0, clips).failures == []
-    Worker(job).save_absent(Annotate(0, "a", "toy_depth"), "failed")
-    assert ShardBuild(job, made, 0, clips).failures == [failure]
-    assert results.exists(job.root, 0, "a", job.fingerprints["toy_depth"])
+    assert ShardBuild(job, 0, clips).failures == []
+    Worker(job).save_absent(Run(0, "a", depth), "failed")
+    assert ShardBuild(job, 0, clips).failures == [failure]
+    assert results.exists(job.root, 0, "a", depth.fingerprint)

@@ -40,7 +40,11 @@ def stop(root: Path, videos: Path, number: int, *, ray: bool, group: bool) -> tu
     # build is through before a test on a busy machine gets round to signalling it.
     env = os.environ | {"OPENUNI_TOY_SLEEP": "2", "OPENUNI_TOY_LINGER": "0.1", MARK: str(root)}
     run = subprocess.Popen(
-        [*line, *(() if ray else ("--in-process",))], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*line, *(() if ray else ("--workers", "0"))],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         while not list(root.glob("commits/*.rgb.json")):

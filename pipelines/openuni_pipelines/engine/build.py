@@ -1,0 +1,271 @@
+"""From a source to a dataset: plan, annotate, commit; resumable at any moment."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import openuni
+from openuni import registry, sources
+from openuni.errors import PlanError
+from openuni.shards import columns, failures, layout, plan, verify
+from openuni.shards.failures import Failure
+from openuni.shards.layout import Manifest
+from openuni.shards.plan import Plan, Tally
+from openuni.sources import Request
+from openuni.video import Limits, Normalisation
+from openuni_pipelines.engine import changes, planning
+from openuni_pipelines.engine.executors import Executor
+from openuni_pipelines.engine.monitor import RunProgress
+from openuni_pipelines.engine.planning import Estimate
+from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
+from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
+from openuni_pipelines.engine.stages import Job
+
+LIGHT = ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit")
+"""All five modalities on a plain CPU, with weights that package registries carry."""
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """What to build, from what, into which folder, and how the work is done. Raises PlanError on what cannot be.
+
+    Example:
+        >>> BuildConfig(source="folder", videos=Path("videos"), experts=("dis",)).root
+        PosixPath('data/folder')
+    """
+
+    source: str = field(metadata={"known": lambda: registry.names("sources")})
+    """Where clips come from."""
+    videos: Path | None = field(default=None, metadata={"exists": True})
+    """Folder that holds the videos."""
+    metadata: Path | None = field(default=None, metadata={"exists": True})
+    """The source's table: a file or a folder."""
+    out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
+    """Dataset folder."""
+    experts: tuple[str, ...] = ("light",)
+    """Experts by name, comma-separated, or 'light'."""
+    require: tuple[str, ...] = ()
+    """Modalities (comma-separated) without which a clip is dropped."""
+    fps: float = 16.0
+    """Frames a second of the stored clips."""
+    size: int = 480
+    """Shorter side in pixels; never enlarged."""
+    max_frames: int = 81
+    """Longest clip, in frames."""
+    min_frames: int = 8
+    """Shortest clip, in frames."""
+    max_pixels: int = _LIMITS.pixels
+    """Larger frames are refused."""
+    max_seconds: float = _LIMITS.seconds
+    """Longer videos are refused."""
+    shard_size: int = 128
+    """Clips a shard."""
+    limit: int | None = field(default=None, metadata={"min": 1})
+    """Stop planning after so many clips."""
+    execution: Execution = field(default_factory=Execution)
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 < self.fps <= 240
+            or self.size < 16
+            or not 1 <= self.min_frames <= self.max_frames
+            or self.shard_size < 1
+        ):
+            raise PlanError(
+                "--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
+            )
+
+    @property
+    def root(self) -> Path:
+        """The dataset folder."""
+        return self.out or Path("data") / self.source
+
+    @property
+    def request(self) -> Request:
+        """What the source is asked for."""
+        return Request(
+            self.videos,
+            self.metadata,
+            clip_seconds=self.max_frames / self.fps,
+            min_seconds=self.min_frames / self.fps,
+            limits=self.limits,
+        )
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(fps=self.fps, short_side=self.size, max_frames=self.max_frames, min_frames=self.min_frames)
+
+    @property
+    def limits(self) -> Limits:
+        return replace(_LIMITS, pixels=self.max_pixels, seconds=self.max_seconds)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The stages of the build. Raises OpenUniError on experts that are unknown or contradict each other."""
+        sources.get(self.source)
+        names = LIGHT if self.experts == ("light",) else self.experts
+        return recipe(names, self.require, rgb_fingerprint(self.normalisation))
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What may not change between two runs on one dataset."""
+        return {
+            "source": self.source,
+            "videos": str(self.videos) if self.videos else None,
+            "metadata": str(self.metadata) if self.metadata else None,
+            "clip_seconds": self.request.clip_seconds,
+            "min_seconds": self.request.min_seconds,
+            "normalisation": asdict(self.normalisation),
+            "limits": asdict(self.limits),
+            "shard_size": self.shard_size,
+            "limit": self.limit,
+            "require": sorted({*self.require}),
+        }
+
+    def job(self, run: str) -> Job:
+        """What the tasks of run `run` share."""
+        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a build came to."""
+
+    root: Path
+    planned: int
+    samples: int
+    present: Mapping[str, int]
+    skipped: Mapping[str, int]
+    failures: Sequence[Failure]
+    seconds: float
+
+
+def build(
+    config: BuildConfig, *, retry_failed: bool = False, progress: Callable[[RunProgress], None] | None = None
+) -> Summary:
+    """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
+
+    `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `progress` is called
+    from this thread, once a finished task and at least twice a second while workers are busy.
+    """
+    begin = time.monotonic()
+    root = config.root
+    planning.check_ready(config.recipe.experts)
+    _check_source(config)
+    with holding(root) as run, ExitStack() as stack:
+        manifest = _resume(config)
+        # Before hours of planning as well as before each shard.
+        check_space(root, config.execution)
+        job = config.job(run)
+        if manifest is not None and retry_failed:
+            changes.reopen_failed(job)
+        executor = stack.enter_context(make_executor(config.execution, job))
+        if manifest is None:
+            manifest = _make_plan(config, executor, run)
+        complete(job, manifest, executor, config.execution, progress)
+    return summary(root, time.monotonic() - begin)
+
+
+def make_plan(config: BuildConfig) -> Estimate:
+    """Write the plan alone, or read the one that is there, and say what carrying it out will cost."""
+    _check_source(config)
+    with holding(config.root) as run:
+        manifest = _resume(config)
+        if manifest is None:
+            with make_executor(config.execution, config.job(run)) as executor:
+                manifest = _make_plan(config, executor, run)
+    tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
+    for clip in Plan(config.root / layout.PLAN):
+        tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
+        tally.open_ended += clip.end is None
+    return planning.estimate(tally, config.normalisation, config.recipe)
+
+
+def estimate(config: BuildConfig) -> Estimate:
+    """What a build would make and need. Writes nothing below the dataset's folder."""
+    job = config.job(new_id())
+    with (
+        tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
+        make_executor(config.execution, job) as executor,
+    ):
+        rows = planning.clips(executor, config.source, config.request, config.limit)
+        tally = plan.write(Path(scratch) / layout.PLAN, rows, config.shard_size, job.run)
+    return planning.estimate(tally, config.normalisation, config.recipe)
+
+
+def summary(root: Path, seconds: float) -> Summary:
+    """What the dataset at `root` holds now."""
+    manifest = verify.manifest(root)
+    present = dict.fromkeys(manifest.columns, 0)
+    samples = 0
+    for number in range(manifest.shards):
+        for column in manifest.columns:
+            record = columns.committed(root, number, column)
+            if record is not None:
+                present[column] += record.present
+                samples += record.samples if column == RGB else 0
+    return Summary(root, manifest.clips, samples, present, manifest.skipped, failures.read(root), seconds)
+
+
+def _check_source(config: BuildConfig) -> None:
+    """Let the source say what it lacks before a folder is made for it, by asking for its first row."""
+    config.recipe  # noqa: B018  raises on what cannot be
+    if not (config.root / layout.MANIFEST).exists():
+        next(iter(sources.get(config.source).entries(config.request)), None)
+
+
+def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
+    """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
+    path = config.root / layout.PLAN
+    rows = planning.clips(executor, config.source, config.request, config.limit)
+    tally = plan.write(path, rows, config.shard_size, run)
+    frozen = Plan(path)
+    manifest = Manifest(
+        configuration=config.recorded,
+        columns=config.recipe.columns,
+        clips=frozen.clips,
+        shards=frozen.shards,
+        plan_sha256=layout.file_record(path).sha256,
+        skipped=tally.skipped,
+        openuni=openuni.__version__,
+    )
+    layout.write_atomic(config.root / layout.MANIFEST, layout.seal(manifest), run)
+    return manifest
+
+
+def _resume(config: BuildConfig) -> Manifest | None:
+    """The manifest of an earlier run with the same configuration, or None in a new folder.
+
+    Raises PlanError naming what differs: another configuration never mixes into a dataset.
+    """
+    root = config.root
+    if not (root / layout.MANIFEST).exists():
+        ours = {layout.PLAN, layout.SKIPPED, layout.LOCK, layout.LOG, layout.PROGRESS}
+        if any(path.name not in ours and not path.name.startswith(".") for path in root.iterdir()):
+            raise PlanError(f"{root} is not empty and not a dataset; choose another --out")
+        return None
+    manifest = verify.manifest(root)
+    before, now = manifest.configuration, config.recorded
+    if changed := [name for name in now if now[name] != before.get(name)]:
+        what = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in changed)
+        raise PlanError(f"{root} was built with another configuration ({what}); choose another --out")
+    if dict(manifest.columns) != config.recipe.columns:
+        raise PlanError(
+            f"{root} has columns {_named(manifest.columns)}, this build would make {_named(config.recipe.columns)}; "
+            "choose another --out, or change single columns with `openuni add` and `openuni drop`"
+        )
+    for problem in verify.verify_plan(root):
+        raise PlanError(f"{root / layout.PLAN} {problem.what}")
+    return manifest
+
+
+def _named(prints: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} ({fingerprint})" for column, fingerprint in prints.items())

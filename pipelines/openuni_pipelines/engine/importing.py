@@ -1,0 +1,106 @@
+"""Other people's ground truth as an OpenUni dataset."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openuni.errors import PlanError
+from openuni.modalities.rgb import Rgb
+from openuni.sample import Annotation, Record
+from openuni.shards import layout, writer
+from openuni_pipelines.engine.parallel import mapping
+from openuni_pipelines.engine.run import holding, start_over
+from unibench.formats import sidecar
+from unibench.importers import Imported, read
+
+_COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """An imported clip: its key, its size, and what a reader of its scores must know."""
+
+    key: str
+    frames: int
+    height: int
+    width: int
+    notes: tuple[str, ...]
+
+
+def import_truth(
+    name: str,
+    src: Path,
+    out: Path,
+    *,
+    shard_size: int = 64,
+    workers: int = 0,
+    ray_address: str | None = None,
+    progress: Callable[[Clip], None] = lambda clip: None,
+) -> int:
+    """Read the clips of `src` in format `name` and write them as a dataset; the number of clips.
+
+    Readers stream, so clips are read here; `workers` processes encode and store them. `progress` is told of each clip
+    in the order of the source. Raises PlanError where `out` holds a dataset, and OpenUniError naming the first file
+    that is not what it claims.
+    """
+    if (out / layout.MANIFEST).exists():
+        raise PlanError(f"{out} holds a dataset already; choose another --out or delete it")
+    columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
+    count = shards = 0
+    with holding(out) as run, mapping(workers, ray_address) as mapped:
+        start_over(out)
+        due = (
+            _Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(read(name, src))
+        )
+        clips = mapped(_save, due)
+        while batch := list(_told(itertools.islice(clips, shard_size), progress)):
+            writer.commit_shard(out, shards, [clip.key for clip in batch], columns, run)
+            count += len(batch)
+            shards += 1
+        if not count:
+            raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
+        writer.write_manifest(out, {"source": f"unibench import {name}"}, columns, count, shards, run)
+    return count
+
+
+def _told(clips: Iterable[Clip], progress: Callable[[Clip], None]) -> Iterator[Clip]:
+    for clip in clips:
+        progress(clip)
+        yield clip
+
+
+@dataclass(frozen=True, slots=True)
+class _Save:
+    out: Path
+    run: str
+    name: str
+    shard_size: int
+    number: int
+    clip: Imported
+
+
+def _save(task: _Save) -> Clip:
+    """Store one clip and its side-car, under a key that ascends with the order of the source."""
+    clip, name, run = task.clip, task.name, task.run
+    key = f"{task.number:06d}-{clip.key}"[:64]
+    frames, height, width = clip.rgb.shape[:3]
+    record = Record(key, frames, height, width, clip.fps, split="test", source=name, source_id=clip.key, video_id=key)
+    annotations: dict[str, Annotation[Any] | str] = {"rgb": Annotation(Rgb(clip.rgb, clip.fps, exact=True), 1.0)}
+    for column in _COLUMNS[1:]:
+        value = getattr(clip, column)
+        annotations[column] = f"{name} has none" if value is None else Annotation(value, 1.0)
+    folder = task.out / sidecar.FOLDER / key
+    if clip.camera is not None:
+        layout.write_atomic(folder / "camera.npz", sidecar.encode_camera(clip.camera), run)
+    if clip.normals is not None:
+        layout.write_atomic(folder / "normals.npz", sidecar.encode_normals(clip.normals), run)
+    if clip.notes:
+        layout.write_atomic(folder / "notes.txt", ("\n".join(clip.notes) + "\n").encode(), run)
+    columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
+    writer.save_sample(task.out, task.number // task.shard_size, record, annotations, columns, run)
+    return Clip(key, frames, height, width, tuple(clip.notes))

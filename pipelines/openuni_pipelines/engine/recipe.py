@@ -1,0 +1,119 @@
+"""What a build makes: stages that need each other, from the stored clip over the experts to committed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from functools import cached_property
+
+from openuni import experts
+from openuni.errors import PlanError
+from openuni.experts import Expert
+from openuni.shards import layout
+from openuni.video import Normalisation
+
+RGB = "rgb"
+"""The column that all others annotate, and the stage that makes it."""
+
+
+class Kind(Enum):
+    """What a worker does in a stage."""
+
+    NORMALISE = "normalise"
+    ANNOTATE = "annotate"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a build. Of each clip it makes what `column` holds, or packs that column of a whole shard.
+
+    `needs` names the stages that come before it. An expert that only finds things for others fills a pseudo-column of
+    its own name, which is never packed.
+    """
+
+    name: str
+    kind: Kind
+    column: str
+    fingerprint: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in the order they depend on each other, and those whose result a clip must have to stay."""
+
+    stages: tuple[Stage, ...]
+    """What is made of every clip, RGB first."""
+    commits: tuple[Stage, ...]
+    """One a column. All need RGB's, which settles the keys of a shard."""
+    required: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Stage:
+        return self._by_name[name]
+
+    @property
+    def experts(self) -> tuple[type[Expert], ...]:
+        return tuple(experts.get(stage.name) for stage in self.stages if stage.kind is Kind.ANNOTATE)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Fingerprint by column, RGB first."""
+        return {commit.column: commit.fingerprint for commit in self.commits}
+
+    def maker(self, column: str) -> Stage:
+        """The stage whose results become `column`."""
+        return next(stage for stage in self.stages if stage.column == column)
+
+    def upstream(self, name: str) -> set[str]:
+        """The stage `name` and all that it needs, directly or not."""
+        return {name}.union(*(self.upstream(needed) for needed in self[name].needs))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Stage]:
+        return {stage.name: stage for stage in (*self.stages, *self.commits)}
+
+
+def recipe(names: Sequence[str], require: Iterable[str], rgb: str) -> Recipe:
+    """Stages for the experts `names` and all that they require; `rgb` is the fingerprint of the stored clips.
+
+    Raises OpenUniError on unknown names, and where two experts make the same modality or none makes one of `require`.
+    """
+    ordered: dict[str, type[Expert]] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            expert = experts.get(name)
+            for needed in expert.requires:
+                visit(needed)
+            ordered[name] = expert
+
+    for name in names:
+        visit(name)
+    makers = {RGB: RGB}
+    for expert in ordered.values():
+        if expert.modality is not None and (other := makers.setdefault(expert.modality, expert.name)) != expert.name:
+            raise PlanError(f"experts {other} and {expert.name} both make {expert.modality}; a dataset has one of each")
+    wanted = {RGB, *require}
+    if unknown := wanted - set(makers):
+        raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
+    stages = {RGB: Stage(RGB, Kind.NORMALISE, RGB, rgb)}
+    for name, expert in ordered.items():
+        needs = (RGB, *expert.requires)
+        stages[name] = Stage(name, Kind.ANNOTATE, expert.modality or name, expert.fingerprint(), needs)
+    return Recipe(
+        stages=tuple(stages.values()),
+        commits=tuple(_commit(column, stages[maker]) for column, maker in makers.items()),
+        required=tuple(name for name in stages if name in {makers[column] for column in wanted}),
+    )
+
+
+def _commit(column: str, maker: Stage) -> Stage:
+    before = () if column == RGB else (f"commit {RGB}",)
+    return Stage(f"commit {column}", Kind.COMMIT, column, maker.fingerprint, (maker.name, *before))
+
+
+def rgb_fingerprint(normalisation: Normalisation) -> str:
+    """RGB's version: how clips are normalised."""
+    return f"rgb-1-{layout.digest(repr(sorted(asdict(normalisation).items())).encode())[:8]}"

@@ -1,0 +1,72 @@
+"""Every hash, member and frame count of a dataset, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openuni.shards import columns, verify
+from openuni.shards.layout import Manifest
+from openuni.shards.verify import Checked, Problem
+from openuni_pipelines.engine.parallel import mapping
+from openuni_pipelines.engine.recipe import RGB
+from openuni_pipelines.engine.run import Execution
+
+_LITTLE = 256 << 20
+"""Bytes that are checked in less time than Ray takes to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at, a `Checked` a shard and column, and what is not as it was committed, in order."""
+
+    checked: Sequence[Checked]
+    problems: Sequence[Problem]
+
+    @property
+    def samples(self) -> int:
+        return sum(one.samples for one in self.checked if one.column == RGB)
+
+    @property
+    def bytes(self) -> int:
+        return sum(one.bytes for one in self.checked)
+
+
+def check(
+    root: Path,
+    manifest: Manifest,
+    execution: Execution,
+    *,
+    quick: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check every column of every shard; `quick` decodes nothing. `progress` is told how many of how many are done."""
+    work = [_Look(root, shard, column, not quick) for shard in range(manifest.shards) for column in manifest.columns]
+    workers = execution.workers
+    if workers is None and execution.ray_address is None and _size(root, work) < _LITTLE:
+        workers = 0
+    checked: list[Checked] = []
+    with mapping(workers, execution.ray_address) as run:
+        for one in run(_check, work):
+            checked.append(one)
+            progress(len(checked), len(work))
+    found = [*verify.verify_plan(root), *(problem for one in checked for problem in one.problems)]
+    return Report(checked, sorted(found, key=lambda p: (p.shard, p.column, p.key)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    root: Path
+    shard: int
+    column: str
+    decode: bool
+
+
+def _check(look: _Look) -> Checked:
+    return verify.verify_column(look.root, look.shard, look.column, decode=look.decode)
+
+
+def _size(root: Path, work: Sequence[_Look]) -> int:
+    records = (columns.committed(root, look.shard, look.column) for look in work)
+    return sum(record.tar.size for record in records if record is not None)

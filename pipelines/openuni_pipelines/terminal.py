@@ -1,0 +1,136 @@
+"""What the commands print: bars while they work, tables when they are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from openuni import printable
+from openuni.shards import layout
+from openuni_pipelines import left_out
+from openuni_pipelines.engine.build import Summary
+from openuni_pipelines.engine.monitor import RunProgress
+from openuni_pipelines.engine.planning import Estimate
+from openuni_pipelines.engine.stages import MAX_ATTEMPTS
+
+EXIT_WITH_FAILURES = 3
+"""The build is complete, but clips or modalities are missing from it; `failures.parquet` says which and why."""
+
+
+def say(text: str) -> None:
+    """A line on standard error, where it mixes with no output that is piped on."""
+    Console(stderr=True).print(text)
+
+
+def waiting(doing: str) -> AbstractContextManager[object]:
+    """Say what is being done, while there is nothing to count."""
+    return Console(stderr=True).status(doing)
+
+
+@contextmanager
+def bars(doing: str) -> Iterator[Callable[[RunProgress], None]]:
+    """A bar a stage, drawn by calling what comes out; until the first call it says what is being done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: None
+        return
+    drawn = Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    status = console.status(doing)
+
+    def draw(progress: RunProgress) -> None:
+        if not drawn.tasks:
+            status.stop()
+            drawn.start()
+        known = {task.description: task.id for task in drawn.tasks}
+        for name, stage in progress.stages.items():
+            bar = known[name] if name in known else drawn.add_task(name, total=stage.total, rate="")
+            rate = f"{stage.worked / max(progress.updated - progress.started, 1e-3):.2f}/s" if stage.worked else ""
+            drawn.update(bar, completed=stage.done, rate=rate)
+
+    try:
+        status.start()
+        yield draw
+    finally:
+        status.stop()
+        drawn.stop()
+
+
+@contextmanager
+def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar for things done of a known number: `(done, total)`."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(console=console) as drawn:
+        bar = drawn.add_task(doing, total=None)
+        yield lambda done, total: drawn.update(bar, completed=done, total=total)
+
+
+def finish(summary: Summary) -> None:
+    """Print what a run came to; exit with status 3 where clips or modalities failed."""
+    print_summary(summary)
+    if summary.failures:
+        sys.exit(EXIT_WITH_FAILURES)
+
+
+def print_summary(summary: Summary) -> None:
+    """Columns, clips that were dropped, the first failures, and what to do next."""
+    console = Console(stderr=True)
+    table = Table("column", "present", "absent")
+    for column, present in summary.present.items():
+        table.add_row(column, f"{present:,}", f"{summary.samples - present:,}")
+    console.print(table)
+    dropped = summary.planned - summary.samples
+    console.print(
+        f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
+        f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
+    )
+    for line in left_out.lines(summary.root, summary.skipped):
+        console.print(line, highlight=False)
+    for failure in summary.failures[:10]:
+        console.print(
+            f"  [yellow]{printable.rich(failure.key)}[/] {failure.stage}: {printable.rich(failure.error)}",
+            highlight=False,
+        )
+    if len(summary.failures) > 10:
+        console.print(f"  … and {len(summary.failures) - 10} more")
+    if summary.failures:
+        console.print(
+            f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
+            f"{summary.root / layout.FAILURES}"
+        )
+    console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+
+
+def print_estimate(estimate: Estimate, shard_size: int) -> None:
+    """What a build will make and need, on standard output."""
+    console = Console()
+    console.print(
+        f"{estimate.clips:,} clips in {-(-estimate.clips // shard_size):,} shards, about {estimate.frames:,} frames, "
+        f"{estimate.video_hours:.2f} hours of video"
+    )
+    for reason, count in sorted(estimate.skipped.items(), key=lambda item: -item[1]):
+        console.print(f"  left out: {count:,} × {printable.rich(reason)}")
+    table = Table("column", "expert", "expected size", "CPU hours")
+    for column, size in estimate.column_bytes.items():
+        maker = estimate.makers[column]
+        hours = estimate.cpu_hours.get(maker)
+        table.add_row(column, maker, f"{size / 2**20:,.1f} MiB", "" if hours is None else f"{hours:.2f}")
+    console.print(table)
+    if estimate.missing_assets:
+        names = " ".join(estimate.missing_assets)
+        console.print(f"[yellow]model files are missing[/]; run: openuni assets fetch {names}")

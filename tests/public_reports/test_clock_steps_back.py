@@ -43,7 +43,7 @@ def test_the_dataset_says_where_times_came_from_and_what_repeats(tmp_path: Path)
     film(tmp_path / "in" / "counted.avi", 32, options={"bf": "3"})
     film(tmp_path / "in" / "slow.mp4", 4, rate=2)
     command = ["build", "--source", "folder", "--videos", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(openuni, [*command, "--experts", "dis", "--in-process"])
+    result = CliRunner().invoke(openuni, [*command, "--experts", "dis", "--workers", "0"])
     assert result.exit_code == 0, result.output
     with tarfile.open(tmp_path / "out" / "shards" / "000000.rgb.tar") as tar:
         stored = [

@@ -13,6 +13,7 @@ Only what is indexed or read once more without decoding (`examine`) says which; 
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
@@ -40,10 +41,44 @@ _PEEK = 64  # packets, or frames, that tell whether an indexed file's times foll
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How to tell the time of frames in one file. `ticks` (only `counted`): stored times, ascending, from zero."""
+    """How to tell the time of frames in one file; all but `kind` is for `counted` ones only."""
 
     kind: ClockKind
     ticks: tuple[int, ...] = ()
+    """Stored times, ascending, from zero; also those of the packets, in order of decoding, where there are `keys`."""
+    zero: int = 0
+    """The first stored time on the file's own clock."""
+    keys: tuple[int, ...] = ()
+    """Numbers of the packets where decoding may begin."""
+
+    def number(self, time: int) -> int:
+        """Of the packet with this decoding time."""
+        return bisect.bisect_left(self.ticks, time - self.zero)
+
+    def entry(self, tick: int) -> Entry | None:
+        """Where to begin for the frame on screen at `tick`; None for the file's begin."""
+        shown = bisect.bisect_right(self.ticks, tick) - 1
+        key = bisect.bisect_right(self.keys, shown) - 1
+        if key < 1:
+            return None
+        before, first = self.keys[key - 1], self.keys[key]
+        return Entry(self.zero + self.ticks[before], before, first)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A way into a file whose frames are counted.
+
+    All packets before a key frame's are presented before all from it on, so the first frame out of these has the number
+    of that packet. Its B-frames may need the group of pictures before, where decoding begins.
+    """
+
+    time: int
+    """Decoding time, on the file's own clock, to seek to."""
+    packet: int
+    """Number of the packet that is to come then, at the latest."""
+    first: int
+    """Number of the first packet, and of the first frame, to be used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,15 +104,17 @@ class Reading:
     """The times of one pass over the frames of a file, which come in order of presentation.
 
     `first_pts` (None where it has none) and `tick` are the PTS of the first frame and its unit, seconds; `average`
-    is a frame's usual duration. A pass that does not begin at the first frame (after a seek) needs the clock `pts`.
+    is a frame's usual duration. A pass over counted frames says the number of the one it `begin`s with.
     """
 
-    def __init__(self, clock: Clock, first_pts: int | None, tick: Fraction, average: Fraction) -> None:
+    def __init__(
+        self, clock: Clock, first_pts: int | None, tick: Fraction, average: Fraction, *, begin: int = 0
+    ) -> None:
         self._clock = clock
         self._tick = tick
         self._average = average
         self._offset = None if first_pts is None else -first_pts * tick
-        self._count = 0
+        self._count = begin
         self._next: Fraction | None = None
         self._last: Fraction | None = None
 
@@ -157,8 +194,12 @@ def _examine(source: Source, limits: Limits) -> Clock:
 
 
 def _counted(container: InputContainer, stream: av.VideoStream, limits: Limits) -> Clock:
-    times = sorted(itertools.islice(_decoding_times(container, stream), limits.frames))
-    return Clock("counted", tuple(time - times[0] for time in times))
+    packets = itertools.islice(_packets(container, stream), limits.frames)
+    stored = [(packet.dts, packet.is_keyframe) for packet in packets if packet.dts is not None]
+    times = sorted(time for time, _ in stored)
+    in_order = all(time == sorted_ for (time, _), sorted_ in zip(stored, times, strict=True))
+    keys = tuple(number for number, (_, is_key) in enumerate(stored) if is_key) if in_order else ()
+    return Clock("counted", tuple(time - times[0] for time in times), times[0] if times else 0, keys)
 
 
 def _is_joined(container: InputContainer, stream: av.VideoStream, limits: Limits) -> bool:

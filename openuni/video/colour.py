@@ -48,7 +48,8 @@ def tone_map(codes: npt.NDArray[np.uint16], transfer: Transfer, color_primaries:
     rows = max(1, _STRIPE // codes.shape[1])
     for top in range(0, len(codes), rows):
         light = _light(codes[top : top + rows], transfer)
-        light *= _attenuation()[_index(light.max(axis=2))][..., None]
+        brightest = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])
+        light *= _attenuation()[_index(brightest)][..., None]
         if color_primaries != ColorPrimaries.BT709.value:
             light = cast(npt.NDArray[np.float32], cv2.transform(light, _BT2020_TO_BT709))
         level = np.clip(light * np.float32(1 / WHITE), 0, 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from openuni.errors import BadVideoError
 from openuni.video import clock, colour
-from openuni.video.clock import ClockError, ClockKind, Timed
+from openuni.video.clock import Clock, ClockError, ClockKind, Entry, Timed
 from openuni.video.colour import Transfer
 from openuni.video.container import Source, bad, check_size, open_stream, reason
 from openuni.video.deinterlace import deinterlace
@@ -194,6 +194,7 @@ class _Decoder:
         self._source = source
         self._limits = limits
         self._reformatter = VideoReformatter()
+        self._clock = Clock("pts")
         self._open()
         try:
             # What the first frame says (PTS, orientation) holds for all; a reopened file starts there again.
@@ -271,15 +272,18 @@ class _Decoder:
     def frames(self) -> Iterator[Timed]:
         """All frames from the first."""
         self._reopen()
-        return deinterlace(self._decode())
+        return self._progressive(self._decode())
 
     def frames_from(self, time: Fraction) -> Iterator[Timed]:
         """Frames in order of presentation, beginning at or before the one on screen at `time`."""
-        if self._clock.kind != "pts" or self._first_pts is None:
-            return self.frames()  # a seek goes by the file's own times
         # An interlaced frame is made from its neighbours too: the one before must have been seen.
         before = 2 * self._average() if self.first.interlaced_frame else Fraction(0)
-        target = self._first_pts + math.floor((time - before + self.tolerance) / self._tick)
+        tick = math.floor((time - before + self.tolerance) / self._tick)
+        if self._clock.kind == "counted":
+            return self._counted_from(tick)
+        if self._clock.kind == "joined" or self._first_pts is None:
+            return self.frames()  # a seek goes by the file's own times
+        target = self._first_pts + tick
         # Some indices are wrong and some containers only guess: a seek counts when its first frame is early enough.
         for seconds_back in (0, 2, 8, 32):
             offset = target - math.ceil(seconds_back / self._tick)
@@ -292,8 +296,41 @@ class _Decoder:
             except (av.error.FFmpegError, BadVideoError):
                 continue  # not seekable here; decoding from the beginning below will tell what is wrong, if anything
             if first is not None and first.frame.pts is not None and first.frame.pts <= target:
-                return deinterlace(itertools.chain([first], frames))
+                return self._progressive(itertools.chain([first], frames))
         return self.frames()
+
+    def _progressive(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        try:
+            yield from deinterlace(frames)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self.bad(f"it is interlaced and cannot be deinterlaced ({reason(error)})") from error
+
+    def _counted_from(self, tick: int) -> Iterator[Timed]:
+        """As `frames_from`: by way of the key frame before the last one, see `clock.Entry`."""
+        entry = self._clock.entry(tick)
+        if entry is None or entry.time - self._clock.zero <= _SEEK_AFTER / self._tick:
+            return self.frames()
+        try:
+            self._container.seek(entry.time, stream=self._stream, backward=True)
+            packets = self._container.demux(self._stream)
+            first = next((packet for packet in packets if packet.dts is not None), None)
+        except av.error.FFmpegError:
+            return self.frames()
+        if first is None or first.dts is None or self._clock.number(first.dts) > entry.packet:
+            return self.frames()
+        pictures = self._numbered(itertools.chain([first], packets), entry)
+        return self._progressive(self._placed(self._checked(pictures), begin=entry.first))
+
+    def _numbered(self, packets: Iterable[av.Packet[av.VideoStream]], entry: Entry) -> Iterator[av.VideoFrame]:
+        """What the decoder gives from the frame `entry.first` on; a frame's PTS is the number of its packet."""
+        begun = False
+        for packet in packets:
+            if packet.dts is not None:
+                packet.pts = self._clock.number(packet.dts)
+            for frame in packet.decode():
+                begun = begun or (frame.pts is not None and frame.pts >= entry.first)
+                if begun:
+                    yield frame
 
     def _open(self) -> None:
         self._container, self._stream = open_stream(self._source, self._limits)
@@ -304,17 +341,21 @@ class _Decoder:
         self._open()
 
     def _first_frame(self) -> av.VideoFrame:
-        frame = next(self._pictures(), None)
+        frame = next(self._checked(self._container.decode(self._stream)), None)
         if frame is None:
             raise self.bad("no frame of it can be decoded; it is cut short or damaged")
         return frame
 
     def _decode(self) -> Iterator[Timed]:
         """Frames from where the file stands. Raises BadVideoError where it is damaged or ends before it should."""
-        reading = clock.Reading(self._clock, self._first_pts, self._tick, self._average())
+        return self._placed(self._checked(self._container.decode(self._stream)))
+
+    def _placed(self, pictures: Iterator[av.VideoFrame], *, begin: int = 0) -> Iterator[Timed]:
+        """Pictures with their times; `begin` is the number of the first, where they are counted."""
+        reading = clock.Reading(self._clock, self._first_pts, self._tick, self._average(), begin=begin)
         last: Timed | None = None
         try:
-            for frame in self._pictures():
+            for frame in pictures:
                 placed = reading.place(frame)
                 # A damaged frame is not shown: the one before it stays on screen.
                 if placed is not None and not frame.is_corrupt:
@@ -330,12 +371,12 @@ class _Decoder:
                     f"cut short: it should last {float(declared):.2f} s, but its frames end at {float(shown):.2f} s"
                 )
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        """What the decoder gives, all of one size."""
+    def _checked(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """What the decoder gives, all of one size and within the limits; its faults as BadVideoError."""
         size: tuple[int, int] | None = None
         count = 0
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in pictures:
                 check_size(self._source, self._limits, frame.width, frame.height)
                 size = size or (frame.width, frame.height)
                 if size != (frame.width, frame.height):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from openuni.sample import Clip
 from openuni.video import decode_video, normalise
+from openuni_pipelines.cli import openuni
 from tests.openuni.video.films import film, joined, number_of, packed
 
 
@@ -32,3 +36,18 @@ def test_each_frame_is_stored_once_and_in_order(tmp_path: Path, make: Callable[[
     assert [number_of(frame) for frame in frames] == list(range(len(frames)))
     assert len(frames) in (32, 33)
     assert (video.origin.clock, video.repeated_frames) == (clock, 0)
+
+
+def test_the_dataset_says_where_times_came_from_and_what_repeats(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    film(tmp_path / "in" / "counted.avi", 32, options={"bf": "3"})
+    film(tmp_path / "in" / "slow.mp4", 4, rate=2)
+    command = ["build", "--source", "folder", "--videos", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(openuni, [*command, "--experts", "dis", "--workers", "0"])
+    assert result.exit_code == 0, result.output
+    with tarfile.open(tmp_path / "out" / "shards" / "000000.rgb.tar") as tar:
+        stored = [
+            json.load(file) for name in tar.getnames() if name.endswith("json") and (file := tar.extractfile(name))
+        ]
+    assert {row["key"]: row["meta"]["clock"] for row in stored} == {"counted-0000": "counted", "slow-0000": "pts"}
+    assert {row["key"]: row["scores"]["repeated_frames"] for row in stored} == {"counted-0000": 0, "slow-0000": 0.875}

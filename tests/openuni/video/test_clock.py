@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from openuni.errors import BadVideoError
@@ -109,3 +110,23 @@ def test_a_stored_clip_tells_where_its_times_come_from_and_how_much_of_it_repeat
     assert slow.repeated_frames == pytest.approx(42 / 48)
     assert [number_of(frame) for frame in decode_video(slow.mp4)[0][::8]] == list(range(6))
     assert slow.origin.clock == "pts"
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "24", "bf": "3"}),
+        ("libx264", {"g": "24", "x264-params": "open-gop=1:bframes=4:b-pyramid=normal"}),
+        ("mpeg4", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_counted_frames_are_reached_by_a_seek_and_are_the_same(
+    tmp_path: Path, codec: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "a.avi", 200, codec=codec, options=options)
+    plain = list(read_frames(path, fps=16.0))
+    assert [number_of(frame) for frame in plain] == list(range(200))
+    monkeypatch.setattr("openuni.video.decode._Decoder._reopen", lambda self: pytest.fail("decoded from the beginning"))
+    for first in (99, 121, 144, 150, 199):
+        late = list(read_frames(path, first / 16, fps=16.0))
+        np.testing.assert_array_equal(np.stack(late), np.stack(plain[first:]), err_msg=str(first))

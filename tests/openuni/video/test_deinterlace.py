@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
+import pytest
 
+from openuni.errors import BadVideoError
 from openuni.sample import Clip
 from openuni.video import normalise, presented_frames, probe, read_frames
-from tests.openuni.video.films import combed, film, interlaced
+from tests.openuni.video.films import INTERLACED, combed, film, interlaced
 
 
 def comb(frame: npt.NDArray[np.uint8]) -> float:
@@ -42,3 +45,18 @@ def test_a_progressive_film_is_not_filtered(tmp_path: Path) -> None:
     assert not probe(path).interlaced
     assert min(comb(frame.rgb) for frame in presented_frames(path)) > 5
     assert not normalise(Clip("k", str(path))).origin.deinterlaced
+
+
+def test_what_is_too_small_for_the_filter_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "thin.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 2, "yuv420p"
+        stream.codec_context.flags |= INTERLACED
+        for k in range(5):
+            frame = av.VideoFrame(64, 2, "yuv420p")
+            frame.pts = k
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with pytest.raises(BadVideoError, match=r"thin\.mkv: it is interlaced and cannot be deinterlaced"):
+        list(presented_frames(path))

@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := data/demo
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast soak lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       build, verify and show a small real dataset (no torch, no GPU)"
 	@echo "make test       install everything and run all tests"
 	@echo "make test-fast  leave out the slow ones"
+	@echo "make soak       every hostile input (half an hour); make test runs a sample"
 	@echo "make lint       ruff, mypy and the import directions"
 
 demo: $(VENV)/.demo
@@ -21,13 +22,16 @@ demo: $(VENV)/.demo
 	$(BIN)/openuni stats $(DEMO)
 	@echo
 	@echo "Look at $(DEMO)/contact_sheet.png, read $(DEMO)/README.md, and open it with"
-	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)').at(0))\""
+	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)')[0])\""
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"
+
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/hostile.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

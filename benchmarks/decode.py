@@ -69,7 +69,7 @@ def main() -> None:
                 _BOUND.get(modality, ""),
             )
     console = Console()
-    console.print(f"{arguments.data_set}: {len(data)} clips, {frames} frames, {data.at(0).record}", highlight=False)
+    console.print(f"{arguments.data_set}: {len(data)} clips, {frames} frames, {data[0].record}", highlight=False)
     console.print(table)
 
 

@@ -1,10 +1,13 @@
 """A corpus of hostile files through `openuni build --source folder`: every file is taken, or refused with a reason.
+And datasets, predictions, checkpoints and folders that somebody else made, through the commands that meet them.
 
     python benchmarks/hostile.py --report /tmp/hostile.json
+    python benchmarks/hostile.py --families datasets,folders --cases 60
 
-Seeded. Truncated, bit-flipped and mislabelled videos, frames of absurd size, bombs of frames and of zip, huge declared
-durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything in them. Looked at
-afterwards: the run's exit status, each file's fate, the memory of its processes, and every path outside the dataset.
+Seeded. Among the videos are truncated, bit-flipped and mislabelled ones, frames of absurd size, bombs of frames and of
+zip, huge declared durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything
+in them. Looked at afterwards: the run's exit status, each file's fate, the memory of its processes, and every path
+outside the dataset.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -24,6 +28,7 @@ import time
 import uuid
 import zipfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -35,6 +40,9 @@ from openuni.shards import failures, layout, plan
 from openuni.shards.plan import Plan
 from openuni.video import encode_video
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `benchmarks`, when run as a file
+
+FAMILIES = ("videos", "datasets", "predictions", "checkpoints", "folders")
 WORKER_GIB = 1.5
 """What one worker may allocate; the bound that the memory is held to."""
 
@@ -50,6 +58,10 @@ class Report:
     exit_status: int = 0
     seconds: float = 0.0
     peak_worker_mib: int = 0
+    cases: int = 0
+    cases_seconds: float = 0.0
+    slowest_seconds: float = 0.0
+    peak_case_mib: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -251,6 +263,28 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
     return report
 
 
+def run_cases(folder: Path, families: Sequence[str], seed: int, count: int | None, report: Report) -> None:
+    """Run the cases of these families, or `count` of them over all, into `report`."""
+    from benchmarks import hostile_cases
+
+    good = hostile_cases.prepare(folder / "good", families)
+    cases = list(hostile_cases.cases(families, seed))
+    if count is not None:
+        cases = random.Random(seed).sample(cases, min(count, len(cases)))
+    begin = time.monotonic()
+    for number, case in enumerate(cases):
+        place = folder / f"{number:04d}"
+        place.mkdir()
+        ended = hostile_cases.run(case, good, place, seed)
+        shutil.rmtree(place)
+        report.cases += 1
+        report.slowest_seconds = max(report.slowest_seconds, ended.seconds)
+        report.peak_case_mib = max(report.peak_case_mib, ended.mib)
+        if ended.problem:
+            report.problems.append(f"{ended.case}: {ended.problem}")
+    report.cases_seconds = time.monotonic() - begin
+
+
 def _fates(report: Report, corpus: Corpus, out: Path) -> None:
     """Each file has clips in the dataset, or a reason for having none (or fewer)."""
     taken = {clip.video_id for clip in Plan(out / layout.PLAN)}
@@ -342,12 +376,23 @@ def _audio() -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--families", default=",".join(FAMILIES), help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--cases", type=int, help="only so many, chosen by the seed over all families but videos")
     parser.add_argument("--report", type=Path, help="where to write the report as JSON")
     options = parser.parse_args()
+    families = options.families.split(",")
+    report = Report(options.seed)
     with tempfile.TemporaryDirectory(prefix="openuni-hostile-") as folder:
-        report = run(Path(folder), options.seed)
+        if "videos" in families:
+            report = run(Path(folder) / "videos", options.seed)
+        others = [family for family in families if family != "videos"]
+        if others:
+            run_cases(Path(folder), others, options.seed, options.cases, report)
     if options.report:
         options.report.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    if others:
+        print(f"{report.cases} cases in {report.cases_seconds:.0f} s, the slowest {report.slowest_seconds:.1f} s, "
+              f"{report.peak_case_mib} MiB at most")  # fmt: skip
     for kind, fates in report.fates.items():
         print(f"{kind:32s}{fates.get('taken', 0):4d} taken {fates.get('refused', 0):4d} refused")
     for reason, count in report.reasons.items():

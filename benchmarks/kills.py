@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from openuni import assets
+from openuni.experts.fastdepth import WEIGHTS
 from openuni.shards import failures, layout, verify
 
 REPOSITORY = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ class Harness:
     def __init__(self, folder: Path, seed: int, address: str | None, nodes: int, mark: str) -> None:
         self.folder = folder
         self.rng = random.Random(seed)
-        experts = (*TOYS, "fastdepth" if assets.is_cached("fastdepth") else "toy_depth")
+        experts = (*TOYS, "fastdepth" if assets.is_cached(WEIGHTS) else "toy_depth")
         self.report = Report(seed, nodes, list(experts))
         self._address = address
         self._mark = mark

@@ -93,7 +93,7 @@ def measure(root: Path) -> tuple[float, float]:
 def read(root: Path) -> None:
     """Take one epoch. One sample is decoded first, so that libraries and their buffers are there before the count."""
     data = openuni.open(str(root))
-    warm = data.at(0)
+    warm = data[0]
     for modality in data.columns:
         warm[modality]
     before = _peak()

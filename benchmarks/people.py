@@ -46,10 +46,10 @@ def measure(video: Path) -> dict[str, float]:
         expert = base.get(name)()
         expert.setup()
         runs = _count_detections(expert) if name == "people" else None
-        footage = base.Footage(video.stem, frames, FPS, found)
+        clip = base.DecodedClip(video.stem, frames, FPS, found)
         begin, busy = time.perf_counter(), time.process_time()
         try:
-            found[name] = expert.annotate(footage)
+            found[name] = expert.annotate(clip)
         except OpenUniError as error:
             print(f"{video.stem}: {name}: {error}", file=sys.stderr)
         seconds[name] = (time.perf_counter() - begin) / len(frames)

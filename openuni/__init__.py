@@ -1,25 +1,46 @@
 """OpenUni: video with depth, flow, segmentation, skeleton and DensePose, in WebDataset shards with a Parquet index.
 
-import openuni
-
-data = openuni.open("data/demo")
-sample = data["bikes-street"]
-sample.rgb.frames          # uint8 [T, H, W, 3]
-sample.depth.values        # float32 [T, H, W]
+Example:
+    >>> import openuni
+    >>> data = openuni.open("data/demo")
+    >>> sample = data["bikes-street"]
+    >>> sample.rgb.frames.shape  # uint8 [T, H, W, 3]
+    (4, 16, 24, 3)
+    >>> sample.depth.values.dtype  # [T, H, W]
+    dtype('float32')
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from openuni.shards.reader import Dataset
 
+__all__ = ["Dataset", "open"]
 __version__ = "0.1.0"
 
 
-def open(path: str) -> Dataset:
-    """Open a dataset folder: a local path or any fsspec URL."""
+def open(path: str | PathLike[str]) -> Dataset:
+    """Open a dataset folder: a local path or any fsspec URL.
+
+    Raises PlanError where it is not a dataset, CorruptDataError where its manifest is damaged.
+
+    Example:
+        >>> openuni.open("data/demo").columns
+        ['rgb', 'depth', 'flow']
+    """
     from openuni.shards.reader import Dataset
 
     return Dataset(str(path))
+
+
+def __getattr__(name: str) -> Any:
+    # `openuni.Dataset`, without Arrow and a video library for those who only want the version.
+    if name == "Dataset":
+        from openuni.shards.reader import Dataset
+
+        return Dataset
+    raise AttributeError(f"module 'openuni' has no attribute {name!r}")

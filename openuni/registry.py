@@ -1,4 +1,4 @@
-"""The three extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`.
+"""The extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`.
 
 A sixth modality, a new expert or source is one class in any installed distribution that names it in its group; the
 built-in ones are found the same way.
@@ -15,24 +15,43 @@ from openuni.errors import OpenUniError
 
 
 def names(group: str) -> list[str]:
-    """Names registered in `openuni.<group>`, built-in ones first."""
+    """Names registered in `openuni.<group>`, built-in ones first.
+
+    Example:
+        >>> from openuni import registry
+        >>> registry.names("modalities")[:3]
+        ['rgb', 'depth', 'flow']
+    """
     return list(_entries(group, tuple(sys.path)))
 
 
 def load(group: str, name: str) -> Any:
-    """The class registered as `name` in `openuni.<group>`. Raises OpenUniError listing the known names."""
+    """What is registered as `name` in `openuni.<group>`: a class, or in the group `assets` a tuple of assets.
+
+    Raises OpenUniError listing the known names, or naming the distribution whose entry cannot be imported.
+
+    Example:
+        >>> from openuni import registry
+        >>> registry.load("modalities", "depth")
+        <class 'openuni.modalities.depth.DepthModality'>
+    """
     entries = _entries(group, tuple(sys.path))
     if name not in entries:
         raise OpenUniError(f"there is no {name!r} among the installed {group}: {', '.join(entries)}")
-    return entries[name].load()
+    try:
+        return entries[name].load()
+    except (ImportError, AttributeError) as error:
+        value = entries[name].value
+        remedy = "repair or uninstall its package"
+        raise OpenUniError(f"{group}: {name!r} ({value}) cannot be imported: {error}; {remedy}") from error
 
 
 @cache
 def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Entry points by name; cached by `sys.path`, because scanning distributions takes milliseconds."""
-    found = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
+    registered = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
     entries: dict[str, EntryPoint] = {}
-    for entry in found:
+    for entry in registered:
         other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")

@@ -28,7 +28,15 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 def check_key(key: str) -> str:
     """Return `key` if it can name a sample: 1–64 of `A–Z a–z 0–9 _ -`, so no dot, folder or control character.
 
-    WebDataset takes everything up to the first dot as the key, and a key becomes a file name.
+    WebDataset takes everything up to the first dot as the key, and a key becomes a file name. Raises OpenUniError.
+
+    Example:
+        >>> check_key("bikes-street")
+        'bikes-street'
+        >>> check_key("bikes.street")
+        Traceback (most recent call last):
+            ...
+        openuni.errors.OpenUniError: 'bikes.street' cannot be a sample key: use 1 to 64 letters, digits, '_' or '-'
     """
     if not _KEY.fullmatch(key):
         raise OpenUniError(f"{key!r} cannot be a sample key: use 1 to 64 letters, digits, '_' or '-'")
@@ -36,7 +44,12 @@ def check_key(key: str) -> str:
 
 
 def make_key(text: str) -> str:
-    """A legal key for any text: itself if legal, else a readable stem and eight hex digits of its SHA-256."""
+    """A legal key for any text: itself if legal, else a readable stem and eight hex digits of its SHA-256.
+
+    Example:
+        >>> make_key("videos/Street No. 5.mp4")
+        'videos_Street_No_5_mp4-f5d129cb'
+    """
     if _KEY.fullmatch(text):
         return text
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")[:55]
@@ -44,7 +57,12 @@ def make_key(text: str) -> str:
 
 
 def split_of(video_id: str, *, val: float = 0.01, test: float = 0.01) -> Split:
-    """The split of a source video, from a hash of its id: clips of one video never fall on two sides."""
+    """The split of a source video, from a hash of its id: clips of one video never fall on two sides.
+
+    Example:
+        >>> split_of("bikes")
+        'train'
+    """
     u = int(hashlib.sha256(video_id.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
     return "test" if u < test else "val" if u < test + val else "train"
 
@@ -54,7 +72,12 @@ class Clip:
     """A span of a source video that is to become a sample.
 
     `start` and `end` (exclusive; None: to the end) are seconds of presentation time since the video's first frame.
-    `crop` is x0, y0, x1, y1 in pixels of the upright (rotated) source frame. `video_id` names the source video.
+    `crop` is x0, y0, x1, y1 in pixels of the upright (rotated) source frame. `video_id` names the source video. Raises
+    OpenUniError where the key is not one, or the span is empty.
+
+    Example:
+        >>> Clip("bikes-street", "videos/bikes.mp4", start=5.48, end=7.48, video_id="bikes").license
+        'unknown'
     """
 
     key: str
@@ -79,9 +102,16 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Annotation(Generic[V]):
-    """What one expert found in one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
+    """What one expert says of one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
 
     `scores` are facts about the clip that the index should carry (`people`: how many were tracked).
+
+    Example:
+        >>> import numpy as np
+        >>> from openuni.modalities.depth import Depth
+        >>> depth = np.ones((4, 16, 24), np.float32)  # [T, H, W]
+        >>> Annotation(Depth(depth, "relative"), confidence=0.9).confidence
+        0.9
     """
 
     value: V
@@ -91,7 +121,12 @@ class Annotation(Generic[V]):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Whether a sample has a modality, from whom, how sure, and if not, why."""
+    """Whether a sample has a modality, from whom, how sure, and if not, why.
+
+    Example:
+        >>> openuni.open("data/demo")["bunny"].statuses["depth"]
+        Status(present=True, reason='', expert='fastdepth-1', confidence=0.25)
+    """
 
     present: bool
     reason: str = ""
@@ -104,6 +139,11 @@ class Record:
     """What the index knows of a stored sample. `width`, `height`, `frames` and `fps` are those of the stored RGB.
 
     `start` and `end` are the span in seconds of the source video `video_id`.
+
+    Example:
+        >>> record = openuni.open("data/demo")["bunny"].record
+        >>> record.frames, record.height, record.width, record.fps
+        (4, 16, 24, 16.0)
     """
 
     key: str
@@ -124,7 +164,17 @@ class Record:
 
 
 class Sample:
-    """A stored sample. `sample.depth` (or `sample["depth"]`) reads, checks and decodes that modality on first use."""
+    """A stored sample. `sample.depth` (or `sample["depth"]`) reads, checks and decodes that modality on first use.
+
+    Example:
+        >>> sample = openuni.open("data/demo")["bunny"]
+        >>> sample
+        Sample('bunny', 4×16×24 @ 16 fps, rgb, depth, flow)
+        >>> sample.flow.forward.shape  # float32 [T-1, H, W, 2], pixels, x right and y down
+        (3, 16, 24, 2)
+        >>> "skeleton" in sample
+        False
+    """
 
     def __init__(self, record: Record, statuses: Mapping[str, Status], load: Callable[[str], Any]) -> None:
         self.record = record

@@ -29,9 +29,10 @@ def asset() -> Callable[[str], Path]:
     """`asset(name)`: its verified file. Skips where nobody has fetched it; a file that is not the pinned one fails."""
 
     def path(name: str) -> Path:
-        if not assets.place(name).is_file():
+        pinned = assets.get(name)
+        if not assets.place(pinned).is_file():
             pytest.skip(f"asset {name} is not on this machine; `openuni assets fetch {name}` brings it")
-        return assets.path(name)
+        return assets.path(pinned)
 
     return path
 

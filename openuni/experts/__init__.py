@@ -1,5 +1,5 @@
 """One file an expert; `get(name)` finds it, built-in or registered by another distribution."""
 
-from openuni.experts.base import Expert, Footage, Resources, get
+from openuni.experts.base import DecodedClip, Expert, Resources, get
 
-__all__ = ["Expert", "Footage", "Resources", "get"]
+__all__ = ["DecodedClip", "Expert", "Resources", "get"]

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openuni import assets, registry
+from openuni import registry
+from openuni.assets import Asset
 from openuni.modalities import Encoded, Frames
 from openuni.sample import Annotation
 
@@ -24,13 +25,13 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
-class Footage:
-    """What an expert is shown: the stored frames, decoded from the very bytes in the shard."""
+class DecodedClip:
+    """What an expert is shown: the stored frames, uint8 `[T, H, W, 3]`, decoded from the very bytes in the shard."""
 
     key: str
     frames: Frames
     fps: float
-    found: Mapping[str, Annotation[Any]]
+    annotations: Mapping[str, Annotation[Any]]
     """What the experts named in `requires` said of this clip, by expert name. An absent one is left out."""
 
 
@@ -47,7 +48,8 @@ class Expert(ABC):
     modality: ClassVar[str | None]
     license: ClassVar[str]
     resources: ClassVar[Resources] = Resources()
-    assets: ClassVar[tuple[str, ...]] = ()
+    assets: ClassVar[tuple[Asset, ...]] = ()
+    """Model files that `setup` loads; `openuni assets` finds them here, and a build brings them to each node."""
     requires: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
     """Import names beyond the base installation; checked before a build starts."""
@@ -60,7 +62,7 @@ class Expert(ABC):
         """Load weights from the asset cache. Called once in the process that will annotate."""
 
     @abstractmethod
-    def annotate(self, footage: Footage) -> Annotation[Any]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
         """Look at one clip. Raises OpenUniError (with the reason) where it has nothing trustworthy to say."""
 
     @staticmethod
@@ -80,7 +82,7 @@ class Expert(ABC):
     def fingerprint(cls) -> str:
         """`name-version-hash`, the hash over weights and what the required experts' fingerprints are."""
         parts = {
-            "assets": [assets.get(name).sha256 for name in cls.assets],
+            "assets": [asset.sha256 for asset in cls.assets],
             "requires": [get(name).fingerprint() for name in cls.requires],
         }
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Light DensePose: our own body fitted to each person's landmarks and painted into their mask.
+"""Light DensePose: our own body fitted to each person's landmarks and drawn into their mask.
 
 No DensePose network is used; parts, U and V are those of the fitted body (`anny-24`). Right on people who are mostly
 in sight; what is hidden, cut off or held fast by somebody else is left out rather than guessed.
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from openuni.body import LAYOUT, Body, Surface, rasterise
 from openuni.body.fit import Fit, Observed, fit
 from openuni.errors import OpenUniError
-from openuni.experts.base import Expert, Footage, Resources
-from openuni.experts.mediapipe_pose import found_people
-from openuni.experts.people import People
+from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.densepose import DOUBTS, DensePose
 from openuni.sample import Annotation
 
@@ -40,7 +40,7 @@ _LONGEST_GAP = 5
 _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
 LEAST = 0.35
-"""Trust in the fit of a person in a frame below which nothing is painted."""
+"""Trust in the fit of a person in a frame below which nothing is drawn."""
 _REACH = 0.15
 """How far beyond the fitted outline the mask is filled, over the person's size: clothes, hair and a back more bent
 than the fit's. Farther away the mask is more likely wrong than the body."""
@@ -59,9 +59,9 @@ class BodyFit(Expert):
 
     Confidence is the product of five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body
     (reprojection), the fitted outline against the person's mask (overlap), landmarks outside the frame (truncation),
-    landmarks not visible (sight), and whether it is a person at all (`People.belief`). Where the first four, which are
-    of the fit, come to less than `LEAST`, or the last is 0, the person is left out in that frame, and `DensePose.doubt`
-    names the worst of the five. Somebody who only stands very still is painted, with low confidence.
+    landmarks not visible (sight), and whether it is a person at all (`TrackedPeople.belief`). Where the first four,
+    which are of the fit, come to less than `LEAST`, or the last is 0, the person is left out in that frame, and
+    `DensePose.doubt` names the worst of the five. Somebody who only stands very still is drawn, with low confidence.
     """
 
     name = "body_fit"
@@ -77,7 +77,7 @@ class BodyFit(Expert):
     def setup(self) -> None:
         self._body = Body.load()
 
-    def annotate(self, footage: Footage) -> Annotation[DensePose]:
+    def annotate(self, clip: DecodedClip) -> Annotation[DensePose]:
         """DensePose of the clip; empty with confidence 0 where there is nobody.
 
         The scores `densepose_painted` and `densepose_left_out` count person-frames.
@@ -85,11 +85,11 @@ class BodyFit(Expert):
         """
         from threadpoolctl import threadpool_limits
 
-        people = found_people(footage)
+        people = people_in(clip)
         values = np.zeros((*people.masks.shape, 4), np.uint8)
         confidence = np.full(people.scores.shape, np.nan, np.float32)
         doubt = np.zeros(people.scores.shape, np.uint8)
-        before = [_ways(people, p, footage.fps) for p in range(people.count)]
+        before = [_ways(people, p, clip.fps) for p in range(people.count)]
         # BLAS gives each of the fit's many small products to all cores, and waiting for one another costs more than
         # the products: .20 s of processor time a person-frame on two threads for .04 s on one.
         with threadpool_limits(limits=self.resources.cpus, user_api="blas"):
@@ -104,11 +104,11 @@ class BodyFit(Expert):
                         if np.prod(doubts[:-1]) < LEAST or doubts[-1] == 0:
                             doubt[t, p] = 1 + np.argmin(doubts)
                         else:
-                            _paint(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
+                            _draw(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
         counts = np.bincount(doubt.ravel(), minlength=len(DOUBTS) + 1)[1:]
         if counts.any() and not values.any():
             worst = DOUBTS[int(counts.argmax())]
-            raise OpenUniError(f"{footage.key}: no body could be trusted in any frame ({worst})")
+            raise OpenUniError(f"{clip.key}: no body could be trusted in any frame ({worst})")
         seen = ~np.isnan(confidence)
         mean = float(confidence[seen].mean()) if seen.any() else 0.0
         scores = {"densepose_painted": float(seen.sum() - counts.sum()), "densepose_left_out": float(counts.sum())}
@@ -116,7 +116,7 @@ class BodyFit(Expert):
         return Annotation(value, mean, scores)
 
 
-def _runs(people: People, p: int) -> list[list[int]]:
+def _runs(people: TrackedPeople, p: int) -> list[list[int]]:
     """The frames in which person p has a pose, cut at long gaps; nothing for a person too small to fit."""
     posed = np.flatnonzero(~np.isnan(people.landmarks[:, p, 0, 0]))
     height = people.boxes[posed, p, 3] - people.boxes[posed, p, 1]
@@ -126,7 +126,7 @@ def _runs(people: People, p: int) -> list[list[int]]:
     return [part.tolist() for run in runs for part in np.array_split(run, -(-len(run) // _LONGEST_FIT))]
 
 
-def _observed(people: People, p: int, frames: list[int], body: Body) -> Observed:
+def _observed(people: TrackedPeople, p: int, frames: list[int], body: Body) -> Observed:
     """Person p's landmarks in some frames as the fit wants them."""
     rows = [MEDIAPIPE[name] for name in body.landmark_names]
     landmarks = people.landmarks[frames, p][:, rows].astype(np.float64)
@@ -143,7 +143,7 @@ def _observed(people: People, p: int, frames: list[int], body: Body) -> Observed
 Box = npt.NDArray[np.float64]
 
 
-def _ways(people: People, p: int, fps: float) -> dict[int, list[Box]]:
+def _ways(people: TrackedPeople, p: int, fps: float) -> dict[int, list[Box]]:
     """Boxes of the things before person p by frame: where the detector saw them, and on the straight ways between.
 
     A thing is before a person if it is small beside them (only where their bodies meet does it hide anything). Its next
@@ -182,7 +182,7 @@ def _hidden(boxes: Sequence[Box], shape: tuple[int, ...]) -> npt.NDArray[np.bool
 
 
 def _doubts(
-    people: People, p: int, t: int, fitted: Fit, i: int, surface: Surface, mask: npt.NDArray[np.bool_]
+    people: TrackedPeople, p: int, t: int, fitted: Fit, i: int, surface: Surface, mask: npt.NDArray[np.bool_]
 ) -> list[float]:
     """The factors of confidence in the order of `DOUBTS`, each 1 where all is well."""
     drawn = surface.part > 0
@@ -211,7 +211,7 @@ def fitted_size(surface: Surface) -> float:
     return float(np.sqrt(np.ptp(rows) * np.ptp(columns))) if len(rows) else 0.0
 
 
-def _paint(
+def _draw(
     values: npt.NDArray[np.uint8], surface: Surface, mask: npt.NDArray[np.bool_], person: int, reach: float
 ) -> None:
     """Paint one person: each pixel of the mask takes the nearest pixel of the drawn body, within `reach` pixels.
@@ -229,5 +229,5 @@ def _paint(
     where = mask & (distance <= reach)
     nearest = source[label[where]]
     y, x = rows[nearest], columns[nearest]
-    painted = np.stack([surface.part[y, x], surface.u[y, x], surface.v[y, x], np.full(len(x), person, np.uint8)], -1)
-    values[where] = painted
+    drawn = np.stack([surface.part[y, x], surface.u[y, x], surface.v[y, x], np.full(len(x), person, np.uint8)], -1)
+    values[where] = drawn

@@ -6,17 +6,47 @@ Apache-2.0; Base and Large are CC-BY-NC-4.0 and stay out of what is published or
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, HubFile
 from openuni.errors import AssetError
-from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.temporal import align
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
+
+_REPOSITORY, _COMMIT = "depth-anything/Depth-Anything-V2-Small-hf", "5426e4f0f36572d16453bbda7a8389317b1bef99"
+SMALL = (
+    Asset(
+        name="depth-anything-v2-small",
+        filename="depth_anything_v2_small/model.safetensors",
+        license="Apache-2.0",
+        sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
+        size=99_173_660,
+        sources=(HubFile(_REPOSITORY, _COMMIT, "model.safetensors"),),
+    ),
+    Asset(
+        name="depth-anything-v2-small-config",
+        filename="depth_anything_v2_small/config.json",
+        license="Apache-2.0",
+        sha256="c56698d3643dde1f83ea2212759e6b31a22b8f827246a36dd007ee8a22b3ff75",
+        size=950,
+        sources=(HubFile(_REPOSITORY, _COMMIT, "config.json"),),
+    ),
+    Asset(
+        name="depth-anything-v2-small-preprocessor",
+        filename="depth_anything_v2_small/preprocessor_config.json",
+        license="Apache-2.0",
+        sha256="d41175c0d889477ca8fc67191e540faef14baf6275157b3fdecf78469e6bbf84",
+        size=775,
+        sources=(HubFile(_REPOSITORY, _COMMIT, "preprocessor_config.json"),),
+    ),
+)
+"""Weights, configuration of the network and of its input, as `assets` of the expert has them."""
 
 
 class DepthAnythingV2(Expert):
@@ -28,8 +58,6 @@ class DepthAnythingV2(Expert):
     modality = "depth"
     packages = ("torch", "transformers", "safetensors")
     installed_by = "openuni[paper]"
-    weights: ClassVar[str]
-    """Name of the asset with the weights. Beside it lie `-config` and `-preprocessor`, the published settings."""
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if a file is missing or does not fit."""
@@ -37,8 +65,7 @@ class DepthAnythingV2(Expert):
 
         from openuni.experts.weights import Batches, fill, tensors
 
-        file = assets.path(self.weights)
-        config, images = assets.path(f"{self.weights}-config"), assets.path(f"{self.weights}-preprocessor")
+        file, config, images = (assets.path(asset) for asset in self.assets)
         try:
             model = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_json_file(str(config)))
             self._processor: Any = DPTImageProcessor.from_json_file(str(images))
@@ -47,9 +74,9 @@ class DepthAnythingV2(Expert):
         self._model = fill(model, tensors(file), file)
         self._batches = Batches(8)
 
-    def annotate(self, footage: Footage) -> Annotation[Depth]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Depth]:
         """Disparity `[T, H, W]` of the frames."""
-        return Annotation(Depth(align(self._disparity(footage.frames)), "affine_disparity"))
+        return Annotation(Depth(align(self._disparity(clip.frames)), "affine_disparity"))
 
     def teardown(self) -> None:
         del self._model, self._processor
@@ -70,11 +97,6 @@ class DepthAnythingV2Small(DepthAnythingV2):
     name = "depth_anything_v2_small"
     version = 1
     license = "Apache-2.0"
-    assets: ClassVar[tuple[str, ...]] = (
-        "depth-anything-v2-small",
-        "depth-anything-v2-small-config",
-        "depth-anything-v2-small-preprocessor",
-    )
-    weights = "depth-anything-v2-small"
+    assets = SMALL
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import OpenUniError
-from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.modalities.flow import Flow
 from openuni.sample import Annotation
 
@@ -39,21 +39,21 @@ class Dis(Expert):
     resources = Resources(cpus=1, memory_gib=0.5)
     seconds_per_frame = 0.15
 
-    def annotate(self, footage: Footage) -> Annotation[Flow]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Flow]:
         """Flow of the clip. Raises OpenUniError for a clip of one frame or frames smaller than 16 pixels."""
-        frames, height, width, _ = footage.frames.shape
+        frames, height, width, _ = clip.frames.shape
         if frames < 2:
-            raise OpenUniError(f"{footage.key}: flow needs two frames, the clip has {frames}")
+            raise OpenUniError(f"{clip.key}: flow needs two frames, the clip has {frames}")
         if min(height, width) < _SMALLEST:
-            raise OpenUniError(f"{footage.key}: frames of {width}×{height} are too small for flow ({_SMALLEST} pixels)")
+            raise OpenUniError(f"{clip.key}: frames of {width}×{height} are too small for flow ({_SMALLEST} pixels)")
         # OpenCV splits the search into as many stripes as it has threads, so the count is part of the result.
         cv2.setNumThreads(self.resources.cpus)
         forward = np.empty((frames - 1, height, width, 2), np.float32)
         occluded = np.empty((frames - 1, height, width), np.bool_)
         staying = consistent = 0
-        here = _gray(footage.frames[0])
+        here = _gray(clip.frames[0])
         for t in range(frames - 1):
-            there = _gray(footage.frames[t + 1])
+            there = _gray(clip.frames[t + 1])
             forward[t] = dis_flow(here, there)
             inside, agrees = round_trip(forward[t], dis_flow(there, here))
             occluded[t] = ~(inside & agrees)

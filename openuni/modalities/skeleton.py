@@ -53,6 +53,8 @@ LAYOUTS = {"coco17": _COCO17}
 
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 
+_MORE: tuple[Literal["areas", "crowds", "scores"], ...] = ("areas", "crowds", "scores")
+
 _FROM_FRAGMENT = 4
 """Joints from which a group that no limb joins to another is a person of its own."""
 
@@ -65,6 +67,11 @@ class Skeleton:
     [0, 1]; a joint that is not there has score 0 and x = y = NaN. `boxes` float32 `[T, P, 4]`: x0, y0, x1, y1, NaN
     where the person is not in the frame. `track_ids` int32 `[P]`: one number a person over the clip. `world` float32
     `[T, P, K, 3]`, where known: metres, x right, y down, z away from the camera, NaN where unknown.
+
+    Where known: `areas` float32 `[T, P]`, pixels of each person's mask, NaN where not. `crowds` bool `[P]`: not one
+    person but a group that nobody took apart; what is found there is neither right nor wrong. (So is what is found on a
+    person who has a box and no joint.) `scores` float32 `[T, P]`: how sure a detector is of each person, on any scale,
+    for only their order counts; NaN where it does not say.
     """
 
     keypoints: Floats
@@ -74,6 +81,9 @@ class Skeleton:
     width: int
     layout: str = "coco17"
     world: Floats | None = None
+    areas: Floats | None = None
+    crowds: npt.NDArray[np.bool_] | None = None
+    scores: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,8 @@ class _Meta(stored.Size):
     people: Literal[0] | stored.Count
     layout: str
     world: bool
+    more: tuple[Literal["areas", "crowds", "scores"], ...] = ()
+    """What else is stored; unwritten where there is nothing else, so such bytes are those of earlier versions."""
 
 
 class SkeletonModality(Modality[Skeleton]):
@@ -107,6 +119,14 @@ class SkeletonModality(Modality[Skeleton]):
             geometry.check_array("skeleton.world", value.world, np.float32, (frames, people, joints, 3))
             if np.isinf(value.world).any():
                 raise InvalidAnnotationError("skeleton.world holds infinities; mark unknown joints with NaN")
+        if value.crowds is not None:
+            geometry.check_array("skeleton.crowds", value.crowds, np.bool_, (people,))
+        for name, low in (("areas", 0.0), ("scores", -np.inf)):
+            numbers = getattr(value, name)
+            if numbers is not None:
+                geometry.check_array(f"skeleton.{name}", numbers, np.float32, (frames, people))
+                if np.isinf(numbers).any() or (numbers < low).any():
+                    raise InvalidAnnotationError(f"skeleton.{name} must be finite (areas: not negative), or NaN")
         if people > MOST_PEOPLE or len(set(value.track_ids.tolist())) != people:
             raise InvalidAnnotationError(f"skeleton.track_ids must differ, and be at most {MOST_PEOPLE}")
         score = value.keypoints[..., 2]
@@ -130,9 +150,13 @@ class SkeletonModality(Modality[Skeleton]):
 
     def encode(self, value: Skeleton) -> Encoded:
         self.check(value)
-        meta = _Meta(*self.shape(value), len(value.track_ids), value.layout, value.world is not None)
+        more = tuple(name for name in _MORE if getattr(value, name) is not None)
+        meta = _Meta(*self.shape(value), len(value.track_ids), value.layout, value.world is not None, more)
         arrays = {name: getattr(value, name) for name in _layouts(meta)}
-        return Encoded({"skeleton.npz": stored.pack_arrays(arrays)}, stored.write_meta(meta))
+        written = stored.write_meta(meta)
+        if not more:
+            del written["more"]
+        return Encoded({"skeleton.npz": stored.pack_arrays(arrays)}, written)
 
     def decode(self, encoded: Encoded) -> Skeleton:
         meta = stored.read_meta(_Meta, encoded)
@@ -205,11 +229,11 @@ class SkeletonModality(Modality[Skeleton]):
 
     def take(self, value: Skeleton, frames: slice) -> Skeleton:
         start, stop = geometry.span(frames, len(value.keypoints))
-        world = None if value.world is None else value.world[start:stop]
-        return replace(value, keypoints=value.keypoints[start:stop], boxes=value.boxes[start:stop], world=world)
+        return at_frames(value, np.arange(start, stop))
 
     def crop(self, value: Skeleton, box: Box) -> Skeleton:
-        """Shifted; a joint outside the crop is not there any more, boxes end at its sides; `world` stays."""
+        """Shifted; a joint outside the crop is not there any more, boxes end at its sides; `world` stays. How much of a
+        mask is left where its box is cut is not known."""
         geometry.check_box(box, value.height, value.width)
         corner = np.array([box.x0, box.y0], np.float32)
         size = np.array([box.x1 - box.x0, box.y1 - box.y0], np.float32)
@@ -219,14 +243,21 @@ class SkeletonModality(Modality[Skeleton]):
         keypoints[~inside] = _ABSENT
         boxes = np.clip(value.boxes - np.tile(corner, 2), 0, np.tile(size, 2))
         boxes[(boxes[..., 0] >= boxes[..., 2]) | (boxes[..., 1] >= boxes[..., 3])] = np.nan
-        return replace(value, keypoints=keypoints, boxes=boxes, height=box.y1 - box.y0, width=box.x1 - box.x0)
+        areas = value.areas
+        if areas is not None:
+            whole = (boxes == value.boxes - np.tile(corner, 2)).all(axis=-1)
+            areas = np.where(whole, areas, np.float32(np.nan))
+        height, width = box.y1 - box.y0, box.x1 - box.x0
+        return replace(value, keypoints=keypoints, boxes=boxes, areas=areas, height=height, width=width)
 
     def resize(self, value: Skeleton, height: int, width: int) -> Skeleton:
         """Coordinates scale with the frame."""
         scale = np.array([width / value.width, height / value.height], np.float32)
         keypoints = value.keypoints.copy()
         keypoints[..., :2] *= scale
-        return replace(value, keypoints=keypoints, boxes=value.boxes * np.tile(scale, 2), height=height, width=width)
+        boxes = value.boxes * np.tile(scale, 2)
+        areas = None if value.areas is None else value.areas * scale.prod()
+        return replace(value, keypoints=keypoints, boxes=boxes, areas=areas, height=height, width=width)
 
     def flip(self, value: Skeleton) -> Skeleton:
         """x becomes width - x, left joints right ones, and world x its negative."""
@@ -239,6 +270,16 @@ class SkeletonModality(Modality[Skeleton]):
         return replace(value, keypoints=keypoints, boxes=boxes, world=world)
 
 
+def at_frames(value: Skeleton, index: npt.NDArray[np.integer]) -> Skeleton:
+    """The annotation of the frames `index` `[N]`, in that order."""
+    of_frames = {
+        name: array[index]
+        for name in ("keypoints", "boxes", "world", "areas", "scores")
+        if (array := getattr(value, name)) is not None
+    }
+    return replace(value, **of_frames)
+
+
 def _layouts(meta: _Meta) -> dict[str, stored.Layout]:
     joints = (meta.frames, meta.people, len(LAYOUTS[meta.layout].joints), 3)
     layouts = {
@@ -246,7 +287,10 @@ def _layouts(meta: _Meta) -> dict[str, stored.Layout]:
         "boxes": stored.Layout(np.float32, (meta.frames, meta.people, 4)),
         "track_ids": stored.Layout(np.int32, (meta.people,)),
     }
-    return {**layouts, "world": stored.Layout(np.float32, joints)} if meta.world else layouts
+    if meta.world:
+        layouts["world"] = stored.Layout(np.float32, joints)
+    flags, numbers = stored.Layout(np.bool_, (meta.people,)), stored.Layout(np.float32, (meta.frames, meta.people))
+    return layouts | {name: flags if name == "crowds" else numbers for name in meta.more}
 
 
 def _colours(body: Body) -> npt.NDArray[np.intp]:

@@ -29,7 +29,9 @@ V = TypeVar("V")
 Count = Annotated[int, Field(ge=1, le=2**20, strict=True)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError, MemoryError
+)  # fmt: skip
 """What the zip and npy readers raise on bytes that are not theirs."""
 
 
@@ -102,9 +104,9 @@ def unpack_arrays(data: bytes, expected: Mapping[str, Layout]) -> dict[str, npt.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
-            if sorted(names) != sorted(expected):
-                raise CorruptDataError(f"npz holds {sorted(names)} instead of {sorted(expected)}")
+            names = [info.filename for info in archive.infolist()]
+            if sorted(names) != sorted(f"{name}.npy" for name in expected):
+                raise CorruptDataError(f"npz holds {sorted(names)[:9]} instead of {sorted(expected)}")
             return {name: _read_array(archive, name, layout) for name, layout in expected.items()}
     except _UNREADABLE as error:
         raise CorruptDataError(f"npz cannot be read: {error}") from error
@@ -112,7 +114,10 @@ def unpack_arrays(data: bytes, expected: Mapping[str, Layout]) -> dict[str, npt.
 
 def _read_array(archive: zipfile.ZipFile, name: str, layout: Layout) -> npt.NDArray[Any]:
     size = math.prod(layout.shape) * np.dtype(layout.dtype).itemsize
-    claimed = archive.getinfo(f"{name}.npy").file_size
+    info = archive.getinfo(f"{name}.npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CorruptDataError(f"npz array {name} is packed in a way that NumPy does not write")
+    claimed = info.file_size
     if not size <= claimed <= size + 4096:  # an npy header is 128 bytes, rarely a few more
         raise CorruptDataError(f"npz array {name} has {claimed} bytes instead of {size}")
     with archive.open(f"{name}.npy") as file:

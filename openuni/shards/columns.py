@@ -136,7 +136,10 @@ def read_row(column: str, row: Row, path: str, fetch: Callable[[int, int], bytes
     end = max(member.offset + member.size for member in row.members)
     if not 0 <= end - begin <= index.MOST_SAMPLE:
         raise CorruptDataError(f"{path}: {row.key} claims {end - begin} bytes")
-    data = fetch(begin, end)
+    try:
+        data = fetch(begin, end)
+    except FileNotFoundError:
+        raise CorruptDataError(f"{path} is missing; run `openuni verify --repair`") from None
     members: dict[str, bytes] = {}
     for member in row.members:
         piece = data[member.offset - begin : member.offset - begin + member.size]

@@ -123,6 +123,7 @@ def _one_at_a_time(store: LocalStore) -> Iterator[None]:
     taken its new folder away.
     """
     while True:
+        store.root.mkdir(parents=True, exist_ok=True)  # what cannot be made raises here, and is not tried again
         with ExitStack() as stack:
             try:
                 is_held = stack.enter_context(store.guard(_GUARD))

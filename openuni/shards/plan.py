@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -77,10 +78,12 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
     with layout.temporary_folder(path, run) as scratch:
         unsorted = scratch / "clips.arrow"
         skipped = scratch / layout.SKIPPED
-        _spill(unsorted, skipped, clips, tally)
+        with pq.ParquetWriter(skipped, _SKIPPED_SCHEMA, compression="zstd") as skipped_writer:
+            _spill(unsorted, skipped_writer, clips, tally)
+            with pa.memory_map(str(unsorted)) as source:
+                order = _unique_order(pa.ipc.open_file(source), tally, skipped_writer)
         with pa.memory_map(str(unsorted)) as source:
             reader = pa.ipc.open_file(source)
-            order = _unique_order(reader, tally)
             if tally.clips == 0:
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
                 raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
@@ -163,15 +166,36 @@ def skipped(path: Path) -> list[Skipped]:
         return [Skipped(**fields) for fields in tables.rows(file, _SKIPPED_SCHEMA, str(table))]
 
 
-def _spill(path: Path, skipped_path: Path, clips: Iterable[Clip | Skipped], tally: Tally) -> None:
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Rows that share a reason: how many, and the names of the first few."""
+
+    reason: str
+    count: int
+    names: tuple[str, ...]
+
+
+def left_out(path: Path, counts: Mapping[str, int], names: int = 3) -> list[LeftOut]:
+    """What became no clip, the most frequent reason first; `counts` by reason, as a `Tally` or the manifest has them.
+
+    Names come from the first 100,000 rows of the table beside the plan at `path`: it may have millions.
+    """
+    table = path.with_name(layout.SKIPPED)
+    first: dict[str, list[str]] = {reason: [] for reason in counts}
+    with open_regular(table) as file:
+        for row in itertools.islice(tables.rows(file, _SKIPPED_SCHEMA, str(table)), 100_000):
+            shown = first.get(row["reason"])
+            if shown is not None and len(shown) < names:
+                shown.append(row["id"])
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [LeftOut(reason, count, tuple(first[reason])) for reason, count in ordered]
+
+
+def _spill(path: Path, skipped_writer: pq.ParquetWriter, clips: Iterable[Clip | Skipped], tally: Tally) -> None:
     """Write clips as they come to an Arrow file in batches of `_BATCH`, and skipped rows to a table of their own."""
     batch: list[dict[str, object]] = []
     skipped: list[dict[str, str]] = []
-    with (
-        pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, SCHEMA) as writer,
-        pq.ParquetWriter(skipped_path, _SKIPPED_SCHEMA, compression="zstd") as skipped_writer,
-    ):
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for clip in clips:
             if isinstance(clip, Skipped):
                 tally.skip(clip.reason)
@@ -192,8 +216,10 @@ def _spill(path: Path, skipped_path: Path, clips: Iterable[Clip | Skipped], tall
             skipped_writer.write_table(pa.Table.from_pylist(skipped, _SKIPPED_SCHEMA))
 
 
-def _unique_order(reader: pa.ipc.RecordBatchFileReader, tally: Tally) -> npt.NDArray[np.int64]:
-    """Row numbers in key order, without later rows of a key that was seen before."""
+def _unique_order(
+    reader: pa.ipc.RecordBatchFileReader, tally: Tally, skipped_writer: pq.ParquetWriter
+) -> npt.NDArray[np.int64]:
+    """Row numbers in key order, without later rows of a key that was seen before; those are listed as skipped."""
     batches = range(reader.num_record_batches)
     keys = pa.chunked_array([reader.get_batch(number).column("key") for number in batches], pa.string())
     rows = pa.table({"key": keys, "row": np.arange(len(keys))})
@@ -204,6 +230,8 @@ def _unique_order(reader: pa.ipc.RecordBatchFileReader, tally: Tally) -> npt.NDA
     tally.clips = int(first.sum())
     if duplicates := len(order) - tally.clips:
         tally.skip(DUPLICATE, duplicates)
+        names = ascending.filter(pa.array(~first))
+        skipped_writer.write_table(pa.table([names, pa.repeat(DUPLICATE, duplicates)], _SKIPPED_SCHEMA))
     return np.asarray(order, np.int64)[first]
 
 

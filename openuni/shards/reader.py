@@ -1,21 +1,28 @@
-"""Reading a dataset: by key in ranged reads, or for training in a seeded order with an integer cursor."""
+"""Reading a dataset: by key or number in ranged reads, or for training in a seeded order with an integer cursor."""
 
 from __future__ import annotations
 
 import bisect
+import io
 import itertools
+import operator
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
-from openuni.shards import columns, index, layout
+from openuni.shards import columns, index, layout, tables
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
@@ -39,11 +46,24 @@ class Shard:
 
 
 class Dataset:
-    """A dataset folder, local or at any fsspec URL. Open it with `openuni.open(path)`.
+    """A dataset folder, local or at any fsspec URL, or a view of some of it. Open one with `openuni.open(path)`.
 
-    `data[key]` is a Sample whose modalities are read when asked. `data[key].depth` reads one byte range. The index of
-    a shard is read when a sample of it is asked for, and the last few are kept, so memory does not grow with the
-    number of clips.
+    `data["key"]` and `data[0]` are Samples, whose modalities are read when asked: `data[0].depth` reads one byte range.
+    `data[10:20]`, `data.filter(…)` and `data.select(…)` are views: Datasets that share what was read, and copy nothing.
+    The index of a shard is read when a sample of it is asked for, and the last few are kept, so memory does not grow
+    with the number of clips.
+
+    Example:
+        >>> import openuni
+        >>> data = openuni.open("data/demo")
+        >>> data
+        Dataset('data/demo', 3 samples of rgb, depth, flow)
+        >>> len(data), data[-1].key, "bunny" in data
+        (3, 'carphone', True)
+        >>> data["bunny"].depth.values.shape
+        (4, 16, 24)
+        >>> [sample.key for sample in data[:2]]
+        ['bikes-street', 'bunny']
     """
 
     def __init__(self, url: str) -> None:
@@ -62,7 +82,10 @@ class Dataset:
             raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
         self.damaged = 0
         """Samples that `samples` left out because their bytes are not what was committed."""
+        self._columns = list(self.manifest.columns)
         self._indices: OrderedDict[int, dict[str, list[Row]]] = OrderedDict()
+        self._chosen: range | npt.NDArray[np.int64] | None = None
+        """Which samples a view has, by their number in the whole dataset; None: all."""
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -82,13 +105,13 @@ class Dataset:
         shards = [
             Shard(
                 number,
-                found["rgb"].samples,
-                found["rgb"].first_key,
-                found["rgb"].last_key,
-                {name: found[name] for name in self.columns if name in found},
+                committed["rgb"].samples,
+                committed["rgb"].first_key,
+                committed["rgb"].last_key,
+                {name: committed[name] for name in self.manifest.columns if name in committed},
             )
-            for number, found in sorted(by_shard.items())
-            if "rgb" in found and found["rgb"].samples
+            for number, committed in sorted(by_shard.items())
+            if "rgb" in committed and committed["rgb"].samples
         ]
         for before, after in itertools.pairwise(shards):
             if before.last_key >= after.first_key:  # a key would not be found
@@ -100,45 +123,100 @@ class Dataset:
 
     @property
     def columns(self) -> list[str]:
-        """Modalities of this dataset, RGB first."""
-        return list(self.manifest.columns)
+        """Modalities of this dataset or view, RGB first."""
+        return list(self._columns)
 
     def __len__(self) -> int:
-        return sum(shard.samples for shard in self.shards)
+        return len(self._numbers)
 
-    def __contains__(self, key: str) -> bool:
-        return self._find(key) is not None
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r}, {len(self):,} samples of {', '.join(self.columns)})"
 
-    def __getitem__(self, key: str) -> Sample:
-        """The sample. Raises KeyError."""
-        place = self._find(key)
-        if place is None:
-            raise KeyError(key)
-        return self._sample(*place)
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._find(key) is not None
 
-    def keys(self) -> Iterator[str]:
-        """Every key, in stored order."""
-        for position in range(len(self.shards)):
-            yield from (row.key for row in self._rows(position)["rgb"])
+    @overload
+    def __getitem__(self, item: SupportsIndex | str) -> Sample: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> Dataset: ...
+
+    def __getitem__(self, item: SupportsIndex | str | slice) -> Sample | Dataset:
+        """The sample of a key or at a place in stored order (negative: from the end), or a view of a slice.
+
+        Raises KeyError or IndexError.
+        """
+        if isinstance(item, slice):
+            return self._view(_chosen=self._numbers[item])
+        if isinstance(item, str):
+            place = self._find(item)
+            if place is None:
+                raise KeyError(item)
+            return self._sample(*place)
+        number = operator.index(item)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.url} has {len(self)} samples: there is no sample {number}")
+        return self._sample(*self._place(int(self._numbers[number])))
 
     def __iter__(self) -> Iterator[Sample]:
         """Every sample, in stored order."""
-        for position, shard in enumerate(self.shards):
-            for row in range(shard.samples):
-                yield self._sample(position, row)
+        for number in self._numbers:
+            yield self._sample(*self._place(int(number)))
 
-    def at(self, number: int) -> Sample:
-        """The sample at a place in stored order. Raises IndexError."""
-        if number < 0:
-            raise IndexError(number)
-        for position, shard in enumerate(self.shards):
-            if number < shard.samples:
-                return self._sample(position, number)
-            number -= shard.samples
-        raise IndexError(number)
+    def keys(self) -> Iterator[str]:
+        """Every key, in stored order.
+
+        Example:
+            >>> list(openuni.open("data/demo").keys())
+            ['bikes-street', 'bunny', 'carphone']
+        """
+        for number in self._numbers:
+            position, row = self._place(int(number))
+            yield self._rows(position)["rgb"][row].key
+
+    def select(self, names: Sequence[str]) -> Dataset:
+        """A view with these columns alone, in the dataset's order: no other's tars are read.
+
+        What the index knows of a sample (its record, with the scores of every column) stays whole. Raises OpenUniError
+        naming the columns there are.
+
+        Example:
+            >>> openuni.open("data/demo").select(["rgb", "flow"])
+            Dataset('data/demo', 3 samples of rgb, flow)
+        """
+        if unknown := [name for name in names if name not in self._columns]:
+            raise OpenUniError(f"{self.url} has no column {', '.join(unknown)}; it has {', '.join(self._columns)}")
+        return self._view(_columns=[name for name in self._columns if name in names])
+
+    def filter(self, predicate: pc.Expression | Callable[[Sample], bool]) -> Dataset:
+        """A view of the samples for which `predicate` holds, answered from the index: nothing is decoded.
+
+        An expression of `pyarrow.compute` is evaluated a shard at a time. Its fields are those of `Record` and, for
+        every column of the dataset, `depth.present`, `depth.reason`, `depth.expert`, `depth.confidence` and
+        `depth.scores` (a map). A function is called with each Sample, whose `record` and `statuses` are at hand; it is
+        slower by far and takes anything. Raises OpenUniError where an expression does not fit the index.
+
+        Example:
+            >>> import pyarrow.compute as pc
+            >>> data = openuni.open("data/demo")
+            >>> confident = data.filter((pc.field("frames") >= 4) & (pc.field("depth.confidence") > 0.5))
+            >>> list(confident.keys())
+            ['bikes-street', 'carphone']
+            >>> [sample.key for sample in data.filter(lambda sample: "rabbit" in sample.caption)]
+            ['bunny']
+        """
+        numbers = np.asarray(self._numbers, np.int64)
+        if isinstance(predicate, pc.Expression):
+            passing = self._passing(numbers, predicate)
+        else:
+            passing = np.fromiter((bool(predicate(sample)) for sample in self), np.bool_, len(numbers))
+        return self._view(_chosen=numbers[passing])
 
     def stored(self, position: int, names: Sequence[str]) -> Iterator[tuple[str, list[Result]]]:
-        """Each key of the `position`-th shard with its undecoded members in the columns `names` that are committed."""
+        """Each key of the `position`-th shard with its undecoded members in the columns `names` that are committed.
+
+        Of the whole shard, also where this is a view.
+        """
         rows = self._rows(position)
         number = self.shards[position].number
         for row, rgb in enumerate(rows["rgb"]):
@@ -158,27 +236,36 @@ class Dataset:
         *,
         cursor: int = 0,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         load: Sequence[str] = (),
         skip_damaged: bool = False,
     ) -> Iterator[tuple[int, Sample]]:
         """`(next cursor, sample)` for training, without end; an epoch is `len(self)` positions.
 
-        Position `cursor + rank`, then every `world`-th: over all ranks (count a loader's workers as ranks) each epoch
-        takes each sample exactly once. Store the largest cursor that was trained on to resume exactly, also with
-        another `world`. The order of an epoch is a permutation from (seed, epoch): shards are shuffled, then the
-        samples of every 32 shards together.
+        Position `cursor + rank`, then every `world_size`-th: over all ranks (count a loader's workers as ranks) each
+        epoch takes each sample exactly once. Store the largest cursor that was trained on to resume exactly, also with
+        another `world_size`. The order of an epoch is a permutation from (seed, epoch): shards are shuffled, then the
+        samples of every 32 shards together. `openuni.torch` brings it into torch's loaders.
 
         `load` names modalities to decode at once, where a sample has them. A damaged one raises CorruptDataError; with
         `skip_damaged` its sample is left out instead and counted in `self.damaged`.
+
+        Example:
+            >>> stream = openuni.open("data/demo").samples(seed=0)
+            >>> first_epoch = [next(stream)[1].key for _ in range(3)]
+            >>> sorted(first_epoch)
+            ['bikes-street', 'bunny', 'carphone']
+            >>> resumed = openuni.open("data/demo").samples(seed=0, cursor=2)
+            >>> next(resumed)[1].key == first_epoch[2]
+            True
         """
-        if not 0 <= rank < world:
-            raise OpenUniError(f"rank {rank} is not in 0…{world - 1}")
-        order = Order([shard.samples for shard in self.shards], seed)
+        if not 0 <= rank < world_size:
+            raise OpenUniError(f"rank {rank} is not in 0…{world_size - 1}")
+        at = self.order(seed)
         in_a_row = 0
         while True:
-            sample = self._sample(*order.locate(cursor + rank))
-            cursor += world
+            sample = at(cursor + rank)
+            cursor += world_size
             try:
                 for name in load:
                     if name in sample:
@@ -192,13 +279,120 @@ class Dataset:
             in_a_row = 0
             yield cursor, sample
 
+    def order(self, seed: int) -> Callable[[int], Sample]:
+        """The sample at each position of the training order that `samples` describes, counted over all epochs.
+
+        Raises PlanError where there is no sample.
+
+        Example:
+            >>> at = openuni.open("data/demo").order(seed=0)
+            >>> len({at(position).key for position in range(3)})
+            3
+        """
+        numbers, edges = self._by_shard
+        if self._chosen is not None and not len(numbers):
+            raise PlanError(f"{self.url}: no sample is left in this view; loosen its filter or slice")
+        sizes = np.diff(edges)
+        (used,) = np.nonzero(sizes)
+        order = Order(sizes[used].tolist(), seed)
+
+        def sample(position: int) -> Sample:
+            shard, row = order.locate(position)
+            return self._sample(*self._place(int(numbers[edges[used[shard]] + row])))
+
+        return sample
+
+    @property
+    def _numbers(self) -> range | npt.NDArray[np.int64]:
+        """Which samples this has, by their number in the whole dataset."""
+        return range(self._ends[-1]) if self._chosen is None else self._chosen
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where each shard begins in the whole dataset, then how many samples that has."""
+        return [0, *itertools.accumulate(shard.samples for shard in self.shards)]
+
+    @cached_property
+    def _by_shard(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """This view's numbers in stored order, and where the ones of each shard begin among them."""
+        numbers = np.sort(np.asarray(self._numbers, np.int64))
+        return numbers, np.searchsorted(numbers, self._ends)
+
+    def _view(self, **changed: Any) -> Dataset:
+        view = object.__new__(Dataset)
+        self._ends  # noqa: B018  read once, and shared
+        view.__dict__ |= self.__dict__ | changed
+        view.__dict__.pop("_by_shard", None)
+        return view
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Shard position and row of a sample, by its number in the whole dataset."""
+        position = bisect.bisect_right(self._ends, number) - 1
+        return position, number - self._ends[position]
+
+    def _passing(self, numbers: npt.NDArray[np.int64], predicate: pc.Expression) -> npt.NDArray[np.bool_]:
+        passing = np.zeros(len(numbers), np.bool_)
+        positions = np.searchsorted(self._ends, numbers, side="right") - 1
+        for position in np.unique(positions):
+            facts = self._facts(int(position))
+            rows = pa.array(np.arange(facts.num_rows))
+            try:
+                kept = facts.append_column("row", rows).filter(predicate)["row"].to_numpy()
+            except pa.ArrowException as error:
+                known = ", ".join(facts.column_names)
+                reason = str(error).splitlines()[0]
+                raise OpenUniError(f"the filter does not fit the index: {reason}; its fields are {known}") from error
+            here = positions == position
+            passing[here] = np.isin(numbers[here] - self._ends[position], kept)
+        return passing
+
+    def _facts(self, position: int) -> pa.Table:
+        """What the index knows of a shard's samples: the fields that `filter` speaks of."""
+        shard = self.shards[position]
+        tables = {column: self._table(shard, column) for column in shard.columns}
+        of_record = [name for name in index.schema("rgb").names if name not in index.schema("depth").names]
+        facts = tables["rgb"].select(["key", *of_record])
+        people = [pc.map_lookup(table["scores"], "people", "first") for table in tables.values()]
+        facts = facts.set_column(
+            facts.column_names.index("subset"), "subset", _subsets(facts["subset"], pc.coalesce(*people[::-1]))
+        )
+        for column in self.manifest.columns:
+            for name in ("present", "reason", "expert", "confidence", "scores"):
+                kind = index.schema(column).field(name).type
+                unknown = {"present": False, "reason": NOT_YET}.get(name)
+                values = tables[column][name] if column in tables else pa.array([unknown] * shard.samples, kind)
+                facts = facts.append_column(f"{column}.{name}", values)
+        return facts
+
+    def _table(self, shard: Shard, column: str) -> pa.Table:
+        path, data = self._index(shard, column)
+        return tables.read(io.BytesIO(data), index.schema(column), path)
+
+    def _index(self, shard: Shard, column: str) -> tuple[str, bytes]:
+        """Path and bytes of an index. Raises CorruptDataError where they are not what was committed."""
+        name = layout.index_name(shard.number, column)
+        record, path, data = shard.columns[column], self._path(name), self._read(name, index.MOST_BYTES)
+        if layout.digest(data) != record.index.sha256:
+            raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
+        if record.keys_sha256 != shard.columns["rgb"].keys_sha256:
+            raise CorruptDataError(
+                f"{path} has other keys than the RGB of its shard: the column belongs to another build"
+            )
+        return path, data
+
     def _path(self, name: str) -> str:
         return self._store.where(name)
+
+    def _read(self, name: str, at_most: int) -> bytes:
+        try:
+            return self._store.read(name, at_most=at_most)
+        except FileNotFoundError:
+            raise CorruptDataError(f"{self._path(name)} is missing; run `openuni verify --repair`") from None
 
     def _commit(self, shard: int, column: str) -> CommitRecord:
         name = layout.commit_name(shard, column)
         path = self._path(name)
-        record = layout.parse_sealed(CommitRecord, self._store.read(name, at_most=DOCUMENT), path)
+        record = layout.parse_sealed(CommitRecord, self._read(name, DOCUMENT), path)
         if (record.shard, record.column) != (shard, column):
             raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
         return record
@@ -209,7 +403,9 @@ class Dataset:
             return None
         rows = self._rows(position)["rgb"]
         row = bisect.bisect_left(rows, key, key=lambda row: row.key)
-        return (position, row) if row < len(rows) and rows[row].key == key else None
+        if row == len(rows) or rows[row].key != key:
+            return None
+        return (position, row) if self._ends[position] + row in self._numbers else None
 
     def _rows(self, position: int) -> dict[str, list[Row]]:
         """Index rows of a shard by column; the most recently used shards are kept."""
@@ -219,15 +415,10 @@ class Dataset:
         shard = self.shards[position]
         rows: dict[str, list[Row]] = {}
         for column, record in shard.columns.items():
-            name = layout.index_name(shard.number, column)
-            path, data = self._path(name), self._store.read(name, at_most=index.MOST_BYTES)
-            if layout.digest(data) != record.index.sha256:
-                raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
+            path, data = self._index(shard, column)
             rows[column] = index.decode(data, column, path)
-            if record.keys_sha256 != shard.columns["rgb"].keys_sha256:
-                raise CorruptDataError(
-                    f"{path} has other keys than the RGB of its shard: the column belongs to another build"
-                )
+            if len(rows[column]) != record.samples:
+                raise CorruptDataError(f"{path} has {len(rows[column])} samples, its commit record {record.samples}")
         self._indices[position] = rows
         if len(self._indices) > _WINDOW:
             self._indices.popitem(last=False)
@@ -244,7 +435,7 @@ class Dataset:
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
-        load = partial(self._load, shard.number, {column: rows[column][row] for column in rows})
+        load = partial(self._load, shard.number, {name: rows[name][row] for name in self.columns if name in rows})
         return Sample(replace(record, subset=_subset(record)), statuses, load)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -260,7 +451,13 @@ class Dataset:
 
 
 class Order:
-    """A seeded permutation of (shard, row) pairs without a table of them: position → place."""
+    """A seeded permutation of (shard, row) pairs without a table of them: position → place.
+
+    Example:
+        >>> order = Order([2, 1], seed=0)
+        >>> sorted(order.locate(position) for position in range(3))
+        [(0, 0), (0, 1), (1, 0)]
+    """
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         if not sum(sizes):
@@ -303,3 +500,11 @@ def _subset(record: Record) -> Subset:
     if record.subset != "general" or people is None:
         return record.subset
     return "single_person" if people == 1 else "two_person" if people == 2 else "general"
+
+
+def _subsets(routed: pa.ChunkedArray, people: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`_subset` for a whole shard."""
+    counted = pc.and_(pc.equal(routed, "general"), pc.is_valid(people))
+    single, two = pc.equal(people, 1.0), pc.equal(people, 2.0)
+    by_number = pc.if_else(single, "single_person", pc.if_else(two, "two_person", "general"))
+    return pc.if_else(counted, by_number, routed)

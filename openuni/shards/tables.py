@@ -66,6 +66,16 @@ def rows(file: BinaryIO, schema: pa.Schema, where: str) -> Iterator[dict[str, An
         raise _damaged(where, error) from None
 
 
+def read(file: BinaryIO, schema: pa.Schema, where: str) -> pa.Table:
+    """The whole table, with the fields of `schema` and no others. Raises CorruptDataError naming `where`."""
+    table = open_table(file, schema, where)
+    groups = [read_group(table, number, where).select(schema.names) for number in range(table.num_row_groups)]
+    try:
+        return pa.concat_tables([group.cast(schema) for group in groups]) if groups else schema.empty_table()
+    except _DAMAGE as error:
+        raise _damaged(where, error) from None
+
+
 def read_group(table: pq.ParquetFile, number: int, where: str) -> pa.Table:
     """One row group of `open_table`'s, in bounded memory. Raises CorruptDataError naming `where`."""
     try:

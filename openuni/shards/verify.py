@@ -90,6 +90,8 @@ def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -
             blame(index_name, f"{differs}: clips {record.first_key} to {record.last_key} cannot be found")
             return Checked(shard, column, record.samples, 0, size, tuple(problems))
         rows = columns.rows(root, shard, column)
+        if (len(rows), index.keys_sha256([row.key for row in rows])) != (record.samples, record.keys_sha256):
+            blame(commit_name, "does not tell of the samples that its index has")
         rgb = {row.key: row.record for row in columns.rows(root, shard, "rgb")}
         if list(rgb) != [row.key for row in rows]:
             blame(index_name, "has other keys, or another order, than RGB")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from openuni import registry
+from openuni.assets import Asset
 from openuni.sample import Clip
 from openuni.video import Limits
 
@@ -50,6 +51,8 @@ class Source(ABC):
 
     name: ClassVar[str]
     license: ClassVar[str] = "unknown"
+    assets: ClassVar[tuple[Asset, ...]] = ()
+    """Videos of its own; `openuni assets` finds them here."""
     opens_videos: ClassVar[bool] = True
     """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
 

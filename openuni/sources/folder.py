@@ -1,26 +1,26 @@
 """`folder`: every video below a folder, cut into shots, the shots into clips; captions from side-cars if there are any.
 
-A caption lies beside its video as `<stem>.json` (`{"caption": "…"}`) or `<stem>.txt`.
+A caption lies beside its video as `<stem>.json` (`{"caption": "…"}`) or `<stem>.txt`. What lies there and is neither a
+video nor such a file is left out by name.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from openuni.errors import BadVideoError, OpenUniError, PlanError
+from openuni.errors import BadVideoError, PlanError
 from openuni.sample import Clip, make_key
+from openuni.sources import captions
 from openuni.sources.base import Entry, Request, Skipped, Source
+from openuni.sources.captions import BadCaptionError
 from openuni.sources.shots import find_shots, windows
 from openuni.video import SUFFIXES
 
-CAPTION_BYTES = 64 * 1024
 _TOO_SHORT = "shot shorter than the shortest clip"
 
 
@@ -48,14 +48,15 @@ class Folder(Source):
         if not _is_inside(video, root):
             return [Skipped(entry.id, "path leaves the folder")]
         try:
-            caption = _caption(video, root)
+            caption = captions.read(video, root)
             shots = find_shots(video, request.min_seconds, request.limits)
         except BadVideoError as error:
             return [Skipped(entry.id, f"unreadable video: {str(error).removeprefix(f'{video}: ')}")]
-        except _BadCaptionError as error:
+        except BadCaptionError as error:
             return [Skipped(entry.id, str(error))]
-        clips: list[Clip | Skipped] = []
-        pieces = [piece for shot in shots for piece in windows(shot, request.clip_seconds)]
+        folder = PurePosixPath(entry.id).parent
+        clips: list[Clip | Skipped] = [Skipped(str(folder / said.file), said.what) for said in caption.remarks]
+        pieces = [piece for shot in shots for piece in windows(shot, request.clip_seconds, request.min_seconds)]
         for index, piece in enumerate(pieces):
             name = f"{entry.id}-{index:04d}"
             if piece.seconds < request.min_seconds:
@@ -67,7 +68,7 @@ class Folder(Source):
                     video=str(video),
                     start=piece.start,
                     end=piece.end,
-                    caption=caption,
+                    caption=caption.text,
                     source=self.name,
                     source_id=name,
                     video_id=entry.id,
@@ -93,7 +94,8 @@ def video_root(source: str, request: Request) -> Path:
 def videos_below(root: Path) -> Iterator[str | Skipped]:
     """Paths relative to `root`, with `/`, of the video files below it, folder by folder in the order of their names.
 
-    A video is known by its suffix. Symbolic links to folders are not followed, links that leave `root` are refused.
+    A video is known by its suffix; any other file but a caption is `Skipped`. Symbolic links to folders are not
+    followed, links that leave `root` are refused.
     """
     pending = [root]
     while pending:
@@ -104,20 +106,36 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
             yield Skipped(_printable(folder, root), "folder cannot be listed")
             continue
         pending += [folder / item.name for item in reversed(items) if item.is_dir(follow_symlinks=False)]
+        videos = [folder / item.name for item in items if _is_video(folder / item.name)]
+        captioned = {name for video in videos for name in (video.stem, video.name)}
         for item in items:
             path = folder / item.name
-            if item.is_symlink() and path.is_dir():
-                yield Skipped(_printable(path, root), "symbolic link to a folder")
-            elif path.suffix.lower() in SUFFIXES and not path.is_dir():
-                name = _printable(path, root)
-                if name != path.relative_to(root).as_posix():
-                    yield Skipped(name, "file name is not UTF-8")
-                elif not _is_inside(path, root):
-                    yield Skipped(name, "symbolic link that leaves the folder")
-                elif not path.is_file():
-                    yield Skipped(name, "not a regular file")
-                else:
-                    yield name
+            name = _printable(path, root)
+            if path.is_dir():
+                if item.is_symlink():
+                    yield Skipped(name, "symbolic link to a folder")
+            elif name != path.relative_to(root).as_posix():
+                yield Skipped(name, "file name is not UTF-8")
+            elif not _is_video(path):
+                if reason := _no_video(path, captioned):
+                    yield Skipped(name, reason)
+            elif not _is_inside(path, root):
+                yield Skipped(name, "symbolic link that leaves the folder")
+            elif not path.is_file():
+                yield Skipped(name, "not a regular file")
+            else:
+                yield name
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _no_video(path: Path, captioned: Container[str]) -> str:
+    """Why a file that is no video is left out; "" for the caption of one."""
+    if path.suffix.lower() not in captions.SUFFIXES:
+        return f"not a video by its suffix ({path.suffix.lower() or 'it has none'})"
+    return "" if path.stem in captioned else "caption file without a video of its name"
 
 
 def _is_inside(path: Path, root: Path) -> bool:
@@ -130,42 +148,3 @@ def _is_inside(path: Path, root: Path) -> bool:
 def _printable(path: Path, root: Path) -> str:
     """The relative path; bytes that are no UTF-8 as escapes, so that it can be logged and stored."""
     return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
-
-
-class _BadCaptionError(OpenUniError):
-    """A side-car that cannot be used; the message is the reason to skip the video."""
-
-
-def _caption(video: Path, root: Path) -> str:
-    """The side-car's caption, or "" without one."""
-    for suffix in (".json", ".txt"):
-        path = video.with_suffix(suffix)
-        if not path.is_file():
-            continue
-        if not _is_inside(path, root):
-            raise _BadCaptionError("caption file is a symbolic link that leaves the folder")
-        with path.open("rb") as file:
-            data = file.read(CAPTION_BYTES + 1)
-        if len(data) > CAPTION_BYTES:
-            raise _BadCaptionError(f"caption file is larger than {CAPTION_BYTES} bytes")
-        text = data.decode("utf-8-sig", "replace")
-        return _plain(_json_caption(text) if suffix == ".json" else text)
-    return ""
-
-
-def _json_caption(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _BadCaptionError("caption file is not JSON") from error
-    caption = value.get("caption") if isinstance(value, dict) else None
-    if not isinstance(caption, str):
-        raise _BadCaptionError('caption file is not of the form {"caption": "…"}')
-    return caption
-
-
-def _plain(text: str) -> str:
-    """Without control characters (line breaks and tabs become spaces) and without halves of surrogate pairs."""
-    text = text.encode("utf-8", "replace").decode()
-    spaced = "".join(" " if c in "\n\r\t" else c for c in text)
-    return "".join(c for c in spaced if unicodedata.category(c) != "Cc").strip()

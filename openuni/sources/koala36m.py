@@ -16,8 +16,10 @@ from typing import ClassVar
 
 from openuni.errors import PlanError
 from openuni.sample import Clip
+from openuni.sources import text
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.folder import video_root, videos_below
+from openuni.sources.text import UnknownEncodingError
 
 SCORES = ("clarity_score", "aesthetic_score", "motion_score", "video_training_suitability_score")
 COLUMNS = ("videoID", "url", "timestamp", "caption", *SCORES)
@@ -25,6 +27,8 @@ FIELD_CHARACTERS = 1 << 20
 """The longest field that is read; a longer one (a lost quote) is a malformed row."""
 
 _VIDEO_ID = re.compile(r"(?P<source>[A-Za-z0-9_-]{1,56})_[0-9]{1,7}")
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""Bytes that are not in the table's encoding, as `surrogateescape` leaves them."""
 _TIME = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)")
 
 
@@ -46,10 +50,13 @@ class Koala36M(Source):
         for found in videos_below(root):
             if isinstance(found, Skipped):
                 yield found
-            else:
-                videos.setdefault(Path(found).stem, found)
+            elif videos.setdefault(Path(found).stem, found) != found:
+                yield Skipped(found, "another video of this name is used")
         for table in tables:
-            for place, row in _rows(table):
+            encoding = _encoding(table)
+            if encoding not in text.UTF8:
+                yield Skipped(table.name, f"table is not UTF-8 and was read as {encoding}")
+            for place, row in _rows(table, encoding):
                 if isinstance(row, _MalformedRowError):
                     yield Skipped(place, str(row))
                     continue
@@ -95,9 +102,20 @@ def _tables(metadata: Path | None) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def _rows(table: Path) -> Iterator[tuple[str, Mapping[str, str] | _MalformedRowError]]:
+def _encoding(table: Path) -> str:
+    """Raises PlanError where it cannot be told."""
+    with table.open("rb") as file:
+        sample = file.read(text.SAMPLE_BYTES)
+    try:
+        return text.encoding_of(sample)
+    except UnknownEncodingError as error:
+        raise PlanError(f"{table}: {error}") from error
+
+
+def _rows(table: Path, encoding: str) -> Iterator[tuple[str, Mapping[str, str] | _MalformedRowError]]:
     """Each row with its place (`file:line` of its last line). Raises PlanError where the columns are other ones."""
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    # A byte that is not in the encoding becomes half a surrogate pair, by which its row is known.
+    with table.open(encoding=encoding, errors="surrogateescape", newline="") as file:
         # The csv module has one limit for the process. Lines are read in bounded pieces: a file may have none.
         csv.field_size_limit(max(csv.field_size_limit(), FIELD_CHARACTERS))
         reader = csv.reader(iter(lambda: file.readline(FIELD_CHARACTERS), ""), strict=True)
@@ -115,8 +133,13 @@ def _rows(table: Path) -> Iterator[tuple[str, Mapping[str, str] | _MalformedRowE
             except csv.Error:
                 yield f"{table.name}:{reader.line_num}", _MalformedRowError("row is not CSV")
                 continue
+            except UnicodeDecodeError:
+                yield f"{table.name}:{reader.line_num}", _MalformedRowError(f"from here on the table is not {encoding}")
+                return
             place = f"{table.name}:{reader.line_num}"
-            if len(cells) == len(header):
+            if any(map(_UNDECODED.search, cells)):
+                yield place, _MalformedRowError("row is not in the table's encoding; save it as UTF-8")
+            elif len(cells) == len(header):
                 yield place, dict(zip(header, cells, strict=True))
             elif cells:
                 yield place, _MalformedRowError("row has too many or too few fields")

@@ -8,6 +8,7 @@ own reader with their PTS: on a variable frame rate a frame number says nothing 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -57,8 +58,18 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
 
 
-def windows(shot: Shot, longest: float) -> list[Shot]:
-    """`shot` in pieces of `longest` seconds, the last one being what is left over."""
-    count = max(1, int(np.ceil(round(shot.seconds / longest, 6))))
-    starts = [shot.start + k * longest for k in range(count)]
+def windows(shot: Shot, longest: float, shortest: float = 0.0) -> list[Shot]:
+    """`shot` in as few equal pieces as are at most `longest` seconds, so that no rest is left over.
+
+    Where equal pieces would be below `shortest`, as many of `longest` as there are, and a last one that is too short.
+
+    Example:
+        >>> windows(Shot(0.0, 10.4), 5.0)
+        [Shot(start=0.0, end=3.466...), Shot(start=3.466..., end=6.933...), Shot(start=6.933..., end=10.4)]
+    """
+    count = max(1, math.ceil(round(shot.seconds / longest, 6)))
+    length = shot.seconds / count
+    if count > 1 and length < shortest:
+        length = longest
+    starts = [shot.start + k * length for k in range(count)]
     return [Shot(start, end) for start, end in zip(starts, [*starts[1:], shot.end], strict=True)]

@@ -10,8 +10,9 @@ what an object store can do as well: create-only puts, ranged reads, listings, n
 """
 
 from openuni.storage.base import DOCUMENT, Store, check_name
-from openuni.storage.claim import MARKER, check_ours, claim
+from openuni.storage.claim import check_ours, claim
 from openuni.storage.local import (
+    MARKER,
     LocalStore,
     RegularFile,
     open_regular,

@@ -25,6 +25,13 @@ from openuni.storage.base import check_name
 FOLLOW_LINKS = "OPENUNI_FOLLOW_LINKS"
 """Set to 1, links below a dataset are written through: worker processes inherit it, as they do no argument."""
 
+MARKER = ".openuni"
+"""The file that says that a folder is ours, from before its first other file until a dataset's manifest does so too."""
+MANIFEST = "dataset.json"
+MARKS = (MARKER, MANIFEST)
+_DEEP = 4
+"""How far below its root a file of ours may lie."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_-]+\.[0-9a-f]{2,8}\.tmp", re.DOTALL)
 """`.NAME.RUN.RANDOM.tmp`: what `sweep` may take away. A `.draft.tmp` is somebody's."""
@@ -46,7 +53,15 @@ class RegularFile(io.BufferedReader):
 
 def open_regular(path: Path) -> RegularFile:
     """Open `path` to read it. Raises CorruptDataError where it is a pipe, a device, a folder: it is not opened then."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        mode = path.stat().st_mode
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, "it is missing", str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CorruptDataError(f"{path} is a link to itself") from None
+        raise
+    if not stat.S_ISREG(mode):
         raise CorruptDataError(_no_file(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced in between
@@ -81,6 +96,10 @@ class LocalStore:
                 return sorted(f"{folder}/{entry.name}" for entry in entries)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise CorruptDataError(f"{self.path(folder)} is a link to itself") from None
+            raise
 
     def open(self, name: str) -> RegularFile:
         return open_regular(self.path(name))
@@ -130,6 +149,10 @@ class LocalStore:
                         os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
                     else:
                         rename(folder, temporary, last, create_only=create_only)
+                except OSError as error:
+                    if error.filename is None:  # it knows the descriptor only; who reads the sentence wants a name
+                        error.filename = str(self.path(name))
+                    raise
                 finally:
                     with suppress(FileNotFoundError):
                         os.unlink(temporary, dir_fd=folder)
@@ -209,10 +232,10 @@ class LocalStore:
         descriptor = os.open(self.root, _FOLDER)
         try:
             for number, part in enumerate(parts):
-                if make:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=descriptor)
                 try:
+                    if make:
+                        with suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=descriptor)
                     inner = os.open(part, _FOLDER | self._no_follow, dir_fd=descriptor)
                 except OSError as error:
                     raise _refusal(self.root.joinpath(*parts[: number + 1]), error) from None
@@ -250,8 +273,14 @@ def rename(folder: int, temporary: str, name: str, *, create_only: bool = False)
 
 
 def write_atomic(path: Path, data: bytes, run: str) -> None:
-    """Write `data` to a path that the user named, whole or not at all. Below a dataset use `LocalStore(root).put`."""
-    LocalStore(path.parent).put(path.name, data, run)
+    """Write `data`, whole or not at all: `LocalStore(root).put` where only the path is at hand.
+
+    Links are passed down to the outermost folder of the last few that is ours, and not below it; where none is, the
+    user named the folder.
+    """
+    ours = [folder for folder in list(path.parents)[:_DEEP] if any((folder / mark).exists() for mark in MARKS)]
+    root = ours[-1] if ours else path.parent
+    LocalStore(root).put(path.relative_to(root).as_posix(), data, run)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ PEAK: Final = 1000.0
 WHITE: Final = 203.0
 """Light that becomes code value 255, cd/m²."""
 
+_FULL: Final = 255 * 256
+"""What swscale gives for the signal 1 at 16 bits."""
 _STRIPE = 1 << 18  # pixels worked on at once: what they need stays in the cache
 _BT2020_TO_BT709: Final = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
@@ -38,7 +40,7 @@ def transfer_of(color_trc: int) -> Transfer:
 
 
 def tone_map(codes: npt.NDArray[np.uint16], transfer: Transfer, color_primaries: int) -> npt.NDArray[np.uint8]:
-    """RGB code values `[H, W, 3]` uint16, full range, PQ or HLG, as BT.709 uint8 `[H, W, 3]`.
+    """RGB code values `[H, W, 3]` uint16 as swscale gives them, PQ or HLG, as BT.709 uint8 `[H, W, 3]`.
 
     Primaries other than BT.709's are taken as BT.2020.
     """
@@ -89,16 +91,21 @@ def _eetf(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return pq_to_light(np.where(signal < knee, signal, spline) * peak)
 
 
+def _signal() -> npt.NDArray[np.float64]:
+    """0–1, by code value."""
+    return np.minimum(np.arange(65536) / _FULL, 1)
+
+
 @functools.cache
 def _pq_light() -> npt.NDArray[np.float32]:
-    return pq_to_light(np.arange(65536) / 65535).astype(np.float32)
+    return pq_to_light(_signal()).astype(np.float32)
 
 
 @functools.cache
 def _hlg_scene() -> npt.NDArray[np.float32]:
     """Light of the scene, 0–1, of an HLG signal (BT.2100, inverse OETF)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    signal = np.arange(65536) / 65535
+    signal = _signal()
     return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12).astype(np.float32)
 
 

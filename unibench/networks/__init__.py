@@ -14,8 +14,10 @@ from importlib.util import find_spec
 from pkgutil import resolve_name
 
 from openuni import assets
+from openuni.assets import Asset
 from openuni.errors import AssetError
 from unibench.metrics.video import Measures
+from unibench.networks import pinned
 
 _LIBRARIES = ("torch", "torchvision", "timm", "open_clip")
 SMALLEST = 128
@@ -28,7 +30,7 @@ class Learned:
 
     what: str
     columns: tuple[str, ...]
-    weights: tuple[str, ...]
+    weights: tuple[Asset, ...]
     loader: str
     """`module:function` of this package; the function takes the files of the weights, in their order."""
 
@@ -47,18 +49,18 @@ class Survey:
 _MOVING = ("temporal_flickering", "dynamic_degree", "dynamic_degree_motion")
 
 LEARNED: Mapping[str, Learned] = {
-    "subject": Learned("DINO ViT-B/16", ("subject_consistency",), ("dino-vitb16",), "dino:features"),
-    "background": Learned("CLIP ViT-B/32", ("background_consistency",), ("clip-vit-b32",), "clip:features"),
-    "flow": Learned("RAFT (Things)", _MOVING, ("raft-things",), "raft:flow"),
-    "interpolate": Learned("AMT-S", ("motion_smoothness",), ("amt-s",), "amt:interpolator"),
+    "subject": Learned("DINO ViT-B/16", ("subject_consistency",), (pinned.DINO,), "dino:features"),
+    "background": Learned("CLIP ViT-B/32", ("background_consistency",), (pinned.CLIP_B32,), "clip:features"),
+    "flow": Learned("RAFT (Things)", _MOVING, (pinned.RAFT,), "raft:flow"),
+    "interpolate": Learned("AMT-S", ("motion_smoothness",), (pinned.AMT,), "amt:interpolator"),
     "aesthetic": Learned(
         "CLIP ViT-L/14 and LAION's linear head",
         ("aesthetic_quality",),
-        ("clip-vit-l14", "laion-aesthetic"),
+        (pinned.CLIP_L14, pinned.LAION_AESTHETIC),
         "clip:aesthetic",
     ),
-    "imaging": Learned("MUSIQ (SPAQ)", ("imaging_quality",), ("musiq-spaq",), "musiq:quality"),
-    "overall": Learned("ViCLIP-L/14", ("overall_consistency",), ("viclip-l14",), "viclip:similarity"),
+    "imaging": Learned("MUSIQ (SPAQ)", ("imaging_quality",), (pinned.MUSIQ,), "musiq:quality"),
+    "overall": Learned("ViCLIP-L/14", ("overall_consistency",), (pinned.VICLIP,), "viclip:similarity"),
 }
 """By field of `Measures`."""
 
@@ -70,7 +72,7 @@ def survey() -> Survey:
     for name, learned in LEARNED.items():
         missing = _missing(learned)
         if not missing:
-            weights[name] = " ".join(assets.get(asset).sha256 for asset in learned.weights)
+            weights[name] = " ".join(asset.sha256 for asset in learned.weights)
         note = missing or f"by {learned.what}; not compared with VBench's own numbers"
         notes |= {f"video/{column}": f"unvalidated: {note}" for column in learned.columns}
     quality = {name for name in LEARNED if name != "overall"}
@@ -94,12 +96,12 @@ def load(weights: Mapping[str, str]) -> Measures:
 
 
 def _missing(learned: Learned) -> str:
-    """What keeps a measure from running and how to mend it; empty where nothing does."""
+    """What keeps a measure from running and the remedy; empty where nothing does."""
     for asset in learned.weights:
         if not assets.is_cached(asset):
-            wanted = " ".join(learned.weights)
-            size = sum(assets.get(each).size for each in learned.weights) / 1e6
-            license = "; ".join(dict.fromkeys(assets.get(each).license for each in learned.weights))
+            wanted = " ".join(each.name for each in learned.weights)
+            size = sum(each.size for each in learned.weights) / 1e6
+            license = "; ".join(dict.fromkeys(each.license for each in learned.weights))
             return f"no weights of {learned.what}; `openuni assets fetch {wanted}` brings {size:.0f} MB ({license})"
         try:
             assets.path(asset)

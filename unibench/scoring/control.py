@@ -11,7 +11,7 @@ from typing import Any
 
 from openuni import experts
 from openuni.errors import OpenUniError
-from openuni.experts import Expert, Footage
+from openuni.experts import DecodedClip, Expert
 from openuni.sample import Annotation
 from unibench.scoring.runs import COLUMN_OF, ESTIMATED, Run
 
@@ -47,16 +47,16 @@ class Reestimated(Run):
         video = self._run.load("video", key)
         if task == "video":
             return video
-        return self._annotate(self._names[task], Footage(key, video.frames, video.fps, {})).value
+        return self._annotate(self._names[task], DecodedClip(key, video.frames, video.fps, {})).value
 
-    def _annotate(self, name: str, footage: Footage) -> Annotation[Any]:
+    def _annotate(self, name: str, clip: DecodedClip) -> Annotation[Any]:
         """Run the expert after those that it requires; each loads its weights once."""
         if name not in self._experts:
             self._experts[name] = experts.get(name)()
             self._experts[name].setup()
         expert = self._experts[name]
-        found = {required: self._annotate(required, footage) for required in expert.requires}
-        return expert.annotate(Footage(footage.key, footage.frames, footage.fps, found))
+        found = {required: self._annotate(required, clip) for required in expert.requires}
+        return expert.annotate(DecodedClip(clip.key, clip.frames, clip.fps, found))
 
 
 def fingerprints(names: Mapping[str, str]) -> dict[str, str]:

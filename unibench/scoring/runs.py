@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
-from openuni.modalities import Modality, geometry
+from openuni.modalities import Modality, geometry, segmentation, skeleton
 from openuni.modalities import get as modality
 from openuni.modalities.depth import Depth
 from openuni.sample import Sample, make_key
@@ -288,9 +288,9 @@ def _shape(task: str, value: Any) -> tuple[int, int, int]:
 def _pick(task: str, value: Any, index: npt.NDArray[np.int64]) -> Any:
     """The frames at these positions."""
     if task == "skeleton":
-        return replace(value, keypoints=value.keypoints[index], boxes=value.boxes[index], world=None)
+        return skeleton.at_frames(value, index)
     if task == "segmentation":
-        return replace(value, ids=value.ids[index])
+        return segmentation.at_frames(value, index)
     if task == "video":
         return replace(value, frames=value.frames[index])
     if task == "densepose":

@@ -54,7 +54,7 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
 def _spread(data: Dataset, rows: int) -> list[Sample]:
     """`rows` samples, evenly over the stored order."""
     total = len(data)
-    return [data.at(total * row // min(rows, total)) for row in range(min(rows, total))]
+    return [data[total * row // min(rows, total)] for row in range(min(rows, total))]
 
 
 def _print(path: str, stats: Stats) -> None:

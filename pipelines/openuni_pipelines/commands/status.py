@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from openuni.printable import plain, rich
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
 from openuni_pipelines.engine.state import look
@@ -24,7 +25,7 @@ def status_command(root: Path, as_json: bool) -> None:
     holder, manifest, progress = state.holder, state.manifest, state.progress
     if manifest is None:
         if holder is not None:
-            click.echo(f"run {holder.run} is planning (process {holder.pid} on {holder.host})")
+            click.echo(plain(f"run {holder.run} is planning (process {holder.pid} on {holder.host})"))
         return
     if as_json:
         document = {
@@ -40,7 +41,7 @@ def status_command(root: Path, as_json: bool) -> None:
         return
     console = Console()
     if holder:
-        console.print(f"run {holder.run} is at work (process {holder.pid} on {holder.host})")
+        console.print(rich(f"run {holder.run} is at work (process {holder.pid} on {holder.host})"))
     else:
         console.print("complete" if state.complete else "not running, not complete: run the same `openuni build` again")
     table = Table("column", "shards committed", "of", "made by")
@@ -50,7 +51,7 @@ def status_command(root: Path, as_json: bool) -> None:
     if progress:
         _print_progress(progress, holder is not None, console)
     for (stage, kind), count in sorted(state.failed.items()):
-        console.print(f"{count:,} clips failed in {stage} ({kind})")
+        console.print(f"{count:,} clips failed in {stage} ({rich(kind)})")
 
 
 def _print_progress(progress: RunProgress, running: bool, console: Console) -> None:
@@ -58,7 +59,7 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
     table = Table("stage", "clips", "of", "clips/s", "worker s/clip", "absent", "faults")
     for name, stage in progress.stages.items():
         table.add_row(
-            "commit (columns)" if name == "commit" else name,
+            "commit (columns)" if name == "commit" else rich(name),
             f"{stage.done:,}",
             f"{stage.total:,}",
             f"{stage.worked / elapsed:.2f}",
@@ -68,10 +69,10 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
         )
     state = "at work" if running else "finished" if progress.finished else "stopped"
     console.print(
-        f"run {progress.run}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+        f"run {rich(progress.run)}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
     )
     console.print(table)
-    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(progress.faults.items()))
+    faults = ", ".join(f"{count:,} {rich(kind)}" for kind, count in sorted(progress.faults.items()))
     if faults:
         console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
     if running:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from openuni.printable import plain
 from openuni.shards import verify
 from openuni.shards.verify import Problem
 from openuni_pipelines import options, terminal
@@ -62,4 +63,5 @@ def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, 
 
 def _print_problems(problems: Sequence[Problem], *, err: bool = False) -> None:
     for problem in problems:
-        click.echo(f"{problem.file}: {problem.what}" + (f" (clip {problem.key})" if problem.key else ""), err=err)
+        where = f" (clip {problem.key})" if problem.key else ""
+        click.echo(plain(f"{problem.file}: {problem.what}{where}"), err=err)

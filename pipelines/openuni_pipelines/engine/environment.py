@@ -111,8 +111,8 @@ def _shared_memory() -> Check:
 def _model_files() -> Check:
     from openuni import assets
 
-    light = [name for name in assets.names() if assets.get(name).light]
-    missing = [name for name in light if not assets.is_cached(name)]
+    light = [asset for asset in (one.asset for one in assets.installed().values()) if asset.light]
+    missing = [asset for asset in light if not assets.is_cached(asset)]
     if missing:
         return Check(
             "model files", "note", f"{len(missing)} of {len(light)} missing; run: openuni assets fetch --light"

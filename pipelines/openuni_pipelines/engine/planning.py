@@ -148,7 +148,7 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
 
 def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
     """Names of model files that the experts need and this machine does not have."""
-    return tuple(sorted({name for expert in experts for name in expert.assets if not assets.is_cached(name)}))
+    return tuple(sorted({asset.name for expert in experts for asset in expert.assets if not assets.is_cached(asset)}))
 
 
 def check_ready(experts: tuple[type[Expert], ...]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openuni import assets, experts, modalities, sources
 from openuni.errors import InvalidAnnotationError, OpenUniError
-from openuni.experts import Expert, Footage
+from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import columns, lock, results
@@ -124,9 +124,9 @@ class Worker:
     def _annotate(self, task: Run) -> tuple[int, bool]:
         expert = self._expert(task.stage.name)
         rgb = modalities.get(RGB).decode(self._stored(task, RGB).encoded)
-        footage = Footage(task.key, rgb.frames, rgb.fps, self._found(task, expert))
+        clip = DecodedClip(task.key, rgb.frames, rgb.fps, self._required(task, expert))
         try:
-            annotation = expert.annotate(footage)
+            annotation = expert.annotate(clip)
         except OpenUniError as error:
             # The expert abstains, which is an answer; nonsense in an annotation is a failure and raises below.
             # The reason is counted over clips: it must not begin with this one's name.
@@ -148,7 +148,7 @@ class Worker:
         result = Result(task.stage.column, note, members)
         results.save(self.job.root, task.shard, task.key, task.stage.fingerprint, result, self.job.run)
 
-    def _found(self, task: Run, expert: Expert) -> dict[str, Annotation[object]]:
+    def _required(self, task: Run, expert: Expert) -> dict[str, Annotation[object]]:
         """What the required experts said of this clip; one that has nothing to say is left out."""
         found: dict[str, Annotation[object]] = {}
         for name in expert.requires:

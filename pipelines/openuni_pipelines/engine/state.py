@@ -10,6 +10,7 @@ from pathlib import Path
 from openuni.shards import columns, failures, layout, lock, verify
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import Holder
+from openuni.storage import DOCUMENT, LocalStore
 from openuni_pipelines.engine.monitor import RunProgress
 
 
@@ -43,7 +44,9 @@ def look(root: Path) -> State:
         for column, fingerprint in manifest.columns.items():
             record = columns.committed(root, shard, column)
             committed[column] += record is not None and record.fingerprint == fingerprint
-    path = root / layout.PROGRESS
-    progress = layout.parse_json(RunProgress, path.read_bytes(), str(path)) if path.exists() else None
+    store, progress = LocalStore(root), None
+    if store.exists(layout.PROGRESS):
+        data = store.read(layout.PROGRESS, at_most=DOCUMENT)
+        progress = layout.parse_json(RunProgress, data, store.where(layout.PROGRESS))
     failed = Counter((failure.stage, failure.kind) for failure in failures.read(root))
     return State(holder, manifest, committed, progress, failed)

@@ -25,8 +25,8 @@ def segmenter(asset: Callable[[str], Path]) -> Iterator[MediapipeSegmentation]:
 
 def ready(expert: E, asset: Callable[[str], Path]) -> Iterator[E]:
     pytest.importorskip("mediapipe")
-    for name in expert.assets:
-        asset(name)
+    for pinned in expert.assets:
+        asset(pinned.name)
     expert.setup()
     yield expert
     expert.teardown()

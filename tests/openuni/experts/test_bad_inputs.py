@@ -13,7 +13,7 @@ import pytest
 
 from openuni.body import Body, rasterise
 from openuni.errors import OpenUniError
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.body_fit import BodyFit
 from openuni.experts.mediapipe_pose import MediapipePose
 from openuni.experts.mediapipe_segmentation import MediapipeSegmentation
@@ -40,13 +40,13 @@ def look(finder: PeopleFinder, segmenter: MediapipeSegmentation) -> Callable[[np
     body.setup()
 
     def annotate(frames: np.ndarray) -> Seen:
-        found = {"people": finder.annotate(Footage("bad", frames, FPS, {}))}
-        footage = Footage("bad", frames, FPS, found)
-        skeleton, segmentation = MediapipePose().annotate(footage), segmenter.annotate(footage)
+        found = {"people": finder.annotate(DecodedClip("bad", frames, FPS, {}))}
+        decoded = DecodedClip("bad", frames, FPS, found)
+        skeleton, segmentation = MediapipePose().annotate(decoded), segmenter.annotate(decoded)
         SkeletonModality().check(skeleton.value)
         SegmentationModality().check(segmentation.value)
         try:
-            densepose = body.annotate(footage)
+            densepose = body.annotate(decoded)
         except OpenUniError as error:
             if "no body could be trusted in any frame" not in str(error):
                 raise
@@ -202,10 +202,10 @@ def test_twenty_people_are_looked_at_eight_at_a_time_and_nobody_is_painted_twice
 
 
 def test_people_are_believed_as_far_as_they_are_supported(finder: PeopleFinder, man: np.ndarray) -> None:
-    found = finder.annotate(Footage("man", pasted(man, [(250, 20)], 140, 325), FPS, {})).value
+    found = finder.annotate(DecodedClip("man", pasted(man, [(250, 20)], 140, 325), FPS, {})).value
     np.testing.assert_allclose(found.belief, np.minimum(found.support / FIRM, 1))
     assert found.belief.max() > 0.7  # he moves, and is believed
-    still = finder.annotate(Footage("picture", pasted(man[[0] * FRAMES], [(250, 20)], 140, 325), FPS, {})).value
+    still = finder.annotate(DecodedClip("picture", pasted(man[[0] * FRAMES], [(250, 20)], 140, 325), FPS, {})).value
     assert (still.belief < LOW).all()
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from openuni.body import Body, Surface, rasterise
 from openuni.errors import OpenUniError
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.body_fit import LEAST, MEDIAPIPE, BodyFit
 from openuni.experts.dis import Dis
-from openuni.experts.people import LANDMARKS, People, PeopleFinder
+from openuni.experts.people import LANDMARKS, PeopleFinder, TrackedPeople
 from openuni.modalities.densepose import DOUBTS, DensePoseModality
 from openuni.sample import Annotation
 from tests.openuni.body import posed
@@ -29,7 +29,7 @@ def expert() -> BodyFit:
     return expert
 
 
-def actor(seed: int = 3) -> tuple[People, list[Surface]]:
+def actor(seed: int = 3) -> tuple[TrackedPeople, list[Surface]]:
     """One person who turns, as perfect findings, and the surfaces that are truly seen."""
     body = Body.load()
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def actor(seed: int = 3) -> tuple[People, list[Surface]]:
     landmarks[:, 0, rows, :2] = seen.points
     world[:, 0, rows] = seen.space * [1, -1, -1]
     corners = np.stack([posed.picture(v)[:, :2] for v in vertices])
-    return People(
+    return TrackedPeople(
         boxes=np.concatenate([corners.min(1), corners.max(1)], 1)[:, None].astype(np.float32),
         scores=np.full((FRAMES, 1), 0.9, np.float32),
         landmarks=landmarks,
@@ -60,14 +60,14 @@ def actor(seed: int = 3) -> tuple[People, list[Surface]]:
     ), truth
 
 
-def footage(people: People) -> Footage:
+def decoded(people: TrackedPeople) -> DecodedClip:
     frames = np.zeros((*people.masks.shape, 3), np.uint8)
-    return Footage("actor", frames, 25.0, {"people": Annotation(people, "people")})
+    return DecodedClip("actor", frames, 25.0, {"people": Annotation(people, "people")})
 
 
 def test_a_known_body_gets_its_parts_and_charts(expert: BodyFit) -> None:
     people, truth = actor()
-    annotation = expert.annotate(footage(people))
+    annotation = expert.annotate(decoded(people))
     values = annotation.value.values
     DensePoseModality().check(annotation.value)
     assert annotation.confidence > 0.8
@@ -84,7 +84,7 @@ def test_nothing_is_painted_outside_the_mask_or_in_another_name(expert: BodyFit)
     people, _ = actor()
     masks = people.masks.copy()
     masks[:, :, :315] = 0
-    value = expert.annotate(footage(replace(people, masks=masks))).value.values
+    value = expert.annotate(decoded(replace(people, masks=masks))).value.values
     assert not value[masks == 0].any()
 
 
@@ -115,14 +115,14 @@ def test_what_cannot_be_trusted_is_left_out_with_the_reason(expert: BodyFit, dou
         landmarks[..., :2] = np.random.default_rng(0).uniform(100, 260, landmarks[..., :2].shape)
     bad = replace(people, landmarks=landmarks, masks=masks, support=support)
     with pytest.raises(OpenUniError, match=reason):
-        expert.annotate(footage(bad))
+        expert.annotate(decoded(bad))
 
 
 def test_a_person_trusted_in_some_frames_is_painted_in_those(expert: BodyFit) -> None:
     people, _ = actor()
     masks = people.masks.copy()
     masks[2] = np.roll(masks[2], 150, axis=1)
-    annotation = expert.annotate(footage(replace(people, masks=masks)))
+    annotation = expert.annotate(decoded(replace(people, masks=masks)))
     value = annotation.value
     assert annotation.scores == {"densepose_painted": 5, "densepose_left_out": 1}
     assert value.values.any((1, 2, 3)).tolist() == [True, True, False, True, True, True]
@@ -143,11 +143,11 @@ def test_a_ball_before_the_body_is_not_body(expert: BodyFit) -> None:
         thing_scores=np.array([0.8], np.float32),
         thing_classes=("sports ball",),
     )
-    values = expert.annotate(footage(ball)).value.values
+    values = expert.annotate(decoded(ball)).value.values
     assert not values[2, y - 6 : y + 6, x - 6 : x + 6].any()
     assert values[3, y, x, 0] > 0  # nothing was seen there
     tie = replace(ball, thing_classes=("tie",))
-    assert expert.annotate(footage(tie)).value.values[2, y, x, 0] > 0
+    assert expert.annotate(decoded(tie)).value.values[2, y, x, 0] > 0
 
 
 def test_a_ball_is_out_of_the_body_on_its_way_between_two_sightings(expert: BodyFit) -> None:
@@ -161,7 +161,7 @@ def test_a_ball_is_out_of_the_body_on_its_way_between_two_sightings(expert: Body
         thing_scores=np.array([0.8, 0.3], np.float32),
         thing_classes=("sports ball", "frisbee"),  # the detector wavers
     )
-    values = expert.annotate(footage(flown)).value.values
+    values = expert.annotate(decoded(flown)).value.values
     assert not values[2, y - 6 : y + 6, x - 6 : x + 6].any()
 
 
@@ -170,10 +170,10 @@ def test_the_fit_takes_one_thread_and_gives_back_the_rest(expert: BodyFit) -> No
 
     people, _ = actor()
     with threadpool_limits(limits=2, user_api="blas"):
-        wide = expert.annotate(footage(people)).value.values
+        wide = expert.annotate(decoded(people)).value.values
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
     with threadpool_limits(limits=1, user_api="blas"):
-        np.testing.assert_array_equal(expert.annotate(footage(people)).value.values, wide)
+        np.testing.assert_array_equal(expert.annotate(decoded(people)).value.values, wide)
 
 
 def test_nobody_and_somebody_too_small_give_an_empty_result(expert: BodyFit) -> None:
@@ -183,7 +183,7 @@ def test_nobody_and_somebody_too_small_give_an_empty_result(expert: BodyFit) -> 
     nobody = {name: getattr(people, name)[:, :0] for name in ("boxes", "scores", "landmarks", "world")}
     empty = replace(people, **nobody, support=people.support[:0], masks=people.masks * 0)
     for bad in (replace(people, boxes=shrunk), empty):
-        annotation = expert.annotate(footage(bad))
+        annotation = expert.annotate(decoded(bad))
         DensePoseModality().check(annotation.value)
         assert not annotation.value.values.any()
         assert annotation.confidence == 0
@@ -191,17 +191,17 @@ def test_nobody_and_somebody_too_small_give_an_empty_result(expert: BodyFit) -> 
 
 def test_without_the_expert_people_the_reason_is_given(expert: BodyFit) -> None:
     with pytest.raises(OpenUniError, match="'people'"):
-        expert.annotate(Footage("x", np.zeros((1, 8, 8, 3), np.uint8), 25.0, {}))
+        expert.annotate(DecodedClip("x", np.zeros((1, 8, 8, 3), np.uint8), 25.0, {}))
 
 
 @pytest.fixture(scope="module", params=["sam2_01_dog", "sam2_05_default_juggle"])
-def single(request: pytest.FixtureRequest, finder: PeopleFinder, shared_data: Path) -> Footage:
+def single(request: pytest.FixtureRequest, finder: PeopleFinder, shared_data: Path) -> DecodedClip:
     frames = clip(shared_data / "videos" / f"{request.param}.mp4", 24, 24.0)
-    plain = Footage(request.param, frames, 24.0, {})
+    plain = DecodedClip(request.param, frames, 24.0, {})
     return replace(plain, found={"people": finder.annotate(plain), "dis": Dis().annotate(plain)})
 
 
-def test_parts_follow_the_flow_on_real_people(expert: BodyFit, single: Footage) -> None:
+def test_parts_follow_the_flow_on_real_people(expert: BodyFit, single: DecodedClip) -> None:
     """Issue's bar: parts agree with the parts of the next frame under the flow, on pixels that both frames show."""
     part = expert.annotate(single).value.values[..., 0]
     flow = single.found["dis"].value

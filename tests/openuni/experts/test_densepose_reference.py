@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.body_fit import LEAST, BodyFit
 from openuni.experts.people import PeopleFinder, _collect
 from openuni.experts.tracking import Track
@@ -105,12 +105,12 @@ def agreement(finder: PeopleFinder, film: Path, people: int) -> np.ndarray:
             if poses:
                 tracks[p].sightings[t] = poses[0]
     frames = np.zeros((*maps.shape, 3), np.uint8)
-    seen = _collect(tracks, [], Footage("film", frames, 25.0 / STRIDE, {}), 1)
+    seen = _collect(tracks, [], DecodedClip("film", frames, 25.0 / STRIDE, {}), 1)
     seen.masks[:] = owner
     seen.support[:] = 0.7
     body = BodyFit()
     body.setup()
-    found = body.annotate(Footage("film", frames, 25.0 / STRIDE, {"people": Annotation(seen)})).value
+    found = body.annotate(DecodedClip("film", frames, 25.0 / STRIDE, {"people": Annotation(seen)})).value
     rows = []
     for t, p in np.argwhere(found.confidence >= LEAST):
         here = (owner[t] == p + 1) & (found.values[t, ..., 0] > 0)

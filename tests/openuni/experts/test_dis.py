@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from openuni.errors import OpenUniError
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.dis import Dis, dis_flow, round_trip
 from openuni.modalities.flow import FlowModality
 from openuni.video import read_frames
@@ -20,8 +20,8 @@ Image = npt.NDArray[np.uint8]
 Motion = npt.NDArray[np.float32]
 
 
-def footage(*frames: Image) -> Footage:
-    return Footage("clip", np.stack(frames), 16.0, {})
+def decoded(*frames: Image) -> DecodedClip:
+    return DecodedClip("clip", np.stack(frames), 16.0, {})
 
 
 def texture(seed: int, height: int, width: int) -> Image:
@@ -40,7 +40,7 @@ def read_flo(file: Path) -> Motion:
 
 def test_a_shifted_texture_moves_by_the_shift() -> None:
     wide = texture(0, 128, 200)
-    clip = footage(*(wide[4 : 100 + 4, 10 + 5 * t : 10 + 5 * t + 160] for t in range(3)))
+    clip = decoded(*(wide[4 : 100 + 4, 10 + 5 * t : 10 + 5 * t + 160] for t in range(3)))
     annotation = Dis().annotate(clip)
     FlowModality().check(annotation.value)
     assert annotation.value.forward.shape == (2, 96 + 4, 160, 2)
@@ -72,7 +72,7 @@ def test_flow_stays_near_ground_truth_and_errors_gather_where_it_says_occluded(n
         "mmflow_tiny/00001": ("_img1.ppm", "_img2.ppm", "_flow.flo"),
     }
     first, second, truth = next(ends for key, ends in names.items() if name.startswith(key))
-    clip = footage(*(cv2.imread(f"{pair}{end}")[..., ::-1] for end in (first, second)))
+    clip = decoded(*(cv2.imread(f"{pair}{end}")[..., ::-1] for end in (first, second)))
     flow = Dis().annotate(clip).value
     assert flow.occluded is not None
     error = np.linalg.norm(flow.forward[0] - read_flo(Path(f"{pair}{truth}")), axis=-1)
@@ -86,7 +86,7 @@ def test_flow_stays_near_ground_truth_and_errors_gather_where_it_says_occluded(n
 
 def test_warping_by_the_flow_explains_a_real_clip(shared_data: Path) -> None:
     """Measured on the walking bear, panned after: 2.3 levels of 255 remain of 14.4."""
-    clip = footage(*(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA) for f in bear(shared_data)))
+    clip = decoded(*(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA) for f in bear(shared_data)))
     flow = Dis().annotate(clip).value
     assert flow.occluded is not None
     grid = np.stack(np.meshgrid(np.arange(640), np.arange(360)), axis=-1).astype(np.float32)
@@ -108,7 +108,7 @@ def test_the_strip_that_a_moving_square_covers_is_occluded() -> None:
     ground, square = texture(1, 128, 160), texture(2, 48, 48)
     here, there = ground.copy(), ground.copy()
     here[40:88, 50:98], there[40:88, 58:106] = square, square
-    occluded = Dis().annotate(footage(here, there)).value.occluded
+    occluded = Dis().annotate(decoded(here, there)).value.occluded
     assert occluded is not None
     covered = np.zeros((128, 160), np.bool_)
     covered[40:88, 98:106] = True
@@ -150,9 +150,9 @@ def bilinear(field: Motion, x: float, y: float) -> npt.NDArray[np.float64]:
 
 def test_earlier_calls_and_the_ambient_thread_count_leave_no_trace() -> None:
     a, b, c = (texture(seed, 96, 128) for seed in (4, 5, 6))
-    clip = footage(a, np.roll(a, 2, axis=1), np.roll(a, 3, axis=0))
+    clip = decoded(a, np.roll(a, 2, axis=1), np.roll(a, 3, axis=0))
     first = Dis().annotate(clip).value
-    Dis().annotate(footage(b, c))
+    Dis().annotate(decoded(b, c))
     before = cv2.getNumThreads()
     cv2.setNumThreads(2)
     try:
@@ -169,14 +169,14 @@ def test_earlier_calls_and_the_ambient_thread_count_leave_no_trace() -> None:
 def test_the_same_frames_give_the_same_bytes_in_another_process() -> None:
     program = (
         "import sys, hashlib, numpy as np\n"
-        "from openuni.experts.base import Footage\n"
+        "from openuni.experts.base import DecodedClip\n"
         "from openuni.experts.dis import Dis\n"
         "frames = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(3, 96, 128, 3)\n"
-        "flow = Dis().annotate(Footage('clip', frames, 16.0, {})).value\n"
+        "flow = Dis().annotate(DecodedClip('clip', frames, 16.0, {})).value\n"
         "print(hashlib.sha256(flow.forward.tobytes() + flow.occluded.tobytes()).hexdigest())\n"
     )
     a = texture(7, 96, 128)
-    clip = footage(a, np.roll(a, 2, axis=1), np.roll(a, 3, axis=0))
+    clip = decoded(a, np.roll(a, 2, axis=1), np.roll(a, 3, axis=0))
     flow = Dis().annotate(clip).value
     assert flow.occluded is not None
     here = hashlib.sha256(flow.forward.tobytes() + flow.occluded.tobytes()).hexdigest()
@@ -188,7 +188,7 @@ def test_the_same_frames_give_the_same_bytes_in_another_process() -> None:
 
 def test_what_cannot_have_flow_is_refused_by_name() -> None:
     with pytest.raises(OpenUniError, match="clip: flow needs two frames"):
-        Dis().annotate(footage(texture(8, 32, 32)))
+        Dis().annotate(decoded(texture(8, 32, 32)))
     with pytest.raises(OpenUniError, match="12×40 are too small"):
-        Dis().annotate(footage(texture(8, 40, 12), texture(8, 40, 12)))
-    assert Dis().annotate(footage(texture(8, 16, 16), texture(8, 16, 16))).value.forward.shape == (1, 16, 16, 2)
+        Dis().annotate(decoded(texture(8, 40, 12), texture(8, 40, 12)))
+    assert Dis().annotate(decoded(texture(8, 16, 16), texture(8, 16, 16))).value.forward.shape == (1, 16, 16, 2)

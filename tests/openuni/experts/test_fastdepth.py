@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from openuni import assets
 from openuni.errors import AssetError, OpenUniError
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.fastdepth import FastDepth
 from openuni.modalities.depth import DepthModality
 
@@ -30,8 +30,8 @@ def expert(asset: Callable[[str], Path]) -> Iterator[FastDepth]:
     expert.teardown()
 
 
-def footage(*frames: Image) -> Footage:
-    return Footage("clip", np.stack(frames), 16.0, {})
+def decoded(*frames: Image) -> DecodedClip:
+    return DecodedClip("clip", np.stack(frames), 16.0, {})
 
 
 def picture(seed: int = 0, height: int = 120, width: int = 160) -> Image:
@@ -58,7 +58,7 @@ def test_the_order_of_surfaces_agrees_with_sensed_and_rendered_rooms(expert: Fas
     """
     order, error, constant = {}, {}, {}
     for name, (rgb, truth) in ground_truth(shared_data).items():
-        (depth,) = expert.annotate(footage(rgb)).value.values
+        (depth,) = expert.annotate(decoded(rgb)).value.values
         seen = truth > 0
         predicted, true = depth[seen], truth[seen]
         order[name] = float(spearmanr(predicted, true)[0])
@@ -72,13 +72,13 @@ def test_the_order_of_surfaces_agrees_with_sensed_and_rendered_rooms(expert: Fas
 
 def test_the_network_gives_what_another_runtime_gives(expert: FastDepth) -> None:
     frame = picture()
-    reference = cv2.dnn.readNetFromONNX(str(assets.path("fastdepth")))
+    reference = cv2.dnn.readNetFromONNX(str(assets.path(FastDepth.assets[0])))
     reference.setInput(cv2.dnn.blobFromImage(cv2.resize(frame, (224, 224), interpolation=cv2.INTER_AREA), 1 / 255))
     np.testing.assert_allclose(expert._predict(frame), reference.forward()[0, 0], rtol=1e-3, atol=1e-3)
 
 
 def test_depth_is_sound_and_has_the_shape_of_the_clip(expert: FastDepth) -> None:
-    annotation = expert.annotate(footage(*(picture(seed, 90, 200) for seed in range(3))))
+    annotation = expert.annotate(decoded(*(picture(seed, 90, 200) for seed in range(3))))
     DepthModality().check(annotation.value)
     assert annotation.value.values.shape == (3, 90, 200)
     assert annotation.value.kind == "relative"
@@ -88,7 +88,7 @@ def test_depth_is_sound_and_has_the_shape_of_the_clip(expert: FastDepth) -> None
 
 def test_a_mirrored_clip_has_mirrored_depth_and_the_same_confidence(expert: FastDepth) -> None:
     frame = picture(1)
-    here, mirrored = expert.annotate(footage(frame)), expert.annotate(footage(frame[:, ::-1]))
+    here, mirrored = expert.annotate(decoded(frame)), expert.annotate(decoded(frame[:, ::-1]))
     np.testing.assert_allclose(mirrored.value.values[..., ::-1], here.value.values, rtol=1e-4)
     assert mirrored.confidence == pytest.approx(here.confidence, abs=1e-3)
 
@@ -96,26 +96,26 @@ def test_a_mirrored_clip_has_mirrored_depth_and_the_same_confidence(expert: Fast
 def test_a_frame_of_one_colour_is_unknown_and_a_clip_of_them_refused(expert: FastDepth) -> None:
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 200
-    annotation = expert.annotate(footage(red, picture(2, 64, 64)))
+    annotation = expert.annotate(decoded(red, picture(2, 64, 64)))
     assert np.isnan(annotation.value.values[0]).all()
     assert not np.isnan(annotation.value.values[1]).any()
     assert annotation.confidence is not None
     assert annotation.confidence <= 0.5
     with pytest.raises(OpenUniError, match="clip: FastDepth finds no depth"):
-        expert.annotate(footage(red, red))
+        expert.annotate(decoded(red, red))
 
 
 def test_the_same_frames_give_the_same_bytes_here_and_in_another_process(expert: FastDepth) -> None:
     program = (
         "import sys, hashlib, numpy as np\n"
-        "from openuni.experts.base import Footage\n"
+        "from openuni.experts.base import DecodedClip\n"
         "from openuni.experts.fastdepth import FastDepth\n"
         "frames = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(2, 120, 160, 3)\n"
         "expert = FastDepth(); expert.setup()\n"
-        "values = expert.annotate(Footage('clip', frames, 16.0, {})).value.values\n"
+        "values = expert.annotate(DecodedClip('clip', frames, 16.0, {})).value.values\n"
         "print(hashlib.sha256(values.tobytes()).hexdigest())\n"
     )
-    clip = footage(picture(3), picture(4))
+    clip = decoded(picture(3), picture(4))
     here = [hashlib.sha256(expert.annotate(clip).value.values.tobytes()).hexdigest() for _ in range(2)]
     there = subprocess.run(
         [sys.executable, "-c", program], input=clip.frames.tobytes(), capture_output=True, check=True

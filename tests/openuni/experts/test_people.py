@@ -10,8 +10,8 @@ import pytest
 
 from openuni.errors import CorruptDataError
 from openuni.experts import tracking
-from openuni.experts.base import Footage
-from openuni.experts.people import MOST_PEOPLE, People, PeopleFinder, _continued, exclusive
+from openuni.experts.base import DecodedClip
+from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, _continued, exclusive
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
 from tests.openuni.experts.clips import clip
@@ -89,11 +89,11 @@ def test_colours_are_a_distribution_even_of_nothing() -> None:
         assert np.isclose(tracking.colours(frame, where).sum(), 1)
 
 
-def people(frames: int = 3, count: int = 2, things: int = 2) -> People:
+def people(frames: int = 3, count: int = 2, things: int = 2) -> TrackedPeople:
     rng = np.random.default_rng(0)
     landmarks = rng.random((frames, count, 33, 3)).astype(np.float32)
     landmarks[:1, :1] = np.nan
-    return People(
+    return TrackedPeople(
         boxes=rng.random((frames, count, 4)).astype(np.float32),
         scores=rng.random((frames, count)).astype(np.float32),
         landmarks=landmarks,
@@ -111,7 +111,7 @@ def people(frames: int = 3, count: int = 2, things: int = 2) -> People:
 def test_findings_come_back_as_they_were(count: int, things: int) -> None:
     value = people(count=count, things=things)
     back = PeopleFinder.decode_findings(PeopleFinder.encode_findings(value))
-    for name in People.__dataclass_fields__:
+    for name in TrackedPeople.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(back, name), getattr(value, name))
 
 
@@ -127,7 +127,7 @@ def test_findings_of_other_bytes_are_refused() -> None:
 
 def test_two_people_who_embrace_stay_two(finder: PeopleFinder, shared_data: Path) -> None:
     frames = clip(shared_data / "videos" / "mmaction2_demo_skeleton.mp4", 72, 28.0)
-    found = finder.annotate(Footage("two", frames, 28.0, {})).value
+    found = finder.annotate(DecodedClip("two", frames, 28.0, {})).value
     assert found.count == 2
     seen = ~np.isnan(found.landmarks[..., 0, 0])
     assert seen.mean() > 0.85
@@ -140,7 +140,7 @@ def test_two_people_who_embrace_stay_two(finder: PeopleFinder, shared_data: Path
 
 def test_a_person_alone_keeps_one_id_and_a_mask(finder: PeopleFinder, shared_data: Path) -> None:
     frames = clip(shared_data / "videos" / "sam2_01_dog.mp4", 40, 15.0)
-    found = finder.annotate(Footage("dog", frames, 15.0, {})).value
+    found = finder.annotate(DecodedClip("dog", frames, 15.0, {})).value
     assert found.count == 1
     assert (~np.isnan(found.scores)).all()
     assert "dog" in found.thing_classes
@@ -150,20 +150,20 @@ def test_a_person_alone_keeps_one_id_and_a_mask(finder: PeopleFinder, shared_dat
 @pytest.mark.parametrize("name", ["cotracker_bear", "psd_testvideo", "psd_counter"])
 def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path, name: str) -> None:
     frames = clip(shared_data / "videos" / f"{name}.mp4", 8, 10.0)
-    annotation = finder.annotate(Footage(name, frames, 10.0, {}))
+    annotation = finder.annotate(DecodedClip(name, frames, 10.0, {}))
     assert annotation.value.count == 0
     assert annotation.confidence is None
     assert not annotation.value.masks.any()
 
 
 def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:
-    found = finder.annotate(Footage("rabbit", clip(asset("demo-bigbuckbunny"), 16, 8.0), 8.0, {})).value
+    found = finder.annotate(DecodedClip("rabbit", clip(asset("demo-bigbuckbunny"), 16, 8.0), 8.0, {})).value
     assert (found.support < 0.45).all()
 
 
 def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:
     frames = clip(asset("demo-carphone"), 16, 8.0)
-    found = finder.annotate(Footage("car", frames, 8.0, {})).value
+    found = finder.annotate(DecodedClip("car", frames, 8.0, {})).value
     assert (~np.isnan(found.scores[:, 0])).mean() > 0.9
     # hips and knees lie below the frame, and say so
     knees = found.landmarks[:, 0, [25, 26], 1]
@@ -176,22 +176,22 @@ def test_twenty_people_and_one_of_ten_pixels_are_no_error(finder: PeopleFinder, 
     for i in range(20):
         y, x = 10 + 175 * (i // 10), 5 + 63 * (i % 10)
         crowd[:, y : y + 160, x : x + 60] = [cv2.resize(f, (60, 160), interpolation=cv2.INTER_AREA) for f in man]
-    found = finder.annotate(Footage("crowd", crowd, 12.0, {})).value
+    found = finder.annotate(DecodedClip("crowd", crowd, 12.0, {})).value
     assert found.count <= 25
     assert (~np.isnan(found.landmarks[..., 0, 0])).sum(1).max(initial=0) <= 8  # a crowd's poses are bounded
     tiny = np.full((3, 360, 640, 3), 128, np.uint8)
     tiny[:, 100:110, 100:105] = [cv2.resize(f, (5, 10), interpolation=cv2.INTER_AREA) for f in man]
-    assert not finder.annotate(Footage("tiny", tiny, 12.0, {})).value.masks.any()
+    assert not finder.annotate(DecodedClip("tiny", tiny, 12.0, {})).value.masks.any()
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 20, 300), (3, 90, 64)])
 def test_tiny_clips_of_noise_are_no_error(finder: PeopleFinder, shape: tuple[int, int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    assert finder.annotate(Footage("noise", frames, 25.0, {})).value.boxes.shape[0] == shape[0]
+    assert finder.annotate(DecodedClip("noise", frames, 25.0, {})).value.boxes.shape[0] == shape[0]
 
 
 def test_the_same_clip_gives_the_same_people(finder: PeopleFinder, shared_data: Path) -> None:
-    footage = Footage("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 6, 30.0), 30.0, {})
-    a, b = (finder.annotate(footage).value for _ in range(2))
-    for name in People.__dataclass_fields__:
+    decoded = DecodedClip("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 6, 30.0), 30.0, {})
+    a, b = (finder.annotate(decoded).value for _ in range(2))
+    for name in TrackedPeople.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from openuni.errors import OpenUniError
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.mediapipe_pose import COCO, MediapipePose
-from openuni.experts.people import People
+from openuni.experts.people import TrackedPeople
 from openuni.modalities.skeleton import LAYOUTS, SkeletonModality
 from openuni.sample import Annotation
 
 T, H, W = 4, 60, 80
 
 
-def people(count: int = 2) -> People:
+def people(count: int = 2) -> TrackedPeople:
     """People who stand still in disjoint columns of the frame, every landmark visible."""
     landmarks = np.zeros((T, count, 33, 3), np.float32)
     masks = np.zeros((T, H, W), np.uint8)
@@ -28,7 +28,7 @@ def people(count: int = 2) -> People:
     for p in range(count):
         boxes[:, p] = 14 + 30 * p, 2, 26 + 30 * p, 58
     world = np.random.default_rng(0).normal(0, 0.5, (T, count, 33, 3)).astype(np.float32)
-    return People(
+    return TrackedPeople(
         boxes,
         np.full((T, count), 0.9, np.float32),
         landmarks,
@@ -42,9 +42,9 @@ def people(count: int = 2) -> People:
     )
 
 
-def skeleton(value: People) -> Annotation:
-    footage = Footage("still", np.zeros((T, H, W, 3), np.uint8), 25.0, {"people": Annotation(value, "people")})
-    annotation = MediapipePose().annotate(footage)
+def skeleton(value: TrackedPeople) -> Annotation:
+    decoded = DecodedClip("still", np.zeros((T, H, W, 3), np.uint8), 25.0, {"people": Annotation(value, "people")})
+    annotation = MediapipePose().annotate(decoded)
     SkeletonModality().check(annotation.value)
     return annotation
 
@@ -111,4 +111,4 @@ def test_nobody_is_an_empty_skeleton_of_no_confidence() -> None:
 
 def test_without_the_expert_people_the_reason_is_given() -> None:
     with pytest.raises(OpenUniError, match="'people'"):
-        MediapipePose().annotate(Footage("x", np.zeros((1, 8, 8, 3), np.uint8), 25.0, {}))
+        MediapipePose().annotate(DecodedClip("x", np.zeros((1, 8, 8, 3), np.uint8), 25.0, {}))

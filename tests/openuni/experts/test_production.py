@@ -14,16 +14,16 @@ pytest.importorskip("transformers")
 
 from openuni.errors import AssetError, OpenUniError  # noqa: E402
 from openuni.experts import depth_anything, raft  # noqa: E402
-from openuni.experts.base import Footage  # noqa: E402
+from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.weights import Batches  # noqa: E402
 from openuni.modalities.depth import DepthModality  # noqa: E402
 from openuni.modalities.flow import FlowModality  # noqa: E402
 
 
-def footage(frames: int = 3, height: int = 72, width: int = 100) -> Footage:
+def moving(frames: int = 3, height: int = 72, width: int = 100) -> DecodedClip:
     random = np.random.default_rng(0)
     wide = random.integers(0, 255, (height, width + 2 * frames, 3), dtype=np.uint8)
-    return Footage("clip", np.stack([wide[:, 2 * t : 2 * t + width] for t in range(frames)]), 16.0, {})
+    return DecodedClip("clip", np.stack([wide[:, 2 * t : 2 * t + width] for t in range(frames)]), 16.0, {})
 
 
 class SmallRaft(raft.RaftLarge):
@@ -45,7 +45,7 @@ def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
     bare = raft_small(weights=None).eval()
     torch.save(bare.state_dict(), tmp_path / "raft.pth")
     monkeypatch.setattr(raft.assets, "path", lambda name: tmp_path / "raft.pth")
-    clip, expert = footage(), SmallRaft()
+    clip, expert = moving(), SmallRaft()
     expert.setup()
     annotation = expert.annotate(clip)
     FlowModality().check(annotation.value)
@@ -59,7 +59,7 @@ def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
     again = expert.annotate(clip)
     np.testing.assert_array_equal(annotation.value.forward, again.value.forward)
     with pytest.raises(OpenUniError, match="two frames"):
-        expert.annotate(footage(frames=1))
+        expert.annotate(moving(frames=1))
 
 
 def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(
@@ -115,9 +115,9 @@ def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatc
     monkeypatch.setattr(
         depth_anything.assets,
         "path",
-        lambda name: tmp_path / files[name.removeprefix("depth-anything-v2-small")],
+        lambda asset: tmp_path / files[asset.name.removeprefix("depth-anything-v2-small")],
     )
-    clip, expert = footage(), depth_anything.DepthAnythingV2Small()
+    clip, expert = moving(), depth_anything.DepthAnythingV2Small()
     expert.setup()
     annotation = expert.annotate(clip)
     DepthModality().check(annotation.value)

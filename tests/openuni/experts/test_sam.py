@@ -13,8 +13,8 @@ pytest.importorskip("segment_anything")
 
 from openuni.errors import AssetError  # noqa: E402
 from openuni.experts import sam  # noqa: E402
-from openuni.experts.base import Footage  # noqa: E402
-from openuni.experts.people import LANDMARKS, People  # noqa: E402
+from openuni.experts.base import DecodedClip  # noqa: E402
+from openuni.experts.people import LANDMARKS, TrackedPeople  # noqa: E402
 from openuni.modalities.segmentation import SegmentationModality  # noqa: E402
 from openuni.sample import Annotation  # noqa: E402
 
@@ -54,11 +54,11 @@ class SmallSam(sam.SamVitB):
         return small_sam()
 
 
-def people_in(boxes: np.ndarray, height: int, width: int) -> People:
+def tracked(boxes: np.ndarray, height: int, width: int) -> TrackedPeople:
     """Findings of people without poses: `boxes` float32 `[T, P, 4]`; no things."""
     frames, count, _ = boxes.shape
     unknown = np.full((frames, count, LANDMARKS, 3), np.nan, np.float32)
-    return People(
+    return TrackedPeople(
         boxes=boxes,
         scores=np.where(np.isnan(boxes[..., 0]), np.nan, 0.8).astype(np.float32),
         landmarks=unknown,
@@ -81,10 +81,10 @@ def test_the_mask_is_the_packages_own(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sam.assets, "path", lambda name: tmp_path / "sam.pth")
     frames = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), dtype=np.uint8)
     boxes = np.tile(np.array([[8, 6, 40, 44], [30, 10, 60, 40]], np.float32), (2, 1, 1))
-    people = people_in(boxes, 48, 64)
+    people = tracked(boxes, 48, 64)
     expert = SmallSam()
     expert.setup()
-    annotation = expert.annotate(Footage("clip", frames, 16.0, {"people": Annotation(people)}))
+    annotation = expert.annotate(DecodedClip("clip", frames, 16.0, {"people": Annotation(people)}))
     SegmentationModality().check(annotation.value)
     predictor = SamPredictor(bare)
     predictor.set_image(frames[1])
@@ -120,7 +120,7 @@ def test_two_who_cross_keep_their_ids_and_one_who_leaves_comes_back_as_the_same(
     frames = np.zeros((20, 64, 96, 3), np.uint8)
     expert = BoxSam()
     expert.setup()
-    ids = expert.annotate(Footage("c", frames, 16.0, {"people": Annotation(people_in(boxes, 64, 96))})).value.ids
+    ids = expert.annotate(DecodedClip("c", frames, 16.0, {"people": Annotation(tracked(boxes, 64, 96))})).value.ids
     for t in range(20):
         for p in range(2):
             if np.isnan(boxes[t, p, 0]):

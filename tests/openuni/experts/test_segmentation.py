@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from openuni.experts.base import Footage
+from openuni.experts.base import DecodedClip
 from openuni.experts.dis import Dis
 from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement
-from openuni.experts.people import People, PeopleFinder
+from openuni.experts.people import PeopleFinder, TrackedPeople
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import SegmentationModality
 from openuni.sample import Annotation
@@ -18,7 +18,7 @@ T, H, W, SIDE = 24, 120, 200, 30
 
 def scene(
     places: dict[str, list[tuple[int, int] | None]], seen: set[int], names: dict[str, str] | None = None
-) -> tuple[Footage, dict[str, np.ndarray]]:
+) -> tuple[DecodedClip, dict[str, np.ndarray]]:
     """Flat coloured squares on noise, detected in the frames `seen`, with their true flow and masks."""
     colours = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
     noise = np.random.default_rng(0).integers(90, 130, (H, W, 3), np.uint8)
@@ -37,7 +37,7 @@ def scene(
             following = path[t + 1] if t + 1 < T else None
             if following is not None:
                 flow[t, y : y + SIDE, x : x + SIDE] = following[0] - x, following[1] - y
-    people = People(
+    people = TrackedPeople(
         *(np.zeros((T, 0, *more), np.float32) for more in ((4,), (), (33, 3), (33, 3))),
         np.zeros(0, np.float32),
         np.zeros((T, H, W), np.uint8),
@@ -47,7 +47,7 @@ def scene(
         tuple(name for _, _, name in rows),
     )
     found = {"people": Annotation(people, "people"), "dis": Annotation(Flow(flow), "dis")}
-    return Footage("squares", frames, 24.0, found), truth
+    return DecodedClip("squares", frames, 24.0, found), truth
 
 
 def id_of(ids: np.ndarray, mask: np.ndarray) -> int:
@@ -58,8 +58,8 @@ def id_of(ids: np.ndarray, mask: np.ndarray) -> int:
 def test_things_that_cross_keep_their_ids_and_outlines(segmenter: MediapipeSegmentation) -> None:
     red = [(10 + 6 * t, 20) for t in range(T)]
     blue = [(150 - 6 * t, 60) for t in range(T)]
-    footage, truth = scene({"red": red, "blue": blue}, set(range(0, T, 3)))
-    value = segmenter.annotate(footage).value
+    decoded, truth = scene({"red": red, "blue": blue}, set(range(0, T, 3)))
+    value = segmenter.annotate(decoded).value
     SegmentationModality().check(value)
     ids = {name: {id_of(value.ids[t], truth[name][t]) for t in range(T)} for name in truth}
     assert len(ids["red"]) == len(ids["blue"]) == 1
@@ -72,8 +72,8 @@ def test_things_that_cross_keep_their_ids_and_outlines(segmenter: MediapipeSegme
 
 def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(segmenter: MediapipeSegmentation) -> None:
     path = [(10 + 4 * t, 40) for t in range(T)]
-    footage, truth = scene({"red": path}, {0, 3, 12, 15, 18, 21})
-    value = segmenter.annotate(footage).value
+    decoded, truth = scene({"red": path}, {0, 3, 12, 15, 18, 21})
+    value = segmenter.annotate(decoded).value
     assert len({id_of(value.ids[t], truth["red"][t]) for t in range(T)} - {0}) == 1
     assert (value.ids[8][truth["red"][8]] > 0).mean() > 0.8
 
@@ -81,8 +81,8 @@ def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(segmenter: 
 def test_a_thing_that_leaves_and_comes_back_is_the_same_one(segmenter: MediapipeSegmentation) -> None:
     T_away = range(4, 19)
     red = [None if t in T_away else (20, 40) if t < 4 else (140, 60) for t in range(T)]
-    footage, truth = scene({"red": red}, set(range(T)))
-    value = segmenter.annotate(footage).value
+    decoded, truth = scene({"red": red}, set(range(T)))
+    value = segmenter.annotate(decoded).value
     assert len(value.instances) == 1
     assert not value.ids[6:19].any()
     assert id_of(value.ids[22], truth["red"][22]) == id_of(value.ids[1], truth["red"][1])
@@ -91,8 +91,8 @@ def test_a_thing_that_leaves_and_comes_back_is_the_same_one(segmenter: Mediapipe
 def test_another_thing_in_its_place_is_another_one(segmenter: MediapipeSegmentation) -> None:
     red = [(20, 40) if t < 4 else None for t in range(T)]
     blue = [(140, 60) if t > 18 else None for t in range(T)]
-    footage, _ = scene({"red": red, "blue": blue}, set(range(T)), {"blue": "dog", "red": "kite"})
-    assert {i.class_name for i in segmenter.annotate(footage).value.instances} == {"kite", "dog"}
+    decoded, _ = scene({"red": red, "blue": blue}, set(range(T)), {"blue": "dog", "red": "kite"})
+    assert {i.class_name for i in segmenter.annotate(decoded).value.instances} == {"kite", "dog"}
 
 
 def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
@@ -102,8 +102,8 @@ def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
 
 
 def test_nothing_is_an_empty_result_of_no_confidence(segmenter: MediapipeSegmentation) -> None:
-    footage, _ = scene({}, set())
-    annotation = segmenter.annotate(footage)
+    decoded, _ = scene({}, set())
+    annotation = segmenter.annotate(decoded)
     SegmentationModality().check(annotation.value)
     assert annotation.value.instances == ()
     assert not annotation.value.ids.any()
@@ -113,9 +113,9 @@ def test_nothing_is_an_empty_result_of_no_confidence(segmenter: MediapipeSegment
 def test_on_a_real_clip_woman_and_dog_are_two(
     segmenter: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
 ) -> None:
-    plain = Footage("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 20, 15.0), 15.0, {})
+    plain = DecodedClip("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 20, 15.0), 15.0, {})
     found = {"people": finder.annotate(plain), "dis": Dis().annotate(plain)}
-    value = segmenter.annotate(Footage("dog", plain.frames, 15.0, found)).value
+    value = segmenter.annotate(DecodedClip("dog", plain.frames, 15.0, found)).value
     SegmentationModality().check(value)
     names = {i.id: i.class_name for i in value.instances}
     assert names[1] == "person"

@@ -147,3 +147,19 @@ def test_false_numbers_are_refused(change: dict) -> None:
     encoded = modality.encode(blobs())
     with pytest.raises(CorruptDataError):
         modality.decode(Encoded(encoded.members, {**encoded.meta, **change}))
+
+
+def test_what_is_ignored_is_stored_and_costs_nothing_where_absent() -> None:
+    ids = np.zeros((2, 6, 8), np.int32)
+    ids[:, 1:3, 1:4] = 9
+    value = Segmentation(ids, (Instance(9, "ball"),))
+    assert "ignored" not in modality.encode(value).meta
+    ignored = np.zeros(ids.shape, bool)
+    ignored[:, 4:, 5:] = True
+    full = Segmentation(ids, value.instances, ignored)
+    back = modality.decode(modality.encode(full))
+    np.testing.assert_array_equal(back.ids, ids)
+    np.testing.assert_array_equal(back.ignored, ignored)
+    np.testing.assert_array_equal(modality.flip(back).ignored, ignored[..., ::-1])
+    with pytest.raises(InvalidAnnotationError, match="ignored"):
+        modality.check(Segmentation(ids, value.instances, ids > 0))

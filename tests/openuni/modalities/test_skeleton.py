@@ -217,3 +217,17 @@ def test_false_numbers_are_refused(change: dict) -> None:
     encoded = modality.encode(crowd())
     with pytest.raises(CorruptDataError):
         modality.decode(Encoded(encoded.members, {**encoded.meta, **change}))
+
+
+def test_areas_crowds_and_scores_are_stored_and_cost_nothing_where_absent() -> None:
+    value = scene(3, 2)
+    assert "more" not in modality.encode(value).meta
+    areas = np.array([[900.5, np.nan]], np.float32)
+    full = replace(value, areas=areas, crowds=np.array([False, True]), scores=np.array([[7.5, np.nan]], np.float32))
+    back = modality.decode(modality.encode(full))
+    for name in ("areas", "crowds", "scores"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(full, name))
+    assert modality.resize(full, 512, 256).areas[0, 0] == 2 * areas[0, 0]
+    assert np.isnan(modality.crop(full, Box(0, 0, 4, 4)).areas).all()
+    with pytest.raises(InvalidAnnotationError, match="areas"):
+        modality.check(replace(full, areas=-areas))

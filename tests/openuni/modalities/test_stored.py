@@ -16,9 +16,9 @@ EXPECTED = {"a": Layout(np.float32, (3, 4))}
 GOOD = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def archive(members: dict[str, bytes]) -> bytes:
+def archive(members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(buffer, "w", packing) as file:
         for name, data in members.items():
             file.writestr(name, data)
     return buffer.getvalue()
@@ -59,6 +59,9 @@ def test_a_pickle_is_never_run() -> None:
         b"PK\x03\x04 not a zip",
         archive({}),
         archive({"b.npy": npy(GOOD)}),
+        archive({"a": npy(GOOD)}),
+        archive({"../a.npy": npy(GOOD)}),
+        archive({"a.npy": npy(GOOD)}, zipfile.ZIP_LZMA),
         archive({"a.npy": npy(GOOD), "b.npy": npy(GOOD)}),
         archive({"a.npy": npy(GOOD.astype(np.float64))}),
         archive({"a.npy": npy(GOOD.reshape(4, 3))}),

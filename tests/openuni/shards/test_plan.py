@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,10 @@ def test_rows_come_back_in_key_order_the_first_of_a_key_kept(tmp_path: Path, cou
     assert frozen.shards == -(-len(expected) // 100)
     assert [len(frozen.shard(number)) for number in range(frozen.shards - 1)] == [100] * (frozen.shards - 1)
     assert frozen.shard(frozen.shards // 2) == list(frozen)[frozen.shards // 2 * 100 :][:100]
-    assert plan.skipped(tmp_path / layout.PLAN) == skipped
+    keys = [clip.key for clip in clips(count) if isinstance(clip, Clip)]
+    twice = sorted(key for key, times in Counter(keys).items() for _ in range(times - 1))
+    listed = [*skipped, *(Skipped(key, plan.DUPLICATE) for key in twice)]
+    assert plan.skipped(tmp_path / layout.PLAN) == listed
     assert sum(tally.skipped.values()) == count - len(expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == [layout.PLAN, layout.SKIPPED]
 
@@ -55,6 +59,15 @@ def test_the_same_clips_give_the_same_bytes_in_any_order(tmp_path: Path) -> None
     plan.write(tmp_path / "a" / layout.PLAN, unique, 64, "r1")
     plan.write(tmp_path / "b" / layout.PLAN, reversed(unique), 64, "r2")
     assert (tmp_path / "a" / layout.PLAN).read_bytes() == (tmp_path / "b" / layout.PLAN).read_bytes()
+
+
+def test_what_was_left_out_is_counted_and_named(tmp_path: Path) -> None:
+    rows = [Skipped(f"{k}.jpg", "not a video") for k in range(9)]
+    tally = plan.write(tmp_path / layout.PLAN, [*rows, Clip("a", "/a.mp4"), Clip("a", "/b.mp4")], 4, "run")
+    assert plan.left_out(tmp_path / layout.PLAN, tally.skipped) == [
+        plan.LeftOut("not a video", 9, ("0.jpg", "1.jpg", "2.jpg")),
+        plan.LeftOut(plan.DUPLICATE, 1, ("a",)),
+    ]
 
 
 def test_reasons_beyond_the_first_few_dozen_are_counted_together() -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import webdataset
 
 import openuni
-from openuni.errors import AbsentModalityError, CorruptDataError, PlanError
+from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError, PlanError
+from openuni.sample import Sample
 from openuni.shards import layout
 from openuni.shards.reader import Order
 from openuni_pipelines.engine.exporting import merge
@@ -50,13 +52,117 @@ def test_keys_come_in_stored_order_and_unknown_ones_raise(root: Path) -> None:
     keys = list(data.keys())
     assert keys == sorted(key_of(number) for number in range(12))
     assert [sample.key for sample in data] == keys
-    assert data.at(5).key == keys[5]
+    assert data[5].key == keys[5]
     for absent in ("clip-00000x", "aaa", "zzz", "clip-00003-"):
         assert absent not in data
         with pytest.raises(KeyError):
             data[absent]
     with pytest.raises(IndexError):
-        data.at(12)
+        data[12]
+
+
+def test_numbers_and_slices_read_as_a_list_of_the_keys_does(root: Path) -> None:
+    data = openuni.open(root)
+    keys = list(data.keys())
+    assert isinstance(data, openuni.Dataset)
+    assert [data[n].key for n in range(-12, 12)] == keys + keys
+    assert data[np.int64(3)].key == keys[3]
+    for outside in (12, -13):
+        with pytest.raises(IndexError, match="12 samples"):
+            data[outside]
+    for part in (slice(3, 9), slice(None, None, 5), slice(-2, None), slice(None, None, -1), slice(5, 5)):
+        view = data[part]
+        assert len(view) == len(keys[part])
+        assert list(view.keys()) == [sample.key for sample in view] == keys[part]
+        assert [key for key in keys if key in view] == sorted(keys[part])
+    view = data[3:9]
+    assert view[-1].key == keys[8]
+    assert [sample.key for sample in view[1:3]] == keys[4:6]
+    with pytest.raises(KeyError):
+        view[keys[2]]
+    with pytest.raises(IndexError):
+        view[6]
+    assert repr(view) == f"Dataset({str(root)!r}, 6 samples of rgb, depth, flow)"
+
+
+def test_selected_columns_are_all_that_is_read_and_records_stay_whole(root: Path) -> None:
+    data = openuni.open(root).select(["flow", "rgb"])
+    assert data.columns == ["rgb", "flow"]
+    for shard in range(3):
+        (root / layout.tar_name(shard, "depth")).unlink()
+    for number, (sample, whole) in enumerate(zip(data, openuni.open(root), strict=True)):
+        np.testing.assert_allclose(sample.flow.forward, values_of(number)[2], atol=1 / 32)
+        assert "depth" not in sample
+        assert sample.record == whole.record
+    with pytest.raises(AbsentModalityError, match="has no column 'depth'"):
+        data[0]["depth"]
+    with pytest.raises(OpenUniError, match="has no column depth, normals; it has rgb, flow"):
+        data.select(["depth", "normals"])
+
+
+@pytest.mark.parametrize(
+    ("expression", "function"),
+    [
+        (pc.field("depth.present"), lambda sample: "depth" in sample),
+        (
+            pc.field("caption").isin(["sample 2", "sample 11"]),
+            lambda sample: sample.caption in ("sample 2", "sample 11"),
+        ),
+        (pc.field("subset") == "two_person", lambda sample: sample.record.subset == "two_person"),
+        (pc.field("flow.confidence") > 0.5, lambda sample: sample.statuses["flow"].confidence > 0.5),
+        (
+            pc.map_lookup(pc.field("flow.scores"), "people", "first") < 2,
+            lambda sample: sample.record.scores["people"] < 2,
+        ),
+    ],
+)
+def test_a_filter_is_answered_from_the_index_alone(
+    root: Path, expression: pc.Expression, function: Callable[[Sample], bool]
+) -> None:
+    whole = openuni.open(root)
+    kept = [sample.key for sample in whole if function(sample)]
+    for tar in root.rglob("*.tar"):
+        tar.unlink()
+    for view in (whole.filter(expression), whole.filter(function)):
+        assert list(view.keys()) == kept
+        assert len(view) == len(kept)
+        assert [sample.key for sample in view[1:]] == kept[1:]
+    backwards = whole[::-1].filter(expression)
+    assert list(backwards.keys()) == kept[::-1]
+    assert list(whole[4:8].filter(expression).keys()) == [key for key in kept if key in whole[4:8]]
+
+
+def test_a_filter_that_does_not_fit_the_index_names_the_fields(root: Path) -> None:
+    data = openuni.open(root)
+    with pytest.raises(OpenUniError, match=r"No match for FieldRef.*its fields are key, frames, .*depth\.confidence"):
+        data.filter(pc.field("depht.present"))
+    with pytest.raises(PlanError, match="no sample is left"):
+        next(data.filter(pc.field("frames") > 1000).samples(seed=0))
+
+
+def test_a_view_trains_on_its_samples_alone_once_an_epoch(root: Path) -> None:
+    data = openuni.open(root)
+    for view in (data[::-2], data.filter(pc.field("depth.present")), data[4:8]):
+        stream = view.samples(seed=2)
+        epochs = [[next(stream)[1].key for _ in range(len(view))] for _ in range(2)]
+        assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(view.keys())
+        resumed = view.samples(seed=2, cursor=len(view) + 1)
+        assert [next(resumed)[1].key for _ in range(len(view) - 1)] == epochs[1][1:]
+    whole, all_of_it = data.samples(seed=2), data[:].samples(seed=2)
+    assert [next(whole)[1].key for _ in range(24)] == [next(all_of_it)[1].key for _ in range(24)]
+
+
+def test_a_view_shares_what_was_read(root: Path) -> None:
+    data = openuni.open(root)
+    first = data[0]
+    for index in root.rglob("*.parquet"):
+        index.unlink()
+    view = data[:4].select(["rgb"])
+    assert view[0].record == first.record
+    assert view[3].key == key_of(3)
+    sent = pickle.loads(pickle.dumps(view))  # noqa: S301  our own bytes
+    assert len(sent) == 4
+    assert len(pickle.dumps(view)) < 20_000
 
 
 def test_an_absent_modality_says_why(root: Path) -> None:
@@ -73,7 +179,7 @@ def test_an_absent_modality_says_why(root: Path) -> None:
 
 def test_the_subset_follows_the_number_of_people(root: Path) -> None:
     data = openuni.open(str(root))
-    assert [data.at(n).record.subset for n in range(3)] == ["general", "single_person", "two_person"]
+    assert [data[n].record.subset for n in range(3)] == ["general", "single_person", "two_person"]
 
 
 def test_a_url_reads_like_a_folder_and_only_ranges_are_read(root: Path) -> None:
@@ -88,7 +194,7 @@ def test_each_epoch_takes_each_sample_once_whatever_the_number_of_ranks(root: Pa
     data = openuni.open(str(root))
     epochs = 2
     taken: list[str] = []
-    ranks = [data.samples(seed=1, rank=rank, world=world) for rank in range(world)]
+    ranks = [data.samples(seed=1, rank=rank, world_size=world) for rank in range(world)]
     cursor = 0
     while cursor < epochs * len(data):
         for rank in ranks:
@@ -105,7 +211,7 @@ def test_a_cursor_resumes_exactly_also_with_another_number_of_ranks(root: Path) 
     whole = [next(stream)[1].key for _ in range(30)]
     resumed = data.samples(seed=3, cursor=10)
     assert [next(resumed)[1].key for _ in range(20)] == whole[10:]
-    pair = [data.samples(seed=3, cursor=10, rank=rank, world=2) for rank in range(2)]
+    pair = [data.samples(seed=3, cursor=10, rank=rank, world_size=2) for rank in range(2)]
     assert [next(pair[n % 2])[1].key for n in range(20)] == whole[10:]
 
 

@@ -11,6 +11,7 @@ from openuni import assets, sources
 from openuni.errors import AssetError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request
+from openuni.sources.demo import Demo
 from openuni.sources.shots import find_shots
 from openuni.video import normalise
 
@@ -22,9 +23,8 @@ def rows() -> list[Entry]:
 @pytest.fixture
 def clips(asset: Callable[[str], Path]) -> list[Clip]:
     """The clips, where their videos have been fetched."""
-    for name in assets.names():
-        if name.startswith("demo-"):
-            asset(name)
+    for pinned in Demo.assets:
+        asset(pinned.name)
     return [c for row in rows() for c in sources.get("demo").expand(row, Request()) if isinstance(c, Clip)]
 
 

@@ -36,10 +36,16 @@ def clips(request: Request, name: str) -> list[Clip | Skipped]:
 
 
 def test_every_video_below_the_folder_is_a_row_in_a_fixed_order(tmp_path: Path) -> None:
-    for name in ("b.mp4", "a.MKV", "z/c.webm", "m/d/e.mov", "notes.txt", "a.jpg", "mp4"):
+    for name in ("b.mp4", "a.MKV", "a.txt", "b.mp4.JSON", "z/c.webm", "m/d/e.mov", "notes.txt", "z/a.JPG", "mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert entries(Request(videos=tmp_path)) == (["a.MKV", "b.mp4", "m/d/e.mov", "z/c.webm"], {})
+    kept, left_out = entries(Request(videos=tmp_path))
+    assert kept == ["a.MKV", "b.mp4", "m/d/e.mov", "z/c.webm"]
+    assert left_out == {
+        "mp4": "not a video by its suffix (it has none)",
+        "notes.txt": "caption file without a video of its name",
+        "z/a.JPG": "not a video by its suffix (.jpg)",
+    }
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
@@ -76,13 +82,21 @@ def test_shots_become_clips_of_at_most_the_longest(tmp_path: Path, film: bytes) 
     request = Request(videos=tmp_path, clip_seconds=1.25, min_seconds=0.8)
     found = clips(request, "day one/film.mp4")
     made = [c for c in found if isinstance(c, Clip)]
-    assert [(c.start, c.end) for c in made] == [(0.0, 1.25), (2.0, 3.25)]
-    assert [s.reason for s in found if isinstance(s, Skipped)] == ["shot shorter than the shortest clip"] * 2
+    assert [(c.start, c.end) for c in made] == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    assert [s for s in found if isinstance(s, Skipped)] == []
     assert {c.video_id for c in made} == {"day one/film.mp4"}
-    assert len({c.key for c in made}) == 2
+    assert len({c.key for c in made}) == 4
     assert all(c.source == "folder" for c in made)
-    assert [normalise(c).frames for c in made] == [20, 20]
+    assert [normalise(c).frames for c in made] == [16, 16, 16, 16]
     assert clips(request, "day one/film.mp4") == found
+
+
+def test_a_rest_that_is_no_clip_is_said(tmp_path: Path, film: bytes) -> None:
+    """Two seconds a shot: halves would be too short, so the longest clip is kept and the rest named."""
+    (tmp_path / "film.mp4").write_bytes(film)
+    found = clips(Request(videos=tmp_path, clip_seconds=1.5, min_seconds=1.1), "film.mp4")
+    assert [(c.start, c.end) for c in found if isinstance(c, Clip)] == [(0.0, 1.5), (2.0, 3.5)]
+    assert [s.reason for s in found if isinstance(s, Skipped)] == ["shot shorter than the shortest clip"] * 2
 
 
 def test_a_broken_video_is_skipped_with_what_is_wrong(tmp_path: Path, film: bytes) -> None:
@@ -99,7 +113,10 @@ def test_a_broken_video_is_skipped_with_what_is_wrong(tmp_path: Path, film: byte
     ("suffix", "data", "caption"),
     [
         ("txt", b"A dog\nruns.\x00\x1b[31m\n", "A dog runs.[31m"),
-        ("txt", b"\xef\xbb\xbfcaf\xe9", "caf\ufffd"),
+        ("TXT", b"\xef\xbb\xbfcaf\xc3\xa9\r\nau lait", "café au lait"),
+        ("mp4.txt", "gbk: 一只猫在草地上奔跑".encode("gbk"), "gbk: 一只猫在草地上奔跑"),
+        ("txt", "A café in the ‘morning’".encode("cp1252"), "A café in the ‘morning’"),
+        ("json", json.dumps({"caption": ["one", "two"]}).encode("utf-16"), "one"),
         ("json", json.dumps({"caption": "Ein Hund läuft."}).encode(), "Ein Hund läuft."),
         ("json", b'{"caption": "half \\ud800 pair"}', "half ? pair"),
     ],
@@ -109,9 +126,27 @@ def test_side_cars_give_the_caption_as_plain_text(
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(film)
     (tmp_path / f"film.{suffix}").write_bytes(data)
-    first, *_ = clips(Request(videos=tmp_path), "film.mp4")
-    assert isinstance(first, Clip)
-    assert first.caption == caption
+    made = [c for c in clips(Request(videos=tmp_path), "film.mp4") if isinstance(c, Clip)]
+    assert {c.caption for c in made} == {caption}
+
+
+@pytest.mark.parametrize(
+    ("files", "caption", "said"),
+    [
+        ({"film.json": b'{"url": "x", "status": "success"}'}, "", ["film.json"]),
+        ({"film.json": b'{"caption": null}', "film.txt": b"a dog runs"}, "a dog runs", ["film.json"]),
+        ({"film.json": b'[{"iso": 100}]', "film.txt": b"a dog runs"}, "a dog runs", ["film.json"]),
+        ({"film.json": b'{"caption": "a cat"}', "film.txt": b"a dog runs"}, "a cat", []),
+    ],
+)
+def test_somebody_elses_side_car_costs_no_video_and_is_said(
+    tmp_path: Path, film: bytes, files: dict[str, bytes], caption: str, said: list[str]
+) -> None:
+    for name, data in {"film.mp4": film, **files}.items():
+        (tmp_path / name).write_bytes(data)
+    found = clips(Request(videos=tmp_path), "film.mp4")
+    assert [c.caption for c in found if isinstance(c, Clip)] == [caption] * 2
+    assert [s.id for s in found if isinstance(s, Skipped)] == said
 
 
 @pytest.mark.parametrize(
@@ -120,8 +155,8 @@ def test_side_cars_give_the_caption_as_plain_text(
         ("film.txt", b"a" * 70_000, "larger than 65536 bytes"),
         ("film.json", b"{", "not JSON"),
         ("film.json", b"[" * 60_000, "not JSON"),
-        ("film.json", b'{"text": "a dog"}', "not of the form"),
-        ("film.json", b'["a dog"]', "not of the form"),
+        ("film.txt", b"\xef\xbb\xbfcaf\xe9", "marked as utf-8-sig, but is not"),
+        ("film.txt", b"a dog \xff\xfe\x00\x81 runs", "encoding cannot be told"),
     ],
 )
 def test_a_side_car_that_cannot_be_used_is_said(

@@ -195,3 +195,33 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, folder: Path) -> Non
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_a_table_in_another_encoding_is_read_and_said(tmp_path: Path, folder: Path, encoding: str) -> None:
+    videos(folder, "v.mp4")
+    path = table(
+        tmp_path / "k.csv", [row(f"v_{k}", caption="一只猫在草地上奔跑，旁边有一个人。") for k in range(3)], bom=False
+    )
+    path.write_bytes(path.read_bytes().decode().encode(encoding))
+    clips, skipped = build(path, folder)
+    assert [c.caption for c in clips] == ["一只猫在草地上奔跑，旁边有一个人。"] * 3
+    assert [s.id for s in skipped] == ["k.csv"]
+    assert "is not UTF-8 and was read as" in skipped[0].reason
+
+
+def test_a_row_in_another_encoding_than_its_table_is_left_out_by_its_line(tmp_path: Path, folder: Path) -> None:
+    videos(folder, "v.mp4")
+    path = table(tmp_path / "k.csv", [row("v_1", caption="naïve")])
+    line = path.read_bytes().splitlines(keepends=True)[-1]
+    path.write_bytes(path.read_bytes() + line.replace("ï".encode(), b"\xef") + line.replace(b"v_1", b"v_2"))
+    clips, skipped = build(path, folder)
+    assert [(c.key, c.caption) for c in clips] == [("v_1", "naïve"), ("v_2", "naïve")]
+    assert skipped == [Skipped("k.csv:3", "row is not in the table's encoding; save it as UTF-8")]
+
+
+def test_of_two_videos_of_one_name_the_other_is_said(tmp_path: Path, folder: Path) -> None:
+    videos(folder, "v.mp4", "again/v.mkv")
+    clips, skipped = build(table(tmp_path / "k.csv", [row("v_1")]), folder)
+    assert [Path(c.video).name for c in clips] == ["v.mp4"]
+    assert skipped == [Skipped("again/v.mkv", "another video of this name is used")]

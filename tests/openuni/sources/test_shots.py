@@ -80,8 +80,11 @@ def test_cuts_closer_than_the_shortest_shot_are_merged(tmp_path: Path) -> None:
     assert min(shot.seconds for shot in find_shots(path, 0.5)[:-1]) >= 0.5 - 1e-9
 
 
-def test_windows_are_the_longest_and_a_rest() -> None:
-    assert windows(Shot(1.0, 12.0), 5.0) == [Shot(1.0, 6.0), Shot(6.0, 11.0), Shot(11.0, 12.0)]
+def test_windows_are_equal_and_nothing_is_left_over() -> None:
+    assert windows(Shot(1.0, 12.0), 5.5) == [Shot(1.0, 6.5), Shot(6.5, 12.0)]
+    assert windows(Shot(1.0, 13.0), 5.5) == [Shot(1.0, 5.0), Shot(5.0, 9.0), Shot(9.0, 13.0)]
+    assert windows(Shot(0.0, 5.4), 5.0, 0.5) == [Shot(0.0, 2.7), Shot(2.7, 5.4)]
+    assert windows(Shot(0.0, 5.5), 5.0, 3.0) == [Shot(0.0, 5.0), Shot(5.0, 5.5)]
     assert windows(Shot(0.0, 10.0), 5.0) == [Shot(0.0, 5.0), Shot(5.0, 10.0)]
     assert windows(Shot(0.0, 3.0), 5.0) == [Shot(0.0, 3.0)]
     assert len(windows(Shot(0.1, 0.1 + 3 * 0.1), 0.1)) == 3

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import openuni.assets as catalogue
+import openuni.assets as cache
+from openuni.experts import fastdepth, mediapipe_segmentation
 from openuni_pipelines.commands.assets import assets
 
 CONTENT = b"a model" * 1000
@@ -16,19 +17,19 @@ CONTENT = b"a model" * 1000
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and in the catalogue a `fastdepth` that comes from a file on this disk."""
+    """An empty cache, and a `fastdepth` that comes from a file on this disk."""
     monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENUNI_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     origin = tmp_path / "origin.bin"
     origin.write_bytes(CONTENT)
     toy = dataclasses.replace(
-        catalogue.get("fastdepth"),
+        fastdepth.WEIGHTS,
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         size=len(CONTENT),
-        sources=(catalogue.Url(origin.as_uri()),),
+        sources=(cache.Url(origin.as_uri()),),
     )
-    monkeypatch.setitem(catalogue.CATALOGUE, "fastdepth", toy)
+    monkeypatch.setattr(fastdepth.FastDepth, "assets", (toy,))
     return tmp_path / "home" / "assets"
 
 
@@ -40,10 +41,10 @@ def test_list_names_every_asset_its_license_and_who_uses_it(monkeypatch: pytest.
     monkeypatch.setenv("COLUMNS", "200")
     result = run("list")
     assert result.exit_code == 0, result.output
-    for name in catalogue.names():
+    for name in cache.installed():
         assert name in result.output
     rows = {row["name"]: row for row in json.loads(run("list", "--json").output)}
-    assert list(rows) == catalogue.names()
+    assert list(rows) == list(cache.installed())
     assert rows["fastdepth"]["used_by"] == ["fastdepth"]
     assert rows["fastdepth"]["license"] == "MIT"
     assert rows["fastdepth"]["cached"] is False
@@ -57,31 +58,31 @@ def test_fetch_keeps_what_it_could_get_and_exits_1_naming_what_failed(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = dataclasses.replace(
-        catalogue.get("u2netp"), sources=(catalogue.Url((tmp_path / "no [such] file").as_uri()),)
+        mediapipe_segmentation.CLASSES, sources=(cache.Url((tmp_path / "no [such] file").as_uri()),)
     )
-    monkeypatch.setitem(catalogue.CATALOGUE, "u2netp", gone)
-    result = run("fetch", "u2netp", "fastdepth")
+    monkeypatch.setattr(mediapipe_segmentation.MediapipeSegmentation, "assets", (gone,))
+    result = run("fetch", "deeplab-v3", "fastdepth")
     assert result.exit_code == 1
-    assert "failed: u2netp" in result.output
+    assert "failed: deeplab-v3" in result.output
     assert gone.sha256 in result.output
     assert (home / "fastdepth_7.onnx").read_bytes() == CONTENT
 
 
-def test_fetch_light_and_all_choose_by_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_light_and_all_choose_by_the_asset(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def note(name: str, _progress: object) -> Path:
-        asked.append(name)
+    def note(asset: cache.Asset, _progress: object) -> Path:
+        asked.append(asset.name)
         return Path()
 
-    monkeypatch.setattr(catalogue, "fetch", note)
+    monkeypatch.setattr(cache, "fetch", note)
     assert run("fetch", "--light").exit_code == 0
-    assert asked == [name for name in catalogue.names() if catalogue.get(name).light]
+    assert asked == [name for name, entry in cache.installed().items() if entry.asset.light]
     assert {"fastdepth", "demo-bikes"} <= set(asked)
-    assert sum(catalogue.get(name).size for name in asked) < 50e6
+    assert sum(cache.get(name).size for name in asked) < 50e6
     asked.clear()
     assert run("fetch", "--all").exit_code == 0
-    assert asked == catalogue.names()
+    assert asked == list(cache.installed())
 
 
 def test_fetch_of_nothing_and_of_an_unknown_name_say_what_to_do() -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotationError, OpenUniError
-from openuni.experts import Footage
+from openuni.experts import DecodedClip
 from openuni.experts.dis import Dis
 from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
@@ -60,11 +60,11 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             "flow": values.flow,
             "segmentation": values.segmentation,
         }
-        footage = Footage(rendered.key, rendered.rgb, 16.0, {})
+        clip = DecodedClip(rendered.key, rendered.rgb, 16.0, {})
         predicted[rendered.key] = {
             "rgb": rgb,
             "depth": "the lens was dirty" if number else type(values.depth)(values.depth.values, "relative"),
-            "flow": Dis().annotate(footage).value,
+            "flow": Dis().annotate(clip).value,
             "segmentation": Segmentation(values.segmentation.ids, values.segmentation.instances),
         }
     return write(root / "truth", truth), write(root / "predicted", predicted)

@@ -54,6 +54,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home" / "assets"
 
 
+def as_it_is(asset: assets.Asset) -> assets.Asset:
+    """The asset with size and hash of the file in the cache."""
+    data = assets.place(asset).read_bytes()
+    return dataclasses.replace(asset, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
 @pytest.fixture
 def weights(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache with a file for every measuring model."""
@@ -65,18 +71,17 @@ def weights(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(musiq, "Musiq", small_musiq)
     flow = raft.raft_large(weights=None).state_dict()
     monkeypatch.setattr(raft, "translated", dict)  # the translation of names has a test of its own
-    saved(dino.Dino().state_dict(), assets.place("dino-vitb16"))
-    archived(clip.vit_b32(), assets.place("clip-vit-b32"))
-    archived(clip.vit_l14(), assets.place("clip-vit-l14"))
-    saved(torch.nn.Linear(768, 1).state_dict(), assets.place("laion-aesthetic"))
-    saved(musiq.Musiq().state_dict(), assets.place("musiq-spaq"))
-    saved(flow, assets.place("raft-things"))
-    saved({"state_dict": amt.Amt().state_dict()}, assets.place("amt-s"))
-    saved({"model": small_viclip().state_dict()}, assets.place("viclip-l14"))
-    for name in [name for learned in networks.LEARNED.values() for name in learned.weights]:
-        data = assets.place(name).read_bytes()
-        made = dataclasses.replace(assets.get(name), sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        monkeypatch.setitem(assets.CATALOGUE, name, made)
+    saved(dino.Dino().state_dict(), assets.place(assets.get("dino-vitb16")))
+    archived(clip.vit_b32(), assets.place(assets.get("clip-vit-b32")))
+    archived(clip.vit_l14(), assets.place(assets.get("clip-vit-l14")))
+    saved(torch.nn.Linear(768, 1).state_dict(), assets.place(assets.get("laion-aesthetic")))
+    saved(musiq.Musiq().state_dict(), assets.place(assets.get("musiq-spaq")))
+    saved(flow, assets.place(assets.get("raft-things")))
+    saved({"state_dict": amt.Amt().state_dict()}, assets.place(assets.get("amt-s")))
+    saved({"model": small_viclip().state_dict()}, assets.place(assets.get("viclip-l14")))
+    for name, learned in networks.LEARNED.items():
+        made = dataclasses.replace(learned, weights=tuple(as_it_is(asset) for asset in learned.weights))
+        monkeypatch.setitem(networks.LEARNED, name, made)  # type: ignore[arg-type]
     return home
 
 
@@ -116,7 +121,7 @@ def test_with_weights_every_dimension_is_measured_and_marked_unvalidated(
     assert "wan (this run)" in (tmp_path / "out" / "report.html").read_text()
     pinned = report["protocol"]["measures"]
     assert set(pinned) == set(networks.LEARNED)
-    assert pinned["imaging"] == assets.get("musiq-spaq").sha256
+    assert pinned["imaging"] == networks.LEARNED["imaging"].weights[0].sha256
     again, _ = scored(videos, tmp_path / "again")
     assert again["tasks"] == report["tasks"]
 
@@ -130,7 +135,10 @@ def test_without_weights_dimensions_are_null_with_the_word_that_brings_them(
         for name in learned.columns:
             assert columns[name]["value"] is None
             assert columns[name]["note"].startswith("unvalidated: no weights of")
-            assert f"`openuni assets fetch {' '.join(learned.weights)}` brings" in columns[name]["note"]
+            assert (
+                f"`openuni assets fetch {' '.join(asset.name for asset in learned.weights)}` brings"
+                in columns[name]["note"]
+            )
     assert "CC-BY-NC-4.0" in columns["motion_smoothness"]["note"]
     assert columns["quality_score"]["value"] is None
     assert columns["flickering_unfiltered"]["value"] is not None
@@ -138,7 +146,7 @@ def test_without_weights_dimensions_are_null_with_the_word_that_brings_them(
 
 
 def test_a_file_that_is_not_the_pinned_one_measures_nothing(weights: Path, videos: Path, tmp_path: Path) -> None:
-    place = assets.place("musiq-spaq")
+    place = assets.place(assets.get("musiq-spaq"))
     place.write_bytes(bytes(len(place.read_bytes())))
     report, _ = scored(videos, tmp_path / "out")
     column = report["tasks"]["video"]["columns"]["imaging_quality"]

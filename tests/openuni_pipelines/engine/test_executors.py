@@ -27,7 +27,7 @@ def expert(called: str, **needs: Any) -> type[Expert]:
         license = "none"
         resources = Resources(**needs)
 
-        def annotate(self, footage: Any) -> Annotation[Any]:
+        def annotate(self, clip: Any) -> Annotation[Any]:
             raise NotImplementedError
 
     return Made

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni import assets
+from openuni.assets import Asset, Url
 from openuni.errors import OpenUniError
-from openuni.experts import Expert, Footage
+from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
@@ -54,8 +55,8 @@ def _linger() -> None:
 _linger()
 
 
-def _kelvin(footage: Footage) -> npt.NDArray[np.float32]:
-    return (footage.frames.mean(axis=-1) / 255 * 150 + COLDEST).astype(np.float32)
+def _kelvin(clip: DecodedClip) -> npt.NDArray[np.float32]:
+    return (clip.frames.mean(axis=-1) / 255 * 150 + COLDEST).astype(np.float32)
 
 
 class ToyThermal(Expert):
@@ -69,9 +70,9 @@ class ToyThermal(Expert):
             with Path(path).open("a") as file:
                 file.write(f"{os.getpid()}\n")
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
-        return Annotation(Thermal(_kelvin(footage)), confidence=0.5)
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
+        return Annotation(Thermal(_kelvin(clip)), confidence=0.5)
 
 
 class ToyDepth(Expert):
@@ -82,22 +83,14 @@ class ToyDepth(Expert):
     modality = "depth"
     license = "Apache-2.0"
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
-        return Annotation(Depth((2 - footage.frames.mean(axis=-1) / 255).astype(np.float32), "relative"))
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
+        return Annotation(Depth((2 - clip.frames.mean(axis=-1) / 255).astype(np.float32), "relative"))
 
 
 WEIGHTS = bytes(1 << 16)
-if address := os.environ.get("OPENUNI_TOY_SERVER"):
-    # Each node asks under the name of its own cache, so that the server can count by node.
-    assets.CATALOGUE["toy-weights"] = assets.Asset(
-        name="toy-weights",
-        filename="toy/weights.bin",
-        license="CC0-1.0",
-        sha256=hashlib.sha256(WEIGHTS).hexdigest(),
-        size=len(WEIGHTS),
-        sources=(assets.Url(f"{address}/{Path(os.environ['OPENUNI_HOME']).name}"),),
-    )
+# Each node asks under the name of its own cache, so that the server can count by node.
+_ADDRESS = f"{os.environ.get('OPENUNI_TOY_SERVER')}/{Path(os.environ.get('OPENUNI_HOME', 'home')).name}"
 
 
 class ToyWeights(Expert):
@@ -107,15 +100,24 @@ class ToyWeights(Expert):
     version = 1
     modality = "thermal"
     license = "Apache-2.0"
-    assets = ("toy-weights",)
+    assets = (
+        Asset(
+            name="toy-weights",
+            filename="toy/weights.bin",
+            license="CC0-1.0",
+            sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+            size=len(WEIGHTS),
+            sources=(Url(_ADDRESS),),
+        ),
+    )
 
     def setup(self) -> None:
-        loaded = len(assets.path("toy-weights").read_bytes())
+        loaded = len(assets.path(self.assets[0]).read_bytes())
         with Path(os.environ["OPENUNI_TOY_SETUPS"]).open("a") as file:
             file.write(f"{Path(os.environ['OPENUNI_HOME']).name} {os.getpid()} {loaded}\n")
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
         deadline = time.monotonic() + 300
         while len(Path(os.environ["OPENUNI_TOY_SETUPS"]).read_text().splitlines()) < int(
             os.environ["OPENUNI_TOY_TOGETHER"]
@@ -123,7 +125,7 @@ class ToyWeights(Expert):
             if time.monotonic() > deadline:
                 raise RuntimeError("the other workers did not come")
             time.sleep(0.05)
-        return Annotation(Thermal(_kelvin(footage)))
+        return Annotation(Thermal(_kelvin(clip)))
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,11 @@ class ToyFinder(Expert):
     modality = None
     license = "Apache-2.0"
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
-        if footage.key.startswith("nobox"):
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
+        if clip.key.startswith("nobox"):
             raise OpenUniError("nothing to find")
-        _, height, width, _ = footage.frames.shape
+        _, height, width, _ = clip.frames.shape
         return Annotation(Found(np.array([0, 0, width / 2, height / 2], np.float32)), scores={"people": 1.0})
 
     @staticmethod
@@ -164,12 +166,12 @@ class ToyBoxes(Expert):
     license = "Apache-2.0"
     requires = ("toy_finder",)
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
-        x0, y0, x1, y1 = footage.found["toy_finder"].value.boxes.astype(int)
-        kelvin = np.full(footage.frames.shape[:3], 280, np.float32)
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
+        x0, y0, x1, y1 = clip.annotations["toy_finder"].value.boxes.astype(int)
+        kelvin = np.full(clip.frames.shape[:3], 280, np.float32)
         kelvin[:, y0:y1, x0:x1] = 310
-        return Annotation(Thermal(kelvin), scores={"people": footage.found["toy_finder"].scores["people"]})
+        return Annotation(Thermal(kelvin), scores={"people": clip.annotations["toy_finder"].scores["people"]})
 
 
 class StoppedInFinaliser:
@@ -187,9 +189,9 @@ class ToyPoison(Expert):
     modality = "thermal"
     license = "Apache-2.0"
 
-    def annotate(self, footage: Footage) -> Annotation[Any]:
-        _note(self.name, footage.key)
-        misdeed = "" if os.environ.get("OPENUNI_TOY_CURED") else footage.key.split("-")[0]
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        _note(self.name, clip.key)
+        misdeed = "" if os.environ.get("OPENUNI_TOY_CURED") else clip.key.split("-")[0]
         if misdeed == "raise":
             raise ValueError("a bug in an expert")
         if misdeed == "segfault":
@@ -207,5 +209,5 @@ class ToyPoison(Expert):
             while True:
                 hoard.append(np.ones(1 << 27, np.uint8))
         if misdeed == "nonsense":
-            return Annotation(Thermal(np.full(footage.frames.shape[:3], -1, np.float32)))
-        return Annotation(Thermal(_kelvin(footage)))
+            return Annotation(Thermal(np.full(clip.frames.shape[:3], -1, np.float32)))
+        return Annotation(Thermal(_kelvin(clip)))

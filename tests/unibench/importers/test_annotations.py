@@ -17,7 +17,7 @@ from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
 
 
-def test_davis_ids_come_back_and_void_is_background(tmp_path: Path) -> None:
+def test_davis_ids_come_back_and_void_is_ignored(tmp_path: Path) -> None:
     clip = panning("fly")
     ids = clip.truth.ids.copy()
     ids[0, :4] = 255
@@ -28,6 +28,7 @@ def test_davis_ids_come_back_and_void_is_background(tmp_path: Path) -> None:
         write_palette(tmp_path / f"Annotations/480p/bear/{t:05d}.png", ids[t])
     (found,) = read("davis", tmp_path)
     np.testing.assert_array_equal(found.segmentation.ids, np.where(ids == 255, 0, ids))
+    np.testing.assert_array_equal(found.segmentation.ignored, ids == 255)
     assert np.abs(found.rgb.astype(int) - clip.rgb).mean() < 4  # JPEG
 
 

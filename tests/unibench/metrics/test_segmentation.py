@@ -14,7 +14,7 @@ import pytest
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.segmentation import Instance, Segmentation
 from unibench.metrics.base import mean_iou
-from unibench.metrics.precision import AveragePrecision, image_id
+from unibench.metrics.precision import AveragePrecision
 from unibench.metrics.segmentation import (
     SegmentationMetric,
     boundary_measure,
@@ -66,7 +66,7 @@ def coco_ap(samples: dict[str, tuple[Segmentation, Segmentation]], tubes: bool) 
     for key, (predicted, true) in samples.items():
         frames, height, width = true.ids.shape
         for t in [None] if tubes else range(frames):
-            image = image_id(key, t or 0)
+            image = 1000 * sorted(samples).index(key) + (t or 0)
             images.append({"id": image, "height": height, "width": width * (frames if tubes else 1)})
             for masks, into in ((true, truths), (predicted, found)):
                 for instance in masks.instances:

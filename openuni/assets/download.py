@@ -1,0 +1,114 @@
+"""Bringing assets into the cache. A file enters under its name only once its size and SHA-256 are the pinned ones."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from openuni.assets import sources
+from openuni.assets.cache import Asset, folder, is_whole, place, put_by_hand
+from openuni.assets.sources import Source
+from openuni.errors import AssetError
+from openuni.storage import sync_folder
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes received so far and the bytes in all."""
+
+_CHUNK = 1 << 20
+
+
+def fetch(asset: Asset, progress: Progress | None = None) -> Path:
+    """Bring the asset into the cache and return its verified path; a good file that is there is kept.
+
+    Sources are tried in order. Safe beside other processes that fetch the same asset: each writes a file of its own
+    and renames it into place when it is complete. Raises AssetError saying why each source failed, or, with
+    `OPENUNI_OFFLINE=1` or `HF_HUB_OFFLINE=1`, which file to put where.
+
+    Example:
+        >>> from openuni.experts.fastdepth import WEIGHTS
+        >>> fetch(WEIGHTS)  # doctest: +SKIP
+        PosixPath('/home/me/.cache/openuni/assets/fastdepth_7.onnx')
+    """
+    file = place(asset)
+    if is_whole(asset):
+        return file
+    offline = _offline()
+    if offline:
+        remedy = put_by_hand(asset)
+        raise AssetError(f"asset {asset.name!r} is not on this machine and {offline} forbids the network: {remedy}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssetError(f"cannot make the asset cache {file.parent}: {error}. Set OPENUNI_HOME elsewhere") from error
+    failures = []
+    for source in asset.sources:
+        try:
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder()) as scratch:
+                _install(asset, source, file, Path(scratch), progress or _silent)
+            return file
+        except sources.ERRORS as error:
+            failures.append(f"  {source}: {error}")
+    why = "\n".join(failures)
+    raise AssetError(f"asset {asset.name!r} could not be fetched:\n{why}\nBy hand: {put_by_hand(asset)}")
+
+
+def stage(assets: Sequence[Asset]) -> None:
+    """Bring `assets` to this node. Of all processes that ask at once, one fetches and the others wait.
+
+    A file of the wrong bytes is fetched again. Raises AssetError as `fetch` does.
+
+    Example:
+        >>> from openuni.experts.dis import Dis
+        >>> stage(Dis.assets)  # it needs none
+    """
+    missing = [asset for asset in assets if not is_whole(asset)]
+    if not missing:
+        return
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        guard = (folder() / ".staging").open("w")
+    except OSError as error:
+        raise AssetError(f"cannot make the asset cache {folder()}: {error}. Set OPENUNI_HOME elsewhere") from error
+    with guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for asset in missing:
+            fetch(asset)
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
+
+
+def _offline() -> str:
+    """The variable that forbids the network, or an empty string."""
+    for variable in ("OPENUNI_OFFLINE", "HF_HUB_OFFLINE"):
+        if os.environ.get(variable, "").strip().lower() in {"1", "true", "yes", "on"}:
+            return f"{variable}={os.environ[variable]}"
+    return ""
+
+
+def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: Progress) -> None:
+    """Copy the source's bytes beside the cache, check them, and rename them into place, durably."""
+    digest, done = hashlib.sha256(), 0
+    part = scratch / "asset.part"
+    with sources.opened(source, scratch) as stream, part.open("wb") as out:
+        while chunk := stream.read(_CHUNK):
+            done += len(chunk)
+            if done > asset.size:
+                raise AssetError(f"expected {asset.size} bytes, got more")
+            digest.update(chunk)
+            out.write(chunk)
+            progress(done, asset.size)
+        out.flush()
+        os.fsync(out.fileno())
+    if done != asset.size:
+        raise AssetError(f"expected {asset.size} bytes, got {done}")
+    if digest.hexdigest() != asset.sha256:
+        raise AssetError(f"expected SHA-256 {asset.sha256}, got {digest.hexdigest()}")
+    part.chmod(0o644)
+    part.replace(file)
+    sync_folder(file.parent)

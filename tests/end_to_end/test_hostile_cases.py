@@ -1,0 +1,31 @@
+"""Sixty of the cases of `benchmarks/hostile.py`; `make soak` runs them all, and the videos and checkpoints too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FAMILIES = "datasets,predictions,folders"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
+
+
+@pytest.mark.timeout(300)
+def test_what_somebody_else_made_ends_in_a_sentence_or_right_and_touches_nothing_else(tmp_path: Path) -> None:
+    """In a process of its own: the cases are forked from one that has no threads."""
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--families", FAMILIES, "--cases", "60", "--seed", "0", "--report", report],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert report.exists(), done.stderr
+    ended = json.loads(report.read_text())
+    assert ended["problems"] == []
+    assert ended["cases"] == 60
+    assert 0 < ended["peak_case_mib"] < 1536

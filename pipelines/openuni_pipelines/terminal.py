@@ -113,6 +113,12 @@ def print_summary(summary: Summary) -> None:
             f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
             f"{summary.root / layout.FAILURES}"
         )
+    if summary.new_files:
+        some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
+        console.print(
+            f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
+            f"{', …' if len(summary.new_files) > 5 else ''}); build them into another --out"
+        )
     console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
 
 

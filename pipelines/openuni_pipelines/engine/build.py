@@ -19,6 +19,7 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.plan import Plan, Tally
 from openuni.sources import Request
+from openuni.sources.folder import videos_below
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import changes, planning
 from openuni_pipelines.engine.executors import Executor
@@ -91,9 +92,10 @@ class BuildConfig:
     @property
     def request(self) -> Request:
         """What the source is asked for."""
+        # Resolved: the plan names videos by it, and the next run may have another working directory.
         return Request(
-            self.videos,
-            self.metadata,
+            self.videos.resolve() if self.videos else None,
+            self.metadata.resolve() if self.metadata else None,
             clip_seconds=self.max_frames / self.fps,
             min_seconds=self.min_frames / self.fps,
             limits=self.limits,
@@ -119,8 +121,8 @@ class BuildConfig:
         """What may not change between two runs on one dataset."""
         return {
             "source": self.source,
-            "videos": str(self.videos) if self.videos else None,
-            "metadata": str(self.metadata) if self.metadata else None,
+            "videos": str(self.videos.resolve()) if self.videos else None,
+            "metadata": str(self.metadata.resolve()) if self.metadata else None,
             "clip_seconds": self.request.clip_seconds,
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
@@ -146,6 +148,8 @@ class Summary:
     skipped: Mapping[str, int]
     failures: Sequence[Failure]
     seconds: float
+    new_files: Sequence[str] = ()
+    """Videos that came into the folder after the plan was made, and are not in it."""
 
 
 def build(
@@ -171,7 +175,7 @@ def build(
         if manifest is None:
             manifest = _make_plan(config, executor, run)
         complete(job, manifest, executor, config.execution, progress)
-    return summary(root, time.monotonic() - begin)
+    return replace(summary(root, time.monotonic() - begin), new_files=_new_files(config, manifest))
 
 
 def make_plan(config: BuildConfig) -> Estimate:
@@ -229,7 +233,7 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     tally = plan.write(path, rows, config.shard_size, run)
     frozen = Plan(path)
     manifest = Manifest(
-        configuration=config.recorded,
+        configuration={**config.recorded, "listing": _listing(config.videos)},
         columns=config.recipe.columns,
         clips=frozen.clips,
         shards=frozen.shards,
@@ -239,6 +243,30 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     )
     layout.write_atomic(config.root / layout.MANIFEST, layout.seal(manifest), run)
     return manifest
+
+
+def _listing(videos: Path | None) -> str | None:
+    """A digest of the names of the videos in the folder."""
+    if videos is None:
+        return None
+    return layout.digest("\n".join(name for name in videos_below(videos.resolve()) if isinstance(name, str)).encode())
+
+
+def _new_files(config: BuildConfig, manifest: Manifest) -> tuple[str, ...]:
+    """Names of videos that the plan does not know. None are named under --limit, which leaves out others anyway."""
+    videos, before = config.videos, manifest.configuration.get("listing")
+    if videos is None or before is None or config.limit is not None or _listing(videos) == before:
+        return ()
+    root, path = videos.resolve(), config.root / layout.PLAN
+    known = {clip.video for clip in Plan(path)}
+    left_out = {skipped.id for skipped in plan.skipped(path)}
+    # What is left out of a video is named after it: `NAME-0003`.
+    left_out |= {name.rpartition("-")[0] for name in left_out}
+    return tuple(
+        name
+        for name in videos_below(root)
+        if isinstance(name, str) and str(root / name) not in known and name not in left_out
+    )
 
 
 def _resume(config: BuildConfig) -> Manifest | None:

@@ -69,10 +69,40 @@ def test_a_changed_configuration_or_expert_is_refused_by_name(build: Command, vi
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "shards").iterdir()} == before
 
 
+def test_videos_are_what_they_are_and_not_how_they_are_spelled(
+    openuni_command: Command, make_clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The same folder by another name goes on, another folder of the same name is refused, new files are named."""
+
+    def built(videos: Path | str, cwd: Path, status: int = 0) -> str:
+        options = (
+            "--source",
+            "toy",
+            "--experts",
+            "toy_depth",
+            "--min-free",
+            0,
+            "--workers",
+            0,
+            "--out",
+            tmp_path / "d",
+        )
+        return ok(openuni_command("build", *options, "--videos", videos, cwd=cwd), status).stderr
+
+    make_clips(tmp_path / "here" / "v", ["a", "b"])
+    make_clips(tmp_path / "there" / "v", ["a", "b"])
+    built("v", tmp_path / "here")
+    assert "came after the plan" not in built(tmp_path / "here" / "v", tmp_path)
+    assert "videos was" in built("v", tmp_path / "there", 1)
+    make_clips(tmp_path / "here" / "v", ["c"])
+    assert "1 videos came after the plan and are not in it (c.mp4)" in built("../here/v", tmp_path / "there")
+    assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "b"]
+
+
 def test_a_folder_of_something_else_is_left_alone(build: Command, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.txt").write_text("mine")
-    assert "not empty and not a dataset" in ok(build(videos, tmp_path / "d", "toy_thermal"), 1).stderr
+    assert "holds other files (thesis.txt)" in ok(build(videos, tmp_path / "d", "toy_thermal"), 1).stderr
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["thesis.txt"]
 
 

@@ -110,7 +110,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(discs: 
 def test_resuming_with_other_settings_names_them(discs: Path, tmp_path: Path) -> None:
     list(trainer(discs, tmp_path, steps=3).run())
     saved = tmp_path / "checkpoints" / "00000003"
-    with pytest.raises(CheckpointError, match=r"clips, lr \(clips: 6, was 3\)"):
+    with pytest.raises(CheckpointError, match=r"global_batch_size, lr \(global_batch_size: 6, was 3\)"):
         trainer(discs, tmp_path, lr=1e-4, global_batch_size=6).restore(saved)
     longer = trainer(discs, tmp_path, steps=4)
     longer.restore(saved)

@@ -449,9 +449,7 @@ def test_a_plug_in_that_cannot_be_imported_is_named_in_one_sentence(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[openuni.experts]\nbroken = no_such_module:Expert\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(
-        OpenUniError, match=r"'broken' \(no_such_module:Expert\) cannot be imported: No module"
-    ):
+    with pytest.raises(OpenUniError, match=r"'broken' \(no_such_module:Expert\) cannot be imported: No module"):
         assets.installed()
 
 

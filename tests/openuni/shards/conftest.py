@@ -33,7 +33,7 @@ def key_of(number: int) -> str:
     return f"clip-{number:05d}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_data_set() -> Callable[..., Path]:
     """`write_data_set(root, shards, per_shard)`; depth of every fifth sample is absent."""
 

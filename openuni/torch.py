@@ -75,8 +75,10 @@ class IterableDataset(TorchDataset[T]):
         """Cursor of the global batch that this process comes to next."""
         self._resumed = False
         """Whether `_next` is where this worker goes on, instead of `_start`."""
+        self._shared_start = torch.zeros(1, dtype=torch.int64).share_memory_()
+        """`_start` of the loader's process, for workers that outlive an epoch."""
         self._read_ahead = torch.zeros(1, dtype=torch.bool).share_memory_()
-        """Set by workers: this process cannot know how far the loader has come."""
+        """Set by workers: the loader's process cannot know how far they have come."""
 
     @property
     def epoch(self) -> int:
@@ -85,9 +87,7 @@ class IterableDataset(TorchDataset[T]):
 
     def set_epoch(self, epoch: int) -> None:
         """Give this epoch from now on; call it before each epoch. One that was resumed in the middle goes on there."""
-        if epoch != self.epoch:
-            self._start = self._next = epoch * len(self.data)
-        self._read_ahead.zero_()
+        self._begin_at(self._start if epoch == self.epoch else epoch * len(self.data))
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """Where reading stands, as plain numbers, the same on every rank.
@@ -117,17 +117,16 @@ class IterableDataset(TorchDataset[T]):
                 f"this state is of {state['samples']} samples in the order of seed {state['seed']}, not of "
                 f"{len(self.data)} in that of seed {self.seed}; give the same data and seed"
             )
-        worker = get_worker_info()
-        self._start = self._next = state["cursor"]
-        self._read_ahead.zero_()
         if not state["workers"]:
+            self._begin_at(state["cursor"])
             return
+        worker = get_worker_info()
         if worker is None or (worker.num_workers, self._global_batch) != (state["workers"], state["global_batch_size"]):
             raise OpenUniError(
                 f"this state is of a loader with {state['workers']} workers and a global batch of "
                 f"{state['global_batch_size']}; keep both, or resume from state_dict(batches=…) of the dataset"
             )
-        self._start, self._resumed = state["epoch"] * len(self.data), True
+        self._start, self._next, self._resumed = state["epoch"] * len(self.data), state["cursor"], True
 
     def __iter__(self) -> Iterator[T]:
         worker = get_worker_info()
@@ -135,9 +134,15 @@ class IterableDataset(TorchDataset[T]):
         if worker:
             self._read_ahead[0] = True
         if not self._resumed:
+            self._start = int(self._shared_start)
             self._next = self._start + number * self._global_batch
         self._resumed = False
         return self._samples(workers)
+
+    def _begin_at(self, cursor: int) -> None:
+        self._start = self._next = cursor
+        self._shared_start[0] = cursor
+        self._read_ahead.zero_()
 
     def _samples(self, workers: int) -> Iterator[T]:
         at = self.data.order(self.seed)

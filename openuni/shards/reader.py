@@ -319,9 +319,9 @@ class Dataset:
         return numbers, np.searchsorted(numbers, self._ends)
 
     def _view(self, **changed: Any) -> Dataset:
+        """This with other attributes; everything else, the list of shards and the read indices too, is shared."""
         view = object.__new__(Dataset)
-        self._ends  # noqa: B018  read once, and shared
-        view.__dict__ |= self.__dict__ | changed
+        view.__dict__ |= self.__dict__ | {"_ends": self._ends} | changed
         view.__dict__.pop("_by_shard", None)
         return view
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,14 @@ Write = Callable[..., Path]
 Batches = list[list[str]]
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, write_data_set: Write) -> Path:  # noqa: F811
+    return write_data_set(tmp_path_factory.mktemp("torch") / "data", shards=5, per_shard=5)
+
+
 @pytest.fixture
-def data(tmp_path: Path, write_data_set: Write) -> Dataset:  # noqa: F811
-    return openuni.open(write_data_set(tmp_path / "data", shards=5, per_shard=5))
+def data(root: Path) -> Dataset:
+    return openuni.open(root)
 
 
 def key_of(sample: Sample) -> str:
@@ -77,6 +83,27 @@ def test_an_epoch_gives_each_sample_once_in_the_readers_order(
         assert together(loaders) == cut(order, world_size * batch_size)
 
 
+def test_workers_that_outlive_an_epoch_hear_of_the_next(data: Dataset) -> None:
+    (dataset,) = on_ranks(data, 1, 4)
+    loader = DataLoader(dataset, 4, num_workers=2, persistent_workers=True)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        assert together([loader]) == cut(undisturbed(data, 3)[epoch * SAMPLES :][:SAMPLES], 4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_of_the_end_of_an_epoch_goes_on_with_the_next(data: Dataset, workers: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+    (dataset,) = on_ranks(data, 1, 4)
+    loader = stateful.StatefulDataLoader(dataset, 4, num_workers=workers)
+    together([loader])
+    (other,) = on_ranks(data, 1, 4)
+    resumed = stateful.StatefulDataLoader(other, 4, num_workers=workers)
+    resumed.load_state_dict(loader.state_dict())
+    other.set_epoch(1)
+    assert together([resumed]) == cut(undisturbed(data, 2)[SAMPLES:], 4)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_resumes_exactly_on_one_then_three_then_two_ranks(data: Dataset, workers: int) -> None:
     """The state is of rank 0, and stands for all; the ranks, the batches and the epoch change under way."""
@@ -120,12 +147,9 @@ def test_a_state_of_workers_refuses_another_cut_in_one_sentence(data: Dataset) -
     (dataset,) = on_ranks(data, 1, 6)
     loader = stateful.StatefulDataLoader(dataset, 6, num_workers=2)
     together([loader], 1)
-    state = loader.state_dict()
-    (other,) = on_ranks(data, 1, 5)
-    resumed = stateful.StatefulDataLoader(other, 5, num_workers=2)
-    resumed.load_state_dict(state)
+    state = loader.state_dict()["_snapshot"]["_worker_snapshots"]["worker_1"]["dataset_state"]
     with pytest.raises(OpenUniError, match="2 workers and a global batch of 6; keep both"):
-        together([resumed])
+        dataset.load_state_dict(state)
 
 
 def test_workers_read_ahead_so_the_dataset_asks_how_far_the_loader_is(data: Dataset) -> None:
@@ -174,8 +198,9 @@ def test_without_a_transform_samples_come_with_the_selected_columns_decoded(data
         assert sample.rgb.frames.shape == (4, 16, 24, 3)
 
 
-def test_a_damaged_sample_is_an_error_that_names_it(data: Dataset) -> None:
-    tar = Path(data.url) / layout.tar_name(2, "flow")
+def test_a_damaged_sample_is_an_error_that_names_it(root: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(root, tmp_path / "damaged")
+    tar = damaged / layout.tar_name(2, "flow")
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(CorruptDataError, match="clip-000"):
-        list(IterableDataset(data, seed=SEED))
+        list(IterableDataset(openuni.open(damaged), seed=SEED))

@@ -51,7 +51,7 @@ SUFFIXES = frozenset(
 """File name suffixes (lower case) by which the sources recognise a video."""
 
 # A play list or an image pattern named .mp4 would make FFmpeg open other files: only real containers are let in.
-_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut"
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut,gif"
 # Flat colours are exact to ±1 on every matrix and range tried, where FFmpeg's default fast path is off by up to 3.
 # Chroma is taken as centred between its pixels, both ways, as all users of swscale without a filter graph do.
 _SCALER = (

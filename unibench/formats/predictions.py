@@ -10,7 +10,8 @@
 | skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` and
   the detector's `scores` `[T, P]` of people |
 | camera | of truth: `camera/<key>.npz` with `intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]`, camera to world |
-| densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
+| densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V; or
+  Facebook's: B part, G U, R V) |
 
 `predictions.json` in the run's folder says what files cannot: {"depth": {"kind": "metric" | "relative" |
 "affine_disparity", "metres": 0.001}, "fps": 16, "skeleton": {"layout": "coco17"}, "densepose": {"layout": "anny-24"}}.
@@ -34,7 +35,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
-from openuni.modalities.densepose import DensePose
+from openuni.modalities.densepose import PARTS, DensePose
 from openuni.modalities.depth import Depth, DepthKind
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
@@ -47,7 +48,7 @@ from unibench.metrics.video import Video
 _LARGEST = 8 << 30
 _VIDEO = frozenset({".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi"})
 WHOLE_CLIP = frozenset({*_VIDEO, ".npz", ".npy"})
-_ONE_FRAME = frozenset({".png", ".jpg", ".jpeg", ".exr", ".flo", ".npy"})
+_ONE_FRAME = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".exr", ".flo", ".npy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,17 +325,22 @@ def _boxes_of(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def read_densepose(entry: Path, info: Info) -> DensePose:
-    """Part, U, V and person `[T, H, W, 4]`; a file without people is of one person."""
+    """Part, U, V and person `[T, H, W, 4]`; a file without people is of one person. Facebook's pictures, which have the
+    part in blue, are known by it and have the charts `densepose-24`."""
+    layout = info.densepose.layout
     file = _whole(entry)
     if file is None:
         iuv = np.stack([_read_image(frame, cv2.IMREAD_COLOR)[..., ::-1] for frame in _frames_of(entry)])
+        if iuv[..., 0].max() >= len(PARTS) > iuv[..., 2].max():
+            # Facebook's own IUV pictures are written as if they were B, G, R: the part lies in blue, V in red.
+            iuv, layout = iuv[..., ::-1], "densepose-24"
     else:
         iuv = _one_of(load_arrays(file), ("values", "iuv"), file)
     if iuv.ndim != 4 or iuv.shape[-1] not in (3, 4) or iuv.dtype != np.uint8:
         raise InvalidAnnotationError(f"{entry}: {iuv.shape} {iuv.dtype}; DensePose is uint8 [T, H, W, 3 or 4]")
     if iuv.shape[-1] == 3:
         iuv = np.concatenate([iuv, (iuv[..., :1] > 0).astype(np.uint8)], axis=-1)
-    return DensePose(np.where(iuv[..., :1] > 0, iuv, np.uint8(0)), info.densepose.layout)
+    return DensePose(np.where(iuv[..., :1] > 0, iuv, np.uint8(0)), layout)
 
 
 def read_video(entry: Path, info: Info) -> Video:

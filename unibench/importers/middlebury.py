@@ -51,7 +51,10 @@ def read_cam(path: Path) -> tuple[Floats, Floats]:
 
 
 def read_sintel(src: Path) -> Iterator[Imported]:
-    """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera."""
+    """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera.
+
+    Flow that the masks in `invalid/` mark as no truth is NaN.
+    """
     root = src / "training" if (src / "training").is_dir() else src
     pictures = next((root / name for name in ("final", "clean") if (root / name).is_dir()), None)
     if pictures is None:
@@ -118,6 +121,9 @@ def _sintel_flow(root: Path, name: str, frames: list[Path]) -> Flow | None:
         return None
     paths = [root / "flow" / name / f"{frame.stem}.flo" for frame in frames[:-1]]
     forward = same_size([read_flo(path) for path in paths], paths)
+    invalid = [root / "invalid" / name / f"{frame.stem}.png" for frame in frames[:-1]]
+    if invalid[0].is_file():
+        forward[same_size([read_png(path, np.uint8, 1) > 127 for path in invalid], invalid)] = np.nan
     masks = [root / "occlusions" / name / f"{frame.stem}.png" for frame in frames[:-1]]
     if not masks[0].is_file():
         return Flow(forward, exact=True)

@@ -17,7 +17,7 @@ from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import check_size, read_png, read_rgbs, same_size, sequence
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -71,7 +71,7 @@ def read_sintel(src: Path) -> Iterator[Imported]:
         )
 
 
-def read_middlebury(src: Path) -> Iterator[Imported]:
+def read_middlebury(src: Path) -> Iterator[Imported | LeftOut]:
     """Pairs of frames: `other-data/<scene>/frame10.png`, `frame11.png` and `other-gt-flow/<scene>/flow10.flo`.
 
     Frames are real or rendered, without a rate; 24 a second is put down. Unknown flow (beyond 1e9) is NaN.
@@ -79,6 +79,9 @@ def read_middlebury(src: Path) -> Iterator[Imported]:
     flows = src / "other-gt-flow"
     if not flows.is_dir():
         raise CorruptDataError(f"{src} has no 'other-gt-flow'; unpack other-data.zip and other-gt-flow.zip into it")
+    for scene in sorted((src / "other-data").glob("*/")):
+        if not (flows / scene.name / "flow10.flo").is_file():
+            yield LeftOut(str(scene), "has no flow10.flo")
     for flow in sorted(flows.glob("*/flow10.flo")):
         pair = [src / "other-data" / flow.parent.name / f"frame{number}.png" for number in (10, 11)]
         value = Flow(read_flo(flow)[None], exact=True)

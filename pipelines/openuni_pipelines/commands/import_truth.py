@@ -20,7 +20,9 @@ from unibench.formats import sidecar
 from unibench.importers import FORMATS, Imported, read
 
 _COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
-_VERSION = 1
+_VERSION = 2
+_NAMED = 20
+"""How much of what was left out is named; the rest is counted."""
 
 
 def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Console) -> int:
@@ -34,7 +36,7 @@ def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Cons
     count = shards = 0
     with holding(out) as run:
         start_over(out)
-        clips = iter(read(name, src))
+        clips = read(name, src)
         while batch := list(
             _saved(itertools.islice(clips, shard_size), out, shards, columns, run, name, count, console)
         ):
@@ -43,6 +45,10 @@ def import_truth(name: str, src: Path, out: Path, shard_size: int, console: Cons
             shards += 1
         if not count:
             raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
+        for left in clips.left_out[:_NAMED]:
+            console.print(f"left out: {left.what} {left.why}", markup=False)
+        if len(clips.left_out) > _NAMED:
+            console.print(f"left out: {len(clips.left_out) - _NAMED} more")
         writer.write_manifest(out, {"source": f"unibench import {name}"}, columns, count, shards, run)
     return count
 

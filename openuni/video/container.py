@@ -18,7 +18,7 @@ Source = Path | bytes
 """A video file, or one in memory."""
 
 # A play list or an image pattern named .mp4 would make FFmpeg open other files: only real containers are let in.
-_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut"
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut,gif"
 
 
 def bad(source: Source, problem: str) -> BadVideoError:

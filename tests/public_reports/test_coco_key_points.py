@@ -11,8 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from openuni.modalities import get
+from openuni_pipelines.commands.import_truth import import_truth
 from unibench.importers import read
 from unibench.metrics.skeleton import SIGMAS, People, SkeletonMetric
 from unibench.scoring.runs import open_run
@@ -55,11 +57,16 @@ def write(root: Path, *, crowd: bool, unlabelled: bool, scale: float) -> float:
     file = root / "coco/annotations/person_keypoints_val2017.json"
     file.write_text(json.dumps(table))
     (root / "results.json").write_text(json.dumps(results))
+    return official(root)
+
+
+def official(root: Path) -> float:
+    """AP of `results.json` by pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(file))
+        truth = COCO(str(root / "coco/annotations/person_keypoints_val2017.json"))
         evaluation = COCOeval(truth, truth.loadRes(str(root / "results.json")), "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -94,3 +101,22 @@ def test_a_wrong_pose_with_a_missing_joint_is_still_wrong() -> None:
     metric = SkeletonMetric()
     metric.update("a", People(tuple(SIGMAS), both, np.concatenate([boxes, boxes], axis=1)), truth)
     assert metric.compute()["oks_ap"] == pytest.approx(0.5, abs=1e-9)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_results_json_scores_as_in_pycocotools(tmp_path: Path, crowd: bool) -> None:
+    expected = write(tmp_path, crowd=crowd, unlabelled=True, scale=1.0)
+    results = json.loads((tmp_path / "results.json").read_text())
+    kept = [row for row in results if row["image_id"] != 4]  # nothing found there: its people are missed, not left out
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/keypoints_val2017_results.json").write_text(json.dumps(kept))
+    import_truth("coco", tmp_path / "coco", tmp_path / "gt", 64, Console(quiet=True))
+    run, truth = open_run(tmp_path / "run"), open_run(tmp_path / "gt")
+    assert not run.answer_to(truth).unknown
+    metric = SkeletonMetric()
+    for key in truth.keys("skeleton"):
+        metric.update(key, People.of(run.load("skeleton", key)), People.of(truth.load("skeleton", key)))
+    (tmp_path / "results.json").write_text(json.dumps(kept))
+    fewer = official(tmp_path)
+    assert fewer < expected
+    assert metric.compute()["oks_ap"] == pytest.approx(fewer, abs=1e-9)

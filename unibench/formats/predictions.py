@@ -2,7 +2,7 @@
 
 | task | files |
 |---|---|
-| video | mp4; or png/jpg frames |
+| video | mp4, webm, gif, mov, mkv, avi; or png/jpg frames |
 | depth | npz, npy `[T, H, W]`; png (grey, `metres` a code); exr; mp4 (grey, 8 bits). The kind must be said |
 | flow | flo or KITTI png for each pair of frames; npz, npy `[T-1, H, W, 2]` or `[T-1, 2, H, W]`, x and y in pixels;
   of truth also `occluded` `[T-1, H, W]` in the npz |
@@ -10,7 +10,8 @@
 | skeleton | npz: `keypoints` `[T, P, K, 3]` in pixels, `size` (height, width) and, where known, `boxes` `[T, P, 4]` and
   the detector's `scores` `[T, P]` of people |
 | camera | of truth: `camera/<key>.npz` with `intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]`, camera to world |
-| densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V) |
+| densepose | npz with `values` `[T, H, W, 4]`, or `iuv` `[T, H, W, 3]` of one person; png (R part, G U, B V; or
+  Facebook's: B part, G U, R V) |
 
 `predictions.json` in the run's folder says what files cannot: {"depth": {"kind": "metric" | "relative" |
 "affine_disparity", "metres": 0.001}, "fps": 16, "skeleton": {"layout": "coco17"}, "densepose": {"layout": "anny-24"}}.
@@ -34,19 +35,20 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
-from openuni.modalities.densepose import DensePose
+from openuni.modalities.densepose import PARTS, DensePose
 from openuni.modalities.depth import Depth, DepthKind
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.video import decode_video
-from unibench.formats import colormaps
+from unibench.formats import colormaps, prompts
 from unibench.metrics.consistency import Camera
 from unibench.metrics.video import Video
 
 _LARGEST = 8 << 30
-WHOLE_CLIP = frozenset({".mp4", ".npz", ".npy"})
-_ONE_FRAME = frozenset({".png", ".jpg", ".jpeg", ".exr", ".flo", ".npy"})
+_VIDEO = frozenset({".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi"})
+WHOLE_CLIP = frozenset({*_VIDEO, ".npz", ".npy"})
+_ONE_FRAME = frozenset({".png", ".pgm", ".jpg", ".jpeg", ".exr", ".flo", ".npy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def _frames_of(entry: Path) -> list[Path]:
 
 
 def _whole(entry: Path) -> Path | None:
-    """The one file that holds the whole clip: `entry` itself, or the only npz, npy or mp4 in it."""
+    """The one file that holds the whole clip: `entry` itself, or the only npz, npy or video in it."""
     if entry.is_file():
         return entry
     files = [p for p in entry.iterdir() if p.suffix.lower() in WHOLE_CLIP]
@@ -145,7 +147,7 @@ def read_depth(entry: Path, info: Info) -> Depth:
     file = _whole(entry)
     if file is None:
         values = np.stack([_depth_frame(frame, info.depth.metres) for frame in _frames_of(entry)])
-    elif file.suffix.lower() == ".mp4":
+    elif file.suffix.lower() in _VIDEO:
         values = colormaps.grey(decode_video(file)[0], file).astype(np.float32)
     else:
         values = _one_of(load_arrays(file), ("depth", "depths", "disparity", "values"), file)
@@ -323,36 +325,34 @@ def _boxes_of(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def read_densepose(entry: Path, info: Info) -> DensePose:
-    """Part, U, V and person `[T, H, W, 4]`; a file without people is of one person."""
+    """Part, U, V and person `[T, H, W, 4]`; a file without people is of one person. Facebook's pictures, which have the
+    part in blue, are known by it and have the charts `densepose-24`."""
+    layout = info.densepose.layout
     file = _whole(entry)
     if file is None:
         iuv = np.stack([_read_image(frame, cv2.IMREAD_COLOR)[..., ::-1] for frame in _frames_of(entry)])
+        if iuv[..., 0].max() >= len(PARTS) > iuv[..., 2].max():
+            # Facebook's own IUV pictures are written as if they were B, G, R: the part lies in blue, V in red.
+            iuv, layout = iuv[..., ::-1], "densepose-24"
     else:
         iuv = _one_of(load_arrays(file), ("values", "iuv"), file)
     if iuv.ndim != 4 or iuv.shape[-1] not in (3, 4) or iuv.dtype != np.uint8:
         raise InvalidAnnotationError(f"{entry}: {iuv.shape} {iuv.dtype}; DensePose is uint8 [T, H, W, 3 or 4]")
     if iuv.shape[-1] == 3:
         iuv = np.concatenate([iuv, (iuv[..., :1] > 0).astype(np.uint8)], axis=-1)
-    return DensePose(np.where(iuv[..., :1] > 0, iuv, np.uint8(0)), info.densepose.layout)
+    return DensePose(np.where(iuv[..., :1] > 0, iuv, np.uint8(0)), layout)
 
 
 def read_video(entry: Path, info: Info) -> Video:
-    """Frames; the prompt from VBench's file name `{prompt}-{i}.mp4`, or from `prompt.txt` beside the frames."""
+    """Frames; the prompt as `unibench.formats.prompts` finds it."""
     file = _whole(entry)
     if file is None:
         frames = np.stack([_read_image(frame, cv2.IMREAD_COLOR)[..., ::-1] for frame in _frames_of(entry)])
         if info.fps is None:
             raise OpenUniError(f'{entry}: frames have no rate; say it in predictions.json: {{"fps": 16}}')
-        return Video(np.ascontiguousarray(frames), info.fps, _prompt_beside(entry))
+        return Video(np.ascontiguousarray(frames), info.fps, prompts.prompt_of(entry))
     frames, fps = decode_video(file)
-    named = re.fullmatch(r"(.+)-\d+", file.stem)
-    prompt = named.group(1) if named and " " in named.group(1) else None
-    return Video(frames, fps, prompt or (_prompt_beside(entry) if entry.is_dir() else None))
-
-
-def _prompt_beside(entry: Path) -> str | None:
-    file = entry / "prompt.txt"
-    return file.read_text("utf-8").strip() or None if file.is_file() else None
+    return Video(frames, fps, prompts.prompt_of(entry))
 
 
 def read_camera(file: Path) -> Camera:

@@ -15,6 +15,14 @@ from openuni.modalities.skeleton import Skeleton
 from unibench.camera import Camera
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something of the source that does not become a clip, and why."""
+
+    what: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
     """A clip of T frames. `rgb` uint8 `[T, H, W, 3]`; normals float32 `[T, H, W, 3]`, camera axes, towards the camera.

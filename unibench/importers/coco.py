@@ -14,13 +14,13 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import make_key
 from unibench.formats.bounded import read_rgb
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut
 
 _SCORE = np.array([0.0, 0.5, 1.0], np.float32)
 """Score of visibility 0 (not labelled), 1 (labelled, hidden) and 2 (labelled, seen)."""
 
 
-def read_coco(src: Path) -> Iterator[Imported]:
+def read_coco(src: Path) -> Iterator[Imported | LeftOut]:
     """Pictures with people: `annotations/person_keypoints_<split>.json`, pictures in `<split>/`.
 
     COCO's key points have pixel centres at whole numbers (its tools round them to pixels), so half a pixel is added.
@@ -30,6 +30,8 @@ def read_coco(src: Path) -> Iterator[Imported]:
     tables = sorted((src / "annotations").glob("person_keypoints_*.json"))
     if not tables:
         raise CorruptDataError(f"{src}/annotations holds no person_keypoints_*.json; point to COCO itself")
+    for other in sorted({*(src / "annotations").iterdir()} - {*tables}):
+        yield LeftOut(str(other), "is not read: only person_keypoints_*.json are")
     for table in tables:
         split = table.stem.removeprefix("person_keypoints_")
         try:

@@ -17,7 +17,8 @@ from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_numbers, read_png, read_rgbs
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut
+from unibench.importers.stereo import read_kitti_stereo
 
 Singles = npt.NDArray[np.float32]
 
@@ -36,18 +37,24 @@ def read_depth(path: Path) -> Singles:
     return np.where(stored > 0, stored.astype(np.float32) / 256, np.float32(np.nan))
 
 
-def read_kitti(src: Path) -> Iterator[Imported]:
-    """Pairs of the flow benchmark (`image_2`, `flow_occ`, `flow_noc`), or frames of the depth selection.
+def read_kitti(src: Path) -> Iterator[Imported | LeftOut]:
+    """Pairs of the flow benchmark (`image_2`, `flow_occ`, `flow_noc`), frames of the stereo benchmarks (`disp_occ_0` or
+    `disp_occ`, by way of depth), or frames of the depth selection.
 
     Where `flow_noc` lacks a value that `flow_occ` has, the point is occluded or leaves the frame.
     """
     root = src / "training" if (src / "training").is_dir() else src
-    if (root / "flow_occ").is_dir():
-        yield from _pairs(root)
-    elif (root / "groundtruth_depth").is_dir():
-        yield from _frames(root)
-    else:
-        raise CorruptDataError(f"{root} has neither 'flow_occ' nor 'groundtruth_depth'; point to a KITTI benchmark")
+    readers = {
+        "flow_occ": _pairs, "disp_occ_0": read_kitti_stereo, "disp_occ": read_kitti_stereo, "groundtruth_depth": _frames
+    }  # fmt: skip
+    there = [name for name in readers if (root / name).is_dir()]
+    if not there:
+        raise CorruptDataError(f"{root} has none of {', '.join(readers)}; point to a KITTI benchmark")
+    for name in there:
+        if name != "groundtruth_depth":
+            others = [path for path in sorted((root / name).glob("*.png")) if not path.stem.endswith("_10")]
+            yield from (LeftOut(str(path), "is not of a frame _10") for path in others)
+        yield from readers[name](root)
 
 
 def _pairs(root: Path) -> Iterator[Imported]:

@@ -17,7 +17,7 @@ from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import check_size, read_png, read_rgbs, same_size, sequence
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,10 @@ def read_cam(path: Path) -> tuple[Floats, Floats]:
 
 
 def read_sintel(src: Path) -> Iterator[Imported]:
-    """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera."""
+    """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera.
+
+    Flow that the masks in `invalid/` mark as no truth is NaN.
+    """
     root = src / "training" if (src / "training").is_dir() else src
     pictures = next((root / name for name in ("final", "clean") if (root / name).is_dir()), None)
     if pictures is None:
@@ -68,7 +71,7 @@ def read_sintel(src: Path) -> Iterator[Imported]:
         )
 
 
-def read_middlebury(src: Path) -> Iterator[Imported]:
+def read_middlebury(src: Path) -> Iterator[Imported | LeftOut]:
     """Pairs of frames: `other-data/<scene>/frame10.png`, `frame11.png` and `other-gt-flow/<scene>/flow10.flo`.
 
     Frames are real or rendered, without a rate; 24 a second is put down. Unknown flow (beyond 1e9) is NaN.
@@ -76,6 +79,9 @@ def read_middlebury(src: Path) -> Iterator[Imported]:
     flows = src / "other-gt-flow"
     if not flows.is_dir():
         raise CorruptDataError(f"{src} has no 'other-gt-flow'; unpack other-data.zip and other-gt-flow.zip into it")
+    for scene in sorted((src / "other-data").glob("*/")):
+        if not (flows / scene.name / "flow10.flo").is_file():
+            yield LeftOut(str(scene), "has no flow10.flo")
     for flow in sorted(flows.glob("*/flow10.flo")):
         pair = [src / "other-data" / flow.parent.name / f"frame{number}.png" for number in (10, 11)]
         value = Flow(read_flo(flow)[None], exact=True)
@@ -118,6 +124,9 @@ def _sintel_flow(root: Path, name: str, frames: list[Path]) -> Flow | None:
         return None
     paths = [root / "flow" / name / f"{frame.stem}.flo" for frame in frames[:-1]]
     forward = same_size([read_flo(path) for path in paths], paths)
+    invalid = [root / "invalid" / name / f"{frame.stem}.png" for frame in frames[:-1]]
+    if invalid[0].is_file():
+        forward[same_size([read_png(path, np.uint8, 1) > 127 for path in invalid], invalid)] = np.nan
     masks = [root / "occlusions" / name / f"{frame.stem}.png" for frame in frames[:-1]]
     if not masks[0].is_file():
         return Flow(forward, exact=True)

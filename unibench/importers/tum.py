@@ -16,7 +16,7 @@ from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_numbers, read_png, read_rgbs, same_size
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut
 from unibench.importers.checks import check_depth
 from unibench.importers.poses import change_axes, pose, rotation
 
@@ -26,8 +26,11 @@ Floats = npt.NDArray[np.float64]
 _APART = 0.02
 """Seconds between a picture and the depth or pose that still belongs to it (the tools of the TUM benchmark)."""
 _TUM = {"freiburg1": (517.3, 516.5, 318.6, 255.3), "freiburg2": (520.9, 521.0, 325.1, 249.7),
-        "freiburg3": (535.4, 539.2, 320.1, 247.6)}  # fmt: skip
-"""fx, fy, cx, cy of the three cameras, for 640 × 480, pixel centres at whole numbers."""
+        "freiburg3": (535.4, 539.2, 320.1, 247.6),
+        "rgbd_bonn": (542.822841, 542.576870, 315.593520, 237.756098)}  # fmt: skip
+"""fx, fy, cx, cy of TUM's three cameras and Bonn's, for 640 × 480, pixel centres at whole numbers."""
+_CAMERA = ("camera.txt", "calibration.txt", "intrinsics.txt")
+"""Where a sequence of another name may say fx, fy, cx, cy."""
 _ICL = (481.2, -480.0, 319.5, 239.5)
 
 
@@ -49,13 +52,12 @@ def icl_camera(quaternions: Floats, positions: Floats, height: int, width: int) 
     )
 
 
-def read_tum(src: Path) -> Iterator[Imported]:
-    """One TUM sequence: `rgb.txt`, `depth.txt`, `groundtruth.txt` associated by time. Depth has the sensor's noise."""
-    name = next((key for key in _TUM if key in src.resolve().name), None)
-    if name is None:
-        raise CorruptDataError(
-            f"{src}: the folder's name must say freiburg1, freiburg2 or freiburg3 (whose camera it is)"
-        )
+def read_tum(src: Path) -> Iterator[Imported | LeftOut]:
+    """One TUM sequence: `rgb.txt`, `depth.txt`, `groundtruth.txt` associated by time. Depth has the sensor's noise.
+
+    A folder under another name says its camera in `camera.txt`: fx fy cx cy, pixel centres at whole numbers.
+    """
+    intrinsics = _intrinsics(src)
     pictures, depths = _stamps(src / "rgb.txt"), _stamps(src / "depth.txt")
     truth = read_numbers(src / "groundtruth.txt", 8)
     rows = []
@@ -68,12 +70,33 @@ def read_tum(src: Path) -> Iterator[Imported]:
         raise CorruptDataError(
             f"{src}: no picture has depth and a pose within {_APART} s; do the lists belong together?"
         )
+    if len(rows) < len(pictures):
+        yield LeftOut(
+            f"{len(pictures) - len(rows)} of {len(pictures)} pictures", f"no depth and pose within {_APART} s"
+        )
     numbers = np.array([row[2] for row in rows])
     rgb = read_rgbs([row[0] for row in rows])
     depth = _depths([row[1] for row in rows])
-    camera = _camera(_TUM[name], pose(rotation(numbers[:, 3:]), numbers[:, :3]), *rgb.shape[1:3])
+    camera = _camera(intrinsics, pose(rotation(numbers[:, 3:]), numbers[:, :3]), *rgb.shape[1:3])
     seconds = float(np.median(np.diff([time for time, _ in pictures]))) if len(pictures) > 1 else 1 / 30
     yield _clip(src, rgb, depth, camera, 1 / seconds)
+
+
+def _intrinsics(src: Path) -> tuple[float, float, float, float]:
+    table = next((src / name for name in _CAMERA if (src / name).is_file()), None)
+    if table is not None:
+        rows = read_numbers(table, 4)
+        if len(rows) != 1:
+            raise CorruptDataError(f"{table} has {len(rows)} lines of numbers; it must have one, fx fy cx cy")
+        fx, fy, cx, cy = rows[0].tolist()
+        return fx, fy, cx, cy
+    name = next((key for key in _TUM if key in src.resolve().name), None)
+    if name is None:
+        raise CorruptDataError(
+            f"{src}: whose camera is it? Name the folder after freiburg1, freiburg2 or freiburg3, or put fx fy cx cy "
+            f"into {src / _CAMERA[0]}"
+        )
+    return _TUM[name]
 
 
 def read_icl(src: Path) -> Iterator[Imported]:

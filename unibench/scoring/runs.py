@@ -25,9 +25,10 @@ from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniE
 from openuni.modalities import Modality, geometry, segmentation, skeleton
 from openuni.modalities import get as modality
 from openuni.modalities.depth import Depth
-from openuni.sample import Sample, make_key
+from openuni.sample import Record, Sample, make_key
 from openuni.shards.layout import MANIFEST
-from unibench.formats import sidecar
+from unibench.formats import coco_results, sidecar
+from unibench.formats.names import Match, match_names
 from unibench.formats.predictions import READERS, WHOLE_CLIP, Info, read_camera, read_info, read_video
 from unibench.metrics.consistency import Camera, Views
 from unibench.metrics.video import Video
@@ -177,6 +178,17 @@ class Folder(Run):
         self.info = info or Info()
         self._folder = folder
         self._entries: dict[str, dict[str, Path]] = {}
+        self._truth: dict[str, Record] = {}
+        self._pictures: dict[str, str] = {}
+        self._results = coco_results.find(folder)
+
+    def answer_to(self, truth: Columns) -> Match:
+        """From now on give also what is named as the source named its clips by the key that `truth` has for it; how the
+        names matched."""
+        self._truth = {sample.key: sample.record for sample in truth.data}
+        self._entries = {}
+        names = {name for task in ESTIMATED for name in self._files(task)}
+        return match_names(self._truth.values(), names)
 
     def values(self) -> list[str]:
         return [task for task in COLUMN_OF if self._of(task)]
@@ -188,7 +200,12 @@ class Folder(Run):
         return key in self._of(task)
 
     def load(self, task: str, key: str) -> Any:
-        value = READERS[task](self.entry(task, key), self.info)
+        entry = self.entry(task, key)
+        if entry == self._results:
+            record = self._truth[key]
+            value = coco_results.skeleton(entry, self._pictures.get(key, ""), record.height, record.width)
+        else:
+            value = READERS[task](entry, self.info)
         if task != "video":
             modality(COLUMN_OF[task]).check(value)
         return value
@@ -216,17 +233,28 @@ class Folder(Run):
         return entry
 
     def _of(self, task: str) -> dict[str, Path]:
-        """The entry of each key; the first by name where two give one key."""
+        """The entry of each key, that of the truth where it is known."""
         if task not in self._entries:
-            root = self._folder / task
-            flat = task == "video" and not any((self._folder / name).is_dir() for name in COLUMN_OF)
-            entries: dict[str, Path] = {}
-            for path in sorted((self._folder if flat else root).iterdir()) if flat or root.is_dir() else []:
-                if path.suffix.lower() in WHOLE_CLIP or (path.is_dir() and not flat):
-                    stem = path.name if path.is_dir() else path.stem
-                    entries.setdefault(make_key(_SUFFIX.sub("", stem)), path)
-            self._entries[task] = entries
+            files = self._files(task)
+            keys = match_names(self._truth.values(), files).keys if self._truth else {}
+            self._entries[task] = {keys.get(name, name): path for name, path in files.items()}
+            if task == "skeleton" and self._results is not None:
+                self._pictures = {key: name for name, key in keys.items()}
+                self._entries[task] = dict.fromkeys(self._truth, self._results)
         return self._entries[task]
+
+    def _files(self, task: str) -> dict[str, Path]:
+        """The entry of each name, as a key; the first by name where two give one key."""
+        if task == "skeleton" and self._results is not None:
+            return dict.fromkeys(coco_results.read(self._results), self._results)
+        root = self._folder / task
+        flat = task == "video" and not any((self._folder / name).is_dir() for name in COLUMN_OF)
+        entries: dict[str, Path] = {}
+        for path in sorted((self._folder if flat else root).iterdir()) if flat or root.is_dir() else []:
+            if path.suffix.lower() in WHOLE_CLIP or (path.is_dir() and not flat):
+                stem = path.name if path.is_dir() else path.stem
+                entries.setdefault(make_key(_SUFFIX.sub("", stem)), path)
+        return entries
 
 
 def resample(task: str, value: Any, frames: int, height: int, width: int, rates: tuple[float, float] | None) -> Any:

@@ -9,7 +9,10 @@ from rich.console import Console
 
 from openuni import printable
 from openuni_pipelines.engine.importing import Clip, import_truth
-from unibench.importers import FORMATS
+from unibench.importers import FORMATS, LeftOut
+
+_NAMED = 20
+"""How much of what was left out is named; the rest is counted."""
 
 
 @click.command("import")
@@ -29,12 +32,22 @@ def import_command(src: Path, name: str, out: Path, shard_size: int, workers: in
     """
     console = Console()
 
-    def say(clip: Clip) -> None:
-        console.print(f"{printable.rich(clip.key)}: {clip.frames} frames of {clip.width} × {clip.height}")
-        for note in clip.notes:
+    left_out = 0
+
+    def say(news: Clip | LeftOut) -> None:
+        nonlocal left_out
+        if isinstance(news, LeftOut):
+            left_out += 1
+            if left_out <= _NAMED:
+                console.print(f"left out: {printable.rich(news.what)} {printable.rich(news.why)}")
+            return
+        console.print(f"{printable.rich(news.key)}: {news.frames} frames of {news.width} × {news.height}")
+        for note in news.notes:
             console.print(f"  {printable.rich(note)}")
 
     count = import_truth(name, src, out, shard_size=shard_size, workers=workers, ray_address=ray_address, progress=say)
+    if left_out > _NAMED:
+        console.print(f"left out: {left_out - _NAMED} more")
     console.print(f"{count} clips: {out}")
 
 

@@ -19,6 +19,7 @@ from openuni.errors import OpenUniError
 from openuni.modalities.depth import DepthKind
 from openuni.shards.layout import MANIFEST
 from unibench import networks, standard
+from unibench.formats.names import Match
 from unibench.formats.predictions import DepthInfo, Info, read_info
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.metrics.geodesics import BodyGeodesics
@@ -26,7 +27,7 @@ from unibench.report import report
 from unibench.scoring import doctor
 from unibench.scoring.control import Reestimated, fingerprints
 from unibench.scoring.protocol import Missing, Protocol, hash_keys
-from unibench.scoring.runs import ESTIMATED, TASKS, Columns, Run, open_run
+from unibench.scoring.runs import ESTIMATED, TASKS, Columns, Folder, Run, open_run
 from unibench.scoring.samples import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
 
 STANDARD = standard.get("estimation").place
@@ -73,6 +74,8 @@ def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
     found = open_place(job.predictions)
+    if isinstance(found, Folder) and isinstance(truth, Columns):
+        found.answer_to(truth)
     tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))
     return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
 
@@ -134,6 +137,8 @@ def score_command(
     predictions = place(pred, depth_kind, control)
     found = open_place(predictions)
     truth = _truth(gt, found)
+    if isinstance(found, Folder) and isinstance(truth, Columns):
+        _say_names(found.answer_to(truth), console)
     chosen = _tasks(tasks, found, truth)
     keys = {task: _keys(task, found, truth, subset, limit) for task in chosen}
     everything = [f"{task}/{key}" for task in chosen for key in keys[task]]
@@ -181,6 +186,20 @@ def score_command(
 
         (where / "report.html").write_text(pages.render(made, found, truth), encoding="utf-8")
     console.print(f"wrote {where / 'report.json'}" + (f" and {where / 'report.html'}" if page else ""))
+
+
+def _say_names(match: Match, console: Console) -> None:
+    """Which predictions go by the source's names, and which are of no true clip."""
+    renamed = {name: key for name, key in match.keys.items() if name != key}
+    if renamed:
+        name, key = next(iter(renamed.items()))
+        console.print(
+            f"{len(renamed)} predictions matched by the clip's original name ({name} is {key}, …)", markup=False
+        )
+    for what, names in (("no clip of the truth", match.unknown), ("several clips of the truth", match.ambiguous)):
+        if names:
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            console.print(f"{len(names)} predictions left out, named as {what}: {shown}", markup=False)
 
 
 def place(pred: Path, depth_kind: str | None, control: tuple[str, ...] = ()) -> Place:

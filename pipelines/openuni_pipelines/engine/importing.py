@@ -15,10 +15,10 @@ from openuni.shards import layout, writer
 from openuni_pipelines.engine.parallel import mapping
 from openuni_pipelines.engine.run import holding, start_over
 from unibench.formats import sidecar
-from unibench.importers import Imported, read
+from unibench.importers import Imported, LeftOut, read
 
 _COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ def import_truth(
     shard_size: int = 64,
     workers: int = 0,
     ray_address: str | None = None,
-    progress: Callable[[Clip], None] = lambda clip: None,
+    progress: Callable[[Clip | LeftOut], None] = lambda news: None,
 ) -> int:
     """Read the clips of `src` in format `name` and write them as a dataset; the number of clips.
 
     Readers stream, so clips are read here; `workers` processes encode and store them. `progress` is told of each clip
-    in the order of the source. Raises PlanError where `out` holds a dataset, and OpenUniError naming the first file
+    in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a dataset, and OpenUniError naming the first file
     that is not what it claims.
     """
     if (out / layout.MANIFEST).exists():
@@ -54,9 +54,8 @@ def import_truth(
     count = shards = 0
     with holding(out) as run, mapping(workers, ray_address) as mapped:
         start_over(out)
-        due = (
-            _Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(read(name, src))
-        )
+        source = read(name, src)
+        due = (_Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(source))
         clips = mapped(_save, due)
         while batch := list(_told(itertools.islice(clips, shard_size), progress)):
             writer.commit_shard(out, shards, [clip.key for clip in batch], columns, run)
@@ -64,11 +63,13 @@ def import_truth(
             shards += 1
         if not count:
             raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
+        for left in source.left_out:
+            progress(left)
         writer.write_manifest(out, {"source": f"unibench import {name}"}, columns, count, shards, run)
     return count
 
 
-def _told(clips: Iterable[Clip], progress: Callable[[Clip], None]) -> Iterator[Clip]:
+def _told(clips: Iterable[Clip], progress: Callable[[Clip | LeftOut], None]) -> Iterator[Clip]:
     for clip in clips:
         progress(clip)
         yield clip

@@ -1,0 +1,69 @@
+"""Whose prediction a file is: people name results as the data set's authors named the clips, not as our import did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from openuni.sample import Record, make_key
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`keys` maps a prediction's name to the true key that it is of; `ambiguous` names fit several, `unknown` none."""
+
+    keys: dict[str, str]
+    ambiguous: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def original_names(record: Record) -> set[str]:
+    """What a true clip may be called besides its key: its name in the source with and without the importer's prefix,
+    the video it came from, and for numbered pictures (COCO) the number.
+
+    Example:
+        >>> r = Record("000007-davis-car-shadow", 5, 8, 8, 24.0, source="davis", source_id="davis-car-shadow")
+        >>> sorted(original_names(r))
+        ['car-shadow', 'davis-car-shadow']
+    """
+    names = {record.source_id, record.source_id.partition("-")[2]} if record.source_id else set()
+    if re.fullmatch(r"\d{6}-.+", record.key):
+        names |= {record.key[7:], record.key[7:].partition("-")[2]}
+    if record.video_id != record.key:
+        names.add(re.sub(r"\.[A-Za-z0-9]+$", "", record.video_id))
+    names |= {str(int(name)) for name in names if re.fullmatch(r"[0-9]+", name)}
+    return {make_key(name) for name in names if name} - {record.key}
+
+
+def match_names(truths: Iterable[Record], names: Iterable[str]) -> Match:
+    """Match predictions to truth by key, else by original name where that is the name of one clip alone.
+
+    A prediction that has the true key itself goes before one that has the original name.
+
+    Example:
+        >>> r = Record("000000-davis-swan", 5, 8, 8, 24.0, source="davis", source_id="davis-swan")
+        >>> match_names([r], ["swan", "goat"])
+        Match(keys={'swan': '000000-davis-swan'}, ambiguous=(), unknown=('goat',))
+    """
+    truths = list(truths)
+    known = {record.key for record in truths}
+    owners: dict[str, list[str]] = {}
+    for record in truths:
+        for name in original_names(record):
+            owners.setdefault(name, []).append(record.key)
+    names = sorted(set(names))
+    keys = {name: name for name in names if name in known}
+    taken = set(keys.values())
+    ambiguous: list[str] = []
+    unknown: list[str] = []
+    for name in names:
+        if name in keys:
+            continue
+        fits = [key for key in owners.get(name, []) if key not in taken]
+        if len(fits) == 1 and len(owners[name]) == 1:
+            keys[name] = fits[0]
+            taken.add(fits[0])
+        else:
+            (ambiguous if owners.get(name) else unknown).append(name)
+    return Match(keys, tuple(ambiguous), tuple(unknown))

@@ -45,8 +45,8 @@ def import_truth(
     """Read the clips of `src` in format `name` and write them as a dataset; the number of clips.
 
     Readers stream, so clips are read here; `workers` processes encode and store them. `progress` is told of each clip
-    in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a dataset, and OpenUniError naming the first file
-    that is not what it claims.
+    in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a dataset, and
+    OpenUniError naming the first file that is not what it claims.
     """
     if (out / layout.MANIFEST).exists():
         raise PlanError(f"{out} holds a dataset already; choose another --out or delete it")

@@ -102,7 +102,7 @@ def test_videos_are_what_they_are_and_not_how_they_are_spelled(
 def test_a_folder_of_something_else_is_left_alone(build: Command, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.txt").write_text("mine")
-    assert "holds other files (thesis.txt)" in ok(build(videos, tmp_path / "d", "toy_thermal"), 1).stderr
+    assert "not empty and not a dataset" in ok(build(videos, tmp_path / "d", "toy_thermal"), 1).stderr
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["thesis.txt"]
 
 

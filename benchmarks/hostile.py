@@ -263,8 +263,10 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
     return report
 
 
-def run_cases(folder: Path, families: Sequence[str], seed: int, count: int | None, report: Report) -> None:
-    """Run the cases of these families, or `count` of them over all, into `report`."""
+def run_cases(
+    folder: Path, families: Sequence[str], seed: int, count: int | None, seconds: float, report: Report
+) -> None:
+    """Run the cases of these families, or `count` of them over all, each for at most `seconds`, into `report`."""
     from benchmarks import hostile_cases
 
     good = hostile_cases.prepare(folder / "good", families)
@@ -275,7 +277,7 @@ def run_cases(folder: Path, families: Sequence[str], seed: int, count: int | Non
     for number, case in enumerate(cases):
         place = folder / f"{number:04d}"
         place.mkdir()
-        ended = hostile_cases.run(case, good, place, seed)
+        ended = hostile_cases.run(case, good, place, seed, seconds)
         shutil.rmtree(place)
         report.cases += 1
         report.slowest_seconds = max(report.slowest_seconds, ended.seconds)
@@ -378,6 +380,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", default=",".join(FAMILIES), help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--cases", type=int, help="only so many, chosen by the seed over all families but videos")
+    parser.add_argument("--seconds", type=float, default=10.0, help="that a case may take; more on a busy machine")
     parser.add_argument("--report", type=Path, help="where to write the report as JSON")
     options = parser.parse_args()
     families = options.families.split(",")
@@ -387,7 +390,7 @@ def main() -> None:
             report = run(Path(folder) / "videos", options.seed)
         others = [family for family in families if family != "videos"]
         if others:
-            run_cases(Path(folder), others, options.seed, options.cases, report)
+            run_cases(Path(folder), others, options.seed, options.cases, options.seconds, report)
     if options.report:
         options.report.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
     if others:

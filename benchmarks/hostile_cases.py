@@ -127,8 +127,8 @@ def cases(families: Sequence[str], seed: int) -> Iterator[Case]:
         yield from made[family](random.Random(f"{seed}/{family}"))
 
 
-def run(case: Case, good: Good, folder: Path, seed: int) -> Ended:
-    """Make the case's folders below `folder`, run it in a process of its own, and look."""
+def run(case: Case, good: Good, folder: Path, seed: int, seconds: float = SECONDS) -> Ended:
+    """Make the case's folders below `folder`, run it in a process of its own for at most `seconds`, and look."""
     shutil.copytree(good.families[case.family], folder / "d", symlinks=True)
     shutil.copytree(good.root / "outside", folder / "outside")
     case.change(folder / "d", random.Random(f"{seed}/{case.name}"))
@@ -139,7 +139,7 @@ def run(case: Case, good: Good, folder: Path, seed: int) -> Ended:
     child = os.fork()
     if child == 0:
         _be_the_case(case, folder)
-    ended.status, ended.mib = _wait(child, begin + SECONDS)
+    ended.status, ended.mib = _wait(child, begin + seconds)
     ended.seconds = time.monotonic() - begin
     said = (folder / "said").read_bytes().decode("utf-8", "backslashreplace")
     ended.said = said.strip().rpartition("\n")[2][:300]
@@ -157,7 +157,7 @@ def run(case: Case, good: Good, folder: Path, seed: int) -> Ended:
 
 def _problem(ended: Ended, said: str) -> str:
     if ended.status == -signal.SIGKILL:
-        return f"it took longer than {SECONDS:g} s"
+        return f"it was killed after {ended.seconds:.0f} s"
     if ended.status < 0:
         return f"it died by signal {-ended.status}"
     if "Traceback" in said:

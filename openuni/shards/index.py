@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -139,7 +138,7 @@ def _row(fields: dict[str, Any], column: str) -> Row:
     if column == "rgb":
         known = {f.name: fields[f.name] for f in _RECORD_FIELDS}
         record = _RECORD.validate_python({"key": key, "scores": scores, **known})
-        if min(record.frames, record.height, record.width) < 0 or not (0 <= record.fps < math.inf):
+        if min(record.frames, record.height, record.width) < 0 or not 1e-6 < record.fps < 1e6:
             raise ValueError("its frames, size or rate are no numbers of a video")
     return Row(key, shard, status, members, scores, record)
 

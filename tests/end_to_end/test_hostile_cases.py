@@ -14,12 +14,12 @@ FAMILIES = "datasets,predictions,folders"
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_what_somebody_else_made_ends_in_a_sentence_or_right_and_touches_nothing_else(tmp_path: Path) -> None:
     """In a process of its own: the cases are forked from one that has no threads."""
     report = tmp_path / "report.json"
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--families", FAMILIES, "--cases", "60", "--seed", "0", "--report", report],
+        [sys.executable, SCRIPT, "--families", FAMILIES, "--cases", "60", "--seconds", "60", "--report", report],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -420,7 +420,7 @@ def _cleared(root: Path, name: str) -> Path:
 
 
 def _said(where: str, text: str) -> Change:
-    """Text of an attacker's in a field, everything sealed again."""
+    """Text of an attacker's in a field, every checksum computed again."""
 
     def change(root: Path, rng: random.Random) -> None:
         if where == "progress":
@@ -496,13 +496,13 @@ def _vouch(root: Path, column: str, data: bytes, changed: dict[str, Any]) -> Non
 
 
 def _seal_as(path: Path, kind: type, fields: dict[str, Any]) -> None:
-    """Write `fields` with a seal that fits where the class could make one."""
-    fields = {name: value for name, value in fields.items() if name != "seal"}
+    """Write `fields` with a checksum that fits where the class could make one."""
+    fields = {name: value for name, value in fields.items() if name != "checksum"}
     try:
         value = layout.parse_json(kind, json.dumps(fields).encode(), "")
-        path.write_bytes(layout.seal(value))
+        path.write_bytes(layout.dump_checked(value))
     except OpenUniError:
-        path.write_text(json.dumps(fields | {"seal": "0" * 64}))
+        path.write_text(json.dumps(fields | {"checksum": "0" * 64}))
 
 
 # Predictions.

@@ -73,7 +73,7 @@ The reasons, numbers and paths left out:
 
 And {hostile.get("cases", 0)} datasets, predictions, checkpoints and folders that somebody else made: links, pipes, devices
 and folders in place of files, cut, flipped and swapped bytes, sparse files of 256 GiB, paths, escape sequences and markup
-as keys, columns, members, captions, licenses and reasons, false counts, offsets and sizes, everything sealed again; each
+as keys, columns, members, captions, licenses and reasons, false counts, offsets and sizes, every checksum computed again; each
 met by reading, `verify`, `stats`, `export`, `status`, `add`, `drop`, `score`, `generate`, and by a wrong `--out` of
 `build`, `plan`, `import` and `export`. Each must end within 10 s ({hostile.get("slowest_seconds", 0):.1f} s was the
 longest) and 1.5 GiB ({hostile.get("peak_case_mib", 0)} MiB was the most), in one sentence or right, print no control

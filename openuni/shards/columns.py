@@ -54,7 +54,7 @@ def commit(
         index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
     )
     guard()
-    store.put(layout.commit_name(shard, column), layout.seal(record), run)
+    store.put(layout.commit_name(shard, column), layout.dump_checked(record), run)
     return record
 
 
@@ -66,7 +66,7 @@ def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
         data = LocalStore(root).read(name, at_most=DOCUMENT)
     except FileNotFoundError:
         return None
-    record = layout.parse_sealed(CommitRecord, data, str(path))
+    record = layout.parse_checked(CommitRecord, data, str(path))
     if (record.shard, record.column) != (shard, column):
         raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
     return record

@@ -199,21 +199,21 @@ def dump_json(value: Any) -> bytes:
     return _adapter(type(value)).dump_json(value, indent=1) + b"\n"
 
 
-def seal(value: Any) -> bytes:
-    """`value` as JSON with a `seal` over the rest, for the documents whose own hash no other file has."""
+def dump_checked(value: Any) -> bytes:
+    """`value` as JSON with a `checksum` over the rest, for the documents whose own hash no other file has."""
     fields = _adapter(type(value)).dump_python(value, mode="json")
-    return json.dumps(fields | {"seal": _seal(value)}, indent=1, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(fields | {"checksum": _checksum(value)}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def parse_sealed(kind: type[T], data: bytes, where: str) -> T:
-    """`data` as the dataclass `kind`. Raises CorruptDataError naming the file whose seal does not match the rest."""
+def parse_checked(kind: type[T], data: bytes, where: str) -> T:
+    """`data` as the dataclass `kind`. Raises CorruptDataError naming the file whose checksum does not match."""
     value = parse_json(kind, data, where)
-    if json.loads(data).get("seal") != _seal(value):
-        raise CorruptDataError(f"{where} is not as it was written (its seal does not match); run `openuni verify`")
+    if json.loads(data).get("checksum") != _checksum(value):
+        raise CorruptDataError(f"{where} is not as it was written (its checksum does not match); run `openuni verify`")
     return value
 
 
-def _seal(value: Any) -> str:
+def _checksum(value: Any) -> str:
     return digest(_adapter(type(value)).dump_json(value))
 
 

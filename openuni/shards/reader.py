@@ -392,7 +392,7 @@ class Dataset:
     def _commit(self, shard: int, column: str) -> CommitRecord:
         name = layout.commit_name(shard, column)
         path = self._path(name)
-        record = layout.parse_sealed(CommitRecord, self._read(name, DOCUMENT), path)
+        record = layout.parse_checked(CommitRecord, self._read(name, DOCUMENT), path)
         if (record.shard, record.column) != (shard, column):
             raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
         return record

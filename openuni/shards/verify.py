@@ -46,7 +46,7 @@ def manifest(root: Path) -> Manifest:
         data = LocalStore(root).read(layout.MANIFEST, at_most=DOCUMENT)
     except (FileNotFoundError, NotADirectoryError):
         raise OpenUniError(f"{root} is not a dataset: it has no {layout.MANIFEST}") from None
-    return layout.parse_sealed(Manifest, data, str(path))
+    return layout.parse_checked(Manifest, data, str(path))
 
 
 def verify_plan(root: Path) -> list[Problem]:

@@ -98,7 +98,7 @@ def write_manifest(
 ) -> Manifest:
     """`dataset.json` of a dataset that has no plan: its samples do not come from videos."""
     manifest = Manifest(configuration, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
-    LocalStore(root).put(layout.MANIFEST, layout.seal(manifest), run)
+    LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
     return manifest
 
 

@@ -241,7 +241,7 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
         skipped=tally.skipped,
         openuni=openuni.__version__,
     )
-    layout.write_atomic(config.root / layout.MANIFEST, layout.seal(manifest), run)
+    layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(manifest), run)
     return manifest
 
 

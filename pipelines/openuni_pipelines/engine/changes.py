@@ -124,7 +124,7 @@ def add(root: Path, names: Sequence[str], execution: Execution, progress: Tell =
         manifest = replace(manifest, columns={**manifest.columns, **made.columns})
         # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
         # and the same command goes on with it.
-        LocalStore(root).put(layout.MANIFEST, layout.seal(manifest), run)
+        LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
         job = job_of(root, run, manifest, made)
         with make_executor(execution, job) as executor:
             complete(job, manifest, executor, execution, progress)
@@ -143,7 +143,7 @@ def drop(root: Path, column: str) -> int:
         kept = {name: made for name, made in manifest.columns.items() if name != column}
         # The manifest first: what is left of a killed `drop` is no longer part of the dataset.
         store = LocalStore(root)
-        store.put(layout.MANIFEST, layout.seal(replace(manifest, columns=kept)), run)
+        store.put(layout.MANIFEST, layout.dump_checked(replace(manifest, columns=kept)), run)
         freed = 0
         for shard in range(manifest.shards):
             columns.uncommit(root, shard, column)

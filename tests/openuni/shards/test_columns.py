@@ -84,7 +84,7 @@ def test_a_record_that_was_changed_or_moved_is_not_believed(tmp_path: Path) -> N
     path = tmp_path / layout.commit_name(0, "rgb")
     good = path.read_text()
     path.write_text(good.replace('"present": 3', '"present": 2'))
-    with pytest.raises(CorruptDataError, match="seal"):
+    with pytest.raises(CorruptDataError, match="checksum"):
         columns.committed(tmp_path, 0, "rgb")
     (tmp_path / layout.commit_name(1, "rgb")).write_text(good)
     with pytest.raises(CorruptDataError, match="is the record of shard 0"):

@@ -1,6 +1,6 @@
 """A dataset that a stranger made: whatever its files claim ends in one sentence, and nothing outside it is touched.
 
-Every file is sealed again after it was changed: hashes and seals prove that nothing was damaged, not who wrote it.
+Every file gets its checksum again after it was changed: checksums prove that nothing was damaged, not who wrote it.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def root(tmp_path: Path, written: Path) -> Path:
     return tmp_path / "d"
 
 
-def reseal(root: Path, column: str, data: bytes, changed: dict[str, Any] | None = None) -> None:
+def rewrite_checked(root: Path, column: str, data: bytes, changed: dict[str, Any] | None = None) -> None:
     """Put an index in place and write a commit record that vouches for it."""
     (root / layout.index_name(0, column)).write_bytes(data)
     record = columns.committed(root, 0, column)
     assert record is not None
     record = replace(record, index=FileRecord(len(data), layout.digest(data)))
     bare = dataclasses.asdict(record) | (changed or {})
-    (root / layout.commit_name(0, column)).write_text(json.dumps(bare | {"seal": _seal(bare)}))
+    (root / layout.commit_name(0, column)).write_text(json.dumps(bare | {"checksum": _checksum(bare)}))
 
 
-def _seal(fields: dict[str, Any]) -> str:
-    """The seal of a commit record, also of one whose fields the class would refuse."""
+def _checksum(fields: dict[str, Any]) -> str:
+    """The checksum of a commit record, also of one whose fields the class would refuse."""
     record = object.__new__(CommitRecord)
     for name, value in fields.items():
         object.__setattr__(record, name, FileRecord(**value) if name in ("tar", "index") else value)
@@ -84,7 +84,7 @@ def test_a_key_in_an_index_is_checked_where_it_is_read(root: Path, key: str) -> 
     first, *rest = rows_of(root)
     record = first.record
     assert record is not None
-    reseal(root, "rgb", index.encode([replace(first, key=key, record=replace(record, key=key)), *rest], "rgb"))
+    rewrite_checked(root, "rgb", index.encode([replace(first, key=key, record=replace(record, key=key)), *rest], "rgb"))
     with pytest.raises(CorruptDataError, match=r"rgb\.parquet: row 0 is no sample: .* cannot be a sample key"):
         openuni.open(str(root))[0]
     with pytest.raises(CorruptDataError, match="cannot be a sample key"):
@@ -113,7 +113,7 @@ def test_a_member_is_checked_where_it_is_read(root: Path, changed: dict[str, Any
         data = index.encode([bad, *rest], "rgb")
     except pa.ArrowInvalid:
         return  # no file can say that
-    reseal(root, "rgb", data)
+    rewrite_checked(root, "rgb", data)
     with pytest.raises(CorruptDataError, match=words or ""):
         openuni.open(str(root))[0]
 
@@ -121,7 +121,9 @@ def test_a_member_is_checked_where_it_is_read(root: Path, changed: dict[str, Any
 @pytest.mark.parametrize("change", [{"offset": 1 << 40}, {"size": (8 << 30) - 1}, {"size": 6 << 30, "offset": 512}])
 def test_bytes_that_are_not_in_the_tar_take_no_memory(root: Path, change: dict[str, int]) -> None:
     first, *rest = rows_of(root)
-    reseal(root, "rgb", index.encode([replace(first, members=(replace(first.members[1], **change),)), *rest], "rgb"))
+    rewrite_checked(
+        root, "rgb", index.encode([replace(first, members=(replace(first.members[1], **change),)), *rest], "rgb")
+    )
     with pytest.raises(CorruptDataError, match=r"ends at|claims"):
         openuni.open(str(root))[0]["rgb"]
     assert verify.verify_column(root, 0, "rgb").problems
@@ -132,7 +134,7 @@ COUNTS = [{"shard": -1}, {"samples": -1}, {"samples": 10**12}, {"present": 99}, 
 
 @pytest.mark.parametrize("changed", COUNTS, ids=str)
 def test_a_commit_record_with_false_counts_or_names_is_refused(root: Path, changed: dict[str, Any]) -> None:
-    reseal(root, "rgb", index.encode(rows_of(root), "rgb"), changed)
+    rewrite_checked(root, "rgb", index.encode(rows_of(root), "rgb"), changed)
     with pytest.raises(CorruptDataError, match=r"is not a valid CommitRecord|is the record of"):
         openuni.open(str(root))[0]
     with pytest.raises(CorruptDataError, match=r"is not a valid CommitRecord|is the record of"):
@@ -164,7 +166,7 @@ def test_a_manifest_with_false_counts_is_refused(root: Path, changed: dict[str, 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" * 9, b"PAR1" + b"\xff\xff\xff\x7fPAR1", b"x" * 4096])
 def test_what_is_no_parquet_is_refused_as_index_plan_and_failures(root: Path, data: bytes) -> None:
-    reseal(root, "rgb", data)
+    rewrite_checked(root, "rgb", data)
     (root / layout.FAILURES).write_bytes(data)
     (root / layout.PLAN).write_bytes(data)
     with pytest.raises(CorruptDataError, match="is not a Parquet file"):

@@ -76,7 +76,7 @@ def test_the_reader_leaves_out_shards_of_the_version_before_and_refuses_foreign_
     record = columns.committed(data, 1, "thermal")
     assert record is not None
     old = layout.CommitRecord(**{f: getattr(record, f) for f in record.__dataclass_fields__} | {"fingerprint": "x-0-0"})
-    (data / layout.commit_name(1, "thermal")).write_bytes(layout.seal(old))
+    (data / layout.commit_name(1, "thermal")).write_bytes(layout.dump_checked(old))
     opened = openuni.open(str(data))
     assert "thermal" in opened["c00"]
     assert "thermal" not in opened["c05"]
@@ -84,7 +84,7 @@ def test_the_reader_leaves_out_shards_of_the_version_before_and_refuses_foreign_
     foreign = columns.committed(data, 0, "depth")
     assert foreign is not None
     moved = layout.CommitRecord(**{f: getattr(foreign, f) for f in foreign.__dataclass_fields__} | {"shard": 1})
-    (data / layout.commit_name(1, "depth")).write_bytes(layout.seal(moved))
+    (data / layout.commit_name(1, "depth")).write_bytes(layout.dump_checked(moved))
     with pytest.raises(CorruptDataError, match="other keys"):
         openuni.open(str(data))["c05"]
 

@@ -1,4 +1,4 @@
-"""COCO's and YouTube-VIS's `results.json`. Of key points it is a list of detections `{"image_id", "keypoints", "score"}`, for its server.
+"""COCO's and YouTube-VIS's `results.json`: lists of detections, `{"image_id", "keypoints" or "segmentation", "score"}`.
 
 A picture of the truth that the file does not name is one where nothing was found, not one that is missing.
 """

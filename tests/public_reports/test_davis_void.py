@@ -13,6 +13,7 @@ from openuni.modalities.segmentation import Instance, Segmentation
 from tests.unibench.importers.test_kubric import write_palette
 from unibench.importers import read
 from unibench.metrics.segmentation import SegmentationMetric
+from unibench.scoring.runs import open_run
 
 HEIGHT, WIDTH = 64, 96
 
@@ -103,3 +104,14 @@ def test_two_values_are_the_object_of_davis_2016(tmp_path: Path) -> None:
     np.testing.assert_array_equal(truth.ids, stored == 1)
     assert truth.ignored is None
     assert [row.id for row in truth.instances] == [1]
+
+
+def test_a_plain_folder_of_truth_says_what_its_void_is(tmp_path: Path) -> None:
+    stored, _ = masks(0)
+    (tmp_path / "segmentation/swan").mkdir(parents=True)
+    for t, ids in enumerate(stored):
+        write_palette(tmp_path / f"segmentation/swan/{t:05d}.png", ids)
+    (tmp_path / "predictions.json").write_text('{"segmentation": {"ignore": 255}}')
+    truth = open_run(tmp_path).load("segmentation", "swan")
+    np.testing.assert_array_equal(truth.ignored, stored == 255)
+    assert {row.id for row in truth.instances} == {1, 2}

@@ -1,4 +1,4 @@
-"""COCO's `results.json` of key points: a list of detections `{"image_id", "keypoints", "score"}`, for its server.
+"""COCO's and YouTube-VIS's `results.json`: lists of detections, `{"image_id", "keypoints" or "segmentation", "score"}`.
 
 A picture of the truth that the file does not name is one where nothing was found, not one that is missing.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import LAYOUTS, Skeleton
 
 _LARGEST = 2 << 30
@@ -84,3 +86,43 @@ def skeleton(file: Path, name: str, height: int, width: int) -> Skeleton:
     boxes = np.concatenate([points[..., :2].min(axis=2), points[..., :2].max(axis=2)], axis=-1)
     tracks = np.arange(len(rows), dtype=np.int32)
     return Skeleton(points, boxes, tracks, height, width, scores=scores)
+
+
+def masks(rows: Sequence[Mapping[str, Any]], where: str, frames: int, height: int, width: int) -> Segmentation:
+    """Detected masks of one picture (`segmentation`: RLE or polygons) or one video (YouTube-VIS's `segmentations`: an
+    RLE or null for each frame) as ids, 1 and up in the order of `rows`; a class is its `category_id` as text.
+
+    Raises InvalidAnnotationError where a mask is malformed or of another size, and where masks overlap: an id map has
+    one id a pixel, and AP of what is left would be another number.
+    """
+    ids = np.zeros((frames, height, width), np.int32)
+    table = []
+    for number, row in enumerate(rows, 1):
+        try:
+            parts = row["segmentations"] if "segmentations" in row else [row["segmentation"]]
+            table.append(Instance(number, str(row.get("category_id", "object")), float(row["score"])))
+            member = np.stack([_mask(part, height, width) for part in parts])
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+            raise InvalidAnnotationError(f"{where}: mask {number} is malformed: {error!r}") from error
+        if member.shape != ids.shape:
+            raise InvalidAnnotationError(f"{where}: mask {number} is {member.shape}, the truth is {ids.shape}")
+        if (shared := np.count_nonzero(ids[member])) > 0:
+            raise InvalidAnnotationError(
+                f"{where}: mask {number} shares {shared} pixels with others; ids hold one instance a pixel: give each "
+                "pixel to one mask, or score overlapping masks with pycocotools"
+            )
+        ids[member] = number
+    return Segmentation(ids, tuple(table))
+
+
+def _mask(part: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
+    from hotcoco import mask as rle
+
+    if part is None:
+        return np.zeros((height, width), np.bool_)
+    if isinstance(part, Mapping) and list(part["size"]) != [height, width]:
+        raise ValueError(f"it is of size {part['size']}, the truth of {[height, width]}")
+    plain = isinstance(part, list) or isinstance(part["counts"], list)  # polygons, or counts that are not packed
+    encoded = rle.fr_py_objects(part, height, width) if plain else part
+    encoded = rle.merge(encoded) if isinstance(encoded, list) else encoded
+    return np.asarray(rle.decode(encoded), np.bool_)

@@ -14,7 +14,8 @@
   Facebook's: B part, G U, R V) |
 
 `predictions.json` in the run's folder says what files cannot: {"depth": {"kind": "metric" | "relative" |
-"affine_disparity", "metres": 0.001}, "fps": 16, "skeleton": {"layout": "coco17"}, "densepose": {"layout": "anny-24"}}.
+"affine_disparity", "metres": 0.001}, "fps": 16, "skeleton": {"layout": "coco17"}, "densepose": {"layout": "anny-24"},
+"segmentation": {"ignore": 255}} (the id of pixels that the truth leaves undecided).
 Nothing is unpickled, and no array is read that says it is larger than 8 GiB.
 """
 
@@ -67,6 +68,13 @@ class LayoutInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskInfo:
+    """The id that marks pixels of truth as undecided: 255 in DAVIS 2017, VOC and Cityscapes."""
+
+    ignore: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """`predictions.json`: what the files of a plain folder cannot say themselves."""
 
@@ -74,6 +82,7 @@ class Info:
     fps: float | None = None
     skeleton: LayoutInfo = LayoutInfo("coco17")
     densepose: LayoutInfo = LayoutInfo("anny-24")
+    segmentation: MaskInfo = MaskInfo()
 
 
 def read_info(folder: Path) -> Info:
@@ -82,7 +91,7 @@ def read_info(folder: Path) -> Info:
     if not file.is_file():
         return Info()
     try:
-        known = {"depth", "fps", "skeleton", "densepose"}
+        known = {"depth", "fps", "skeleton", "densepose", "segmentation"}
         data = json.loads(file.read_text("utf-8"))
         if not isinstance(data, dict) or set(data) - known:
             raise OpenUniError(f"{file} has unknown entries; it may have {', '.join(sorted(known))}")
@@ -235,7 +244,6 @@ def _flow_frame(frame: Path) -> npt.NDArray[np.float32]:
 
 def read_segmentation(entry: Path, info: Info) -> Segmentation:
     """Ids `[T, H, W]`; classes and scores from `instances.json` beside them, else every instance is an `object`."""
-    del info
     file = _whole(entry)
     if file is None:
         ids = _join_colours([_index_image(frame) for frame in _frames_of(entry)], entry)
@@ -246,14 +254,17 @@ def read_segmentation(entry: Path, info: Info) -> Segmentation:
     if ids.size and (ids.min() < 0 or ids.max() > 65535):
         raise InvalidAnnotationError(f"{entry}: ids run from {ids.min()} to {ids.max()}; use 0 to 65535")
     labels = ids.astype(np.int32)
+    ignored = None if info.segmentation.ignore is None else labels == info.segmentation.ignore
+    if ignored is not None:
+        labels[ignored] = 0
     table = (entry if entry.is_dir() else entry.with_suffix("")) / "instances.json"
     if not table.is_file():
-        return Segmentation(labels, tuple(Instance(int(i), "object") for i in np.unique(labels) if i))
+        return Segmentation(labels, tuple(Instance(int(i), "object") for i in np.unique(labels) if i), ignored)
     try:
         rows = TypeAdapter(tuple[Instance, ...]).validate_json(table.read_bytes())
     except ValidationError as error:
         raise InvalidAnnotationError(f"{table} cannot be used: {error}") from error
-    return Segmentation(labels, rows)
+    return Segmentation(labels, rows, ignored)
 
 
 def _index_image(frame: Path) -> npt.NDArray[Any]:

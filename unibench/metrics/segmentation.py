@@ -335,7 +335,7 @@ def _miou(
         for name, three in classes.items():
             row[names.index(name)] = three
     weights = np.ones((1, len(samples)), np.int64) if weights is None else weights
-    totals = (weights @ table.reshape(len(samples), -1)).reshape(-1, len(names), 3)
+    totals = (weights @ table.reshape(len(samples), 3 * len(names))).reshape(len(weights), len(names), 3)
     inside = [k for k, name in enumerate(names) if name != BACKGROUND]
     return {"miou": mean_iou(totals[:, inside]), "miou_background": mean_iou(totals)}
 

@@ -336,3 +336,7 @@ def test_predictions_without_a_true_class_are_remarked_on() -> None:
     assert "no predicted class (object) is one of the truth" in next(metric.remarks())
     metric.update("l", truth, truth)
     assert list(metric.remarks()) == []
+
+
+def test_a_set_of_which_nothing_was_scored_is_undefined() -> None:
+    assert all(math.isnan(value) for value in SegmentationMetric().compute().values())

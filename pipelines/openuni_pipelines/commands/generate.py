@@ -189,7 +189,8 @@ def wish_of_files(options: Mapping[str, Any], views: tuple[str, ...], config: Mo
     """What `task` asks with --prompt and --input. Raises OpenUniError where inputs are missing or do not agree."""
     from openuni_model.data import Fit
     from openuni_model.generate import Wish
-    from unibench.formats.predictions import READERS, DepthInfo, Info
+    from unibench import tasks as scored
+    from unibench.tasks.depth import DepthOptions
 
     task, prompt, inputs = options["task"], options["prompt"], options["inputs"]
     if task == "joint":
@@ -205,8 +206,8 @@ def wish_of_files(options: Mapping[str, Any], views: tuple[str, ...], config: Mo
     named = dict(text.split("=", 1) if "=" in text else (views[0], text) for text in inputs)
     if set(named) != set(views):
         raise OpenUniError(f"--task cond needs an --input for {', '.join(views)}; given: {', '.join(named) or 'none'}")
-    info = Info(depth=DepthInfo(options["depth_kind"]))
-    controls = {view: READERS[view](Path(named[view]), info) for view in views}
+    info = scored.Info(tasks={"depth": DepthOptions(options["depth_kind"])})
+    controls = {view: scored.get_stored(view).read(Path(named[view]), info) for view in views}
     sizes = {view: modalities.get(view).shape(value) for view, value in controls.items()}
     if len(set(sizes.values())) > 1:
         raise OpenUniError(f"controls must agree in frames and size: {sizes}")

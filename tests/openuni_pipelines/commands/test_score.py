@@ -233,7 +233,7 @@ def test_the_doctor_checks_itself_on_scenes_that_it_renders(monkeypatch: pytest.
 
 def test_scoring_imports_neither_torch_nor_ray(folder: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from openuni_pipelines.score import score_command as s\n"
+        "import sys; from openuni_pipelines.commands.score import score_command as s\n"
         f"s(['--pred', {str(folder / 'good')!r}, '--gt', {str(folder / 'truth')!r}, '--out', {str(tmp_path)!r}], "
         "standalone_mode=False)\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'scipy', 'mitsuba')))"

@@ -1,4 +1,5 @@
-"""The extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`.
+"""The extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`,
+`unibench.tasks`.
 
 A sixth modality, a new expert or source is one class in any installed distribution that names it in its group; the
 built-in ones are found the same way.
@@ -15,7 +16,7 @@ from openuni.errors import OpenUniError
 
 
 def names(group: str) -> list[str]:
-    """Names registered in `openuni.<group>`, built-in ones first.
+    """Names registered in `openuni.<group>`, or in the group of that full name; built-in ones first.
 
     Example:
         >>> from openuni import registry
@@ -49,7 +50,8 @@ def load(group: str, name: str) -> Any:
 @cache
 def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Entry points by name; cached by `sys.path`, because scanning distributions takes milliseconds."""
-    registered = sorted(entry_points(group=f"openuni.{group}"), key=lambda e: not e.value.startswith("openuni."))
+    full = group if "." in group else f"openuni.{group}"
+    registered = sorted(entry_points(group=full), key=lambda e: not e.value.startswith(("openuni.", "unibench.")))
     entries: dict[str, EntryPoint] = {}
     for entry in registered:
         other = entries.setdefault(entry.name, entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,13 @@ class Camera:
     """Intrinsics `[T, 3, 3]` in pixels and poses `[T, 4, 4]`, camera to world, in metres; both float64.
 
     The camera looks along +z, x points right, y down. Pixel (row i, column j) is the point (j + .5, i + .5): the
-    image spans [0, width] × [0, height].
+    image spans [0, width] × [0, height]; 0 × 0 where a file does not say its size.
     """
 
     intrinsics: Floats
     pose: Floats
-    height: int
-    width: int
+    height: int = 0
+    width: int = 0
 
     def __post_init__(self) -> None:
         frames = len(self.pose)
@@ -34,6 +34,19 @@ class Camera:
 
     def __len__(self) -> int:
         return len(self.pose)
+
+    def cut(self, frames: int) -> Camera:
+        """The first frames, as longer predictions are cut. Raises InvalidAnnotationError where there are fewer."""
+        if len(self) < frames:
+            raise InvalidAnnotationError(f"camera: {len(self)} frames; the clip has {frames}")
+        return replace(self, intrinsics=self.intrinsics[:frames], pose=self.pose[:frames])
+
+    def checked(self) -> Camera:
+        """Itself. Raises InvalidAnnotationError where a matrix is not finite or has no inverse."""
+        for name, matrices in (("intrinsics", self.intrinsics), ("poses", self.pose)):
+            if not (np.isfinite(matrices).all() and (np.abs(np.linalg.det(matrices)) > 1e-9).all()):
+                raise InvalidAnnotationError(f"camera: {name} of some frame are not finite or have no inverse")
+        return self
 
     def to_camera(self, t: int, world: Floats) -> Floats:
         """World points `[..., 3]` in the axes of the camera of frame `t`."""

@@ -25,10 +25,11 @@ def test_the_part_is_read_from_blue(tmp_path: Path) -> None:
 
 
 def test_depth_as_pgm_is_read(tmp_path: Path) -> None:
-    from unibench.formats.predictions import DepthInfo, Info
+    from unibench.tasks import Info
+    from unibench.tasks.depth import DepthOptions
 
     depth = np.arange(1, 193, dtype=np.uint16).reshape(12, 16) * 100
     (tmp_path / "depth/a").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "depth/a/0.pgm"), depth)
-    found = open_run(tmp_path, Info(depth=DepthInfo("metric", 0.001))).load("depth", "a")
+    found = open_run(tmp_path, Info(tasks={"depth": DepthOptions("metric", 0.001)})).load("depth", "a")
     np.testing.assert_allclose(found.values[0], depth / 1000, rtol=1e-6)

@@ -10,10 +10,11 @@ import pytest
 
 from openuni.errors import InvalidAnnotationError
 from openuni.video import encode_video
-from unibench.formats.predictions import DepthInfo, Info
 from unibench.scoring.runs import open_run
+from unibench.tasks import Info
+from unibench.tasks.depth import DepthOptions
 
-INFO = Info(depth=DepthInfo("relative"))
+INFO = Info(tasks={"depth": DepthOptions("relative")})
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
 
 

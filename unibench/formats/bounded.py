@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -105,6 +105,54 @@ def check_size(path: Path, width: int, height: int) -> None:
         raise CorruptDataError(f"{path} claims {width} × {height} pixels; at most {MOST_PIXELS} are read")
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a PNG, JPEG or PNM by its header. Raises CorruptDataError where it is none, or too large.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.png"
+        >>> _ = file.write_bytes(cv2.imencode(".png", np.zeros((3, 5), np.uint8))[1].tobytes())
+        >>> picture_size(file)
+        (3, 5)
+    """
+    if not path.is_file():
+        raise CorruptDataError(f"{path} is missing; is the folder complete?")
+    with path.open("rb") as file:
+        size = _png_size(file) or _jpeg_size(file) or _pnm_size(file)
+    if size is None:
+        raise CorruptDataError(f"{path} is no readable picture; the file is damaged or misnamed")
+    check_size(path, size[1], size[0])
+    return size
+
+
+def _png_size(file: IO[bytes]) -> tuple[int, int] | None:
+    head = file.read(24)
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        return None
+    width, height = struct.unpack_from(">II", head, 16)
+    return height, width
+
+
+def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """From the start of frame, behind any other segment (ITU-T T.81, annex B)."""
+    file.seek(0)
+    if file.read(2) != b"\xff\xd8":
+        return None
+    while len(marker := file.read(4)) == 4 and marker[0] == 0xFF:
+        kind, length = marker[1], struct.unpack_from(">H", marker, 2)[0]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            body = file.read(5)
+            return struct.unpack_from(">HH", body, 1) if len(body) == 5 else None
+        file.seek(max(length - 2, 0), 1)
+    return None
+
+
+def _pnm_size(file: IO[bytes]) -> tuple[int, int] | None:
+    file.seek(0)
+    head = re.match(rb"P[1-6]\s(?:#[^\n]*\n|\s)*(\d{1,9})\s(?:#[^\n]*\n|\s)*(\d{1,9})\s", file.read(1024))
+    return None if head is None else (int(head[2]), int(head[1]))
+
+
 def read_numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
     """A text table of numbers `[N, columns]`; lines that start with # are comments."""
     rows = []
@@ -123,8 +171,7 @@ def read_numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
 
 
 def _read(path: Path, flags: int) -> npt.NDArray[Any]:
-    if not path.is_file():
-        raise CorruptDataError(f"{path} is missing; is the folder complete?")
+    picture_size(path)
     try:
         image = cv2.imread(str(path), flags)
     except cv2.error as error:  # a picture beyond OpenCV's own bound

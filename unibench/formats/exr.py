@@ -77,6 +77,15 @@ def read_exr(path: Path) -> tuple[Exr, ...]:
     return parts
 
 
+def read_depth(path: Path) -> Singles:
+    """The depth channel `[H, W]` of the first part: Z, depth.Z, V, Y or R, of any float type."""
+    channels = read_exr(path)[0].channels
+    for name in ("Z", "depth.Z", "V", "Y", "R"):
+        if name in channels:
+            return np.asarray(channels[name], np.float32)
+    raise InvalidAnnotationError(f"{path} has channels {', '.join(channels)}; expected depth in Z, V, Y or R")
+
+
 def cryptomatte(exr: Exr, layer: str) -> tuple[npt.NDArray[np.uint32], dict[int, str]]:
     """Hashes `[H, W]` of what covers most of each pixel, and names by hash, of a Cryptomatte layer ending in `layer`.
 

@@ -9,9 +9,7 @@ whatever is registered as one may be trained on. `docs/ground_truth.md` shows ho
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import numpy.typing as npt
 from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotationError
 from openuni.sample import check_key
 from unibench.camera import Camera
-from unibench.formats.predictions import load_arrays
+from unibench.formats.arrays import load_arrays, pack
 from unibench.rendering.render import Rendered
 from unibench.rendering.truth import Truth
 from unibench.scenes.graph import Contact, State
@@ -80,12 +78,12 @@ def encode(rendered: Rendered) -> dict[str, bytes]:
 def encode_camera(camera: Camera) -> bytes:
     """`camera.npz`, without pickles."""
     size = {"height": np.array(camera.height), "width": np.array(camera.width)}
-    return _pack({"intrinsics": camera.intrinsics, "pose": camera.pose, **size})
+    return pack({"intrinsics": camera.intrinsics, "pose": camera.pose, **size})
 
 
 def encode_normals(normals: npt.NDArray[np.float32]) -> bytes:
     """`normals.npz`."""
-    return _pack({"normals": normals})
+    return pack({"normals": normals})
 
 
 def read_camera(path: Path) -> Camera:
@@ -166,10 +164,3 @@ def _state(state: State, truth: Truth) -> bytes:
         "contacts": [{"time": c.time, "first": c.first, "second": c.second, "point": c.point} for c in state.contacts],
     }
     return json.dumps(document, sort_keys=True, allow_nan=False).encode() + b"\n"
-
-
-def _pack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
-    # np.savez stamps no time of its own into the archive (zipfile's default of 1980), so bytes repeat.
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()

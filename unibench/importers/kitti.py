@@ -16,25 +16,12 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import read_numbers, read_png, read_rgbs
+from unibench.formats.bounded import read_numbers, read_rgbs
+from unibench.formats.kitti import read_depth, read_flow
 from unibench.importers.base import Imported, LeftOut
 from unibench.importers.stereo import read_kitti_stereo
 
 Singles = npt.NDArray[np.float32]
-
-
-def read_flow(path: Path) -> Singles:
-    """Flow `[H, W, 2]` in pixels to 1/128; NaN where the third channel says there is none."""
-    stored = read_png(path, np.uint16, 3)
-    flow = np.asarray((stored[..., :2].astype(np.float32) - 32768) / 64, np.float32)
-    flow[stored[..., 2] == 0] = np.nan
-    return flow
-
-
-def read_depth(path: Path) -> Singles:
-    """Planar depth `[H, W]` in metres to 1/512; NaN where there is none."""
-    stored = read_png(path, np.uint16, 1)
-    return np.where(stored > 0, stored.astype(np.float32) / 256, np.float32(np.nan))
 
 
 def read_kitti(src: Path) -> Iterator[Imported | LeftOut]:

@@ -16,35 +16,23 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import check_size, read_png, read_rgbs, same_size, sequence
+from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
+from unibench.formats.flo import TAG, read_flo, read_tagged
 from unibench.importers.base import Imported, LeftOut
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
-_TAG = b"PIEH"
-"""The float 202021.25, little-endian: shows a byte order that is not."""
-_UNKNOWN = 1e9
-
-
-def read_flo(path: Path) -> Singles:
-    """Optical flow `[H, W, 2]` in pixels (x right, y down); NaN where unknown (beyond 1e9)."""
-    flow = _read_tagged(path, 2)
-    with np.errstate(invalid="ignore"):
-        unknown = ~(np.abs(flow) <= _UNKNOWN).all(axis=-1)
-    flow[unknown] = np.nan
-    return flow
-
 
 def read_dpt(path: Path) -> Singles:
     """Sintel's depth `[H, W]`: planar, metres."""
-    return _read_tagged(path, 1)[..., 0]
+    return read_tagged(path, 1)[..., 0]
 
 
 def read_cam(path: Path) -> tuple[Floats, Floats]:
     """Sintel's camera: intrinsics `[3, 3]`, with pixel centres at whole numbers, and world to camera `[3, 4]`."""
     data = path.read_bytes()
-    if data[:4] != _TAG or len(data) != 4 + 21 * 8:
+    if data[:4] != TAG or len(data) != 4 + 21 * 8:
         raise CorruptDataError(f"{path} is no Sintel camera: it has {len(data)} bytes, 172 are expected")
     numbers = np.frombuffer(data, "<f8", offset=4)
     return numbers[:9].reshape(3, 3).copy(), numbers[9:].reshape(3, 4).copy()
@@ -95,21 +83,6 @@ def read_flying_chairs(src: Path) -> Iterator[Imported]:
         stem = flow.name.removesuffix("_flow.flo").removesuffix("-gt.flo")
         pair = [flow.with_name(f"{stem}{name}.ppm") for name in names]
         yield Imported(make_key(f"chairs-{stem}"), read_rgbs(pair), 24.0, flow=Flow(read_flo(flow)[None], exact=True))
-
-
-def _read_tagged(path: Path, channels: int) -> Singles:
-    """Tag, int32 width and height, then float32 rows of interleaved channels `[H, W, channels]`."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] != _TAG or len(head) < 12:
-            raise CorruptDataError(f"{path} does not start with {_TAG!r}: another format, or another byte order")
-        width, height = (int(side) for side in np.frombuffer(head, "<i4", offset=4))
-        check_size(path, width, height)
-        expected = width * height * channels * 4
-        found = path.stat().st_size - 12
-        if found != expected:
-            raise CorruptDataError(f"{path}: {width} × {height} take {expected} bytes, the file has {found}; it is cut")
-        return np.fromfile(file, "<f4").reshape(height, width, channels).astype(np.float32)
 
 
 def _sintel_depth(folder: Path, frames: list[Path]) -> Depth | None:

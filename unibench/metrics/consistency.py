@@ -19,36 +19,10 @@ from openuni.errors import InvalidAnnotationError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Segmentation
+from unibench.camera import Camera
 from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores, mean_score
 
 Singles = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """Intrinsics `[T, 3, 3]` in pixels, pixel (i, j) centred at (j + .5, i + .5); poses `[T, 4, 4]` camera to world.
-
-    Raises InvalidAnnotationError on other shapes, and on matrices that are not finite or have no inverse.
-    """
-
-    intrinsics: Floats
-    poses: Floats
-
-    def __post_init__(self) -> None:
-        frames = len(self.poses)
-        if self.intrinsics.shape != (frames, 3, 3) or self.poses.shape != (frames, 4, 4):
-            raise InvalidAnnotationError(
-                f"camera: intrinsics {self.intrinsics.shape} and poses {self.poses.shape}; give [T,3,3] and [T,4,4]"
-            )
-        for name, matrices in (("intrinsics", self.intrinsics), ("poses", self.poses)):
-            if not (np.isfinite(matrices).all() and (np.abs(np.linalg.det(matrices)) > 1e-9).all()):
-                raise InvalidAnnotationError(f"camera: {name} of some frame are not finite or have no inverse")
-
-    def cut(self, frames: int) -> Camera:
-        """The first frames, as longer predictions are cut. Raises InvalidAnnotationError where there are fewer."""
-        if len(self.poses) < frames:
-            raise InvalidAnnotationError(f"camera: {len(self.poses)} frames; the clip has {frames}")
-        return Camera(self.intrinsics[:frames], self.poses[:frames])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +102,7 @@ def rigid_flow(depth: Floats, camera: Camera, t: int) -> Floats:
     k, k_next = camera.intrinsics[t], camera.intrinsics[t + 1]
     x = (columns + 0.5 - k[0, 2]) * depth / k[0, 0]
     y = (rows + 0.5 - k[1, 2]) * depth / k[1, 1]
-    move = np.linalg.inv(camera.poses[t + 1]) @ camera.poses[t]
+    move = np.linalg.inv(camera.pose[t + 1]) @ camera.pose[t]
     points = np.stack([x, y, depth], axis=-1) @ move[:3, :3].T + move[:3, 3]
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(points[..., 2] > 0, points[..., 2], np.nan)

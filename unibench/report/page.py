@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 from openuni.errors import AbsentModalityError, OpenUniError
-from openuni.modalities import get as modality
-from unibench.metrics.depth import ALIGNMENTS
-from unibench.report.pictures import Panel, panels
+from unibench import tasks
+from unibench.report.pictures import in_frame
 from unibench.report.published import COLUMNS, SOURCE
 from unibench.report.report import Report, SampleReport, TaskReport, baselines, show, show_interval
 from unibench.scoring.protocol import RULES
-from unibench.scoring.runs import COLUMN_OF, ESTIMATED, Run, resample
+from unibench.tasks import Estimated, Run, Setup, Variants
+from unibench.tasks.drawing import Panel
 
 _PICTURED = 3
 """Samples shown from each end."""
@@ -61,14 +61,16 @@ def _task(name: str, task: TaskReport, report: Report, predictions: Run, truth: 
         for column, c in task.columns.items()
         if c.value is not None or c.note
     ]
-    aligned = [row for row in rows if row["name"].split("/")[0] in ALIGNMENTS and row["name"] != task.primary]
+    variants = tasks.get(name).variants
+    beside = () if variants is None else variants.names
+    aligned = [row for row in rows if row["name"].split("/")[0] in beside and row["name"] != task.primary]
     return {
         "name": name,
         "counts": task.counts,
         "primary": task.primary,
         "columns": [row for row in rows if row not in aligned],
         "aligned": aligned,
-        "alignments": _alignments(task) if name == "depth" else None,
+        "alignments": None if variants is None else _alignments(task, variants),
         "histogram": _histogram([s.scores[task.primary][0] for s in ranked]),
         "groups": [
             {"title": title, "figures": [_figure(s, task.primary, report, predictions, truth) for s in group]}
@@ -79,11 +81,13 @@ def _task(name: str, task: TaskReport, report: Report, predictions: Run, truth: 
     }
 
 
-def _alignments(task: TaskReport) -> dict[str, Any]:
-    measures = ("absrel", "absrel_pixels", "delta1", "delta2", "delta3", "rmse")
+def _alignments(task: TaskReport, variants: Variants) -> dict[str, Any]:
     return {
-        "names": ALIGNMENTS,
-        "rows": [{"name": m, "cells": [show(task.columns[f"{a}/{m}"].value) for a in ALIGNMENTS]} for m in measures],
+        "names": variants.names,
+        "rows": [
+            {"name": m, "cells": [show(task.columns[f"{name}/{m}"].value) for name in variants.names]}
+            for m in variants.measures
+        ],
     }
 
 
@@ -119,16 +123,10 @@ def _figure(
 
 
 def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:
-    found = predictions.load(sample.task if sample.task in ESTIMATED else "video", sample.key)
-    if sample.task not in ESTIMATED or truth is None:
-        return panels("video", found, None, None, len(found.frames) // 2, 0.0)
-    true = truth.load(sample.task, sample.key)
-    frames, height, width = modality(COLUMN_OF[sample.task]).shape(true)
-    rates = predictions.fps(sample.key), truth.fps(sample.key)
-    known = None if rates[0] is None or rates[1] is None else (rates[0], rates[1])
-    found = resample(sample.task, found, frames, height, width, known)
-    middle = frames // 2
-    return panels(sample.task, found, true, _rgb(truth, sample.key, middle), middle, report.protocol.max_depth)
+    task = tasks.get(sample.task)
+    drawn, frame = task.shown(predictions, truth, sample.key, Setup(max_depth=report.protocol.max_depth))
+    compared = truth is not None and isinstance(task, Estimated)
+    return in_frame(_rgb(truth, sample.key, frame) if truth is not None and compared else None, drawn)
 
 
 def _rgb(truth: Run, key: str, frame: int) -> Any:

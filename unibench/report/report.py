@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from openuni.errors import OpenUniError
+from unibench import tasks
 from unibench.metrics.base import Better, Column
-from unibench.metrics.depth import ALIGNMENTS
 from unibench.report.published import COLUMNS as PUBLISHED_COLUMNS
 from unibench.report.published import SOURCE, Published, row_of, rows_for
 from unibench.scoring import bootstrap
@@ -313,20 +313,21 @@ def _winner(difference: Difference, better: Better, names: tuple[str, str]) -> s
 
 
 def _alignment_warnings(task: str, compared: list[ComparedColumn], names: tuple[str, str]) -> Iterator[str]:
-    """Where one depth alignment puts the first run ahead and another the second."""
-    if task != "depth":
+    """Where one variant of a measure puts the first run ahead and another the second."""
+    variants = tasks.get(task).variants
+    if variants is None:
         return
-    for measure in ("absrel", "delta1"):
+    for measure in variants.ranked:
         ahead: dict[str, str] = {}
         for column in compared:
             alignment, _, name = column.column.name.partition("/")
-            if column.task == task and name == measure and alignment in ALIGNMENTS and column.difference.value != 0:
+            if column.task == task and name == measure and alignment in variants.names and column.difference.value != 0:
                 ahead[alignment] = names[(column.difference.value > 0) == (column.column.better == "higher")]
         for first, second in combinations(ahead, 2):
             if ahead[first] != ahead[second]:
                 yield (
-                    f"depth: by {measure} {ahead[first]} is ahead after alignment `{first}`, "
-                    f"{ahead[second]} after `{second}`; say which alignment a claim rests on"
+                    f"{task}: by {measure} {ahead[first]} is ahead after {variants.what} `{first}`, "
+                    f"{ahead[second]} after `{second}`; say which {variants.what} a claim rests on"
                 )
 
 

@@ -13,7 +13,9 @@ from openuni import experts
 from openuni.errors import OpenUniError
 from openuni.experts import DecodedClip, Expert
 from openuni.sample import Annotation
-from unibench.scoring.runs import COLUMN_OF, ESTIMATED, Run
+from unibench import tasks
+from unibench.formats.arrays import LARGEST
+from unibench.tasks import Run
 
 
 class Reestimated(Run):
@@ -27,11 +29,11 @@ class Reestimated(Run):
         self._experts: dict[str, Expert] = {}
         for task, name in names.items():
             made = experts.get(name)
-            if task not in ESTIMATED or made.modality != COLUMN_OF[task]:
+            if task not in tasks.estimated() or made.modality != task:
                 raise OpenUniError(f"the expert {name!r} estimates {made.modality or 'nothing by itself'}, not {task}")
 
     def values(self) -> list[str]:
-        return [task for task in ESTIMATED if task in self._names]
+        return [task for task in tasks.estimated() if task in self._names]
 
     def keys(self, task: str) -> list[str]:
         return self._run.keys("video")
@@ -42,9 +44,12 @@ class Reestimated(Run):
     def fps(self, key: str) -> float | None:
         return None  # the control has the frames of the video; what is longer is cut
 
-    def load(self, task: str, key: str) -> Any:
+    def digest(self, task: str, key: str) -> str:
+        return self._run.digest("video", key)
+
+    def load(self, task: str, key: str, most: int = LARGEST) -> Any:
         """What the expert sees. Raises AbsentModalityError without a video, OpenUniError where it sees nothing."""
-        video = self._run.load("video", key)
+        video = self._run.load("video", key, most)
         if task == "video":
             return video
         return self._annotate(self._names[task], DecodedClip(key, video.frames, video.fps, {})).value

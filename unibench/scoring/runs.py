@@ -1,90 +1,72 @@
-"""Runs: the predictions (or the truth) of many samples, in OpenUni's columns or in a plain folder; and resampling.
+"""Runs: the predictions (or the truth) of many samples, in OpenUni's columns or in a plain folder.
 
 A plain folder is `runs/x/<task>/<key>.<ext>` or `runs/x/<task>/<key>/` with one file a frame in the order of names; a
 suffix `_depth`, `_depths`, `_depths_exr`, `_disparity`, `_flow` or `_mask` after the key is ignored. Without task
 folders, mp4 files in `runs/x` itself are generated videos, and `{prompt}-{i}.mp4` (VBench's layout) says the prompt.
-`unibench.formats.predictions` says which files are read.
+Each task (`unibench.tasks`) says which files it reads.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import posixpath
 import re
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
-from openuni.modalities import Modality, geometry, segmentation, skeleton
-from openuni.modalities import get as modality
-from openuni.modalities.depth import Depth
 from openuni.sample import Record, Sample, make_key
 from openuni.shards.layout import MANIFEST
+from unibench import tasks
+from unibench.camera import Camera
 from unibench.formats import coco_results, sidecar
+from unibench.formats.arrays import LARGEST, load_arrays
 from unibench.formats.names import Match, match_names
-from unibench.formats.predictions import READERS, WHOLE_CLIP, Info, read_camera, read_info, read_video
-from unibench.metrics.consistency import Camera, Views
+from unibench.formats.plain import WHOLE_CLIP
 from unibench.metrics.video import Video
+from unibench.tasks import Info, Run
 
-ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
-"""Tasks that are compared with truth."""
-TASKS = (*ESTIMATED, "video", "consistency", "physics")
-COLUMN_OF = {**{task: task for task in ESTIMATED}, "video": "rgb"}
-"""The column of a dataset that holds a task's values."""
 _SUFFIX = re.compile(r"_(depths?(_exr)?|disparity|flow|masks?)$")
 
 
-class Run(ABC):
-    """Values of some tasks for some keys, read one at a time."""
+def read_info(folder: Path) -> Info:
+    """`predictions.json` of a plain folder, or its defaults: `fps`, and the options of tasks under their names.
 
-    path: str
+    {"depth": {"kind": "metric" | "relative" | "affine_disparity", "metres": 0.001}, "fps": 16,
+    "skeleton": {"layout": "coco17"}}. Raises OpenUniError where it says something unknown.
+    """
+    file = folder / "predictions.json"
+    if not file.is_file():
+        return Info()
+    options = {task.name: task.Options for task in tasks.stored() if task.Options is not None}
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        if not isinstance(data, dict) or set(data) - {"fps", *options}:
+            raise OpenUniError(f"{file} has unknown entries; it may have {', '.join(sorted({'fps', *options}))}")
+        fps = TypeAdapter(float | None).validate_python(data.get("fps"))
+        said: dict[str, Any] = {
+            name: TypeAdapter(options[name]).validate_python(data[name]) for name in options if name in data
+        }
+        return Info(fps, said)
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise OpenUniError(f"{file} cannot be used: {error}") from error
 
-    @abstractmethod
-    def values(self) -> list[str]:
-        """Tasks that have values of their own (`consistency` has none), in the order of `TASKS`."""
 
-    def tasks(self) -> list[str]:
-        """Tasks that can be scored, in the order of `TASKS`: consistency where there are both video and flow."""
-        have = self.values()
-        return [*have, "consistency"] if {"video", "flow"} <= set(have) else have
-
-    @abstractmethod
-    def keys(self, task: str) -> list[str]:
-        """Keys that may have a value of this task (of `values`), sorted."""
-
-    @abstractmethod
-    def has(self, task: str, key: str) -> bool:
-        """Whether `load` would find a value, without reading it."""
-
-    @abstractmethod
-    def load(self, task: str, key: str) -> Any:
-        """The modality value (for `video`: a `Video`). Raises AbsentModalityError, or OpenUniError on bad bytes."""
-
-    @abstractmethod
-    def fps(self, key: str) -> float | None:
-        """Frames a second of the sample, where known."""
-
-    def camera(self, key: str) -> Camera | None:
-        """The sample's camera, where known. Raises OpenUniError where its file is no camera."""
-        del key
-        return None
-
-    def camera_file(self, key: str) -> Path | None:
-        """The file that holds the camera, where there is one."""
-        del key
-        return None
-
-    def second_take(self, key: str) -> Video | None:
-        """The event of the sample's video once more, where it was filmed twice."""
-        del key
-        return None
+def read_camera(file: Path) -> Camera:
+    """`intrinsics` `[T, 3, 3]` and `poses` `[T, 4, 4]` (camera to world) of an npz."""
+    arrays = load_arrays(file)
+    for name, side in (("intrinsics", 3), ("poses", 4)):
+        if name not in arrays or arrays[name].ndim != 3 or arrays[name].shape[1:] != (side, side):
+            raise InvalidAnnotationError(f"{file} must have `{name}` [T, {side}, {side}]")
+    return Camera(arrays["intrinsics"].astype(np.float64), arrays["poses"].astype(np.float64)).checked()
 
 
 def open_run(path: Path | str, info: Info | None = None) -> Run:
@@ -109,15 +91,15 @@ class Columns(Run):
         self.data = openuni.open(path)
 
     def values(self) -> list[str]:
-        return [task for task in COLUMN_OF if COLUMN_OF[task] in self.data.columns]
+        return [task.name for task in tasks.stored() if task.column in self.data.columns]
 
     def keys(self, task: str) -> list[str]:
-        column = COLUMN_OF[task]
+        column = tasks.get_stored(task).column
         return [key for key in self._keys if column in self.data[key]] if column in self.data.columns else []
 
     def has(self, task: str, key: str) -> bool:
         try:
-            return COLUMN_OF[task] in self.sample(key)
+            return tasks.get_stored(task).column in self.sample(key)
         except AbsentModalityError:
             return False
 
@@ -149,22 +131,34 @@ class Columns(Run):
                 clips.setdefault(make_key(posixpath.splitext(sample.record.video_id)[0]), []).append(sample.key)
         return clips
 
-    def load(self, task: str, key: str) -> Any:
-        sample = self.sample(key)
-        value = sample[COLUMN_OF[task]]
-        return Video(value.frames, value.fps, sample.caption or None) if task == "video" else value
+    def load(self, task: str, key: str, most: int = LARGEST) -> Any:
+        del most  # members are bounded by the index, and decoded to the sizes that it records
+        return tasks.get_stored(task).of_sample(self.sample(key))
+
+    def digest(self, task: str, key: str) -> str:
+        if task in ("camera", "second_take"):
+            file = self._camera_file(key) if task == "camera" else None
+            return "" if file is None else file_digest([file])
+        try:
+            column, sample = tasks.get_stored(task).column, self.sample(key)
+        except AbsentModalityError:
+            return ""
+        if column not in sample:
+            return ""
+        members = self.data.result(sample.key, column).members
+        digest = hashlib.sha256()
+        for name, data in sorted(members.items()):
+            digest.update(f"{name} {len(data)}\n".encode() + data)
+        return digest.hexdigest()
 
     def fps(self, key: str) -> float | None:
         return self.sample(key).record.fps
 
     def camera(self, key: str) -> Camera | None:
-        file = self.camera_file(key)
-        if file is None:
-            return None
-        camera = sidecar.read_camera(file)
-        return Camera(camera.intrinsics, camera.pose)
+        file = self._camera_file(key)
+        return None if file is None else sidecar.read_camera(file).checked()
 
-    def camera_file(self, key: str) -> Path | None:
+    def _camera_file(self, key: str) -> Path | None:
         """The side-car of rendered and imported truth; None where the dataset is not a local folder."""
         file = Path(self.path) / sidecar.FOLDER / key / "camera.npz"
         return file if file.is_file() else None
@@ -187,11 +181,11 @@ class Folder(Run):
         names matched."""
         self._truth = {sample.key: sample.record for sample in truth.data}
         self._entries = {}
-        names = {name for task in ESTIMATED for name in self._files(task)}
+        names = {name for task in tasks.estimated() for name in self._files(task)}
         return match_names(self._truth.values(), names)
 
     def values(self) -> list[str]:
-        return [task for task in COLUMN_OF if self._of(task)]
+        return [task.name for task in tasks.stored() if self._of(task.name)]
 
     def keys(self, task: str) -> list[str]:
         return sorted(self._of(task))
@@ -199,31 +193,38 @@ class Folder(Run):
     def has(self, task: str, key: str) -> bool:
         return key in self._of(task)
 
-    def load(self, task: str, key: str) -> Any:
-        entry = self.entry(task, key)
+    def load(self, task: str, key: str, most: int = LARGEST) -> Any:
+        kind, entry = tasks.get_stored(task), self.entry(task, key)
         if entry == self._results:
             record = self._truth[key]
-            value = coco_results.skeleton(entry, self._pictures.get(key, ""), record.height, record.width)
+            value: Any = coco_results.skeleton(entry, self._pictures.get(key, ""), record.height, record.width)
         else:
-            value = READERS[task](entry, self.info)
-        if task != "video":
-            modality(COLUMN_OF[task]).check(value)
+            value = kind.read(entry, self.info, most)
+        kind.check(value)
         return value
+
+    def digest(self, task: str, key: str) -> str:
+        beside = task in ("camera", "second_take")
+        entry = self._beside(task, key) if beside else self._of(task).get(key)
+        if entry is None:
+            return ""
+        files = [entry] if entry.is_file() else [p for p in entry.rglob("*") if p.is_file()]
+        return file_digest(sorted(files))
 
     def fps(self, key: str) -> float | None:
         return self.info.fps
 
     def camera(self, key: str) -> Camera | None:
-        file = self.camera_file(key)
+        file = self._beside("camera", key)
         return None if file is None else read_camera(file)
 
-    def camera_file(self, key: str) -> Path | None:
-        file = self._folder / "camera" / f"{key}.npz"
-        return file if file.is_file() else None
-
     def second_take(self, key: str) -> Video | None:
-        file = self._folder / "second_take" / f"{key}.mp4"
-        return read_video(file, self.info) if file.is_file() else None
+        file = self._beside("second_take", key)
+        return None if file is None else tasks.get_stored("video").read(file, self.info)
+
+    def _beside(self, what: str, key: str) -> Path | None:
+        file = self._folder / what / f"{key}.{'npz' if what == 'camera' else 'mp4'}"
+        return file if file.is_file() else None
 
     def entry(self, task: str, key: str) -> Path:
         """The file or folder of a sample. Raises AbsentModalityError where there is none."""
@@ -248,7 +249,7 @@ class Folder(Run):
         if task == "skeleton" and self._results is not None:
             return dict.fromkeys(coco_results.read(self._results), self._results)
         root = self._folder / task
-        flat = task == "video" and not any((self._folder / name).is_dir() for name in COLUMN_OF)
+        flat = task == "video" and not any((self._folder / kind.name).is_dir() for kind in tasks.stored())
         entries: dict[str, Path] = {}
         for path in sorted((self._folder if flat else root).iterdir()) if flat or root.is_dir() else []:
             if path.suffix.lower() in WHOLE_CLIP or (path.is_dir() and not flat):
@@ -257,76 +258,16 @@ class Folder(Run):
         return entries
 
 
-def resample(task: str, value: Any, frames: int, height: int, width: int, rates: tuple[float, float] | None) -> Any:
-    """The prediction on the truth's frames; the same object where nothing differs.
-
-    Time: at equal (or unknown) frame rates frame t is frame t and what is longer is cut; at different `rates`
-    (prediction's, truth's) the true frame t takes the predicted frame that is shown at its middle, ⌊(t + ½)·p / q⌋.
-    Space: depth bilinearly (as DepthCrafter and Video Depth Anything do; the nearest pixel where a neighbour is NaN),
-    everything else as its modality resizes. Raises InvalidAnnotationError where the prediction is too short, and for
-    flow of another rate, whose vectors mean another span of time.
-    """
-    kind: Modality[Any] = modality(COLUMN_OF[task])
-    have = _shape(task, value)
-    if rates is not None and abs(rates[0] / rates[1] - 1) > 1e-3:
-        if task == "flow":
-            raise InvalidAnnotationError(f"flow at {rates[0]:g} fps cannot be compared with truth at {rates[1]:g} fps")
-        index = np.floor((np.arange(frames) + 0.5) * rates[0] / rates[1]).astype(np.int64)
-        if index[-1] >= have[0]:
-            raise InvalidAnnotationError(f"{task}: {have[0]} frames at {rates[0]:g} fps end before the truth does")
-        value = _pick(task, value, index)
-    elif have[0] > frames:
-        value = kind.take(value, slice(0, frames))
-    elif have[0] < frames:
-        raise InvalidAnnotationError(
-            f"{task}: {have[0]} frames predicted, the truth has {frames}; predict all, or say the fps"
-        )
-    if _shape(task, value)[1:] == (height, width):
-        return value
-    return _resize_depth(value, height, width) if task == "depth" else kind.resize(value, height, width)
+def with_options(info: Info, task: str, **changes: Any) -> Info:
+    """The same, with some options of one task changed."""
+    options = replace(tasks.get_stored(task).options(info), **changes)
+    return replace(info, tasks={**info.tasks, task: options})
 
 
-def load_views(run: Run, key: str) -> Views:
-    """RGB, flow, and depth and segmentation where the sample has them, resampled to the RGB's frames.
-
-    Raises AbsentModalityError without RGB or flow.
-    """
-    video, rate = run.load("video", key), run.fps(key)
-    frames, height, width, _ = video.frames.shape
-    rates = None if rate is None else (rate, video.fps)
-    found: dict[str, Any] = {}
-    for task in ("flow", "depth", "segmentation"):
-        if task in run.values():
-            try:
-                found[task] = resample(task, run.load(task, key), frames, height, width, rates)
-            except AbsentModalityError:
-                if task == "flow":
-                    raise
-    camera = run.camera(key)
-    return Views(video.frames, **found, camera=None if camera is None else camera.cut(frames))
-
-
-def _shape(task: str, value: Any) -> tuple[int, int, int]:
-    if task == "video":
-        frames, height, width, _ = value.frames.shape
-        return frames, height, width
-    return modality(COLUMN_OF[task]).shape(value)
-
-
-def _pick(task: str, value: Any, index: npt.NDArray[np.int64]) -> Any:
-    """The frames at these positions."""
-    if task == "skeleton":
-        return skeleton.at_frames(value, index)
-    if task == "segmentation":
-        return segmentation.at_frames(value, index)
-    if task == "video":
-        return replace(value, frames=value.frames[index])
-    if task == "densepose":
-        return replace(value, values=value.values[index], confidence=None)
-    return replace(value, values=value.values[index])
-
-
-def _resize_depth(depth: Depth, height: int, width: int) -> Depth:
-    near = geometry.nearest(depth.values, height, width)
-    smooth = np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_LINEAR) for f in depth.values])
-    return replace(depth, values=np.where(np.isfinite(smooth) & np.isfinite(near), smooth, near))
+def file_digest(files: Iterable[Path]) -> str:
+    """Hex digits over names and bytes of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -13,9 +13,11 @@ from rich.table import Table
 
 from openuni.errors import OpenUniError
 from openuni_pipelines.commands.score import STANDARD, open_place, open_standard, place
+from unibench import tasks as scored
 from unibench.scoring import doctor
-from unibench.scoring.runs import ESTIMATED, Run, open_run
+from unibench.scoring.runs import open_run
 from unibench.scoring.samples import comparable_pairs
+from unibench.tasks import Run
 
 _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))
 """Rendered on the spot where there is no truth: enough motion and depth for every corruption to show."""
@@ -58,7 +60,7 @@ def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, li
 
 
 def _check_predictions(console: Console, predictions: Run, truth: Run, limit: int) -> int:
-    tasks = [task for task in ESTIMATED if task in predictions.tasks() and task in truth.tasks()]
+    tasks = [task for task in scored.estimated() if task in predictions.values() and task in truth.values()]
     if not tasks:
         raise OpenUniError(f"{predictions.path} and {truth.path} share no task")
     found = 0
@@ -83,7 +85,7 @@ def _values(gt: str | None, limit: int) -> Iterator[tuple[str, str, Any]]:
                 yield task, f"{family}-{seed}", getattr(values, task)
         return
     truth = open_run(gt or STANDARD)
-    for task in ESTIMATED:
-        if task in truth.tasks():
+    for task in scored.estimated():
+        if task in truth.values():
             for key in truth.keys(task)[:limit]:
                 yield task, key, truth.load(task, key)

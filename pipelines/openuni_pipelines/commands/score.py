@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -16,19 +16,19 @@ from rich.console import Console
 from rich.progress import track
 
 from openuni.errors import OpenUniError
-from openuni.modalities.depth import DepthKind
-from openuni.shards.layout import MANIFEST
+from openuni.shards.layout import MANIFEST, write_atomic
 from unibench import networks, standard
+from unibench import tasks as scored
 from unibench.formats.names import Match
-from unibench.formats.predictions import DepthInfo, Info, read_info
 from unibench.metrics.depth import MAX_DEPTH
 from unibench.metrics.geodesics import BodyGeodesics
 from unibench.report import report
 from unibench.scoring import doctor
 from unibench.scoring.control import Reestimated, fingerprints
 from unibench.scoring.protocol import Missing, Protocol, hash_keys
-from unibench.scoring.runs import ESTIMATED, TASKS, Columns, Folder, Run, open_run
-from unibench.scoring.samples import Collector, SampleResult, Tools, comparable_pairs, score_sample, truth_digest
+from unibench.scoring.runs import Columns, Folder, open_run, read_info, with_options
+from unibench.scoring.samples import Collector, SampleResult, comparable_pairs, input_digest, score_sample, truth_digest
+from unibench.tasks import Info, Run, Setup
 
 STANDARD = standard.get("estimation").place
 """Where the standard set is looked for."""
@@ -66,8 +66,10 @@ def open_place(place: Place) -> Run:
 
 
 @cache
-def _tools(tasks: tuple[str, ...], weights: tuple[tuple[str, str], ...]) -> Tools:
-    return Tools(networks.load(dict(weights)), BodyGeodesics.load() if "densepose" in tasks else None)
+def _tools(tasks: tuple[str, ...], weights: tuple[tuple[str, str], ...]) -> Setup:
+    return Setup(
+        measures=networks.load(dict(weights)), geodesics=BodyGeodesics.load() if "densepose" in tasks else None
+    )
 
 
 def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
@@ -83,7 +85,7 @@ def score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
 @click.command("score")
 @click.option("--pred", required=True, type=click.Path(path_type=Path), help="A dataset or a folder of ordinary files.")
 @click.option("--gt", help=f"The truth: a dataset (path or URL) or a folder.  [default: the standard set, {STANDARD}]")
-@click.option("--tasks", help=f"Of {', '.join(TASKS)}; comma-separated.  [default: all that both have, but physics]")
+@click.option("--tasks", help="Tasks by comma, such as depth,flow.  [default: all that both have, but physics]")
 @click.option("--subset", type=click.Choice(["single_person", "two_person", "general"]), help="Only these samples.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples, in the order of keys.")
 @click.option(
@@ -149,7 +151,7 @@ def score_command(
         tasks=tuple(chosen),
         truth="none"
         if truth is None
-        else truth_digest(truth, [task for task in chosen if task in (*ESTIMATED, "physics")]),
+        else truth_digest(truth, [task for task in chosen if scored.get(task).needs_truth]),
         keys=hash_keys(everything),
         max_depth=max_depth,
         missing=cast(Missing, missing),
@@ -165,26 +167,34 @@ def score_command(
     collected = Collector(protocol)
     where.mkdir(parents=True, exist_ok=True)
     with Journal(where / "samples.jsonl", protocol.fingerprint(), resume=resume) as journal:
-        for result in journal.done():
-            collected.add(result)
+        latest = {(result.task, result.key): result for result in journal.done()}
+        for result in latest.values():
+            if result.inputs == input_digest(result.task, result.key, found):
+                collected.add(result)
         have = {(r.task, r.key) for r in collected.results}
         work = [(task, key) for task in chosen for key in keys[task] if (task, key) not in have]
         results = score_on_ray(job, work, workers) if workers else score_here(job, work)
         for result in track(results, "scoring", total=len(work), console=console, disable=not console.is_terminal):
             journal.write(result)
             collected.add(result)
+    if not any(result.status == "scored" for result in collected.results):
+        first = collected.results[0]
+        raise OpenUniError(
+            f"nothing in {pred} could be scored: {len(collected.results)} predictions are missing or unusable; the "
+            f"first, {first.task} of {first.key}: {first.reason}"
+        )
     mistakes = () if truth is None else _mistakes(chosen, found, truth)
     made = report.build(
         name or pred.name, str(pred), truth.path if truth else "none", collected, learned.notes, mistakes
     )
-    (where / "report.json").write_bytes(report.to_json(made))
+    write_atomic(where / "report.json", report.to_json(made), "score")
     Console().print(report.tables(made))
     for warning in made.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     if page:
         from unibench.report import page as pages
 
-        (where / "report.html").write_text(pages.render(made, found, truth), encoding="utf-8")
+        write_atomic(where / "report.html", pages.render(made, found, truth).encode(), "score")
     console.print(f"wrote {where / 'report.json'}" + (f" and {where / 'report.html'}" if page else ""))
 
 
@@ -209,7 +219,7 @@ def place(pred: Path, depth_kind: str | None, control: tuple[str, ...] = ()) -> 
         return Place(str(pred), None, experts)
     info = read_info(pred)
     if depth_kind is not None:
-        info = replace(info, depth=DepthInfo(cast(DepthKind, depth_kind), info.depth.metres))
+        info = with_options(info, "depth", kind=depth_kind)
     return Place(str(pred), info, experts)
 
 
@@ -224,7 +234,7 @@ def _truth(gt: str | None, found: Run) -> Run | None:
     """The truth asked for, the standard set, or (for generated video alone) none."""
     if gt is not None:
         return open_run(gt)
-    if not STANDARD.is_dir() and not set(found.tasks()) & set(ESTIMATED):
+    if not STANDARD.is_dir() and not set(found.values()) & set(scored.estimated()):
         return None
     return open_standard()
 
@@ -250,31 +260,34 @@ def open_standard() -> Columns:
 
 
 def _tasks(asked: str | None, found: Run, truth: Run | None) -> list[str]:
-    known = [t for t in found.tasks() if t not in ESTIMATED or (truth is not None and t in truth.values())]
-    if isinstance(found, Columns) and set(known) & set(ESTIMATED):
-        # Every dataset has RGB; it is what was looked at, not what was generated, unless the user says otherwise.
-        known = [t for t in known if t in ESTIMATED]
     if asked is None:
+        known = _offered(found, truth)
         if not known:
-            have = ", ".join(found.tasks()) or "nothing"
+            have = ", ".join(found.values()) or "nothing"
             raise OpenUniError(f"{found.path} has {have}, and none of it has truth; see `unibench score --help`")
         return known
     names = [name.strip() for name in asked.split(",")]
-    if unknown := [name for name in names if name not in TASKS]:
-        raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
-    if truth is None and (needy := [name for name in names if name in (*ESTIMATED, "physics")]):
+    if unknown := [name for name in names if name not in scored.names()]:
+        raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(scored.names())}")
+    if truth is None and (needy := [name for name in names if scored.get(name).needs_truth]):
         raise OpenUniError(f"{needy[0]} needs truth; only video and consistency can be scored without")
-    return [task for task in TASKS if task in names]
+    return [task for task in scored.names() if task in names]
+
+
+def _offered(found: Run, truth: Run | None) -> list[str]:
+    """What both have, of the tasks that are scored by default."""
+    have, true = set(found.values()), set() if truth is None else set(truth.values())
+    every = [task for task in map(scored.get, scored.names()) if task.by_default and task.offered(have)]
+    known = [task for task in every if not task.needs_truth or task.offered(true)]
+    if isinstance(found, Columns) and any(task.needs_truth for task in known):
+        # Every dataset has RGB; it is what was looked at, not what was generated, unless the user says otherwise.
+        known = [task for task in known if task.needs_truth]
+    return [task.name for task in known]
 
 
 def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: int | None) -> list[str]:
     """Samples with truth (for generated video: those that were generated)."""
-    if task == "consistency":
-        keys = sorted(set(found.keys("video")) & set(found.keys("flow")))
-    elif task == "physics" and truth is not None:
-        keys = truth.keys("video")
-    else:
-        keys = found.keys(task) if task == "video" or truth is None else truth.keys(task)
+    keys = scored.get(task).keys(found, truth)
     if subset is not None:
         if not isinstance(truth, Columns):
             raise OpenUniError("--subset needs truth in OpenUni's columns; plain folders have no subsets")
@@ -284,7 +297,7 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
 
 def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
     """Conventions that a few samples say were mistaken."""
-    checked = [task for task in tasks if task in ESTIMATED]
+    checked = [task for task in tasks if task in scored.estimated()]
     findings = (doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED)) for task in checked)
     return tuple(str(finding) for finding in findings if finding is not None)
 

@@ -280,7 +280,8 @@ def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
     """What the task asks with --prompt and --input. Raises OpenUniError where inputs are missing or do not agree."""
     from openuni_model.data import Buckets
     from openuni_model.generation import ClipRequest
-    from unibench.formats.predictions import READERS, DepthInfo, Info
+    from unibench import tasks as scored
+    from unibench.tasks.depth import DepthOptions
 
     views, inputs = config.modality, config.input
     if config.task == "joint":
@@ -301,8 +302,8 @@ def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
         named.update({view: path} if equals else {views[0]: text})
     if set(named) != set(views):
         raise OpenUniError(f"--task cond needs an --input for {', '.join(views)}; given: {', '.join(named) or 'none'}")
-    info = Info(depth=DepthInfo(config.depth_kind))
-    controls = {view: READERS[view](Path(named[view]), info) for view in views}
+    info = scored.Info(tasks={"depth": DepthOptions(config.depth_kind)})
+    controls = {view: scored.get_stored(view).read(Path(named[view]), info) for view in views}
     sizes = {view: modalities.get(view).shape(value) for view, value in controls.items()}
     if len(set(sizes.values())) > 1:
         raise OpenUniError(f"controls must agree in frames and size: {sizes}")

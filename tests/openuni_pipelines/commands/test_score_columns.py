@@ -22,14 +22,14 @@ from openuni.shards import writer
 from openuni_pipelines.cli import unibench
 from openuni_pipelines.commands.score import open_standard, score_command
 from openuni_pipelines.engine.rendering import SceneSet
-from unibench import standard
+from unibench import standard, tasks
 from unibench.camera import Camera
 from unibench.formats import sidecar
 from unibench.rendering.render import modalities, render_scene
 from unibench.scenes.families import Spec
 from unibench.scoring.protocol import Protocol
 from unibench.scoring.runs import open_run
-from unibench.scoring.samples import Collector, load_truth, score_sample, truth_digest
+from unibench.scoring.samples import Collector, score_sample, truth_digest
 
 SPECS = [Spec("fall", 1, frames=5, height=64, width=64), Spec("collide", 2, frames=5, height=64, width=64)]
 
@@ -148,7 +148,7 @@ def test_the_side_car_camera_gives_temporal_errors_and_names_the_truth(sets: tup
     rendered = render_scene(SPECS[1])
     without = open_run(root)
     assert without.camera(rendered.key) is None
-    assert load_truth("depth", rendered.key, without).static is None
+    assert tasks.get("depth").load_truth(without, rendered.key).static is None
     before = truth_digest(without, ["depth"])
     folder = root / sidecar.FOLDER / rendered.key
     folder.mkdir(parents=True)
@@ -156,7 +156,7 @@ def test_the_side_car_camera_gives_temporal_errors_and_names_the_truth(sets: tup
     truth = open_run(root)
     assert truth_digest(truth, ["depth"]) != before
     assert truth_digest(truth, ["segmentation"]) == truth_digest(without, ["segmentation"])
-    true = load_truth("depth", rendered.key, truth)
+    true = tasks.get("depth").load_truth(truth, rendered.key)
     np.testing.assert_array_equal(true.poses, rendered.truth.camera.pose)
     moving = np.isin(rendered.truth.ids[:-1], [t.id for t in rendered.truth.things if t.thing])
     assert true.static[:-1][~moving & np.isfinite(true.values[:-1])].mean() > 0.99
@@ -167,7 +167,7 @@ def test_the_side_car_camera_gives_temporal_errors_and_names_the_truth(sets: tup
     short = Camera(camera.intrinsics[:3], camera.pose[:3], camera.height, camera.width)
     (folder / "camera.npz").write_bytes(sidecar.encode_camera(short))
     with pytest.raises(InvalidAnnotationError, match="3 frames; the clip has 5"):
-        load_truth("depth", rendered.key, truth)
+        tasks.get("depth").load_truth(truth, rendered.key)
     flat = Camera(camera.intrinsics, np.zeros_like(camera.pose), camera.height, camera.width)
     (folder / "camera.npz").write_bytes(sidecar.encode_camera(flat))
     with pytest.raises(InvalidAnnotationError, match="no inverse"):

@@ -83,8 +83,8 @@ def test_rendered_views_agree_and_wrong_ones_do_not() -> None:
     assert right["ids_along_flow"].value > 0.95 > wrong["ids_along_flow"].value
     assert right["depth_along_flow"].value < wrong["depth_along_flow"].value
     assert right["rigid_disagreement"].value < 1e-3
-    moved = Camera(camera.intrinsics, np.roll(camera.poses, 1, axis=0))
-    moved.poses[:, 0, 3] += 0.1 * np.arange(6)
+    moved = Camera(camera.intrinsics, np.roll(camera.pose, 1, axis=0))
+    moved.pose[:, 0, 3] += 0.1 * np.arange(6)
     assert np.mean(rigid_disagreement(values.depth, values.flow, moved)) > 0.1
 
 

@@ -14,13 +14,14 @@ from openuni.modalities.densepose import DensePose
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import LAYOUTS, Skeleton
+from unibench import tasks as scored
 from unibench.rendering.render import modalities
 from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
 from unibench.scoring.doctor import diagnose, ladders, storage
-from unibench.scoring.runs import ESTIMATED
 
 SIZE = 96
+ESTIMATED = ("depth", "flow", "segmentation", "skeleton", "densepose")
 
 
 def walker(seed: int) -> Skeleton:
@@ -86,10 +87,8 @@ def test_nothing_is_named_in_a_right_prediction(truths: Any, task: str) -> None:
         for k, true in enumerate(truths[task]):
             found = true
             if strength:  # an honest estimate: the second step of the first corruption
-                from unibench.scoring.doctor import CORRUPTIONS
-
-                steps, corrupt = next(iter(CORRUPTIONS[task].values()))
-                found = corrupt(true, steps[1], np.random.default_rng(k))
+                corruption = next(iter(scored.get_estimated(task).corruptions.values()))
+                found = corruption.apply(true, corruption.steps[1], np.random.default_rng(k))
             pairs.append((found, true))
         assert diagnose(task, pairs) is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,11 +17,17 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.video import encode_video
-from unibench.formats.predictions import DepthInfo, Info, read_info
+from unibench import tasks
 from unibench.metrics.video import Video
-from unibench.scoring.runs import open_run, resample
+from unibench.scoring.runs import open_run, read_info
+from unibench.tasks import Info
+from unibench.tasks.depth import DepthOptions
 
-METRIC = Info(depth=DepthInfo("metric"))
+METRIC = Info(tasks={"depth": DepthOptions("metric")})
+
+
+def resample(task: str, value: Any, frames: int, height: int, width: int, rates: Any) -> Any:
+    return tasks.get_stored(task).resample(value, (frames, height, width), rates or (None, None))
 
 
 @pytest.fixture
@@ -41,8 +48,8 @@ def test_depth_of_every_kind_of_file(tmp_path: Path, depth: np.ndarray) -> None:
         import OpenEXR
 
         OpenEXR.File({}, {"Z": np.ascontiguousarray(depth[t])}).write(str(folder / "e" / f"{t}.exr"))
-    run = open_run(tmp_path, Info(depth=DepthInfo("metric", 0.001)))
-    assert run.tasks() == ["depth"]
+    run = open_run(tmp_path, Info(tasks={"depth": DepthOptions("metric", 0.001)}))
+    assert run.values() == ["depth"]
     assert run.keys("depth") == ["a", "b", "c", "d", "e"]
     for key in "abce":
         assert np.array_equal(run.load("depth", key).values, depth), key

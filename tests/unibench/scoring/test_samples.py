@@ -12,13 +12,15 @@ import pytest
 from pydantic import TypeAdapter
 
 from openuni.errors import InvalidAnnotationError
-from unibench.formats.predictions import DepthInfo, Info
+from unibench import tasks
 from unibench.metrics.depth import DepthMetric, DepthTruth
 from unibench.scoring.protocol import Protocol, differences
 from unibench.scoring.runs import Folder, open_run
-from unibench.scoring.samples import Collector, SampleResult, nothing_like, score_sample, truth_digest
+from unibench.scoring.samples import Collector, SampleResult, score_sample, truth_digest
+from unibench.tasks import Info
+from unibench.tasks.depth import DepthOptions
 
-METRIC = Info(depth=DepthInfo("metric"))
+METRIC = Info(tasks={"depth": DepthOptions("metric")})
 PROTOCOL = Protocol(("depth", "flow", "segmentation"), truth="t", keys="k")
 
 
@@ -109,14 +111,14 @@ def test_penalised_predictions_are_scored_as_if_nothing_were_there(tmp_path: Pat
     ):
         assert worse * penalised.values(task)[column] > worse * left_out.values(task)[column], column
     true = truth.load("depth", "a")
-    expected = DepthMetric().update("a", nothing_like("depth", true), DepthTruth(true.values))
+    expected = DepthMetric().update("a", tasks.get("depth").nothing(true), DepthTruth(true.values))
     result = next(r for r in penalised.of("depth") if r.key == "a")
     assert result.scores["disparity/absrel"] == expected["disparity/absrel"]
 
 
 def test_a_truth_that_is_no_truth_is_refused(tmp_path: Path) -> None:
     truth = write_run(tmp_path / "truth", 0, 0.0, ["a"])
-    relative = Folder(Path(truth.path), Info(depth=DepthInfo("relative")))
+    relative = Folder(Path(truth.path), Info(tasks={"depth": DepthOptions("relative")}))
     with pytest.raises(InvalidAnnotationError, match="scores need metres"):
         score_sample("depth", "a", truth, relative, PROTOCOL)
 
@@ -152,13 +154,12 @@ def test_undefined_scores_are_left_out_of_results(tmp_path: Path) -> None:
     result = score_sample("flow", "a", truth, truth, PROTOCOL)
     assert "occluded/epe" not in result.scores
     assert not any(math.isnan(value) for value, _ in result.scores.values())
-    assert open_run(tmp_path / "truth", METRIC).tasks() == ["depth", "flow", "segmentation"]
+    assert open_run(tmp_path / "truth", METRIC).values() == ["depth", "flow", "segmentation"]
 
 
 def test_the_camera_of_the_truth_gives_temporal_errors_on_what_stands_still(tmp_path: Path) -> None:
     from unibench.rendering.render import modalities, render_scene
     from unibench.scenes.families import Spec
-    from unibench.scoring.samples import load_truth
 
     rendered = render_scene(Spec("collide", 3, frames=5, height=64, width=64))
     values = modalities(rendered.truth)
@@ -169,7 +170,7 @@ def test_the_camera_of_the_truth_gives_temporal_errors_on_what_stands_still(tmp_
     camera = rendered.truth.camera
     np.savez(tmp_path / "camera" / "a.npz", intrinsics=camera.intrinsics, poses=camera.pose)
     run = Folder(tmp_path, METRIC)
-    true = load_truth("depth", "a", run)
+    true = tasks.get("depth").load_truth(run, "a")
     moving = np.isin(rendered.truth.ids[:-1], [t.id for t in rendered.truth.things if t.thing])
     assert true.static is not None
     assert true.static[:-1][~moving & np.isfinite(true.values[:-1])].mean() > 0.99

@@ -24,10 +24,10 @@ from openuni.modalities import Encoded, Modality, get
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import Skeleton
+from unibench import tasks
 from unibench.rendering.render import modalities
 from unibench.rendering.truth import trace
 from unibench.scenes.families import Spec, build
-from unibench.scoring.doctor import CORRUPTIONS
 from unibench.scoring.protocol import Protocol
 from unibench.scoring.samples import Collector, score_pair
 
@@ -73,7 +73,8 @@ def _stored(number: int, frames: int, size: int) -> dict[str, tuple[Encoded, Enc
     true["skeleton"] = _people(number, frames, size)
     pairs = {}
     for task, value in true.items():
-        steps, corrupt = next(iter(CORRUPTIONS[task].values()))
+        corruption = next(iter(tasks.get_estimated(task).corruptions.values()))
+        steps, corrupt = corruption.steps, corruption.apply
         found = corrupt(value, steps[1], np.random.default_rng(number))
         if isinstance(found, Depth):
             found = Depth(found.values, "relative")

@@ -114,7 +114,7 @@ def read_progress(path: Path) -> Progress:
         values = json.loads((path / _STATE).read_text(encoding="utf-8"))
         position, waiting = values["cursor"]["position"], tuple(values["cursor"]["waiting"])
         progress = Progress(**{**values, "cursor": Cursor(position, waiting)})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a finished checkpoint ({type(error).__name__}: {error})") from error
     if set(_files(path)) != {*progress.sha256}:
         missing = sorted({*progress.sha256} ^ set(_files(path)))
@@ -175,7 +175,10 @@ def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema:
     if not (where / _STATE).is_file():
         return load_model(where, modalities=modalities)
     read_progress(where)
-    return model_of(read_config(where), read(where, "ema" if ema else "weights"), modalities)
+    try:
+        return model_of(read_config(where), read(where, "ema" if ema else "weights"), modalities)
+    except (OpenUniError, ValueError, KeyError, RuntimeError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{where} holds no model that can be used: {error}") from error
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

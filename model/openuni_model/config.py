@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from openuni import registry
 from openuni.errors import OpenUniError
 
@@ -17,6 +19,21 @@ TextName = Literal["minilm", "umt5"]
 
 class ModelConfigError(OpenUniError):
     """A configuration that describes no model, or another model than the weights at hand."""
+
+
+_MOST = {
+    "width": 1 << 16,
+    "ffn": 1 << 18,
+    "layers": 512,
+    "heads": 1024,
+    "channels": 1 << 12,
+    "text_width": 1 << 16,
+    "text_length": 1 << 14,
+    "frames": 1 << 14,
+    "size": 1 << 14,
+    "frequencies": 1 << 16,
+}
+"""Far beyond any model: a configuration from outside must not ask for all memory before its weights are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,15 @@ class ModelConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ModelConfigError(f"{name} {getattr(self, name)}: it must lie in 1 to {most:,}")
+        if min(self.patch) < 1:
+            raise ModelConfigError(f"patch {self.patch}: its sides must be 1 or more")
+        if self.frames < self.patch[0]:
+            raise ModelConfigError(
+                f"frames {self.frames}: a token takes {self.patch[0]}, so it must be as many or more"
+            )
         if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
             raise ModelConfigError(
                 f"width {self.width} over {self.heads} heads: a head needs an even number of channels, 6 or more"
@@ -83,13 +109,19 @@ class ModelConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """The configuration that `to_json` wrote. Raises ModelConfigError on unknown or missing fields."""
+        """The configuration that `to_json` wrote. Raises ModelConfigError on unknown, missing or wrong fields."""
+        if not isinstance(values, Mapping):
+            raise ModelConfigError("not a model configuration: it is no JSON object")
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             odd = sorted(set(values) ^ known)
             raise ModelConfigError(f"not a model configuration of this version: unknown or missing {', '.join(odd)}")
-        tuples = {name: tuple(values[name]) for name in ("patch", "modalities")}
-        return cls(**{**values, **tuples})
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ModelConfigError(f"not a model configuration: {where}: {first['msg']}") from error
 
 
 _PIXEL = {

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch.utils import data as torch_data
 
 import openuni
 from openuni import modalities
-from openuni.errors import OpenUniError
+from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationError, OpenUniError
 from openuni.modalities import Box
 from openuni.sample import Record, Sample
 from openuni.shards.reader import Dataset
@@ -38,6 +40,10 @@ _ASPECTS = (1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
 """Width over height of the buckets; a clip goes to the nearest and is cropped at the centre."""
 _UNITS: Mapping[str, tuple[int, int]] = {"pixel": (1, 1), "wan2.1": (4, 8), "wan2.2": (4, 16)}
 """How much a codec shrinks time and space."""
+
+_MOST_DAMAGED = 10
+"""Damaged clips in a row of one step after which the dataset, not a clip, is at fault."""
+_DAMAGE = (CorruptDataError, BadVideoError, InvalidAnnotationError)
 
 
 class DataError(OpenUniError):
@@ -79,7 +85,9 @@ class Buckets:
         return frames // patch * patch if time == 1 else (frames - 1) // time * time + 1
 
     def sides(self, aspect: float) -> tuple[int, int]:
-        """Height and width of this aspect (width over height) with the configured area."""
+        """Height and width of this aspect (width over height) with the configured area. Raises DataError."""
+        if not 1 / 16 <= aspect <= 16:
+            raise DataError(f"--aspect {aspect:g}: it must be from 1/16 to 16, width over height")
         unit = _UNITS[self.config.codec][1] * math.lcm(*self.config.patch[1:])
         height = max(1, round(self.config.size / math.sqrt(aspect) / unit)) * unit
         width = max(1, round(self.config.size * math.sqrt(aspect) / unit)) * unit
@@ -183,11 +191,15 @@ def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: i
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A clip ready to be noised: its latents, what it trains, and the rest of its random numbers."""
+    """A clip ready to be noised: its latents, what it trains, and the rest of its random numbers.
+
+    `damaged` names the clips whose place it took, with the reasons.
+    """
 
     item: Item
     draw: Draw
     rng: np.random.Generator
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,6 +222,26 @@ class Reader:
         return openuni.open(self.url)
 
     def load(self, entry: Entry) -> Example:
+        """The clip of an entry, or where it is damaged the next one in the order that has its bucket.
+
+        So every rank has as many clips as planned, and a resumed run takes the same ones. Raises DataError after
+        `_MOST_DAMAGED` damaged clips in a row.
+        """
+        damaged: list[str] = []
+        for each in islice(self._from(entry), _MOST_DAMAGED):
+            try:
+                return replace(self._load(each), damaged=tuple(damaged))
+            except _DAMAGE as error:
+                damaged.append(f"{each.key}: {error}")
+        raise DataError(f"{self.url}: {len(damaged)} damaged clips in a row, the last {damaged[-1]}; openuni verify")
+
+    def _from(self, entry: Entry) -> Iterator[Entry]:
+        yield entry
+        for after, sample in self.data.samples(self.seed, cursor=entry.position + 1):
+            if why_not(sample.record, self.stage, self.fit) is None and self.fit.bucket(sample.record) == entry.bucket:
+                yield Entry(after - 1, sample.key, entry.bucket)
+
+    def _load(self, entry: Entry) -> Example:
         rng = rng_of(self.seed, "train", entry.position)
         sample = self.data[entry.key]
         window = int(rng.integers(sample.record.frames // entry.bucket.frames))
@@ -288,6 +320,11 @@ class _Shares:
                 yield mine[i * size : (i + 1) * size]
 
 
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches the workers too; the trainer needs them for the step that it finishes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def load_steps(
     reader: Reader, plans: Iterator[Plan], *, rank: int, world: int, accumulate: int, workers: int
 ) -> Iterator[tuple[Plan, list[list[Example]]]]:
@@ -303,6 +340,7 @@ def load_steps(
         num_workers=workers,
         # Spawned, not forked: the codecs start threads, and a forked copy of a held lock would hang.
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_ignore_interrupts,
     )
     examples = iter(loader)
     while True:

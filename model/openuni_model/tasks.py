@@ -56,6 +56,8 @@ class Stage:
         others = (self.p_more, self.p_equal, self.drop_text, self.drop_control)
         if not all(0 <= p <= 1 for p in others) or self.steps <= 0:
             raise StageError(f"stage {self.name}: probabilities lie in 0…1 and steps above 0")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise StageError(f"stage {self.name}: modalities {', '.join(self.modalities)}: name each only once")
         if "rgb" in self.modalities:
             raise StageError(f"stage {self.name}: list the views besides RGB; RGB is always there")
 

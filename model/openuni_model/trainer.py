@@ -76,7 +76,8 @@ class Report:
     """One of `steps`. `by_task` are mean losses of the generated streams by (task, view), `keys` this rank's clips.
 
     `seconds` is the whole step and `waited` the part of it spent waiting for data; all but these two and `keys` count
-    all ranks (`flops`: forward and backward, model only).
+    all ranks (`flops`: forward and backward, model only). `damaged` says of each clip of this rank that could not be
+    read why; the next one in the order took its place.
     """
 
     step: int
@@ -93,6 +94,7 @@ class Report:
     seconds: float
     waited: float
     checkpoint: Path | None
+    damaged: tuple[str, ...] = ()
 
 
 class Trainer:
@@ -232,6 +234,7 @@ class Trainer:
                 if count
             },
             "keys": tuple(keys),
+            "damaged": tuple(said for examples in micro_batches for one in examples for said in one.damaged),
             "skipped": skipped,
             "tokens": int(counted[0]),
             "flops": float(counted[1]),

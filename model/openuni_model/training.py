@@ -344,15 +344,21 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     log = Log(trainer.settings.out, trainer.step) if run.world.rank == 0 else None
     if log:
         log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
+    passed_over = 0
     for report in _until(trainer, stop):
         if log:
             log.step(report, run.world)
         say(report)
+        for sentence in report.damaged:
+            passed_over += 1
+            say(f"warning: step {report.step}: passed over a damaged clip: {sentence}")
         last = report.step == trainer.settings.steps
         if batches and (report.step % config.validate_every == 0 or last):
             _validate(trainer, batches, log, report.step, say)
         if shown and config.sample_every and (report.step % config.sample_every == 0 or last):
             _sample(trainer, shown, views[0], log, report.step)
+    if passed_over:
+        say(f"warning: {passed_over:,} damaged clips were passed over; run openuni verify on {reader.url}")
     finished = trainer.step >= trainer.settings.steps
     if not finished:
         say(f"stopped after step {trainer.step:,}, with a checkpoint; the same command goes on from there")
@@ -459,8 +465,9 @@ class Log:
         }
         tasks = {f"{task}/{view}": loss for (task, view), loss in sorted(report.by_task.items())}
         skipped = {"skipped": list(report.keys)} if report.skipped else {}
+        damaged = {"damaged": list(report.damaged)} if report.damaged else {}
         saved = {"checkpoint": str(report.checkpoint)} if report.checkpoint else {}
-        self.write({"event": "step", "step": report.step, **row, "by_task": tasks, **skipped, **saved})
+        self.write({"event": "step", "step": report.step, **row, "by_task": tasks, **skipped, **damaged, **saved})
         numbers = {f"train/{name}": value for name, value in row.items() if value is not None}
         self.scalars(numbers | {f"loss/{name}": value for name, value in tasks.items()}, report.step)
 

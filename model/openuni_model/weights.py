@@ -168,13 +168,12 @@ def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> Un
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, SafetensorError, RecursionError) as error:
         raise ModelConfigError(f"{folder}: damaged model ({error}); copy or train it again") from error
     try:
         return model_of(ModelConfig.from_mapping(values), state, modalities)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ModelConfigError(f"{folder}: the weights are not those of its config.json: {first}") from error
+    except ModelConfigError as error:
+        raise ModelConfigError(f"{folder}: {error}") from error
 
 
 def model_of(config: ModelConfig, state: Mapping[str, Tensor], modalities: tuple[str, ...] | None = None) -> UnifiedDiT:
@@ -184,5 +183,9 @@ def model_of(config: ModelConfig, state: Mapping[str, Tensor], modalities: tuple
         config = replace(config, modalities=modalities)
     with torch.device("meta"):
         model = UnifiedDiT(config)
-    model.load_state_dict(state, assign=True)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ModelConfigError(f"the weights are not those of its config.json: {first}") from error
     return model

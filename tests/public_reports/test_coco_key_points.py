@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from openuni.modalities import get
 from openuni_pipelines.commands.import_truth import import_truth
@@ -110,7 +109,7 @@ def test_results_json_scores_as_in_pycocotools(tmp_path: Path, crowd: bool) -> N
     kept = [row for row in results if row["image_id"] != 4]  # nothing found there: its people are missed, not left out
     (tmp_path / "run").mkdir()
     (tmp_path / "run/keypoints_val2017_results.json").write_text(json.dumps(kept))
-    import_truth("coco", tmp_path / "coco", tmp_path / "gt", 64, Console(quiet=True))
+    import_truth("coco", tmp_path / "coco", tmp_path / "gt")
     run, truth = open_run(tmp_path / "run"), open_run(tmp_path / "gt")
     assert not run.answer_to(truth).unknown
     metric = SkeletonMetric()

@@ -118,7 +118,7 @@ def test_resuming_with_other_settings_names_them(discs: Path, tmp_path: Path) ->
 
 
 def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(discs: Path, tmp_path: Path) -> None:
-    parts = [trainer(discs, tmp_path / str(n), accumulate=n, steps=3) for n in (1, 3)]
+    parts = [trainer(discs, tmp_path / str(n), gradient_accumulation_steps=n, steps=3) for n in (1, 3)]
     losses = [[report.loss for report in part.run()] for part in parts]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, parameter in parts[0].names.items():

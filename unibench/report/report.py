@@ -269,6 +269,18 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
+def compare_runs(first: Path | str, second: Path | str) -> Comparison:
+    """Compare what `unibench score` wrote for two runs: their folders, the folders of their reports, or the files.
+
+    Raises OpenUniError where a report is missing or the protocols differ.
+    """
+    return compare(read(_report_at(Path(first))), read(_report_at(Path(second))))
+
+
+def _report_at(path: Path) -> Path:
+    return path / "score" if (path / "score" / "report.json").is_file() else path
+
+
 def compare(a: Report, b: Report) -> Comparison:
     """Paired bootstrap of every column. Raises OpenUniError where the protocols differ, saying in what."""
     if a.fingerprint != b.fingerprint:

@@ -21,14 +21,10 @@ def compare_command(first: Path, second: Path, as_json: bool) -> None:
     A and B are folders that `unibench score` wrote into (or their parents), or report.json files. Runs scored under
     different protocols are refused.
     """
-    compared = report.compare(report.read(_report_at(first)), report.read(_report_at(second)))
+    compared = report.compare_runs(first, second)
     if as_json:
         click.echo(TypeAdapter(report.Comparison).dump_json(compared, indent=1).decode())
         return
     Console().print(report.comparison_table(compared))
     for warning in compared.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-
-
-def _report_at(path: Path) -> Path:
-    return path / "score" if (path / "score" / "report.json").is_file() else path

@@ -20,7 +20,7 @@ from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
 from openuni_pipelines.cli import unibench
-from openuni_pipelines.commands.score import open_standard, score_command
+from openuni_pipelines.commands.score import score_command
 from openuni_pipelines.engine.rendering import SceneSet
 from unibench import standard, tasks
 from unibench.camera import Camera
@@ -30,6 +30,7 @@ from unibench.scenes.families import Spec
 from unibench.scoring.protocol import Protocol
 from unibench.scoring.runs import open_run
 from unibench.scoring.samples import Collector, score_sample, truth_digest
+from unibench.scoring.score import open_standard
 
 SPECS = [Spec("fall", 1, frames=5, height=64, width=64), Spec("collide", 2, frames=5, height=64, width=64)]
 

@@ -21,11 +21,12 @@ pytest.importorskip("open_clip")
 
 from openuni import assets  # noqa: E402
 from openuni.video import encode_video  # noqa: E402
-from openuni_pipelines.commands import score  # noqa: E402
 from openuni_pipelines.commands.compare import compare_command  # noqa: E402
+from openuni_pipelines.commands.score import score_command  # noqa: E402
 from tests.unibench.networks.made import archived, saved, waves  # noqa: E402
 from unibench import networks  # noqa: E402
 from unibench.networks import amt, clip, dino, musiq, raft, viclip  # noqa: E402
+from unibench.scoring import score  # noqa: E402
 
 LEARNED = [column for learned in networks.LEARNED.values() for column in learned.columns]
 
@@ -97,7 +98,7 @@ def videos(tmp_path: Path) -> Path:
 
 def scored(videos: Path, out: Path) -> tuple[dict[str, Any], Result]:
     arguments = ["--pred", str(videos), "--out", str(out), "--tasks", "video"]
-    result = CliRunner().invoke(score.score_command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(score_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads((out / "report.json").read_text()), result
 

@@ -21,9 +21,7 @@ from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotat
 from openuni.sample import check_key
 from unibench.camera import Camera
 from unibench.formats.arrays import load_arrays, pack
-from unibench.rendering.render import Rendered
-from unibench.rendering.truth import Truth
-from unibench.scenes.graph import Contact, State
+from unibench.state import Contact, State
 
 FOLDER = "truth"
 _LARGEST_STATE = 1 << 30
@@ -64,15 +62,6 @@ class SideCar:
         if not (self.folder / name).is_file():
             raise AbsentModalityError(f"{self.folder.name} has no {name} in {self.folder}")
         return self.folder / name
-
-
-def encode(rendered: Rendered) -> dict[str, bytes]:
-    """The files of one rendered clip by name; the same clip gives the same bytes."""
-    return {
-        "camera.npz": encode_camera(rendered.truth.camera),
-        "normals.npz": encode_normals(rendered.truth.normals),
-        "state.json": _state(rendered.state, rendered.truth),
-    }
 
 
 def encode_camera(camera: Camera) -> bytes:
@@ -154,11 +143,12 @@ def _document(path: Path) -> dict[str, Any]:
     return found
 
 
-def _state(state: State, truth: Truth) -> bytes:
+def encode_state(state: State, *, digest: str, fingerprint: str) -> bytes:
+    """`state.json`, with the hashes of the clip's truth; the same state gives the same bytes."""
     arrays = ("position", "rotation", "velocity", "angular_velocity", "mass", "restitution", "gravity")
     document = {
-        "truth_sha256": truth.digest(),
-        "truth_fingerprint": truth.fingerprint(),
+        "truth_sha256": digest,
+        "truth_fingerprint": fingerprint,
         "names": state.names,
         **{name: getattr(state, name).tolist() for name in arrays},
         "contacts": [{"time": c.time, "first": c.first, "second": c.second, "point": c.point} for c in state.contacts],

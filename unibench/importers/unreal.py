@@ -26,10 +26,10 @@ from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import same_size, sequence
 from unibench.formats.exr import Exr, cryptomatte, read_exr
+from unibench.formats.srgb import encode_srgb
 from unibench.importers.base import Imported
 from unibench.importers.checks import camera_only, check_depth, check_not_half, invert_flow, static_flow
 from unibench.importers.poses import pose
-from unibench.rendering.shaded import encode_srgb
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

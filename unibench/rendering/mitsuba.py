@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unibench.rendering.shaded import encode_srgb
+from unibench.formats.srgb import encode_srgb
 from unibench.scenes.graph import Instance, Scene
 
 Frames = npt.NDArray[np.uint8]

@@ -14,10 +14,11 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Subset
+from unibench.formats import sidecar
 from unibench.rendering.shaded import shade
 from unibench.rendering.truth import Singles, Truth, trace
 from unibench.scenes.families import Spec, build
-from unibench.scenes.graph import State
+from unibench.state import State
 
 _FARTHEST = 4.0
 """Motion in longer sides of the image beyond which a pixel's flow is left unknown: a point that grazes the lens."""
@@ -102,3 +103,13 @@ def modalities(truth: Truth) -> Modalities:
 def _bounded(motion: Singles, longest: float) -> Singles:
     far = np.abs(motion).max(axis=-1, keepdims=True) > longest
     return np.where(far, np.float32(np.nan), motion)
+
+
+def side_files(rendered: Rendered) -> dict[str, bytes]:
+    """The files that lie beside a rendered clip's columns, by name; the same clip gives the same bytes."""
+    truth = rendered.truth
+    return {
+        "camera.npz": sidecar.encode_camera(truth.camera),
+        "normals.npz": sidecar.encode_normals(truth.normals),
+        "state.json": sidecar.encode_state(rendered.state, digest=truth.digest(), fingerprint=truth.fingerprint()),
+    }

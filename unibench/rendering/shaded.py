@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from unibench.formats.srgb import encode_srgb
 from unibench.rendering.rays import Floats, Frame, Geometry, Hits, Ints, dot, interpolate
 from unibench.rendering.truth import flat_normals
 from unibench.scenes.graph import Scene
@@ -177,10 +178,3 @@ def decode_srgb(picture: Frames) -> npt.NDArray[np.float32]:
     x = np.arange(256) / 255
     table = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
     return np.asarray(table[picture])
-
-
-def encode_srgb(linear: npt.NDArray[np.floating]) -> Frames:
-    """sRGB bytes of linear light, clipped to [0, 1] (IEC 61966-2-1)."""
-    x = np.clip(linear, 0, 1)
-    curved = np.where(x <= 0.0031308, x * 12.92, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
-    return np.asarray(curved * 255 + 0.5).astype(np.uint8)

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from openuni.errors import OpenUniError
 from unibench.camera import Camera, intrinsics, look_at
 from unibench.scenes import meshes, textures
-from unibench.scenes.graph import Instance, Light, Scene, State, rigid, still
+from unibench.scenes.graph import Instance, Light, Scene, rigid, still
 from unibench.scenes.meshes import Mesh
 from unibench.scenes.people import Gesture, Walk, hold, person
 from unibench.scenes.physics import GRAVITY, Body, Shape, simulate
+from unibench.state import State
 
 Floats = npt.NDArray[np.float64]
 Rng = np.random.Generator

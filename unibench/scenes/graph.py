@@ -11,6 +11,7 @@ from openuni.errors import InvalidAnnotationError
 from unibench.camera import Camera
 from unibench.scenes.meshes import Mesh
 from unibench.scenes.textures import Picture
+from unibench.state import State
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,35 +58,6 @@ class Light:
     sun: Floats
     sky: Floats
     horizon: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """The moment two bodies (indices into `State.names`; −1: the stage) begin to touch, and where in the world."""
-
-    time: float
-    first: int
-    second: int
-    point: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """What the simulator knows of N bodies in each of T frames; SI units, world axes, z up.
-
-    position, velocity, angular velocity `[T, N, 3]` (of the centre of mass; rad/s), rotation `[T, N, 3, 3]` (body to
-    world), mass `[N]`, restitution `[N]` (normal speed after a bounce over that before), gravity `[3]`.
-    """
-
-    names: tuple[str, ...]
-    position: Floats
-    rotation: Floats
-    velocity: Floats
-    angular_velocity: Floats
-    mass: Floats
-    restitution: Floats
-    gravity: Floats
-    contacts: tuple[Contact, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

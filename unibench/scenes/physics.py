@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import OpenUniError
-from unibench.scenes.graph import Contact, State
 from unibench.scenes.meshes import Mesh
 from unibench.scenes.textures import Picture
+from unibench.state import Contact, State
 
 Floats = npt.NDArray[np.float64]
 Shape = Literal["sphere", "ellipsoid", "cylinder", "capsule", "box", "plane"]

@@ -100,7 +100,7 @@ def render_scene(root: Path, scene_set: SceneSet, scene: int, run: str, *, previ
         scene_set.family(scene), scene_set.seed + scene, scene_set.frames, scene_set.size, scene_set.size, scene_set.fps
     )
     made = render.render_scene(spec, rgb=scene_set.rgb)
-    for name, data in sidecar.encode(made).items():
+    for name, data in render.side_files(made).items():
         layout.write_atomic(root / sidecar.FOLDER / key / name, data, run)
     values = render.modalities(made.truth)
     annotations: dict[str, Annotation[Any] | str] = {

@@ -7,7 +7,7 @@ import pytest
 
 from unibench.rendering.truth import Truth, trace
 from unibench.scenes.families import Spec, build
-from unibench.scenes.graph import Contact, State
+from unibench.state import Contact, State
 
 FPS, FRAMES, SIZE = 60.0, 60, 192
 

@@ -18,8 +18,9 @@ from unibench.rendering.shaded import shade
 from unibench.rendering.truth import Truth, trace
 from unibench.scenes import meshes
 from unibench.scenes.families import FAMILIES, Spec, build
-from unibench.scenes.graph import Instance, Light, Scene, State, still
+from unibench.scenes.graph import Instance, Light, Scene, still
 from unibench.scenes.meshes import Mesh
+from unibench.state import State
 
 SKY = np.array([0.5, 0.5, 0.5])
 NOTHING = State((), *(np.zeros((2, 0, 3)),) * 4, np.zeros(0), np.zeros(0), np.zeros(3), ())  # type: ignore[arg-type]

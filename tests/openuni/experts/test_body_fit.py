@@ -198,7 +198,7 @@ def test_without_the_expert_people_the_reason_is_given(expert: BodyFit) -> None:
 def single(request: pytest.FixtureRequest, finder: PeopleFinder, shared_data: Path) -> DecodedClip:
     frames = clip(shared_data / "videos" / f"{request.param}.mp4", 24, 24.0)
     plain = DecodedClip(request.param, frames, 24.0, {})
-    return replace(plain, found={"people": finder.annotate(plain), "dis": Dis().annotate(plain)})
+    return replace(plain, annotations={"people": finder.annotate(plain), "dis": Dis().annotate(plain)})
 
 
 def test_parts_follow_the_flow_on_real_people(expert: BodyFit, single: DecodedClip) -> None:

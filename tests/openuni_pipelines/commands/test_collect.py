@@ -164,8 +164,8 @@ def test_verify_score_and_training_take_it_as_any_data_set(built: Dataset, tmp_p
     assert len(truth.keys("depth")) == len(truth.keys("video")) == 5
     pytest.importorskip("torch")
     from openuni_model.config import preset
-    from openuni_model.data import Fit, why_not
+    from openuni_model.data import Buckets, why_not
     from openuni_model.tasks import load_stage
 
-    reasons = {why_not(built[key].record, load_stage("2"), Fit(preset("nano"))) for key in truth.keys("depth")}
+    reasons = {why_not(built[key].record, load_stage("2"), Buckets(preset("nano"))) for key in truth.keys("depth")}
     assert reasons == {"split test"}

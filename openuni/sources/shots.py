@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openuni.errors import BadVideoError
 from openuni.video import Limits, PresentedFrame, presented_frames
 
 # Cuts of all clips tried are the same at 256 and 320 pixels; PySceneDetect itself shrinks to 256 and more.
@@ -38,7 +39,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
 
     Fades and dissolves are no cuts. The whole video is decoded, one frame held at a time. Raises BadVideoError where
-    the video cannot be read to its end, or exceeds `limits`.
+    the video cannot be read to its end, shows no frame, or exceeds `limits`.
     """
     from scenedetect.common import FrameTimecode, Timecode
     from scenedetect.detectors import AdaptiveDetector
@@ -53,7 +54,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
         cuts += [float(cut.seconds) for cut in detector.process_frame(time, bgr)]
         last = frame
     if last is None:
-        return []
+        raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
     bounds = [0.0, *cuts, float(last.time + last.duration)]
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from openuni.errors import BadVideoError
+from openuni.sources import shots
 from openuni.sources.shots import Shot, find_shots, windows
 from openuni.video import encode_video
 
@@ -88,3 +90,10 @@ def test_windows_are_equal_and_nothing_is_left_over() -> None:
     assert windows(Shot(0.0, 10.0), 5.0) == [Shot(0.0, 5.0), Shot(5.0, 10.0)]
     assert windows(Shot(0.0, 3.0), 5.0) == [Shot(0.0, 3.0)]
     assert len(windows(Shot(0.1, 0.1 + 3 * 0.1), 0.1)) == 3
+
+
+def test_a_video_that_shows_no_frame_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped bit in its times can leave a film without a single frame: it is bad, and not nothing."""
+    monkeypatch.setattr(shots, "presented_frames", lambda *_, **__: iter(()))
+    with pytest.raises(BadVideoError, match=r"a\.mp4: it has no frame"):
+        shots.find_shots(tmp_path / "a.mp4")

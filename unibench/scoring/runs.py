@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
@@ -34,6 +34,7 @@ from unibench.formats.plain import WHOLE_CLIP
 from unibench.metrics.video import Video
 from unibench.tasks import Info, Run
 
+_Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 _SUFFIX = re.compile(r"_(depths?(_exr)?|disparity|flow|masks?)$")
 
 
@@ -51,7 +52,7 @@ def read_info(folder: Path) -> Info:
         data = json.loads(file.read_text("utf-8"))
         if not isinstance(data, dict) or set(data) - {"fps", *options}:
             raise OpenUniError(f"{file} has unknown entries; it may have {', '.join(sorted({'fps', *options}))}")
-        fps = TypeAdapter(float | None).validate_python(data.get("fps"))
+        fps = TypeAdapter(_Rate | None).validate_python(data.get("fps"))
         said: dict[str, Any] = {
             name: TypeAdapter(options[name]).validate_python(data[name]) for name in options if name in data
         }
@@ -265,9 +266,12 @@ def with_options(info: Info, task: str, **changes: Any) -> Info:
 
 
 def file_digest(files: Iterable[Path]) -> str:
-    """Hex digits over names and bytes of files."""
+    """Hex digits over names and bytes of files; of one that is too large to be read, over its size."""
     digest = hashlib.sha256()
     for file in files:
+        if (size := file.stat().st_size) > LARGEST:
+            digest.update(f"{file.name} {size}\n".encode())
+            continue
         with file.open("rb") as opened:
             digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

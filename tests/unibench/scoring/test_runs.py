@@ -246,3 +246,17 @@ def test_vectors_joints_and_ids_scale_with_the_frame() -> None:
     assert resample("skeleton", skeleton, 1, 20, 40, None).keypoints[0, 0, 0].tolist() == [2, 1, 0.5]
     video = Video(np.zeros((3, 4, 4, 3), np.uint8), 8.0)
     assert resample("video", video, 3, 4, 4, None) is video
+
+
+@pytest.mark.parametrize("fps", ["1e999", "0", "-16", '"fast"'])
+def test_a_rate_that_is_none_is_refused(tmp_path: Path, fps: str) -> None:
+    (tmp_path / "predictions.json").write_text(f'{{"fps": {fps}}}')
+    with pytest.raises(OpenUniError, match=r"predictions\.json cannot be used"):
+        open_run(tmp_path)
+
+
+def test_a_file_too_large_to_be_read_is_not_hashed(tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    with (tmp_path / "depth" / "a.npy").open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(open_run(tmp_path).digest("depth", "a")) == 64

@@ -75,7 +75,7 @@ def mean_iou(counts: npt.NDArray[np.integer]) -> Floats:
 class Metric(ABC, Generic[P, T]):
     """A task's scores. `update` looks at one sample and remembers only what cannot be averaged from its scores.
 
-    What two instances saw of disjoint samples joins by `absorb(other.state())`, in any order.
+    What two instances saw of disjoint samples joins by `merge(other.state())`, in any order.
     """
 
     task: ClassVar[str]
@@ -91,7 +91,7 @@ class Metric(ABC, Generic[P, T]):
         """What has been remembered, as plain JSON values: small, and independent of the size of the frames."""
         return {}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of a metric that has seen other samples."""
         del state  # most metrics are means of their scores and remember nothing
 

@@ -130,7 +130,7 @@ class DensePoseMetric(Metric[DensePose, DensePose]):
         """Pixels of each part by sample."""
         return {"parts": {key: counts.tolist() for key, counts in self._counts.items()}}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         self._counts |= {key: np.array(counts, dtype=np.int64) for key, counts in state["parts"].items()}
 

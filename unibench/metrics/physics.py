@@ -140,7 +140,7 @@ class PhysicsMetric(Metric[Video, Takes]):
         """Sums over the videos with two takes, and their number."""
         return {"sums": self._sums.tolist(), "paired": self._paired}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         self._sums += np.array(state["sums"], dtype=np.float64)
         self._paired += int(state["paired"])

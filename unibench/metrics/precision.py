@@ -127,7 +127,7 @@ class AveragePrecision:
             for label, parts in sorted(self._matched.items())
         }
 
-    def absorb(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def merge(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Take in the `state()` of another one."""
         for label, parts in state.items():
             self._matched.setdefault(label, []).extend(_restored(part) for part in parts)

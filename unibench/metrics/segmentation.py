@@ -274,7 +274,7 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             alone = AveragePrecision()
             alone.add(group)
             scores[f"{name}_video"] = _defined(alone.compute().ap)
-            self._precision[name].absorb(alone.state())
+            self._precision[name].merge(alone.state())
         similarity, boundary = object_scores(overlap, prediction, truth)
         scores["j"], scores["f"] = _defined(similarity), _defined(boundary)
         scores["jf"] = _defined((similarity + boundary) / 2)
@@ -288,12 +288,12 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         }
         return {"counts": counts} | {name: precision.state() for name, precision in self._precision.items()}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         for key, classes in state["counts"].items():
             self._counts[key] = {name: np.array(three, dtype=np.int64) for name, three in classes.items()}
         for name, precision in self._precision.items():
-            precision.absorb(state[name])
+            precision.merge(state[name])
 
     def compute(self) -> dict[str, float]:
         """mIoU and AP of the whole set."""

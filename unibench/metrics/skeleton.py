@@ -265,17 +265,17 @@ class SkeletonMetric(Metric[People, People]):
             alone.add(pictures(key, select_joints(prediction, coco), select_joints(truth, coco), 1, 1))
             ap = alone.compute().ap
             scores["oks_ap_video"] = UNDEFINED if math.isnan(ap) else Score(ap)
-            self._of(coco).absorb(alone.state())
+            self._of(coco).merge(alone.state())
         return scores
 
     def state(self) -> dict[str, Any]:
         """The matches, by the joints that were compared."""
         return {" ".join(joints): precision.state() for joints, precision in self._precision.items()}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         for joints, precision in state.items():
-            self._of(tuple(joints.split())).absorb(precision)
+            self._of(tuple(joints.split())).merge(precision)
 
     def compute(self) -> dict[str, float]:
         """AP over the whole set. Raises InvalidAnnotationError where samples shared different joints."""

@@ -246,7 +246,7 @@ class VideoMetric(Metric[Video, None]):
         """Σ weight·score and Σ weight of each dimension of the quality score."""
         return {name: list(sums) for name, sums in self._sums.items()}
 
-    def absorb(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         self._add({name: (float(total), float(weight)) for name, (total, weight) in state.items()})
 

@@ -135,7 +135,7 @@ class Collector:
     def add(self, result: SampleResult) -> None:
         """Take in one sample of one task."""
         if result.state:
-            self.metrics[result.task].absorb(result.state)
+            self.metrics[result.task].merge(result.state)
         self.results.append(replace(result, state={}))
 
     def of(self, task: str) -> list[SampleResult]:

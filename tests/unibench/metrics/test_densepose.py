@@ -96,7 +96,7 @@ def test_perfect_is_one_and_the_set_pools_parts() -> None:
     assert all(score.value == 1 for score in scores.values() if not math.isnan(score.value))
     other.update("b", guess(people(2), 2), people(2))
     alone = other.compute()["part_miou"]
-    metric.absorb(other.state())
+    metric.merge(other.state())
     whole = metric.compute()["part_miou"]
     assert alone < whole < 1
     assert metric.resampled(["a", "b"], np.array([[1, 1], [0, 2], [3, 0]]))["part_miou"].tolist() == [whole, alone, 1]

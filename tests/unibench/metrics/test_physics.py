@@ -91,7 +91,7 @@ def test_a_set_needs_second_takes_and_joins_through_json() -> None:
     metric.update("a", Video(ball(), 16.0), Takes(ball()))
     assert math.isnan(metric.compute()["physics_iq"])
     other.update("b", Video(ball(late=1), 16.0), Takes(ball(), ball(noise=3)))
-    metric.absorb(json.loads(json.dumps(other.state())))
+    metric.merge(json.loads(json.dumps(other.state())))
     assert metric.compute() == other.compute()
     assert 0 < metric.compute()["physics_iq"] < 100
 

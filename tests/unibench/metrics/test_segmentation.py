@@ -182,7 +182,7 @@ def test_merged_accumulators_equal_one_that_saw_everything_also_through_json() -
         prediction = shifted(truth, k)
         whole.update(f"v{k}", prediction, truth)
         (left if k % 2 else right).update(f"v{k}", prediction, truth)
-    left.absorb(json.loads(json.dumps(right.state())))
+    left.merge(json.loads(json.dumps(right.state())))
     assert left.compute() == whole.compute()
     assert 0 < whole.compute()["frame_ap"] < 1
 

@@ -99,7 +99,7 @@ def test_average_precision_equals_pycocotools(seed: int) -> None:
     metric, other = SkeletonMetric(), SkeletonMetric()
     for k, (key, (mine, true)) in enumerate(samples.items()):
         (metric if k % 2 else other).update(key, mine, true)
-    metric.absorb(json.loads(json.dumps(other.state())))
+    metric.merge(json.loads(json.dumps(other.state())))
     expected = coco_ap(samples)
     assert 0.05 < expected < 0.95
     assert metric.compute()["oks_ap"] == pytest.approx(expected, abs=1e-12)

@@ -204,7 +204,7 @@ def test_metrics_join_through_json() -> None:
     one, two = VideoMetric(), VideoMetric()
     one.update("a", Video(noise(8), 8.0))
     two.update("b", Video(noise(9), 8.0))
-    one.absorb(json.loads(json.dumps(two.state())))
+    one.merge(json.loads(json.dumps(two.state())))
     assert math.isnan(one.compute()["quality_score"])
 
 

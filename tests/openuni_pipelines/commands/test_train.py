@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -123,3 +128,26 @@ def test_a_run_of_another_size_is_no_start(discs: Path, stage: Path, tmp_path: P
         run(*arguments(discs, stage, tmp_path / "other"), "--preset", "micro", "--init", tmp_path / "run")
     with pytest.raises(OpenUniError, match="holds checkpoints"):
         run(*arguments(discs, stage, tmp_path / "run"), "--steps", 2, "--resume", "never")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_with_the_same_bits(
+    discs: Path, stage: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    common = ("--data", discs, "--stage", stage, "--global-batch-size", 3, "--validate-every", 0, "--sample-every", 0)
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "openuni_pipelines", "train", *map(str, common), "--out", str(out), "--steps", "2000"],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while process.poll() is None and not ((out / "log.jsonl").exists() and len(rows(out, "step")) >= 2):
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(120) == 128 + number
+    reached = len(rows(out, "step"))
+    assert checkpoint.newest(out / "checkpoints")[0] == out / "checkpoints" / f"{reached:08d}"
+    run(*common, "--out", out, "--steps", reached + 1)
+    run(*common, "--out", tmp_path / "whole", "--steps", reached + 1)
+    ours, whole = (checkpoint.load_trained(folder) for folder in (out, tmp_path / "whole"))
+    assert tensors_sha256(ours.state_dict()) == tensors_sha256(whole.state_dict())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -151,3 +153,23 @@ def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_with_the_same_bits(
     run(*common, "--out", tmp_path / "whole", "--steps", reached + 1)
     ours, whole = (checkpoint.load_trained(folder) for folder in (out, tmp_path / "whole"))
     assert tensors_sha256(ours.state_dict()) == tensors_sha256(whole.state_dict())
+
+
+def test_a_damaged_clip_is_passed_over_by_name_and_counted(discs: Path, stage: Path, tmp_path: Path) -> None:
+    root = tmp_path / "discs"
+    shutil.copytree(discs, root)
+    for file in sorted((root / "shards").rglob("*.rgb.tar")):
+        with tarfile.open(file) as tar:
+            found = [m for m in tar.getmembers() if m.name == "disc-04.mp4"]
+        if found:
+            break
+    [member] = found
+    with file.open("r+b") as opened:
+        opened.seek(member.offset_data + member.size // 2)
+        opened.write(b"damage")
+    said = run(*arguments(root, stage, tmp_path / "run"), "--steps", 4, "--validate-every", 0, "--sample-every", 0)
+    text = " ".join(said.output.split())
+    assert "passed over a damaged clip: disc-04" in text
+    assert "damaged clips were passed over; run openuni verify" in text
+    assert [row["step"] for row in rows(tmp_path / "run", "step")] == [1, 2, 3, 4]
+    assert any("disc-04" in str(row.get("damaged")) for row in rows(tmp_path / "run", "step"))

@@ -204,7 +204,7 @@ def single(request: pytest.FixtureRequest, finder: PeopleFinder, shared_data: Pa
 def test_parts_follow_the_flow_on_real_people(expert: BodyFit, single: DecodedClip) -> None:
     """Issue's bar: parts agree with the parts of the next frame under the flow, on pixels that both frames show."""
     part = expert.annotate(single).value.values[..., 0]
-    flow = single.found["dis"].value
+    flow = single.annotations["dis"].value
     rows, columns = np.mgrid[: part.shape[1], : part.shape[2]]
     same = total = 0
     for t in range(len(part) - 1):

@@ -33,8 +33,8 @@ def score_command(
     console = Console(stderr=True)
     try:
         _score(config, pred, gt, workers, ray_address, dry_run, console)
-    except NoTruthError as error:
-        if not _wants_small_set(error):
+    except NoTruthError:
+        if not _wants_small_set():
             raise
         _render_small(workers)
         _score(replace(config, standard="small"), pred, gt, workers, ray_address, dry_run, console)
@@ -67,13 +67,12 @@ def _score(
         console.print(f"[yellow]warning:[/yellow] {printable.rich(warning)}")
 
 
-def _wants_small_set(error: NoTruthError) -> bool:
+def _wants_small_set() -> bool:
     """Whether somebody is there who says yes to the small standard set."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    click.echo(printable.plain(str(error)), err=True)
     return click.confirm(
-        "Render the small standard set now (some five minutes on two cores) and score on it?", err=True
+        "No standard set is here. Render the small one now (minutes on two cores) and score on it?", err=True
     )
 
 

@@ -14,9 +14,15 @@ from typing import Any
 
 from openuni.errors import OpenUniError
 
+# The order of tables, reports and a model's modalities. Installers sort entry points as they like, so a file's order
+# in pyproject.toml says nothing; names that are not here follow by the alphabet.
+ORDER = ("rgb", "depth", "flow", "segmentation", "skeleton", "densepose", "video", "consistency", "physics")
+
 
 def names(group: str) -> list[str]:
-    """Names registered in `openuni.<group>`, or in the group of that full name; built-in ones first.
+    """Names registered in `openuni.<group>`, or in the group of that full name.
+
+    Built-in ones come first; then by `ORDER`, then by the alphabet.
 
     Example:
         >>> from openuni import registry
@@ -51,10 +57,15 @@ def load(group: str, name: str) -> Any:
 def _entries(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Entry points by name; cached by `sys.path`, because scanning distributions takes milliseconds."""
     full = group if "." in group else f"openuni.{group}"
-    registered = sorted(entry_points(group=full), key=lambda e: not e.value.startswith(("openuni.", "unibench.")))
+    registered = sorted(entry_points(group=full), key=_place)
     entries: dict[str, EntryPoint] = {}
     for entry in registered:
         other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise OpenUniError(f"{group}: {entry.name!r} is registered twice, as {other.value} and {entry.value}")
     return entries
+
+
+def _place(entry: EntryPoint) -> tuple[bool, int, str]:
+    place = ORDER.index(entry.name) if entry.name in ORDER else len(ORDER)
+    return not entry.value.startswith(("openuni.", "unibench.")), place, entry.name

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.palette import COLOURS, nearest_colour, palette
 from openuni.modalities.planes import decode_planes, encode_planes
 
@@ -156,6 +156,20 @@ class SegmentationModality(Modality[Segmentation]):
         edge[:, :, 1:] |= ids[:, :, 1:] != ids[:, :, :-1]
         shown[edge] = 0
         return shown
+
+    def read_out(self, value: Segmentation, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        if value.ignored is not None and value.ignored[frame, y, x]:
+            return (Reading("id", 0), Reading("class", "ignored"))
+        at = int(value.ids[frame, y, x])
+        row = next((instance for instance in value.instances if instance.id == at), None)
+        if row is None:
+            return (Reading("id", at), Reading("class", "background"))
+        readings = [Reading("id", at), Reading("class", row.class_name)]
+        if row.score is not None:
+            readings.append(Reading("score", row.score))
+        if row.track is not None:
+            readings.append(Reading("track", row.track))
+        return tuple(readings)
 
     def take(self, value: Segmentation, frames: slice) -> Segmentation:
         start, stop = geometry.span(frames, len(value.ids))

@@ -212,6 +212,20 @@ class Dataset:
             passing = np.fromiter((bool(predicate(sample)) for sample in self), np.bool_, len(numbers))
         return self._view(_chosen=numbers[passing])
 
+    def table(self) -> pa.Table:
+        """What the index knows of every sample here, in this order: the fields that `filter` speaks of.
+
+        About a kilobyte a sample, most of it captions. Raises PlanError where nothing is committed yet.
+
+        Example:
+            >>> openuni.open("data/demo").table()["depth.confidence"].to_pylist()
+            [0.75, 0.25, 1.0]
+        """
+        if not self.shards:
+            raise PlanError(f"{self.url} has no committed sample yet; `openuni status` says how far its build is")
+        everything = pa.concat_tables([self._facts(position) for position in range(len(self.shards))])
+        return everything if self._chosen is None else everything.take(pa.array(self._numbers))
+
     def stored(self, position: int, names: Sequence[str]) -> Iterator[tuple[str, list[Result]]]:
         """Each key of the `position`-th shard with its undecoded members in the columns `names` that are committed.
 

@@ -92,7 +92,7 @@ class Modality(ABC, Generic[V]):
             >>> from openuni import modalities
             >>> flow = openuni.open("data/demo")["bunny"].flow
             >>> [reading.name for reading in modalities.get("flow").read_out(flow, frame=0, y=3, x=5)]
-            ['u', 'v', 'seen next']
+            ['u', 'v']
         """
         return ()
 

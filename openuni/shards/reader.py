@@ -219,7 +219,7 @@ class Dataset:
 
         Example:
             >>> openuni.open("data/demo").table()["depth.confidence"].to_pylist()
-            [0.75, 0.25, 1.0]
+            [0.75, 0.25, 0.75]
         """
         if not self.shards:
             raise PlanError(f"{self.url} has no committed sample yet; `openuni status` says how far its build is")

@@ -14,6 +14,7 @@ from typing import Any
 import openuni
 from openuni import registry, sources
 from openuni.errors import PlanError
+from openuni.experts import sets
 from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
@@ -29,7 +30,6 @@ from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
 from openuni_pipelines.engine.stages import Job
 
-LIGHT = ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit")
 """All five modalities on a plain CPU, with weights that package registries carry."""
 _LIMITS = Limits()
 
@@ -52,7 +52,10 @@ class BuildConfig:
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
     experts: tuple[str, ...] = ("light",)
-    """Experts by name, comma-separated, or 'light'."""
+    """Experts by name, comma-separated, or a set: 'light', 'paper', 'production'; an expert named beside a set takes
+    the place of the set's own."""
+    commercial: bool = False
+    """Refuse experts whose code, weights or training data may not be used for profit."""
     require: tuple[str, ...] = ()
     """Modalities (comma-separated) without which a clip is dropped."""
     fps: float = 16.0
@@ -113,8 +116,9 @@ class BuildConfig:
     def recipe(self) -> Recipe:
         """The stages of the build. Raises OpenUniError on experts that are unknown or contradict each other."""
         sources.get(self.source)
-        names = LIGHT if self.experts == ("light",) else self.experts
-        return recipe(names, self.require, rgb_fingerprint(self.normalisation))
+        if self.commercial:
+            sets.check_commercial(self.experts)
+        return recipe(sets.expand(self.experts), self.require, rgb_fingerprint(self.normalisation))
 
     @property
     def recorded(self) -> dict[str, Any]:

@@ -108,6 +108,8 @@ class MediapipeSegmentation(Expert):
     license = "Apache-2.0"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
+    follows: ClassVar[str] = "dis"
+    """The flow along which things keep their ids."""
     resources = Resources(cpus=1, memory_gib=1.5)
     packages: ClassVar[tuple[str, ...]] = ("mediapipe",)
     installed_by = "openuni[people]"
@@ -159,7 +161,7 @@ class MediapipeSegmentation(Expert):
 
     def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
-        flow = clip.annotations["dis"].value if "dis" in clip.annotations else None
+        flow = clip.annotations[self.follows].value if self.follows in clip.annotations else None
         patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
         for t, frame in enumerate(clip.frames):

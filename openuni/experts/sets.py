@@ -35,7 +35,8 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
             f"there is no expert {', '.join(unknown)}; sets: {', '.join(SETS)}; experts: {', '.join(known)}"
         )
     single = [name for name in names if name not in SETS]
-    by_modality = {base.get(name).modality: name for name in single}
+    # Also what they build on: SAM brings the flow along which it follows things.
+    by_modality = {expert.modality: expert.name for name in single for expert in _with_required(name)}
     chosen = [by_modality.get(base.get(name).modality, name) for set_ in names if set_ in SETS for name in SETS[set_]]
     return tuple(dict.fromkeys([*chosen, *single]))
 

@@ -36,8 +36,7 @@ def brightest(file: Path, outputs: tuple[str, str] = ("simcc_x", "simcc_y")) -> 
         nodes += [
             helper.make_node("ReduceMax", ["input", axes], [f"{axes}_line"], keepdims=0),
             helper.make_node("Unsqueeze", [f"{axes}_line", "last"], [f"{axes}_thin"]),
-            helper.make_node("Transpose", [f"{axes}_thin"], [f"{axes}_turned"], perm=[0, 1, 2, 3]),
-            helper.make_node("Tile", [f"{axes}_turned", "tiles"], [f"{axes}_many"]),
+            helper.make_node("Tile", [f"{axes}_thin", "tiles"], [f"{axes}_many"]),
             helper.make_node("Reshape", [f"{axes}_many", shape], [output]),
         ]
     constants["tiles"] = np.array([1, dwpose.POINTS, 1, 2])
@@ -140,6 +139,7 @@ def test_sets_give_way_to_what_is_named_beside_them() -> None:
     assert sets.expand(["paper"]) == sets.SETS["paper"]
     assert sets.expand(["dis", "paper"])[1] == "dis"
     assert sets.expand(["dis"]) == ("dis",)
+    assert sets.expand(["light", "sam_vit_b"])[:3] == ("fastdepth", "raft_large", "sam_vit_b")
     assert {experts.get(name).modality for name in sets.expand(["production"])} == {
         "depth", "flow", "segmentation", "skeleton", "densepose",
     }  # fmt: skip

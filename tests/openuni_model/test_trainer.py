@@ -7,17 +7,19 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+import openuni  # noqa: E402
 from openuni_model import checkpoint  # noqa: E402
 from openuni_model.checkpoint import CheckpointError, tensors_sha256  # noqa: E402
 from openuni_model.codecs import PixelCodec  # noqa: E402
 from openuni_model.config import ModelConfig, preset  # noqa: E402
-from openuni_model.data import Buckets, Reader  # noqa: E402
+from openuni_model.data import Buckets, Cursor, Reader, plan_steps  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.parallel import World  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
@@ -107,14 +109,80 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(discs: 
         checkpoint.load_trained(folder / "00000006")
 
 
-def test_resuming_with_other_settings_names_them(discs: Path, tmp_path: Path) -> None:
-    list(trainer(discs, tmp_path, steps=3).run())
-    saved = tmp_path / "checkpoints" / "00000003"
-    with pytest.raises(CheckpointError, match=r"global_batch_size, lr \(global_batch_size: 6, was 3\)"):
-        trainer(discs, tmp_path, lr=1e-4, global_batch_size=6).restore(saved)
-    longer = trainer(discs, tmp_path, steps=4)
-    longer.restore(saved)
-    assert [report.step for report in longer.run()] == [4]
+def test_a_resumed_run_may_change_how_it_steps_and_says_what_changed(discs: Path, tmp_path: Path) -> None:
+    """The cursor is kept: after two steps of 4 clips, steps of 2 and of 1 take the clips that come next, each once."""
+    four = trainer(discs, tmp_path, steps=2, global_batch_size=4, checkpoint_every=1)
+    taken = [key for report in four.run() for key in report.keys]
+    two = trainer(discs, tmp_path, steps=4, global_batch_size=2, gradient_accumulation_steps=2, lr=1e-4, ema=0.5)
+    assert two.restore(tmp_path / "checkpoints" / "00000002") == [
+        "ema 0.5 (was 0.9999)",
+        "global_batch_size 2 (was 4)",
+        "gradient_accumulation_steps 2 (was 1)",
+        "lr 0.0001 (was 0.001)",
+    ]
+    reports = list(two.run())
+    assert [report.lr for report in reports] == [3 / 4 * 1e-4, 1e-4]
+    taken += [key for report in reports for key in report.keys]
+    one = trainer(discs, tmp_path, steps=8, global_batch_size=1)
+    one.restore(tmp_path / "checkpoints" / "00000004")
+    taken += [key for report in one.run() for key in report.keys]
+    undisturbed = trainer(discs, tmp_path / "whole", steps=16, global_batch_size=1)
+    assert sorted(taken) == sorted(key for report in undisturbed.run() for key in report.keys)
+
+
+def test_fewer_clips_a_step_take_first_what_waits_in_the_same_order_after_any_resume(discs: Path) -> None:
+    data, fit = openuni.open(str(discs)), Buckets(replace(tiny(), frames=4))
+    waiting = Cursor(20, (3, 8, 9, 12, 15))
+    plans = list(islice(plan_steps(data, STAGE, fit, clips=2, seed=0, cursor=waiting), 4))
+    for number, plan in enumerate(plans[:-1]):
+        again = next(plan_steps(data, STAGE, fit, clips=2, seed=0, cursor=plan.after))
+        assert again == plans[number + 1]
+    assert [[entry.position for entry in plan.entries] for plan in plans[:2]] == [[3, 8], [9, 12]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, r"seed 1 \(was 0\): the order, the tasks and the noise come from it"),
+        ({"stage": replace(STAGE, p_more=0.5)}, r"stage.p_more 0.5 \(was 0.3\): the stage decides"),
+        ({"fit": Buckets(replace(tiny(), frames=4))}, r"model.frames 4 \(was 8\): the weights have"),
+    ],
+)
+def test_what_must_not_change_is_named_with_the_reason(
+    discs: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    list(trainer(discs, tmp_path, steps=1).run())
+    other = trainer(discs, tmp_path)
+    other.reader = replace(other.reader, **change)
+    other.config = other.reader.config
+    with pytest.raises(CheckpointError, match=message):
+        other.restore(tmp_path / "checkpoints" / "00000001")
+
+
+def test_only_what_is_new_has_its_own_learning_rate(discs: Path, tmp_path: Path) -> None:
+    """A first AdamW step moves each value by the learning rate: RGB's experts once, those of views ten times."""
+    settings = {"new_scale": 10.0, "weight_decay": 0.0, "warmup": 0, "clip_norm": 1e9}
+    run = trainer(discs, tmp_path, steps=1, **settings)
+    with torch.no_grad():  # no gradient is zero
+        for parameter in run.names.values():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    before = {name: p.detach().clone() for name, p in run.names.items()}
+    list(run.run())
+    moved = {name: (p.detach() - before[name]).abs() for name, p in run.names.items()}
+    for name in ("in_weight_KDI", "out_weight_KOD"):
+        by_view = moved[name].flatten(1).median(1).values
+        assert by_view.tolist() == pytest.approx([1e-3, 1e-2, 1e-2], rel=0.01), name
+    assert float(moved["modality_KD"].median()) == pytest.approx(1e-2, rel=0.01)
+    assert float(moved["blocks.0.ffn.0.weight"].median()) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_with_averaged_weights_and_back(discs: Path, tmp_path: Path) -> None:
+    run = trainer(discs, tmp_path, steps=3)
+    list(run.run())
+    weights, ema = tensors_sha256(run.names), tensors_sha256(run.ema)
+    with run.averaged():
+        assert tensors_sha256(run.names) == ema
+    assert (tensors_sha256(run.names), tensors_sha256(run.ema)) == (weights, ema)
 
 
 def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(discs: Path, tmp_path: Path) -> None:

@@ -332,8 +332,8 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     for sentence in damaged:
         say(sentence)
     if path is not None:
-        trainer.restore(path)
-        say(f"resuming from {path}")
+        changed = trainer.restore(path)
+        say(f"resuming from {path}" + (f" with another {', '.join(changed)}" if changed else ""))
     reader = trainer.reader
     samples = held_out(reader.data, reader.fit, reader.stage.modalities, _VALIDATED)
     if not samples:
@@ -345,7 +345,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     if log:
         log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
     passed_over = 0
-    for report in _until(trainer, stop):
+    for report in run_until(trainer, stop):
         if log:
             log.step(report, run.world)
         say(report)
@@ -371,7 +371,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     return final
 
 
-def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
+def run_until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
     """Steps to the end, or until one after which some rank was asked to stop; that one has a checkpoint."""
     for report in trainer.run():
         asked = trainer.agree(stop())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +27,8 @@ from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.parallel import World  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
 from openuni_model.trainer import MAX_SKIPPED, DivergedError, Report, Schedule, Trainer  # noqa: E402
+from openuni_model.training import run_until  # noqa: E402
+from openuni_pipelines.commands.train import Signals  # noqa: E402
 
 GOLDEN = (2.131343, 2.209867, 0.716319, 35.008595, 0.489593, 1.088963)
 """Losses of the first six steps of `trainer`; the fourth has a stream at small t, where x-errors weigh most."""
@@ -91,6 +96,29 @@ for report in trainer(Path({str(discs)!r}), Path({str(tmp_path / "killed")!r})).
     again.restore(path)
     list(again.run())
     assert hashes(folder / "00000006") == hashes(tmp_path / "whole" / "checkpoints" / "00000006")
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_sigterm_at_random_steps_changes_no_bit(discs: Path, tmp_path: Path, kills: int) -> None:
+    steps = 2 * kills + 2
+    settings = {"steps": steps, "checkpoint_every": 1000, "keep": 1}
+    whole = list(trainer(discs, tmp_path / "whole", **settings).run())
+    folder, losses = tmp_path / "killed" / "checkpoints", []
+    for at in [*sorted(random.Random(kills).sample(range(1, steps), kills)), steps]:
+        again = trainer(discs, tmp_path / "killed", **settings)
+        path, _ = checkpoint.newest(folder)
+        if path:
+            again.restore(path)
+        with Signals() as signals:
+            if again.step == at - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            for report in run_until(again, signals.came):
+                losses.append(report.loss)
+                if report.step == at - 1:  # noted for the end of the next step
+                    os.kill(os.getpid(), signal.SIGTERM)
+        assert [found.name for found in checkpoint.checkpoints(folder)] == [f"{at:08d}"]
+    assert losses == [report.loss for report in whole]
+    assert hashes(folder / f"{steps:08d}") == hashes(tmp_path / "whole" / "checkpoints" / f"{steps:08d}")
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(discs: Path, tmp_path: Path) -> None:
@@ -232,19 +260,29 @@ def test_the_trained_model_is_the_ema_and_loads_from_run_checkpoint_or_folder(di
 
 
 _RANK = """
-import json, sys
+import json, os, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import torch; torch.set_num_threads(1)
 from openuni_model.parallel import joined_world
+from openuni_model.training import run_until
+from openuni_pipelines.commands.train import Signals
 from tests.openuni_model import test_trainer as t
 
 def train(world):
     run = t.trainer(Path({discs!r}), Path({out!r}), world=world, **{changes!r})
-    resume = {resume!r}
+    resume, kill_at = {resume!r}, {kill_at!r}
     if resume:
         run.restore(Path(resume))
-    steps = [t.numbers(report) for report in run.run()]
+    steps = []
+    with Signals() as signals:
+        load = run.reader.load
+        def killing(entry):  # in the middle of a step, while the other rank works on it
+            if run.step == kill_at and world.rank == 1 and not signals.came():
+                os.kill(os.getpid(), signal.SIGTERM)
+            return load(entry)
+        object.__setattr__(run.reader, "load", killing)
+        steps = [t.numbers(report) for report in run_until(run, signals.came)]
     if world.rank == 0:
         print("STEPS", json.dumps(steps))
 
@@ -253,8 +291,13 @@ with joined_world("cpu") as world:
 """
 
 
-def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: object) -> list[dict[str, float]]:
-    """The `numbers` of a run by two processes, started as a user would: by torchrun, which finds a free port."""
+def two_ranks(
+    discs: Path, out: Path, resume: Path | None = None, *, kill_at: int | None = None, **changes: object
+) -> list[dict[str, float]]:
+    """The `numbers` of a run by two processes, started as a user would: by torchrun, which finds a free port.
+
+    During the step after `kill_at` others the second process alone gets SIGTERM.
+    """
     script = out.with_suffix(".py")
     script.write_text(
         _RANK.format(
@@ -263,6 +306,7 @@ def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: obj
             out=str(out),
             changes=changes,
             resume=str(resume or ""),
+            kill_at=kill_at,
         )
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
@@ -272,6 +316,29 @@ def two_ranks(discs: Path, out: Path, resume: Path | None = None, **changes: obj
     assert done.returncode == 0, done.stderr
     steps: list[dict[str, float]] = json.loads(done.stdout.split("STEPS", 1)[1])
     return steps
+
+
+def test_one_two_one_ranks_with_a_sigterm_equal_an_undisturbed_run(discs: Path, tmp_path: Path) -> None:
+    """Two steps alone, two by two ranks of which one is told to end, the rest alone; accumulation changes too."""
+    common = {"global_batch_size": 4, "steps": 6, "checkpoint_every": 2}
+    whole = trainer(discs, tmp_path / "whole", **common)
+    steps = [numbers(report) for report in whole.run()]
+    out, folder = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    alone = trainer(discs, out, **{**common, "steps": 2})
+    got = [numbers(report) for report in alone.run()]
+    more = two_ranks(discs, out, folder / "00000002", kill_at=2, **common, gradient_accumulation_steps=2)
+    assert len(more) == 1  # both ranks ended after the step in which one was told to
+    assert [path.name for path in checkpoint.checkpoints(folder)] == ["00000002", "00000003"]
+    again = trainer(discs, out, **common, gradient_accumulation_steps=4)
+    again.restore(folder / "00000003")
+    got += more + [numbers(report) for report in again.run()]
+    for theirs, ours in zip(got, steps, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-6)
+    weights, others = (
+        checkpoint.read(run / "checkpoints" / "00000006", "weights") for run in (out, whole.settings.out)
+    )
+    apart = max(float((weights[name] - others[name]).norm() / (others[name].norm() + 1)) for name in weights)
+    assert apart < 1e-6
 
 
 @pytest.mark.slow

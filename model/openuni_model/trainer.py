@@ -32,21 +32,19 @@ from openuni_model.config import ModelConfig
 from openuni_model.cost import flops
 from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
 from openuni_model.dit import GENERATE, UnifiedDiT
+from openuni_model.lora import NEW, STACKED, lora_rank
 from openuni_model.parallel import World, autocast, rows_like, shard
 from openuni_model.tasks import TASKS
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss is not finite after which training stops."""
-_STACKED = ("in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO")
-"""Parameters that Wan has once, for RGB, and we have for every modality."""
-_NEW = (*_STACKED, "modality_KD", "role_2D")
-"""Parameters that Wan does not have, RGB's rows of the stacked ones apart."""
 _FREE = ("out", "steps", "workers", "checkpoint_every", "keep", "compile", "activation_checkpointing")
 """Settings of which a step's outcome does not depend."""
 _FIXED = {
     "model.": "the weights have the shape and the meaning of their configuration",
     "stage.": "the stage decides what each clip of the order trains",
     "data": "the order comes from the dataset's index, so its cursor means nothing in another",
+    "lora": "adapters of another rank are other parameters",
     "seed": "the order, the tasks and the noise come from it",
 }
 """What may not change when a run is resumed, and why; every other setting may."""
@@ -63,8 +61,8 @@ class Schedule:
 
     `global_batch_size` clips a step over all ranks, in `gradient_accumulation_steps` micro-batches one after another.
     `new_scale` multiplies the learning rate of what a pre-trained backbone does not bring (1 when there is none): the
-    modality and role embeddings and every modality's experts but RGB's. The EMA's decay rises with the step to `ema`,
-    as (1 + n) / (10 + n), so that a short run's average is not its random start.
+    modality and role embeddings, adapters and every modality's experts but RGB's. The EMA's decay rises with the step
+    to `ema`, as (1 + n) / (10 + n), so that a short run's average is not its random start.
     """
 
     out: Path
@@ -147,6 +145,7 @@ class Trainer:
         if settings.compile:
             self.model.compile_blocks()
         self.names = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.lora = lora_rank(self.model)
         self.ema = {name: parameter.detach().float().clone() for name, parameter in self.names.items()}
         self.optimizer = torch.optim.AdamW(list(self._groups()), lr=settings.lr, betas=settings.betas)
         self.step, self.cursor, self.skipped_in_a_row = 0, Cursor(), 0
@@ -155,9 +154,8 @@ class Trainer:
         """Four groups: new or not, decayed or not. Vectors, tables and embeddings are not decayed."""
         groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
         for name, parameter in self.names.items():
-            groups[name in _NEW, name.endswith(("weight", "weight_KDI", "weight_KOD")) and "norm" not in name].append(
-                parameter
-            )
+            new = name in NEW or "lora_" in name
+            groups[new, name.endswith(("weight", "weight_KDI", "weight_KOD")) and "norm" not in name].append(parameter)
         for (new, decays), parameters in groups.items():
             yield {
                 "params": parameters,
@@ -277,7 +275,7 @@ class Trainer:
         AdamW's step, decay included, is proportional to the learning rate, so that is the step at their own rate.
         """
         scale, config = self.settings.new_scale, self.config
-        stacked = [self.names[name] for name in _STACKED if name in self.names] if scale != 1 else []
+        stacked = [self.names[name] for name in STACKED if name in self.names] if scale != 1 else []
         before = [parameter.detach().clone() for parameter in stacked]
         self.optimizer.step()
         row = config.index("rgb") if config.switcher else 0
@@ -321,6 +319,7 @@ class Trainer:
         stage = {f"stage.{name}": value for name, value in asdict(self.reader.stage).items() if name != "steps"}
         model = {f"model.{name}": value for name, value in asdict(self.config).items()}
         data = {"data": self.reader.data.manifest.plan_sha256, "seed": self.reader.seed}
+        data |= {"lora": self.lora} if self.lora else {}
         return {**settings, **stage, **model, **data}
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:

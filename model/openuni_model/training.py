@@ -96,6 +96,8 @@ class TrainConfig:
     """Where to train."""
     compile: bool = False
     """torch.compile the model, block by block."""
+    lora: int = field(default=0, metadata={"min": 0})
+    """Rank of adapters that are trained instead of the backbone; 0: train it whole."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass."""
     checkpoint_every: int = field(default=500, metadata={"min": 1})
@@ -117,7 +119,7 @@ class TrainConfig:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
                  "size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "keep": 1, "validate_every": 0,
-                 "validation_clips": 1, "score_every": 0, "sample_every": 0}  # fmt: skip
+                 "validation_clips": 1, "score_every": 0, "sample_every": 0, "lora": 0}  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -185,6 +187,7 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     from openuni import registry
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, Reader
+    from openuni_model.lora import add_lora
     from openuni_model.parallel import World, pick_device
     from openuni_model.tasks import load_stage
     from openuni_model.texts import open_text_encoder
@@ -205,7 +208,10 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     data = openuni.open(url)
     codec = open_codec(shape.codec, config.wan, world.device)
     embed = open_text_encoder(shape, config.wan, world.device)
-    model, started, brought = first_weights(config, out, stage.name, shape, say)
+    model, started, brought = (adapted if config.lora else first_weights)(config, out, stage.name, shape, say)
+    if config.lora:
+        keep_base(model, out, world)
+        add_lora(model, config.lora, config.seed)
     schedule = Schedule(
         out=out,
         steps=_chosen(config.steps, defaults.steps or stage.steps),
@@ -259,6 +265,31 @@ def first_weights(
         return model, "random start", False
     load_wan(model, read_wan(wan_part(config.wan, "transformer", "--wan")))
     return model, f"from Wan in {config.wan}", True
+
+
+def adapted(
+    config: TrainConfig, out: Path, stage: str, shape: ModelConfig, say: Progress
+) -> tuple[UnifiedDiT, str, bool]:
+    """As `first_weights`, of a run with adapters: the model that it started from, where there is one already."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import load_model
+
+    if (out / BASE).is_dir():
+        return load_model(out / BASE), f"from {out / BASE}", True
+    model, started, _ = first_weights(config, out, stage, shape, say)
+    return model, started, True
+
+
+def keep_base(model: UnifiedDiT, out: Path, world: World) -> None:
+    """Write the model that adapters are trained for to `base/`, whole or not at all, unless it is there."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import model_card, save_model
+
+    if world.rank == 0 and not (out / BASE).is_dir():
+        temporary = out / f".{BASE}.tmp"
+        save_model(temporary, model.config, model.state_dict(), model_card(model.config, "What adapters start from."))
+        temporary.rename(out / BASE)
+    world.wait()
 
 
 def newest_dataset(folder: Path) -> Path:
@@ -444,11 +475,18 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
 
 
 def _export(trainer: Trainer, folder: Path) -> Path:
-    """`model/`: the averaged weights of the last checkpoint, ready to be used or published."""
-    from openuni_model.checkpoint import checkpoints, load_trained
+    """`model/`: the averaged weights of the last checkpoint, ready to be used or published, adapters merged.
+
+    A run with adapters also writes them apart, to `adapter/`.
+    """
+    from openuni_model.checkpoint import BASE, checkpoints, load_trained, read
+    from openuni_model.lora import save_adapter
     from openuni_model.weights import model_card, save_model
 
-    model = load_trained(checkpoints(folder)[-1])
+    last = checkpoints(folder)[-1]
+    model = load_trained(last)
+    if trainer.lora:
+        save_adapter(trainer.settings.out / "adapter", read(last, "ema"), BASE)
     final = trainer.settings.out / "model"
     stage = trainer.reader.stage
     card = model_card(

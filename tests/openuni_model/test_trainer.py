@@ -24,11 +24,14 @@ from openuni_model.codecs import PixelCodec  # noqa: E402
 from openuni_model.config import ModelConfig, preset  # noqa: E402
 from openuni_model.data import Buckets, Cursor, Reader, plan_steps  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
+from openuni_model.lora import add_lora  # noqa: E402
 from openuni_model.parallel import World  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
 from openuni_model.trainer import MAX_SKIPPED, DivergedError, Report, Schedule, Trainer  # noqa: E402
-from openuni_model.training import run_until  # noqa: E402
+from openuni_model.training import keep_base, run_until  # noqa: E402
+from openuni_model.weights import load_model  # noqa: E402
 from openuni_pipelines.commands.train import Signals  # noqa: E402
+from tests.openuni_model.conftest import random_model  # noqa: E402
 
 GOLDEN = (2.131343, 2.209867, 0.716319, 35.008595, 0.489593, 1.088963)
 """Losses of the first six steps of `trainer`; the fourth has a stream at small t, where x-errors weigh most."""
@@ -44,10 +47,13 @@ def embed(text: str) -> torch.Tensor:
     return torch.randn(4, 16, generator=torch.Generator().manual_seed(sum(map(ord, text))))
 
 
-def trainer(discs: Path, out: Path, world: World | None = None, **changes: object) -> Trainer:
+def trainer(discs: Path, out: Path, world: World | None = None, *, lora: int = 0, **changes: object) -> Trainer:
     settings = Schedule(out, steps=6, global_batch_size=3, lr=1e-3, warmup=4, checkpoint_every=3)
     torch.manual_seed(0)
     model = UnifiedDiT(tiny())
+    if lora:
+        keep_base(random_model(tiny()), out, world or World())
+        model = add_lora(load_model(out / "base"), lora)
     reader = Reader(str(discs), STAGE, Buckets(tiny()), 0, PixelCodec())
     return Trainer(replace(settings, **changes), model, reader, embed, world)  # type: ignore[arg-type]
 
@@ -357,6 +363,18 @@ def test_two_fsdp_ranks_equal_one_process_and_resume_from_its_checkpoint(discs: 
     resumed = two_ranks(discs, tmp_path / "again", from_alone, global_batch_size=4, checkpoint_every=3)
     for step, theirs in zip(steps[3:], resumed, strict=True):
         assert theirs == pytest.approx(step, abs=1e-5, rel=1e-5)
+
+
+def test_two_ranks_train_adapters_as_one_process_does(discs: Path, tmp_path: Path) -> None:
+    common = {"lora": 2, "global_batch_size": 4, "steps": 3}
+    alone = trainer(discs, tmp_path / "alone", **common)  # type: ignore[arg-type]
+    steps = [numbers(report) for report in alone.run()]
+    ranks = two_ranks(discs, tmp_path / "ranks", **common)  # type: ignore[arg-type]
+    for theirs, ours in zip(ranks, steps, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-5, abs=1e-5)
+    ours, theirs = (checkpoint.load_trained(tmp_path / name).state_dict() for name in ("alone", "ranks"))
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], atol=1e-5, rtol=1e-4)
 
 
 def test_golden_losses(discs: Path, tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ class Buckets:
         return height, width
 
 
-def why_not(record: Record, stage: Stage, fit: Buckets) -> str | None:
-    """Why a clip is not trained on, or None."""
-    if record.split != "train":
+def why_not(record: Record, stage: Stage, fit: Buckets, split: str = "train") -> str | None:
+    """Why a clip is not trained on, or with another `split` not looked at, or None."""
+    if record.split != split:
         return f"split {record.split}"
     if stage.subsets and record.subset not in stage.subsets:
         return f"subset {record.subset}"
@@ -167,7 +167,7 @@ class Plan:
 
 
 def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
-    """Steps of `clips` clips each, without end, from `cursor` on."""
+    """Steps of `clips` clips each, without end, from `cursor` on, which a run of other steps may have left."""
     waiting: dict[Bucket, list[Entry]] = {}
 
     def take(position: int, sample: Sample) -> Entry:
@@ -177,16 +177,22 @@ def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: i
         waiting.setdefault(bucket, []).append(entry)
         return entry
 
+    def step(bucket: Bucket, after: int) -> Plan:
+        entries, waiting[bucket] = waiting[bucket][:clips], waiting[bucket][clips:]
+        left = sorted(entry.position for entries in waiting.values() for entry in entries)
+        return Plan(tuple(entries), Cursor(after, tuple(left)))
+
     for position in cursor.waiting:
         take(position, next(data.samples(seed, cursor=position))[1])
+    # Where steps were larger before, more may wait than one of now takes: the oldest first, as after any resume.
+    while full := [bucket for bucket, entries in waiting.items() if len(entries) >= clips]:
+        yield step(min(full, key=lambda bucket: waiting[bucket][0].position), cursor.position)
     for after, sample in data.samples(seed, cursor=cursor.position):
         if why_not(sample.record, stage, fit) is not None:
             continue
         bucket = take(after - 1, sample).bucket
         if len(waiting[bucket]) == clips:
-            entries = tuple(waiting.pop(bucket))
-            left = sorted(entry.position for entries in waiting.values() for entry in entries)
-            yield Plan(entries, Cursor(after, tuple(left)))
+            yield step(bucket, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +285,15 @@ class Reader:
 
 def picture(sample: Sample, view: str, bucket: Bucket, window: int) -> modalities.Pictures:
     """The model's picture of one window of a view, cropped at the centre and resized to the bucket."""
+    return modalities.get(view).to_picture(value_of(sample, view, bucket, window))
+
+
+def value_of(sample: Sample, view: str, bucket: Bucket, window: int) -> Any:
+    """What `picture` is a picture of, as the modality's own type."""
     modality, value = modalities.get(view), sample[view]
     value = modality.take(value, slice(window * bucket.frames, (window + 1) * bucket.frames))
     _, height, width = modality.shape(value)
-    value = modality.crop(value, centre_box(height, width, bucket))
-    return modality.to_picture(modality.resize(value, bucket.height, bucket.width))
+    return modality.resize(modality.crop(value, centre_box(height, width, bucket)), bucket.height, bucket.width)
 
 
 def centre_box(height: int, width: int, bucket: Bucket) -> Box:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openuni.errors import OpenUniError
+from openuni.sample import Sample
 from openuni.shards import layout
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.dit import UnifiedDiT
     from openuni_model.parallel import World
     from openuni_model.trainer import Report, Trainer
+    from openuni_model.watch import Score
 
 T = TypeVar("T")
-_VALIDATED, _SAMPLED, _SAMPLE_STEPS = 8, 2, 20
+_SAMPLED, _SAMPLE_STEPS = 2, 20
 _CAPTIONS_LOOKED_AT = 2_000
 
 
@@ -68,6 +70,10 @@ class TrainConfig:
     """Micro-batches a step."""
     lr: float | None = field(default=None, metadata={"shown": "by preset"})
     """Learning rate."""
+    new_lr_scale: float | None = field(default=None, metadata={"shown": "10 on Wan's weights, else 1"})
+    """Times the learning rate for what Wan does not bring."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up; cosine: down to 0 at the last step."""
     warmup: int | None = field(default=None, metadata={"min": 0, "shown": "by preset"})
     """Steps of linear warm-up."""
     ema: float | None = field(default=None, metadata={"shown": "by preset"})
@@ -90,6 +96,8 @@ class TrainConfig:
     """Where to train."""
     compile: bool = False
     """torch.compile the model, block by block."""
+    lora: int = field(default=0, metadata={"min": 0})
+    """Rank of adapters that are trained instead of the backbone; 0: train it whole."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass."""
     checkpoint_every: int = field(default=500, metadata={"min": 1})
@@ -98,6 +106,10 @@ class TrainConfig:
     """Checkpoints kept."""
     validate_every: int = field(default=250, metadata={"min": 0})
     """Steps between validations; 0: never."""
+    validation_clips: int = field(default=16, metadata={"min": 1})
+    """Held-out clips that losses and scores are taken on."""
+    score_every: int = field(default=0, metadata={"min": 0})
+    """Steps between scores of decoded estimates of held-out clips; 0: never."""
     sample_every: int = field(default=500, metadata={"min": 0})
     """Steps between sample pictures; 0: never."""
     resume: Literal["auto", "never"] = "auto"
@@ -107,13 +119,15 @@ class TrainConfig:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
                  "size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "keep": 1, "validate_every": 0,
-                 "sample_every": 0}  # fmt: skip
+                 "validation_clips": 1, "score_every": 0, "sample_every": 0, "lora": 0}  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise TrainConfigError(f"--{name.replace('_', '-')} {value}: it must be {low} or more")
         if self.lr is not None and not 0 < self.lr < 1:
             raise TrainConfigError(f"--lr {self.lr}: a learning rate lies between 0 and 1")
+        if self.new_lr_scale is not None and not 0 < self.new_lr_scale <= 1000:
+            raise TrainConfigError(f"--new-lr-scale {self.new_lr_scale}: it is above 0 and at most 1000")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise TrainConfigError(f"--ema {self.ema}: a decay is 0 or more and below 1")
         if len(set(self.modalities)) != len(self.modalities):
@@ -142,17 +156,20 @@ def train(
     *,
     world: World | None = None,
     stop: Callable[[], bool] = lambda: False,
+    score: Score | None = None,
 ) -> Path | None:
     """Train, and write `log.jsonl`, TensorBoard events, sample pictures and at the end `model/`, which is returned.
 
     Under torchrun pass the `world` of `openuni_model.parallel.joined_world`. Once `stop()` is true on any rank the step
-    is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. Raises
-    OpenUniError where something is missing, and DivergedError.
+    is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. `score` is
+    what `score_every` measures estimates with. Raises OpenUniError where something is missing, and DivergedError.
     """
     say = progress or _silent
     run = prepare(config, say, world)
     describe(run, say)
-    return _train(run, say, stop)
+    if config.score_every and score is None:
+        raise TrainConfigError("score_every needs `score`: what estimates are measured with")
+    return _train(run, say, stop, score)
 
 
 def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None) -> None:
@@ -170,6 +187,7 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     from openuni import registry
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, Reader
+    from openuni_model.lora import add_lora
     from openuni_model.parallel import World, pick_device
     from openuni_model.tasks import load_stage
     from openuni_model.texts import open_text_encoder
@@ -190,14 +208,19 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     data = openuni.open(url)
     codec = open_codec(shape.codec, config.wan, world.device)
     embed = open_text_encoder(shape, config.wan, world.device)
-    model, started, brought = first_weights(config, out, stage.name, shape, say)
+    model, started, brought = (adapted if config.lora else first_weights)(config, out, stage.name, shape, say)
+    if config.lora:
+        keep_base(model, out, world)
+        add_lora(model, config.lora, config.seed)
     schedule = Schedule(
         out=out,
         steps=_chosen(config.steps, defaults.steps or stage.steps),
         global_batch_size=_chosen(config.global_batch_size, defaults.global_batch_size),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         lr=_chosen(config.lr, defaults.lr),
-        new_scale=10.0 if brought else 1.0,  # what Wan does not bring has further to go
+        # What Wan does not bring has further to go.
+        new_scale=_chosen(config.new_lr_scale, 10.0 if brought else 1.0),
+        decay=config.decay,
         warmup=_chosen(config.warmup, defaults.warmup),
         ema=_chosen(config.ema, defaults.ema),
         workers=config.workers,
@@ -242,6 +265,31 @@ def first_weights(
         return model, "random start", False
     load_wan(model, read_wan(wan_part(config.wan, "transformer", "--wan")))
     return model, f"from Wan in {config.wan}", True
+
+
+def adapted(
+    config: TrainConfig, out: Path, stage: str, shape: ModelConfig, say: Progress
+) -> tuple[UnifiedDiT, str, bool]:
+    """As `first_weights`, of a run with adapters: the model that it started from, where there is one already."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import load_model
+
+    if (out / BASE).is_dir():
+        return load_model(out / BASE), f"from {out / BASE}", True
+    model, started, _ = first_weights(config, out, stage, shape, say)
+    return model, started, True
+
+
+def keep_base(model: UnifiedDiT, out: Path, world: World) -> None:
+    """Write the model that adapters are trained for to `base/`, whole or not at all, unless it is there."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import model_card, save_model
+
+    if world.rank == 0 and not (out / BASE).is_dir():
+        temporary = out / f".{BASE}.tmp"
+        save_model(temporary, model.config, model.state_dict(), model_card(model.config, "What adapters start from."))
+        temporary.rename(out / BASE)
+    world.wait()
 
 
 def newest_dataset(folder: Path) -> Path:
@@ -319,7 +367,7 @@ def _describe_codec(run: Run, say: Progress) -> None:
     say(f"  error of a picture through the codec (RMSE of 0…1, {sample.key}): {said}")
 
 
-def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
+def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | None) -> Path | None:
     from openuni_model.checkpoint import checkpoints, newest
     from openuni_model.watch import held_out, validation_batches
     from openuni_model.watch import load as load_item
@@ -332,12 +380,14 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     for sentence in damaged:
         say(sentence)
     if path is not None:
-        trainer.restore(path)
-        say(f"resuming from {path}")
+        changed = trainer.restore(path)
+        say(f"resuming from {path}" + (f" with another {', '.join(changed)}" if changed else ""))
     reader = trainer.reader
-    samples = held_out(reader.data, reader.fit, reader.stage.modalities, _VALIDATED)
-    if not samples:
-        say("no clip of split val fits: validation and sample pictures are off")
+    samples = held_out(reader, config.validation_clips)
+    if samples:
+        say(f"validation on {len(samples)} clips of split val, with averaged weights")
+    else:
+        say(f"no clip of split val fits stage {reader.stage.name}: validation, scores and sample pictures are off")
     batches = validation_batches(reader, samples, trainer.embed) if config.validate_every else []
     views = [view for view in reader.stage.modalities if samples and view in samples[0]]
     shown = [load_item(reader, s, views[:1]) for s in samples[:_SAMPLED] if views and views[0] in s]
@@ -345,7 +395,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     if log:
         log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
     passed_over = 0
-    for report in _until(trainer, stop):
+    for report in run_until(trainer, stop):
         if log:
             log.step(report, run.world)
         say(report)
@@ -355,6 +405,8 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
         last = report.step == trainer.settings.steps
         if batches and (report.step % config.validate_every == 0 or last):
             _validate(trainer, batches, log, report.step, say)
+        if samples and score and config.score_every and (report.step % config.score_every == 0 or last):
+            _score(trainer, samples, score, log, report.step, say)
         if shown and config.sample_every and (report.step % config.sample_every == 0 or last):
             _sample(trainer, shown, views[0], log, report.step)
     if passed_over:
@@ -371,7 +423,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     return final
 
 
-def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
+def run_until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
     """Steps to the end, or until one after which some rank was asked to stop; that one has a checkpoint."""
     for report in trainer.run():
         asked = trainer.agree(stop())
@@ -385,12 +437,25 @@ def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
 def _validate(trainer: Trainer, batches: list[Batch], log: Log | None, step: int, say: Progress) -> None:
     from openuni_model.watch import validate
 
-    results = validate(trainer.model, batches, trainer.world.device)
+    with trainer.averaged():
+        results = validate(trainer.model, batches, trainer.world.device)
     mean = sum(r.loss for r in results) / len(results)
     say(f"step {step}: validation loss {mean:.4f}")
     if log:
-        log.write({"event": "validate", "step": step, "loss": mean, "buckets": [asdict(r) for r in results]})
+        row = {"event": "validate", "step": step, "loss": mean, "clips": len(batches), "weights": "averaged"}
+        log.write({**row, "buckets": [asdict(r) for r in results]})
         log.scalars({"validation/all": mean} | {f"validation/{r.task}/{r.view}/t={r.t}": r.loss for r in results}, step)
+
+
+def _score(trainer: Trainer, samples: list[Sample], score: Score, log: Log | None, step: int, say: Progress) -> None:
+    from openuni_model.watch import score_estimates
+
+    with trainer.averaged():
+        scores = score_estimates(trainer.model, trainer.reader, samples, trainer.embed, score, steps=_SAMPLE_STEPS)
+    say(f"step {step}: estimates score " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    if log:
+        log.write({"event": "score", "step": step, "clips": len(samples), "weights": "averaged", "scores": scores})
+        log.scalars({f"score/{name}": value for name, value in scores.items()}, step)
 
 
 def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, step: int) -> None:
@@ -399,7 +464,8 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
     from openuni_model.watch import sample_all_ways, sheet
 
     # Every rank takes part: a sharded model is gathered by all.
-    rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
+    with trainer.averaged():
+        rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
     if log:
         picture = sheet(rows, trainer.reader.codec)
         path = trainer.settings.out / "samples" / f"{step:08d}.png"
@@ -409,11 +475,18 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
 
 
 def _export(trainer: Trainer, folder: Path) -> Path:
-    """`model/`: the averaged weights of the last checkpoint, ready to be used or published."""
-    from openuni_model.checkpoint import checkpoints, load_trained
+    """`model/`: the averaged weights of the last checkpoint, ready to be used or published, adapters merged.
+
+    A run with adapters also writes them apart, to `adapter/`.
+    """
+    from openuni_model.checkpoint import BASE, checkpoints, load_trained, read
+    from openuni_model.lora import save_adapter
     from openuni_model.weights import model_card, save_model
 
-    model = load_trained(checkpoints(folder)[-1])
+    last = checkpoints(folder)[-1]
+    model = load_trained(last)
+    if trainer.lora:
+        save_adapter(trainer.settings.out / "adapter", read(last, "ema"), BASE)
     final = trainer.settings.out / "model"
     stage = trainer.reader.stage
     card = model_card(

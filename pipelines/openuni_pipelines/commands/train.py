@@ -37,6 +37,7 @@ def train_command(config: TrainConfig, dry_run: bool) -> None:
 
     from openuni_model import training
     from openuni_model.parallel import joined_world
+    from openuni_pipelines.engine.estimates import score_estimate
 
     transformers_logging.disable_progress_bar()
     # Same bits on the same machine, also after a resume; an operation that cannot promise them warns.
@@ -47,7 +48,7 @@ def train_command(config: TrainConfig, dry_run: bool) -> None:
             training.dry_run(config, screen.show, world=world)
             return
         with signals:
-            training.train(config, screen.show, world=world, stop=signals.came)
+            training.train(config, screen.show, world=world, stop=signals.came, score=score_estimate)
     if signals.number:
         sys.exit(128 + signals.number)
 

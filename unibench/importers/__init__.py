@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from openuni.errors import OpenUniError
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Categories, Imported, LeftOut
 
 FORMATS = {
     "sintel": "middlebury:read_sintel",
@@ -25,22 +25,36 @@ FORMATS = {
     "unrealcv": "unrealcv:read_unrealcv",
     "davis": "davis:read_davis",
     "coco": "coco:read_coco",
+    "youtube-vis": "youtube_vis:read_youtube_vis",
 }
 """Where each format's reader is, by the name that the command line takes."""
 
 
 class Clips(Iterator[Imported]):
-    """The clips of a source, one at a time; `left_out` is what has not become one, of what has been read so far."""
+    """The clips of a source, one at a time; `left_out` is what has not become one, and `categories` the names of the
+    source's categories, of what has been read so far.
 
-    def __init__(self, stream: Iterator[Imported | LeftOut]) -> None:
+    Raises OpenUniError where two tables of a source name one category differently.
+    """
+
+    def __init__(self, stream: Iterator[Imported | LeftOut | Categories]) -> None:
         self._stream = stream
         self.left_out: list[LeftOut] = []
+        self.categories: dict[int, str] = {}
 
     def __next__(self) -> Imported:
         for item in self._stream:
             if isinstance(item, Imported):
                 return item
-            self.left_out.append(item)
+            if isinstance(item, LeftOut):
+                self.left_out.append(item)
+                continue
+            for number, name in item.names.items():
+                if self.categories.setdefault(number, name) != name:
+                    raise OpenUniError(
+                        f"category {number} is {name!r} in one table and {self.categories[number]!r} in another; "
+                        "import them apart"
+                    )
         raise StopIteration
 
 
@@ -55,4 +69,4 @@ def read(name: str, src: Path) -> Clips:
     return Clips(getattr(import_module(f"unibench.importers.{module}"), function)(src))
 
 
-__all__ = ["FORMATS", "Clips", "Imported", "LeftOut", "read"]
+__all__ = ["FORMATS", "Categories", "Clips", "Imported", "LeftOut", "read"]

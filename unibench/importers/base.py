@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,20 @@ class LeftOut:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """The names of a source's categories by the numbers that its `results.json` files use."""
+
+    names: Mapping[int, str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
     """A clip of T frames. `rgb` uint8 `[T, H, W, 3]`; normals float32 `[T, H, W, 3]`, camera axes, towards the camera.
 
     What the source has not is None. `notes` are facts that a reader of the scores must know (half precision, flow of
-    the camera alone, what was calibrated). Raises InvalidAnnotationError where sizes disagree.
+    the camera alone, what was calibrated). `number` is the id by which the source's `results.json` files name the clip,
+    where it has one. Raises InvalidAnnotationError where sizes disagree.
     """
 
     key: str
@@ -41,6 +50,7 @@ class Imported:
     normals: npt.NDArray[np.float32] | None = None
     camera: Camera | None = None
     notes: tuple[str, ...] = ()
+    number: int | None = None
 
     def __post_init__(self) -> None:
         frames, height, width = self.rgb.shape[:3]

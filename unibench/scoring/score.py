@@ -254,6 +254,7 @@ def _names_said(match: Match) -> Iterator[str]:
         if names:
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
             yield f"{len(names)} predictions left out, named as {what}: {shown}"
+    yield from match.remarks
 
 
 def place(pred: Path | str, depth_kind: str | None, control: tuple[str, ...] = ()) -> Place:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from openuni.errors import OpenUniError
 from openuni.sample import Sample
 from openuni.shards import layout
+from openuni.shards.lock import RunLock
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
 if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
@@ -115,6 +118,11 @@ class TrainConfig:
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest whole checkpoint in --out."""
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.out or Path("runs") / f"stage-{Path(self.stage).stem}"
+
     def __post_init__(self) -> None:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
@@ -162,14 +170,18 @@ def train(
 
     Under torchrun pass the `world` of `openuni_model.parallel.joined_world`. Once `stop()` is true on any rank the step
     is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. `score` is
-    what `score_every` measures estimates with. Raises OpenUniError where something is missing, and DivergedError.
+    what `score_every` measures estimates with. Raises PlanError where the folder is not ours or another run holds it,
+    OpenUniError where something is missing, and DivergedError.
     """
-    say = progress or _silent
-    run = prepare(config, say, world)
-    describe(run, say)
     if config.score_every and score is None:
         raise TrainConfigError("score_every needs `score`: what estimates are measured with")
-    return _train(run, say, stop, score)
+    say = progress or _silent
+    # Two trainers would remove each other's checkpoints. The first rank holds the folder for all.
+    first = world is None or world.rank == 0
+    with RunLock(config.folder, f"train-{secrets.token_hex(4)}") if first else nullcontext():
+        run = prepare(config, say, world)
+        describe(run, say)
+        return _train(run, say, stop, score)
 
 
 def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None) -> None:
@@ -201,7 +213,7 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     if unknown := sorted(set(stage.modalities) - set(registry.names("modalities"))):
         raise OpenUniError(f"no modality {', '.join(unknown)}; known: {', '.join(registry.names('modalities'))}")
     url = config.data or str(newest_dataset(Path("data")))
-    out = config.out or Path("runs") / f"stage-{stage.name}"
+    out = config.folder
     say(f"data {url}, out {out}")
     sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
     shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)

@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import OpenUniError
 from openuni.shards.layout import MANIFEST, write_atomic
+from openuni.shards.lock import RunLock
 from openuni.storage import claim
 from unibench import networks, standard
 from unibench import tasks as scored
@@ -205,6 +207,11 @@ def score(
     say(str(planned))
     where = config.out or Path(pred) / FOLDER
     claim(where, marks=(_REPORT, _JOURNAL), below=None if config.out else Path(pred))
+    with RunLock(where, f"score-{secrets.token_hex(4)}"):  # two would write one journal
+        return _score(planned, str(pred), where, config, say, map)
+
+
+def _score(planned: Plan, pred: str, where: Path, config: ScoreConfig, say: Progress, map: Map) -> Report:
     collected = _collect(planned, where / _JOURNAL, config.resume, say, map)
     if not any(result.status == "scored" for result in collected.results):
         first = collected.results[0]
@@ -215,7 +222,7 @@ def score(
     truth = planned.truth
     mistakes = () if truth is None else _mistakes(list(planned.keys), planned.predictions, truth)
     path = truth.path if truth else "none"
-    made = report.build(config.name or Path(pred).name, str(pred), path, collected, planned.notes, mistakes)
+    made = report.build(config.name or Path(pred).name, pred, path, collected, planned.notes, mistakes)
     write_atomic(where / _REPORT, report.to_json(made), "score")
     if config.page:
         from unibench.report import page

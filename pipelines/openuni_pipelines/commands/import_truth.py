@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from openuni import printable
+from openuni_pipelines import options
 from openuni_pipelines.engine.importing import Clip, import_truth
 from unibench.importers import FORMATS, LeftOut
 
@@ -24,6 +25,7 @@ _NAMED = 20
     "--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes that encode; 0: this one."
 )
 @click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
+@options.follow_links
 def import_command(src: Path, name: str, out: Path, shard_size: int, workers: int, ray_address: str | None) -> None:
     """Turn ground truth of another origin into OpenUni samples: units, axes, signs and directions end canonical.
 

@@ -26,6 +26,7 @@ from unibench.scoring.score import STANDARD, NoTruthError, Progressed, ScoreConf
 @click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes; 0: this one.")
 @click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
 @click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")
+@options.follow_links
 def score_command(
     config: ScoreConfig, pred: Path, gt: str | None, workers: int, ray_address: str | None, dry_run: bool
 ) -> None:

@@ -25,6 +25,7 @@ _SPEAK_SECONDS = 30
 @click.command("train")
 @options.of(TrainConfig)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and what it takes; train nothing.")
+@options.follow_links
 def train_command(config: TrainConfig, dry_run: bool) -> None:
     """Train the unified model on a dataset.
 

@@ -12,6 +12,7 @@ import click
 import openuni
 from openuni import printable
 from openuni.errors import PlanError
+from openuni_pipelines import options
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer
@@ -37,6 +38,7 @@ from unibench.report import report
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback interface; 0 takes a free one."
 )
 @click.option("--browser/--no-browser", default=None, help="Open the page.  [default: at a terminal]")
+@options.follow_links
 def view_command(
     path: str, gt: str | None, report_file: Path | None, flags_file: Path | None, port: int, browser: bool | None
 ) -> None:

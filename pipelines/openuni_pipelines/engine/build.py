@@ -281,7 +281,9 @@ def _resume(config: BuildConfig) -> Manifest | None:
     root = config.root
     if not (root / layout.MANIFEST).exists():
         ours = {layout.PLAN, layout.SKIPPED, layout.LOCK, layout.LOG, layout.PROGRESS}
-        if any(path.name not in ours and not path.name.startswith(".") for path in root.iterdir()):
+        present = [path for path in root.iterdir() if path.name not in ours and not path.name.startswith(".")]
+        # Somebody who keeps shards on another disk links an empty folder first.
+        if any(not path.is_dir() or any(path.iterdir()) for path in present):
             raise PlanError(f"{root} is not empty and not a dataset; choose another --out")
         return None
     manifest = verify.manifest(root)

@@ -17,6 +17,7 @@ from openuni.sample import Annotation, Record, Sample, make_key
 from openuni.shards.layout import write_atomic
 from openuni.video import decode_video
 from openuni_pipelines.engine import predictions
+from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
     from openuni_model.config import ModelConfig
@@ -127,8 +128,14 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     """Generate into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads; returns OUT.
 
     What lies in OUT already, made in the same way, is not made again. Raises PlanError where OUT holds predictions that
-    were made in another way, and OpenUniError where inputs are missing or do not fit the model.
+    were made in another way, where it is not ours or another run writes there, and OpenUniError where inputs are
+    missing or do not fit the model.
     """
+    with holding(config.out):
+        return _generate(config, progress or (lambda _: None))
+
+
+def _generate(config: GenerateConfig, say: Progress) -> Path:
     from openuni_model.checkpoint import load_trained, trained_views
     from openuni_model.codecs import open_codec
     from openuni_model.generation import check_views
@@ -136,7 +143,6 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     from openuni_model.parallel import pick_device
     from openuni_model.texts import open_text_encoder
 
-    say = progress or (lambda _: None)
     check_same_way(config)
     device = pick_device(config.device)
     model = load_trained(config.checkpoint).to(device).eval()

@@ -34,6 +34,7 @@ from openuni.shards.reader import Dataset
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfig
+from openuni_model.prompts import Prompt, Target, choose
 from openuni_model.tasks import Draw, Stage, draw, rng_of
 
 _ASPECTS = (1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
@@ -252,22 +253,44 @@ class Reader:
         sample = self.data[entry.key]
         window = int(rng.integers(sample.record.frames // entry.bucket.frames))
         drawn = draw(rng, [name for name in self.stage.modalities if name in sample], self.stage, self.config.shift)
-        latents = {view: self.latent(sample, view, entry.bucket, window) for view in drawn.views}
-        return Example(Item(sample.key, sample.caption, latents), drawn, rng)
+        prompts = self._prompts(sample, drawn.views, entry, window)
+        latents = {
+            view: self.latent(sample, view, entry.bucket, window, prompts[view].target if view in prompts else None)
+            for view in drawn.views
+        }
+        texts = {view: prompt.text for view, prompt in prompts.items()}
+        return Example(Item(sample.key, sample.caption, latents, texts), drawn, rng)
+
+    def _prompts(self, sample: Sample, views: Sequence[str], entry: Entry, window: int) -> dict[str, Prompt]:
+        """The prompt of each view, from random numbers of their own: draws and noise are those of a run without."""
+        if not self.stage.prompts:
+            return {}
+        rng = rng_of(self.seed, "prompt", entry.position)
+        # One draw a view of the stage, in its order, so that a view's prompt does not hang on the others drawn.
+        seeds = {view: int(rng.integers(1 << 63)) for view in self.stage.modalities}
+        values = {
+            view: window_of(sample, view, entry.bucket, window) if view == "segmentation" else None
+            for view in views
+            if view != "rgb"
+        }
+        return {
+            view: choose(np.random.default_rng(seeds[view]), view, value, self.stage) for view, value in values.items()
+        }
 
     @property
     def config(self) -> ModelConfig:
         return self.fit.config
 
-    def latent(self, sample: Sample, view: str, bucket: Bucket, window: int) -> Tensor:
+    def latent(self, sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None) -> Tensor:
         """The latents of one view of one window of a clip, from the cache where it has them."""
         if self.cache is None:
-            return self.codec.encode(picture(sample, view, bucket, window))
-        name = f"{sample.key}.{view}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
+            return self.codec.encode(picture(sample, view, bucket, window, target))
+        shown = "" if target is None else "-" + hashlib.sha256(repr(target.ids).encode()).hexdigest()[:16]
+        name = f"{sample.key}.{view}{shown}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
         path = self.cache / self._fingerprint / hashlib.sha256(sample.key.encode()).hexdigest()[:2] / name
         if path.is_file():
             return torch.from_numpy(np.load(path, allow_pickle=False))
-        latents = self.codec.encode(picture(sample, view, bucket, window))
+        latents = self.codec.encode(picture(sample, view, bucket, window, target))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
@@ -283,17 +306,21 @@ class Reader:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def picture(sample: Sample, view: str, bucket: Bucket, window: int) -> modalities.Pictures:
-    """The model's picture of one window of a view, cropped at the centre and resized to the bucket."""
-    return modalities.get(view).to_picture(value_of(sample, view, bucket, window))
+def picture(
+    sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None
+) -> modalities.Pictures:
+    """The model's picture of one window of a view; with a `target` (of a segmentation) of that alone."""
+    value = window_of(sample, view, bucket, window)
+    return modalities.get(view).to_picture(value if target is None else target.select(value))
 
 
-def value_of(sample: Sample, view: str, bucket: Bucket, window: int) -> Any:
-    """What `picture` is a picture of, as the modality's own type."""
+def window_of(sample: Sample, view: str, bucket: Bucket, window: int) -> Any:
+    """One window of a view's value, cropped at the centre and resized to the bucket."""
     modality, value = modalities.get(view), sample[view]
     value = modality.take(value, slice(window * bucket.frames, (window + 1) * bucket.frames))
     _, height, width = modality.shape(value)
-    return modality.resize(modality.crop(value, centre_box(height, width, bucket)), bucket.height, bucket.width)
+    value = modality.crop(value, centre_box(height, width, bucket))
+    return modality.resize(value, bucket.height, bucket.width)
 
 
 def centre_box(height: int, width: int, bucket: Bucket) -> Box:

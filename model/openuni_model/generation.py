@@ -24,6 +24,7 @@ from openuni_model.sampling import Guidance, LatentRequest, sample_views
 class ClipRequest:
     """A clip to generate: `views` (RGB among them or not) from a caption and `controls`, values of other views.
 
+    `prompts` are texts of views ("segment the box on the left"); a view without one reads its modality's own prompt.
     Without controls `frames`, `height` and `width` are the size asked for; with controls they are the controls' own.
     """
 
@@ -34,6 +35,7 @@ class ClipRequest:
     frames: int
     height: int
     width: int
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _request(codec: Codec, request: ClipRequest, bucket: Bucket, start: int, see
         window = modality.take(value, slice(start, start + bucket.frames))
         latents[name] = codec.encode(modality.to_picture(modality.resize(window, bucket.height, bucket.width)))
     size = codec.latent_size(bucket.frames, bucket.height, bucket.width)
-    return LatentRequest(request.key, request.caption, request.views, latents, size, seed)
+    return LatentRequest(request.key, request.caption, request.views, latents, size, seed, request.prompts)
 
 
 def _value(request: ClipRequest, view: str, windows: Sequence[tuple[int, Mapping[str, Pictures]]]) -> Any:

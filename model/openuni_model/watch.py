@@ -21,7 +21,7 @@ from openuni.modalities import Frames
 from openuni.sample import Sample
 from openuni_model.batch import Batch, Embed, Item, collate
 from openuni_model.codecs import Codec
-from openuni_model.data import Bucket, Reader, value_of, why_not
+from openuni_model.data import Bucket, Reader, window_of, why_not
 from openuni_model.dit import CONDITION, GENERATE, UnifiedDiT
 from openuni_model.parallel import autocast
 from openuni_model.sampling import Guidance, LatentRequest, sample_views
@@ -135,7 +135,7 @@ def score_estimates(
             estimated = sample_views(model, requests, embed, guidance=one, steps=steps)
             for sample, latents in zip(alike, estimated, strict=True):
                 value = modalities.get(view).from_picture(reader.codec.decode(latents[view]))
-                for name, number in score(view, value, value_of(sample, view, bucket, 0)).items():
+                for name, number in score(view, value, window_of(sample, view, bucket, 0)).items():
                     results[f"{view}/{name}"].append(number)
     means = {name: [n for n in numbers if np.isfinite(n)] for name, numbers in results.items()}
     return {name: float(np.mean(numbers)) for name, numbers in means.items() if numbers}

@@ -26,6 +26,8 @@ FORMATS = {
     "davis": "davis:read_davis",
     "coco": "coco:read_coco",
     "youtube-vis": "youtube_vis:read_youtube_vis",
+    "voc": "voc:read_voc",
+    "cityscapes": "cityscapes:read_cityscapes",
 }
 """Where each format's reader is, by the name that the command line takes."""
 

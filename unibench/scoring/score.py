@@ -350,8 +350,16 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
 def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
     """Conventions that a few samples say were mistaken."""
     checked = [task for task in tasks if task in scored.estimated()]
-    findings = (doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED)) for task in checked)
-    return tuple(str(finding) for finding in findings if finding is not None)
+    return tuple(sentence for task in checked if (sentence := _mistake(task, found, truth)))
+
+
+def _mistake(task: str, found: Run, truth: Run) -> str:
+    """The convention of a task that was mistaken, as a sentence; empty where none was."""
+    try:
+        finding = doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED))
+    except Exception as error:  # noqa: BLE001  the scores stand, whatever a prediction from outside provokes here
+        return f"{task}: conventions could not be checked: {type(error).__name__}: {error}"
+    return "" if finding is None else str(finding)
 
 
 class Journal:

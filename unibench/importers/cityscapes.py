@@ -13,7 +13,7 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.formats.bounded import read_png, read_rgb
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 
 CLASSES = {
     7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
@@ -60,6 +60,9 @@ def read_cityscapes(src: Path) -> Iterator[Imported | LeftOut]:
             if stem not in found:
                 found.add(stem)
                 yield LeftOut(str(mask), "has no picture")
+    named = (f"*/*/*_gtFine_{kind}Ids.png" for kind in ("instance", "label"))
+    yield from unread(truths, (path for pattern in named for path in truths.glob(pattern)))
+    yield from unread(pictures, pictures.glob(f"*/*/*{_PICTURE}"))
 
 
 def _segmentation(file: Path) -> Segmentation:

@@ -13,7 +13,7 @@ from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.formats.bounded import read_rgb
 from unibench.formats.palette import read_indices
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 
 _VOID = 255
 """Index of the border of objects, and of objects too hard to tell: neither right nor wrong."""
@@ -47,6 +47,8 @@ def read_voc(src: Path) -> Iterator[Imported | LeftOut]:
                 continue
             truth = _segmentation(mask, root / "SegmentationClass" / mask.name)
             yield Imported(make_key(f"voc-{name}"), read_rgb(picture)[None], 1.0, segmentation=truth)
+        folders = ("JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations")
+        yield from unread(root, (path for folder in folders for path in (root / folder).rglob("*")))
 
 
 def _unmasked(root: Path, masked: set[str]) -> Iterator[LeftOut]:

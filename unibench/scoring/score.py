@@ -132,7 +132,7 @@ def _score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
     found = open_place(job.predictions)
-    if isinstance(found, Folder) and isinstance(truth, Columns):
+    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
         found.answer_to(truth)
     tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))
     return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
@@ -159,7 +159,7 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
     predictions = place(pred, config.depth_kind, config.control)
     found = open_place(predictions)
     truth = _truth(gt, found, config.standard)
-    if isinstance(found, Folder) and isinstance(truth, Columns):
+    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
         for sentence in _names_said(found.answer_to(truth)):
             say(sentence)
     chosen = _tasks(config.tasks, found, truth)

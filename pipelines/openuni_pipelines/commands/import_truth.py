@@ -48,7 +48,7 @@ def import_command(src: Path, name: str, out: Path, shard_size: int, workers: in
     count = import_truth(name, src, out, shard_size=shard_size, workers=workers, ray_address=ray_address, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
-    console.print(f"{count} clips: {out}")
+    console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {out}")
 
 
 @click.command("calibrate")

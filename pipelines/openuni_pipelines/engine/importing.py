@@ -18,7 +18,7 @@ from unibench.formats import sidecar
 from unibench.importers import Imported, LeftOut, read
 
 _COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

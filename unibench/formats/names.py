@@ -99,3 +99,33 @@ def match_numbers(truths: Iterable[Record], numbers: Iterable[str]) -> Match:
     keys = {number: owners[number][0] for number in numbers if len(owners.get(number, ())) == 1}
     ambiguous = tuple(number for number in numbers if len(owners.get(number, ())) > 1)
     return Match(keys, ambiguous, tuple(number for number in numbers if number not in owners))
+
+
+def _names(record: Record) -> set[str]:
+    return {record.key, *original_names(record)}
+
+
+def match_samples(truths: Iterable[Record], found: Iterable[Record]) -> Match:
+    """Match the samples of a predicted dataset to truth by key, else by an original name that is that of one clip
+    alone, in the one and in the other.
+
+    Example:
+        >>> truth = Record("000000-davis-swan", 5, 8, 8, 24.0, source="davis", source_id="davis-swan")
+        >>> mine = Record("000007-mine-swan", 5, 8, 8, 24.0, source="mine", source_id="mine-swan")
+        >>> match_samples([truth], [mine]).keys
+        {'000007-mine-swan': '000000-davis-swan'}
+    """
+    truths, found = list(truths), list(found)
+    known = {record.key for record in truths}
+    names = {record.key: {record.key} if record.key in known else _names(record) for record in found}
+    owners: dict[str, set[str]] = {}
+    for key, of in names.items():
+        for name in of:
+            owners.setdefault(name, set()).add(key)
+    match = match_names(truths, (name for name, keys in owners.items() if len(keys) == 1))
+    fits = {key: {match.keys[name] for name in of if name in match.keys} for key, of in names.items()}
+    keys = {key: next(iter(one)) for key, one in fits.items() if len(one) == 1}
+    twice = {name for name, keys in owners.items() if len(keys) > 1}
+    several = {key for key, of in names.items() if key not in keys and (of & {*match.ambiguous, *twice} or fits[key])}
+    unknown = tuple(sorted(set(names) - set(keys) - several))
+    return Match(keys, tuple(sorted(several)), unknown)

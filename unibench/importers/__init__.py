@@ -1,33 +1,28 @@
-"""Other people's ground truth in OpenUni's terms: one file a format, each `read_…(src)` a stream of clips."""
+"""Other people's ground truth in OpenUni's terms: one file a format, each `read_…(src)` a stream of clips.
+
+A format is found by its name in the entry-point group `unibench.importers`, built in or from another distribution.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
+from openuni import registry
 from openuni.errors import OpenUniError
 from unibench.importers.base import Categories, Imported, LeftOut
 
-FORMATS = {
-    "sintel": "middlebury:read_sintel",
-    "middlebury": "middlebury:read_middlebury",
-    "middlebury-stereo": "stereo:read_middlebury_stereo",
-    "flyingchairs": "middlebury:read_flying_chairs",
-    "kitti": "kitti:read_kitti",
-    "tum": "tum:read_tum",
-    "icl": "tum:read_icl",
-    "tartanair-v1": "tartanair:read_tartanair_v1",
-    "tartanair-v2": "tartanair:read_tartanair_v2",
-    "kubric": "kubric:read_kubric",
-    "unreal": "unreal:read_unreal",
-    "easysynth": "easysynth:read_easysynth",
-    "unrealcv": "unrealcv:read_unrealcv",
-    "davis": "davis:read_davis",
-    "coco": "coco:read_coco",
-    "youtube-vis": "youtube_vis:read_youtube_vis",
-}
-"""Where each format's reader is, by the name that the command line takes."""
+GROUP = "unibench.importers"
+
+
+def names() -> list[str]:
+    """Every format that can be imported, built-in ones first.
+
+    Example:
+        >>> "davis" in names()
+        True
+    """
+    return registry.names(GROUP)
 
 
 class Clips(Iterator[Imported]):
@@ -61,12 +56,10 @@ class Clips(Iterator[Imported]):
 def read(name: str, src: Path) -> Clips:
     """Stream the clips of a folder in a format. Raises OpenUniError listing the formats, or (while it is read) naming a
     bad file."""
-    if name not in FORMATS:
-        raise OpenUniError(f"unknown format {name!r}; known: {', '.join(FORMATS)}")
+    reader = registry.load(GROUP, name)
     if not src.is_dir():
         raise OpenUniError(f"{src} is no folder; give the one that holds the files of {name}")
-    module, function = FORMATS[name].split(":")
-    return Clips(getattr(import_module(f"unibench.importers.{module}"), function)(src))
+    return Clips(reader(src))
 
 
-__all__ = ["FORMATS", "Categories", "Clips", "Imported", "LeftOut", "read"]
+__all__ = ["Categories", "Clips", "Imported", "LeftOut", "names", "read"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,34 @@ class LeftOut:
 
     what: str
     why: str
+
+
+def unread(root: Path, used: Iterable[Path]) -> Iterator[LeftOut]:
+    """What of a folder is in no clip: every file below it that is not among `used`, a line a folder.
+
+    A folder of which nothing is used is one line, with all that lies below it.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("rgb/0.png", "rgb/1.png", "extra/a/0.txt", "extra/b/1.txt"):
+        ...     (root / name).parent.mkdir(parents=True, exist_ok=True)
+        ...     (root / name).touch()
+        >>> [left.what.replace(str(root), "src") for left in unread(root, [root / "rgb/0.png"])]
+        ['2 files of src/extra (0.txt, …)', 'src/rgb/1.png']
+    """
+    known = {*used}
+    holding = {folder for path in known for folder in path.parents}
+    others: dict[Path, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path in known or path.is_dir():
+            continue
+        inside = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+        strange = [folder for folder in inside if folder not in holding]
+        others.setdefault(strange[-1] if strange else path.parent, []).append(path)
+    for folder, paths in others.items():
+        many = f"{len(paths)} files of {folder} ({paths[0].name}, …)"
+        yield LeftOut(many if len(paths) > 1 else str(paths[0]), "is not read" if len(paths) == 1 else "are not read")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from openuni.modalities.skeleton import Skeleton
 from openuni.sample import make_key
 from unibench.formats import coco_truth
 from unibench.formats.bounded import read_rgb
-from unibench.importers.base import Categories, Imported, LeftOut
+from unibench.importers.base import Categories, Imported, LeftOut, unread
 
 _SCORE = np.array([0.0, 0.5, 1.0], np.float32)
 """Score of visibility 0 (not labelled), 1 (labelled, hidden) and 2 (labelled, seen)."""
@@ -56,6 +56,8 @@ def read_coco(src: Path) -> Iterator[Imported | LeftOut | Categories]:
         if "instances" in tables:
             yield Categories(tables["instances"].categories)
         yield from _split(src, split, tables)
+    named = (path for name in ("annotations", *splits) for path in (src / name).rglob("*"))
+    yield from unread(src, named)
 
 
 def _split(src: Path, split: str, tables: Mapping[str, _Table]) -> Iterator[Imported | LeftOut]:

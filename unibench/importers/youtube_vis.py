@@ -11,7 +11,7 @@ from openuni.errors import CorruptDataError
 from openuni.sample import make_key
 from unibench.formats import coco_truth
 from unibench.formats.bounded import picture_size, read_rgbs
-from unibench.importers.base import Categories, Imported, LeftOut
+from unibench.importers.base import Categories, Imported, LeftOut, unread
 
 _FPS = 6.0
 """Every fifth frame of a video at 30 a second is annotated, and given."""
@@ -28,16 +28,20 @@ def read_youtube_vis(src: Path) -> Iterator[Imported | LeftOut | Categories]:
     tables = sorted({*src.glob("*.json"), *src.glob("*/instances*.json")})
     if not tables:
         raise CorruptDataError(f"{src} holds no instances.json; point to the folder that has train/ or valid/")
+    used = {table.resolve() for table in tables}
     for table in tables:
         data = coco_truth.load(table)
         if not data.get("annotations") or "videos" not in data:
             yield LeftOut(str(table), "has no annotations of videos")
             continue
         yield Categories(coco_truth.categories(data, table))
-        yield from _videos(src, table, data)
+        for item, files in _videos(src, table, data):
+            yield item
+            used |= {*files}
+    yield from unread(src.resolve(), used)
 
 
-def _videos(src: Path, table: Path, data: dict[str, Any]) -> Iterator[Imported | LeftOut]:
+def _videos(src: Path, table: Path, data: dict[str, Any]) -> Iterator[tuple[Imported | LeftOut, list[Path]]]:
     names = coco_truth.categories(data, table)
     pictures = _pictures(src, table)
     try:
@@ -54,14 +58,14 @@ def _videos(src: Path, table: Path, data: dict[str, Any]) -> Iterator[Imported |
         if not paths or not all(path.is_relative_to(pictures.resolve()) for path in paths):
             raise CorruptDataError(f"{table}: video {video} has no frames in {pictures}")
         if not paths[0].is_file() and not paths[0].parent.is_dir():
-            yield LeftOut(f"video {video} of {table}", f"has no folder {paths[0].parent}")
+            yield LeftOut(f"video {video} of {table}", f"has no folder {paths[0].parent}"), []
             continue
         rows = objects.get(video, [])
         size = (len(paths), *picture_size(paths[0]))
         masks = [_masks(table, row, len(paths)) for row in rows]
         truth = coco_truth.segmentation(rows, masks, names, f"{table}, video {video}", size)
         key = make_key(f"ytvis-{Path(files[0]).parent.name or video}")
-        yield Imported(key, read_rgbs(paths), _FPS, segmentation=truth, number=video)
+        yield Imported(key, read_rgbs(paths), _FPS, segmentation=truth, number=video), paths
 
 
 def _masks(table: Path, row: dict[str, Any], frames: int) -> list[Any]:

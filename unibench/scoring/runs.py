@@ -29,7 +29,7 @@ from unibench import tasks
 from unibench.camera import Camera
 from unibench.formats import coco_results, sidecar
 from unibench.formats.arrays import LARGEST, load_arrays
-from unibench.formats.names import Match, match_names, match_numbers
+from unibench.formats.names import Match, match_names, match_numbers, match_samples
 from unibench.formats.plain import WHOLE_CLIP
 from unibench.metrics.video import Video
 from unibench.tasks import Info, Run
@@ -84,12 +84,24 @@ class Columns(Run):
     """A dataset in OpenUni's columns.
 
     A sample answers to its key and, where it is the only clip of a video file, to that file's name without the suffix:
-    so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`.
+    so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`. Told which truth it predicts, it
+    answers to the key of the true clip that has its original name.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.data = openuni.open(path)
+        self._own: dict[str, str] = {}
+        self._answered: tuple[str, Match] | None = None
+
+    def answer_to(self, truth: Columns) -> Match:
+        """From now on give samples also by the key that `truth` has for the clip of their original name; how the names
+        matched."""
+        if self._answered is None or self._answered[0] != truth.path:
+            match = match_samples((s.record for s in truth.data), (s.record for s in self.data))
+            self._own = {key: own for own, key in match.keys.items()}
+            self._answered = truth.path, match
+        return self._answered[1]
 
     def values(self) -> list[str]:
         return [task.name for task in tasks.stored() if task.column in self.data.columns]
@@ -110,6 +122,7 @@ class Columns(Run):
 
     def sample(self, key: str) -> Sample:
         """The sample that answers to `key`. Raises AbsentModalityError where none does, or several do."""
+        key = self._own.get(key, key)
         if key in self.data:
             return self.data[key]
         clips = self._clips.get(key, [])
@@ -161,7 +174,7 @@ class Columns(Run):
 
     def _camera_file(self, key: str) -> Path | None:
         """The side-car of rendered and imported truth; None where the dataset is not a local folder."""
-        file = Path(self.path) / sidecar.FOLDER / key / "camera.npz"
+        file = Path(self.path) / sidecar.FOLDER / self._own.get(key, key) / "camera.npz"
         return file if file.is_file() else None
 
 
@@ -174,6 +187,7 @@ class Folder(Run):
         self._folder = folder
         self._entries: dict[str, dict[str, Path]] = {}
         self._truth: dict[str, Record] = {}
+        self._answered: tuple[str, Match] | None = None
         self._categories: dict[int, str] = {}
         self._pictures: dict[str, dict[str, str]] = {}
         self._results = coco_results.find(folder)
@@ -181,6 +195,8 @@ class Folder(Run):
     def answer_to(self, truth: Columns) -> Match:
         """From now on give also what is named as the source named its clips by the key that `truth` has for it; how the
         names matched."""
+        if self._answered is not None and self._answered[0] == truth.path:
+            return self._answered[1]
         self._truth = {sample.key: sample.record for sample in truth.data}
         self._categories = categories_of(truth)
         self._entries = {}
@@ -194,6 +210,7 @@ class Folder(Run):
         ):
             said = f"{unknown} detections left out, of a category_id that the truth does not have"
             match = replace(match, remarks=(*match.remarks, said))
+        self._answered = truth.path, match
         return match
 
     def values(self) -> list[str]:

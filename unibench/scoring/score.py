@@ -134,7 +134,7 @@ def _score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
     found = open_place(job.predictions)
-    if isinstance(found, Folder) and isinstance(truth, Columns):
+    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
         found.answer_to(truth)
     tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))
     return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
@@ -161,7 +161,7 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
     predictions = place(pred, config.depth_kind, config.control)
     found = open_place(predictions)
     truth = _truth(gt, found, config.standard)
-    if isinstance(found, Folder) and isinstance(truth, Columns):
+    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
         for sentence in _names_said(found.answer_to(truth)):
             say(sentence)
     chosen = _tasks(config.tasks, found, truth)
@@ -357,8 +357,16 @@ def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: i
 def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
     """Conventions that a few samples say were mistaken."""
     checked = [task for task in tasks if task in scored.estimated()]
-    findings = (doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED)) for task in checked)
-    return tuple(str(finding) for finding in findings if finding is not None)
+    return tuple(sentence for task in checked if (sentence := _mistake(task, found, truth)))
+
+
+def _mistake(task: str, found: Run, truth: Run) -> str:
+    """The convention of a task that was mistaken, as a sentence; empty where none was."""
+    try:
+        finding = doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED))
+    except Exception as error:  # noqa: BLE001  the scores stand, whatever a prediction from outside provokes here
+        return f"{task}: conventions could not be checked: {type(error).__name__}: {error}"
+    return "" if finding is None else str(finding)
 
 
 class Journal:

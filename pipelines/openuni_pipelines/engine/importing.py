@@ -18,7 +18,7 @@ from unibench.formats import sidecar
 from unibench.importers import Imported, LeftOut, read
 
 _COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ def import_truth(
             writer.commit_shard(out, shards, [clip.key for clip in batch], columns, run)
             count += len(batch)
             shards += 1
-        if not count:
-            raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
         for left in source.left_out:
             progress(left)
+        if not count:
+            raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
         configuration: dict[str, Any] = {"source": f"unibench import {name}"}
         if source.categories:
             configuration["categories"] = {str(number): label for number, label in sorted(source.categories.items())}

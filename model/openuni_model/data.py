@@ -85,6 +85,12 @@ class Buckets:
         time, patch = _UNITS[self.config.codec][0], self.config.patch[0]
         return frames // patch * patch if time == 1 else (frames - 1) // time * time + 1
 
+    def latents(self, bucket: Bucket) -> tuple[int, int, int]:
+        """Frames, rows and columns of a bucket's latents."""
+        time, space = _UNITS[self.config.codec]
+        frames = bucket.frames if time == 1 else (bucket.frames - 1) // time + 1
+        return frames, bucket.height // space, bucket.width // space
+
     def sides(self, aspect: float) -> tuple[int, int]:
         """Height and width of this aspect (width over height) with the configured area. Raises DataError."""
         if not 1 / 16 <= aspect <= 16:

@@ -83,6 +83,16 @@ class Schedule:
     activation_checkpointing: bool = False
     compile: bool = False
 
+    def micro_batch(self, ranks: int) -> int:
+        """Clips that a rank takes at once. Raises OpenUniError where they do not divide."""
+        if self.global_batch_size % (ranks * self.gradient_accumulation_steps):
+            raise OpenUniError(
+                f"{self.global_batch_size} clips a step do not divide among {ranks} ranks × "
+                f"{self.gradient_accumulation_steps} micro-batches; change --global-batch-size or "
+                "--gradient-accumulation-steps"
+            )
+        return self.global_batch_size // (ranks * self.gradient_accumulation_steps)
+
     def learning_rate(self, step: int) -> float:
         """Of the step after `step` others.
 
@@ -133,12 +143,7 @@ class Trainer:
     ) -> None:
         """`model` is sharded and moved in place. Raises OpenUniError where the clips do not divide among the ranks."""
         self.settings, self.reader, self.embed, self.world = settings, reader, embed, world or World()
-        if settings.global_batch_size % (self.world.size * settings.gradient_accumulation_steps):
-            raise OpenUniError(
-                f"{settings.global_batch_size} clips a step do not divide among {self.world.size} ranks × "
-                f"{settings.gradient_accumulation_steps} micro-batches; change --global-batch-size or "
-                "--gradient-accumulation-steps"
-            )
+        settings.micro_batch(self.world.size)
         self.config = model.config
         model.checkpoint_blocks = settings.activation_checkpointing
         self.model = shard(model.to(self.world.device), self.world)

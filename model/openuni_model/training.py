@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import resource
 import secrets
 import sys
@@ -26,10 +27,14 @@ from openuni.shards.lock import RunLock
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
 if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
+    from openuni.shards.reader import Dataset
     from openuni_model.batch import Batch, Item
+    from openuni_model.cost import Memory
+    from openuni_model.data import Bucket
     from openuni_model.dit import UnifiedDiT
     from openuni_model.parallel import World
-    from openuni_model.trainer import Report, Trainer
+    from openuni_model.tasks import Stage
+    from openuni_model.trainer import Report, Schedule, Trainer
     from openuni_model.watch import Score
 
 T = TypeVar("T")
@@ -173,39 +178,57 @@ def train(
     what `score_every` measures estimates with. Raises PlanError where the folder is not ours or another run holds it,
     OpenUniError where something is missing, and DivergedError.
     """
+    from openuni_model.parallel import World, pick_device
+
     if config.score_every and score is None:
         raise TrainConfigError("score_every needs `score`: what estimates are measured with")
     say = progress or _silent
+    world = world or World(device=pick_device(config.device))
     # Two trainers would remove each other's checkpoints. The first rank holds the folder for all.
-    first = world is None or world.rank == 0
-    with RunLock(config.folder, f"train-{secrets.token_hex(4)}") if first else nullcontext():
-        run = prepare(config, say, world)
-        describe(run, say)
+    with RunLock(config.folder, f"train-{secrets.token_hex(4)}") if world.rank == 0 else nullcontext():
+        plan = resolve(config, say)
+        run = prepare(plan, world, say)
+        describe(plan, world, say, gpu=world.device.type == "cuda")
+        say(f"weights: {run.started}")
         return _train(run, say, stop, score)
 
 
-def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None) -> None:
-    """Say what would be trained and what it takes; write nothing."""
-    describe(prepare(config, progress, world), progress)
+def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None, fit: str | None = None) -> None:
+    """Say what would be trained and what it takes, and which flags make it fit a card; write nothing, load no weights.
+
+    With `fit` (a card's name or memory, see `cost.parse_card`) numbers are those of training on a GPU.
+    """
+    from openuni_model.cost import parse_card
+    from openuni_model.parallel import World, pick_device
+
+    world = world or World(device=pick_device(config.device))
+    room = parse_card(fit) if fit else None
+    plan = resolve(config, progress)
+    plan.schedule.micro_batch(world.size)
+    describe(plan, world, progress, gpu=room is not None or world.device.type == "cuda", room=room)
 
 
 def _silent(_: str | Report) -> None:
     """Nobody listens."""
 
 
-def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> Run:
-    """Resolve defaults, open data, codec, text encoder and weights. Raises OpenUniError with the remedy."""
-    import openuni
-    from openuni import registry
-    from openuni_model.codecs import open_codec
-    from openuni_model.data import Buckets, Reader
-    from openuni_model.lora import add_lora
-    from openuni_model.parallel import World, pick_device
-    from openuni_model.tasks import load_stage
-    from openuni_model.texts import open_text_encoder
-    from openuni_model.trainer import Schedule, Trainer
+@dataclass(frozen=True)
+class Plan:
+    """What would be trained on what, resolved from a configuration; nothing but the dataset's index is opened."""
 
-    world = world or World(device=pick_device(config.device))
+    config: TrainConfig
+    url: str
+    stage: Stage
+    shape: ModelConfig
+    schedule: Schedule
+
+
+def resolve(config: TrainConfig, say: Progress) -> Plan:
+    """Fill in defaults. Raises OpenUniError with the remedy."""
+    from openuni import registry
+    from openuni_model.tasks import load_stage
+    from openuni_model.trainer import Schedule
+
     defaults = PRESETS[config.preset]
     stage = load_stage(config.stage)
     if config.modalities:
@@ -217,21 +240,12 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     say(f"data {url}, out {out}")
     sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
     shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)
-    data = openuni.open(url)
-    codec = open_codec(shape.codec, config.wan, world.device)
-    embed = open_text_encoder(shape, config.wan, world.device)
-    model, started, brought = (adapted if config.lora else first_weights)(config, out, stage.name, shape, say)
-    if config.lora:
-        keep_base(model, out, world)
-        add_lora(model, config.lora, config.seed)
     schedule = Schedule(
         out=out,
         steps=_chosen(config.steps, defaults.steps or stage.steps),
         global_batch_size=_chosen(config.global_batch_size, defaults.global_batch_size),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         lr=_chosen(config.lr, defaults.lr),
-        # What Wan does not bring has further to go.
-        new_scale=_chosen(config.new_lr_scale, 10.0 if brought else 1.0),
         decay=config.decay,
         warmup=_chosen(config.warmup, defaults.warmup),
         ema=_chosen(config.ema, defaults.ema),
@@ -241,7 +255,27 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
         activation_checkpointing=config.activation_checkpointing,
         compile=config.compile,
     )
-    reader = Reader(data.url, stage, Buckets(shape), config.seed, codec, config.cache)
+    return Plan(config, url, stage, shape, schedule)
+
+
+def prepare(plan: Plan, world: World, say: Progress) -> Run:
+    """Open codec, text encoder and weights. Raises OpenUniError with the remedy."""
+    from openuni_model.codecs import open_codec
+    from openuni_model.data import Buckets, Reader
+    from openuni_model.lora import add_lora
+    from openuni_model.texts import open_text_encoder
+    from openuni_model.trainer import Trainer
+
+    config, shape, out = plan.config, plan.shape, plan.schedule.out
+    codec = open_codec(shape.codec, config.wan, world.device)
+    embed = open_text_encoder(shape, config.wan, world.device)
+    model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
+    if config.lora:
+        keep_base(model, out, world)
+        add_lora(model, config.lora, config.seed)
+    # What Wan does not bring has further to go.
+    schedule = replace(plan.schedule, new_scale=_chosen(config.new_lr_scale, 10.0 if brought else 1.0))
+    reader = Reader(plan.url, plan.stage, Buckets(shape), config.seed, codec, config.cache)
     return Run(config, Trainer(schedule, model, reader, embed, world), world, started)
 
 
@@ -312,67 +346,187 @@ def newest_dataset(folder: Path) -> Path:
     return found[-1].parent
 
 
-def describe(run: Run, say: Progress) -> None:
-    """Parameters, tokens, bytes, clips kept and dropped, captions that are cut, codec error of each view."""
-    from openuni_model.cost import training_bytes
-    from openuni_model.data import survey
+def describe(plan: Plan, world: World, say: Progress, *, gpu: bool, room: int | None = None) -> None:
+    """Parameters, tokens, bytes, clips kept and dropped, an epoch, captions that are cut, codec error of each view."""
+    import openuni
+    from openuni_model.data import Buckets, survey
 
-    trainer, world = run.trainer, run.world
-    config, reader, schedule = trainer.config, trainer.reader, trainer.settings
-    counted = survey(reader.data, reader.stage, reader.fit)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    config, stage, schedule, fit = plan.shape, plan.stage, plan.schedule, Buckets(plan.shape)
+    data = openuni.open(plan.url)
+    counted = survey(data, stage, fit)
+    whole, trained = parameters(config, plan.config.lora)
+    adapters = f" ({trained / 1e6:,.1f} M trained: adapters of rank {plan.config.lora})" if plan.config.lora else ""
     say(
-        f"model {parameters / 1e6:,.1f} M parameters, {config.prediction}-prediction, {run.started}; stage "
-        f"{reader.stage.name}: {', '.join(reader.stage.modalities)}, {schedule.steps:,} steps of "
-        f"{schedule.global_batch_size} clips"
+        f"model {whole / 1e6:,.1f} M parameters{adapters}, {config.prediction}-prediction; stage {stage.name}: "
+        f"{', '.join(stage.modalities)}, {schedule.steps:,} steps of {schedule.global_batch_size} clips"
     )
     for bucket, clips in sorted(counted.buckets.items(), key=lambda pair: -pair[1]):
-        size = reader.codec.latent_size(bucket.frames, bucket.height, bucket.width)
-        tokens = config.grid(*size)
-        micro = schedule.global_batch_size // (schedule.gradient_accumulation_steps * world.size)
-        state, kept = training_bytes(
-            config, size, (2,) * micro, ranks=world.size, checkpointing=schedule.activation_checkpointing
-        )
         step = schedule.global_batch_size
         waits = "" if clips >= step else f" (fewer than a step: trained once {step} have gathered)"
-        say(
-            f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, "
-            f"{tokens[0] * tokens[1] * tokens[2]:,} tokens a stream, predicted bytes a rank: "
-            f"{state / 2**20:,.0f} MiB state + {kept / 2**20:,.0f} MiB activations (float32)"
-        )
+        tokens = math.prod(config.grid(*fit.latents(bucket)))
+        say(f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, {tokens:,} tokens a stream")
+    largest = max(counted.buckets, key=lambda bucket: math.prod(config.grid(*fit.latents(bucket))))
+    _describe_memory(plan, largest, world.size, say, gpu=gpu, room=room)
+    _describe_epoch(plan, counted.buckets, world.size, say)
     say("  views: " + ", ".join(f"{name} {count:,}" for name, count in counted.views.items()))
     if counted.dropped:
         say("  left out: " + ", ".join(f"{count:,} {reason}" for reason, count in counted.dropped.items()))
-    _describe_captions(run, say)
-    _describe_codec(run, say)
+    _describe_captions(plan, data, say)
+    _describe_codec(plan, data, say)
 
 
-def _describe_captions(run: Run, say: Progress) -> None:
-    """How many captions are longer than the model reads."""
-    from openuni_model.texts import TextEncoder
+def parameters(config: ModelConfig, lora: int) -> tuple[int, int]:
+    """How many there are and how many are trained, without making any."""
+    import torch
 
-    embed = run.trainer.embed
-    if not isinstance(embed, TextEncoder):
+    from openuni_model.dit import UnifiedDiT
+    from openuni_model.lora import add_lora
+
+    with torch.device("meta"):
+        model = UnifiedDiT(config)
+    whole = sum(p.numel() for p in model.parameters())
+    if not lora:
+        return whole, whole
+    return whole, sum(p.numel() for p in add_lora(model, lora).parameters() if p.requires_grad)
+
+
+def _memory(plan: Plan, bucket: Bucket, ranks: int, gpu: bool) -> tuple[Memory, int]:
+    """Bytes of the largest micro-batch, and its streams."""
+    import torch
+
+    from openuni_model.cost import frozen_bytes, most_streams, spread, training_bytes
+    from openuni_model.data import Buckets
+
+    schedule = plan.schedule
+    micro = schedule.micro_batch(ranks)
+    streams = most_streams(plan.stage, micro, schedule.steps * schedule.gradient_accumulation_steps * ranks)
+    memory = training_bytes(
+        plan.shape,
+        Buckets(plan.shape).latents(bucket),
+        spread(streams, micro),
+        ranks=ranks,
+        checkpointing=schedule.activation_checkpointing,
+        dtype=torch.bfloat16 if gpu else torch.float32,
+        lora=plan.config.lora,
+    )
+    return replace(memory, frozen=frozen_bytes(plan.shape)), streams
+
+
+def _describe_memory(plan: Plan, bucket: Bucket, ranks: int, say: Progress, *, gpu: bool, room: int | None) -> None:
+    memory, streams = _memory(plan, bucket, ranks, gpu)
+    micro = plan.schedule.micro_batch(ranks)
+    state, kept, gathered, frozen, total = (
+        f"{part / 2**20:,.0f} MiB"
+        for part in (memory.state, memory.activations, memory.gathered, memory.frozen, memory.total)
+    )
+    say(
+        f"  predicted bytes a rank ({ranks} ranks, {micro} clips of {streams} streams at most): {state} state + {kept} "
+        f"activations ({'bfloat16' if gpu else 'float32'}) + {gathered} gathered blocks + {frozen} text encoder and "
+        f"codec = {total}"
+    )
+    if room is None:
         return
-    data = run.trainer.reader.data
+    if memory.total <= room:
+        say(f"  fits in {room / 2**30:,.1f} GiB as it is")
+        return
+    flags = flags_that_fit(plan, bucket, ranks, room)
+    if flags is None:
+        say(f"  does not fit in {room / 2**30:,.1f} GiB, whatever the flags; take a smaller --preset or --size")
+    else:
+        say(f"  to fit in {room / 2**30:,.1f} GiB: {flags}")
+
+
+_LORA_RANK = 32
+_MOST_RANKS = 64
+
+
+def flags_that_fit(plan: Plan, bucket: Bucket, ranks: int, room: int) -> str | None:
+    """The first of what makes the largest micro-batch fit, or None: smaller micro-batches, recomputed blocks, more
+    GPUs, adapters; what costs least comes first.
+    """
+    batch = plan.schedule.global_batch_size
+
+    def fits(n: int, accumulate: int, checkpointing: bool, lora: int) -> bool:
+        schedule = replace(
+            plan.schedule, gradient_accumulation_steps=accumulate, activation_checkpointing=checkpointing
+        )
+        tried = replace(plan, schedule=schedule, config=replace(plan.config, lora=lora))
+        return _memory(tried, bucket, n, gpu=True)[0].total <= room
+
+    worlds = [n for n in range(ranks, _MOST_RANKS + 1) if n == ranks or (n & (n - 1) == 0 and batch % n == 0)]
+    tries = [(n, plan.config.lora) for n in worlds]
+    tries.insert(1, (ranks, plan.config.lora or _LORA_RANK))
+    for n, lora in tries:
+        smallest = batch // n  # one clip at once
+        if batch % n or not fits(n, smallest, True, lora):
+            continue
+        divisors = [a for a in range(plan.schedule.gradient_accumulation_steps, smallest + 1) if smallest % a == 0]
+        accumulate, checkpointing = next(
+            (a, recomputes) for recomputes in (False, True) for a in divisors if fits(n, a, recomputes, lora)
+        )
+        flags = [f"--gradient-accumulation-steps {accumulate}"]
+        flags += ["--activation-checkpointing"] if checkpointing else []
+        flags += [f"--lora {lora}"] if lora else []
+        return (f"torchrun --nproc-per-node {n}, " if n > ranks else "") + " ".join(flags)
+    return None
+
+
+_TYPICAL_MFU = 0.4
+
+
+def _describe_epoch(plan: Plan, buckets: Mapping[Bucket, int], ranks: int, say: Progress) -> None:
+    """Steps, floating point operations and, on a named card, hours."""
+    from openuni_model.cost import PEAK_FLOPS, flops
+    from openuni_model.data import Buckets
+
+    fit, batch = Buckets(plan.shape), plan.schedule.global_batch_size
+    work = sum(
+        3 * clips * flops(plan.shape, math.prod(plan.shape.grid(*fit.latents(bucket))), (2,))
+        for bucket, clips in buckets.items()
+    )
+    clips = sum(buckets.values())
+    hours = work / (ranks * _TYPICAL_MFU * PEAK_FLOPS["H100"]) / 3600
+    say(
+        f"  an epoch: {clips:,} clips, {clips / batch:,.1f} steps, {work:.2e} floating point operations at two streams "
+        f"a clip ({hours:,.2g} h on {ranks} H100 at {_TYPICAL_MFU:.0%} of the peak); the run: "
+        f"{plan.schedule.steps * batch / clips:,.1f} epochs"
+    )
+
+
+def _describe_captions(plan: Plan, data: Dataset, say: Progress) -> None:
+    """How many captions are longer than the model reads."""
+    from openuni_model.texts import token_counter
+
+    tokens = token_counter(plan.shape, plan.config.wan)
+    if tokens is None:
+        say("  captions that are cut: not counted without a tokenizer (--wan)")
+        return
+    length = plan.shape.text_length
     looked_at = data[:_CAPTIONS_LOOKED_AT]
-    cut = sum(embed.tokens(sample.caption) > embed.length for sample in looked_at)
+    cut = sum(tokens(sample.caption) > length for sample in looked_at)
+    of = f"{len(looked_at):,} captions looked at" if len(data) > len(looked_at) else f"{len(data):,} captions"
     if cut:
-        of = f"{len(looked_at):,} captions looked at" if len(data) > len(looked_at) else f"{len(data):,} captions"
-        say(f"  {cut:,} of {of} are longer than the {embed.length} tokens that the model reads, and are cut")
+        say(f"  {cut:,} of {of} are longer than the {length} tokens that the model reads, and are cut")
+    else:
+        say(f"  none of {of} is longer than the {length} tokens that the model reads")
 
 
-def _describe_codec(run: Run, say: Progress) -> None:
-    from openuni_model.data import picture
+def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
+    from openuni_model.codecs import open_codec
+    from openuni_model.data import Buckets, picture
 
-    reader = run.trainer.reader
-    sample = next((s for s in reader.data if reader.fit.bucket(s.record)), None)
-    bucket = reader.fit.bucket(sample.record) if sample else None
+    fit, wan = Buckets(plan.shape), plan.config.wan
+    if plan.shape.codec != "pixel" and (wan is None or not (wan / "vae").is_dir()):
+        say("  error of a picture through the codec: not measured without its weights (--wan)")
+        return
+    sample = next((s for s in data if fit.bucket(s.record)), None)
+    bucket = fit.bucket(sample.record) if sample else None
     if sample is None or bucket is None:
         return
+    codec = open_codec(plan.shape.codec, wan)
     errors = {
-        view: reader.codec.error(picture(sample, view, bucket, 0))
-        for view in ("rgb", *reader.stage.modalities)
+        view: codec.error(picture(sample, view, bucket, 0))
+        for view in ("rgb", *plan.stage.modalities)
         if view in sample
     }
     said = ", ".join(f"{view} {error:.4f}" for view, error in errors.items())

@@ -103,6 +103,23 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_of_a_large_model_needs_no_weights_and_says_which_flags_fit_a_card(
+    discs: Path, stage: Path, tmp_path: Path
+) -> None:
+    large = ("--preset", "small", "--frames", 5, "--size", 128, "--dry-run", "--fit")
+    said = " ".join(run(*arguments(discs, stage, tmp_path / "run"), *large, "14GB").output.split())
+    for part in (
+        "activations (bfloat16)",
+        "not measured without its weights (--wan)",
+        "to fit in 12.0 GiB",
+        "an epoch",
+    ):
+        assert part in said, said
+    with pytest.raises(OpenUniError, match="--fit many: give a size"):
+        run(*arguments(discs, stage, tmp_path / "run"), *large, "many")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

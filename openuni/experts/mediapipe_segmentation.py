@@ -372,7 +372,7 @@ def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
     if flow is None or not thing.mask.any():
         return
     rows, columns = np.nonzero(thing.mask)
-    motion = flow.forward[t][rows, columns]
+    motion = np.nan_to_num(flow.forward[t][rows, columns])  # unknown where a frame is repeated: nothing moves there
     if flow.occluded is not None:
         lost = flow.occluded[t][rows, columns]
         if not lost.all():  # what the flow cannot confirm goes with the rest of the thing

@@ -21,7 +21,7 @@ from openuni.modalities import Frames
 from openuni.sample import Sample
 from openuni_model.batch import Batch, Embed, Item, collate
 from openuni_model.codecs import Codec
-from openuni_model.data import Bucket, Reader, window_of, why_not
+from openuni_model.data import Bucket, Reader, why_not, window_of
 from openuni_model.dit import CONDITION, GENERATE, UnifiedDiT
 from openuni_model.parallel import autocast
 from openuni_model.sampling import Guidance, LatentRequest, sample_views

@@ -1,4 +1,4 @@
-"""Whose prediction a file is: people name results as the data set's authors named the clips, not as our import did."""
+"""Whose prediction a file is: people name results as the dataset's authors named the clips, not as our import did."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScoreJob:
     """What to score with what. Small and picklable: messages carry paths, never values."""
 
     predictions: Place
@@ -130,7 +130,7 @@ def _tools(tasks: tuple[str, ...], weights: tuple[tuple[str, str], ...]) -> Setu
     )
 
 
-def _score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
+def _score_keys(job: ScoreJob, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
     found = open_place(job.predictions)
@@ -144,7 +144,7 @@ def _score_keys(job: Job, work: list[tuple[str, str]]) -> list[SampleResult]:
 class Plan:
     """What will be scored: the runs, the samples of each task, and the protocol."""
 
-    job: Job
+    job: ScoreJob
     predictions: Run
     truth: Run | None
     keys: Mapping[str, list[str]]
@@ -180,7 +180,7 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
         measures=learned.weights,
         estimators=fingerprints(dict(predictions.experts)),
     )
-    job = Job(predictions, None if truth is None else Place(truth.path, None), protocol)
+    job = ScoreJob(predictions, None if truth is None else Place(truth.path, None), protocol)
     return Plan(job, found, truth, keys, learned.notes)
 
 

@@ -71,7 +71,7 @@ class ClipFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class Bodies:
     """Joints and boxes as numbers, so that the page draws them as crisp lines. NaN is written as None.
 
     `joints[t][p]` is a flat list of x, y, score; `boxes[t][p]` x0, y0, x1, y1; `limbs` are pairs of joints.
@@ -154,13 +154,13 @@ class Clips:
             raise OpenUniError(f"{key}: ({x}, {y}) of frame {frame} lies outside {frames} frames of {width}×{height}")
         return modality.read_out(value, frame, y, x)
 
-    def people(self, key: str) -> People:
+    def people(self, key: str) -> Bodies:
         """The people of a clip. Raises AbsentModalityError where it has no skeleton."""
         value = self.view(key, "skeleton").value
         assert isinstance(value, Skeleton)
         body = LAYOUTS[value.layout]
         joints, boxes = value.keypoints.reshape(*value.keypoints.shape[:2], -1), value.boxes
-        return People(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(joints), _listed(boxes))
+        return Bodies(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(joints), _listed(boxes))
 
     def _begin(self, key: str, column: str) -> Future[View]:
         with self._lock:

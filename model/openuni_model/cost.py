@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,9 +67,26 @@ def training_bytes(
 ) -> Memory:
     """Predict for clips of `counts` streams with latents of `size`; `dtype` is that of matrix products.
 
-    Each storage is counted once; the pass runs on fake tensors, so nothing is computed or allocated. On one rank
-    autocast keeps a copy of the weights in `dtype`, which counts as activations; FSDP gathers them in it.
+    Each storage is counted once; the pass runs on fake tensors, so nothing is computed or allocated, and over one and
+    two blocks, of which the rest are copies. On one rank autocast keeps a copy of the weights in `dtype`, which counts
+    as activations; FSDP gathers them in it.
     """
+    one, two = (_pass(replace(config, layers=n), size, counts, ranks > 1, checkpointing, dtype, lora) for n in (1, 2))
+    whole, trained, kept = (a + (config.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
+    gathered = (one[0] + 2 * (two[0] - one[0])) * dtype.itemsize if ranks > 1 else 0
+    return Memory(4 * (whole + 4 * trained) // ranks, kept, gathered)
+
+
+def _pass(
+    config: ModelConfig,
+    size: tuple[int, int, int],
+    counts: tuple[int, ...],
+    cast: bool,
+    checkpointing: bool,
+    dtype: torch.dtype,
+    lora: int,
+) -> tuple[int, int, int]:
+    """Parameters, trained parameters, and bytes that autograd keeps of a pass, weights apart."""
     seen: dict[int, int] = {}
     alive: list[Tensor] = []
 
@@ -84,10 +101,7 @@ def training_bytes(
         model = UnifiedDiT(config)
         if lora:
             add_lora(model, lora)
-        whole = sum(p.numel() for p in model.parameters())
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        block = sum(p.numel() for p in model.blocks[0].parameters())
-        if ranks > 1:
+        if cast:
             model.to(dtype)
         model.checkpoint_blocks = checkpointing
         streams = Streams(
@@ -98,14 +112,15 @@ def training_bytes(
             torch.empty(P, config.text_length, config.text_width),
             counts,
         )
-        cast = torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
-        with cast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), warnings.catch_warnings():
+        autocast = torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with autocast, hooks, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
             model(streams)
         weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    gathered = (whole - (config.layers - 3) * block) * dtype.itemsize if ranks > 1 else 0
-    state = 4 * (whole + 4 * trained) // ranks
-    return Memory(state, sum(size for key, size in seen.items() if key not in weights), gathered)
+    parameters = list(model.parameters())
+    kept = sum(size for key, size in seen.items() if key not in weights)
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad), kept
 
 
 _FROZEN = {"minilm": 4 * 22_700_000, "umt5": 2 * 5_680_000_000,

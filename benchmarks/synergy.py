@@ -294,7 +294,7 @@ def measure(trainer: Trainer, arm: Arm, size: Size) -> Line:
     }
 
 
-_DRAWS = 20_000
+_DRAWS = 5_000
 
 
 @cache

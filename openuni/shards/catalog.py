@@ -68,7 +68,8 @@ def retire(root: Path) -> None:
 def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
     """The records, sorted by shard and column, their `run` empty; None where there is no catalog of just this dataset.
 
-    In a local folder a listing costs nothing: there, a record that somebody removed or copied in by hand is seen too.
+    In a folder a look at each file costs little: there, a record that was removed, added or written by hand since is
+    seen too.
     """
     try:
         head = layout.parse_checked(Head, store.read(HEAD, at_most=DOCUMENT), store.where(HEAD))
@@ -81,7 +82,7 @@ def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
     except (FileNotFoundError, CorruptDataError):
         return None
     places = [(record.shard, record.column) for record in records]
-    if isinstance(store, LocalStore) and places != _places(store):
+    if isinstance(store, LocalStore) and (places != _places(store) or _is_newer(store, places)):
         return None
     return records
 
@@ -119,6 +120,15 @@ def commit_record(store: Store, shard: int, column: str) -> CommitRecord | None:
     if (record.shard, record.column) != (shard, column):
         raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
     return record
+
+
+def _is_newer(store: LocalStore, places: Sequence[tuple[int, str]]) -> bool:
+    """Whether a record was written after the catalog."""
+    try:
+        written = store.path(HEAD).stat().st_mtime_ns
+        return any(store.path(layout.commit_name(*place)).stat().st_mtime_ns > written for place in places)
+    except FileNotFoundError:  # a run has begun to change the dataset
+        return True
 
 
 def _places(store: Store) -> list[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,14 @@ def test_a_catalog_of_another_manifest_or_of_other_files_is_stale(root: Path, re
     assert (root / catalog.HEAD).read_bytes() != head
     (root / layout.commit_name(2, "depth")).unlink()  # by hand
     assert [len(shard.columns) for shard in openuni.open(root).shards] == [3, 3, 2]
+
+
+def test_a_record_that_was_written_by_hand_is_seen(root: Path) -> None:
+    record = columns.committed(root, 1, "depth")
+    assert record is not None
+    other = replace(record, fingerprint="other-1")
+    (root / layout.commit_name(1, "depth")).write_bytes(layout.dump_checked(other))
+    assert [len(shard.columns) for shard in openuni.open(root).shards] == [3, 2, 3]
 
 
 def test_two_catalogs_of_one_dataset_have_the_same_bytes(tmp_path: Path, write_data_set: Write) -> None:

@@ -24,7 +24,7 @@ Gray = npt.NDArray[np.uint8]
 _SMALLEST = 16
 """Shorter side of the smallest frame; dense inverse search needs room for its patches of eight pixels."""
 _AGREEING = (0.0, 0.4, 0.6, 0.8, 0.9, 1.0)
-_WITHIN_A_PIXEL = (0.0, 0.06, 0.52, 0.77, 0.87, 0.99)
+_WITHIN_A_PIXEL = (0.0, 0.06, 0.63, 0.76, 0.87, 0.99)
 """Share of all pixels whose way there and back agrees, and the share within 1 px of the truth that goes with it."""
 _SAME = 0.5
 """Mean difference, in levels of 255, up to which a frame is the one before again, coded twice."""

@@ -495,8 +495,8 @@ def verdict(a: Floats, b: Floats, *, zero_shot: bool) -> dict[str, Any]:
     if zero_shot:
         return {**said, "verdict": "zero-shot" if value >= ZERO_SHOT and low > 0 else "inconclusive"}
     by_seed = np.log(a.mean(axis=1) / b.mean(axis=1))
-    scatter = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else math.nan
-    needed = None if math.isnan(scatter) else math.ceil((2.8 * scatter / math.log(HELPS)) ** 2)
+    scatter = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+    needed = None if scatter is None else math.ceil((2.8 * scatter / math.log(HELPS)) ** 2)
     if value <= HELPS and high < 1:
         word = "helps"
     elif MARGIN is not None and low >= 1 - MARGIN and high <= 1 + MARGIN:

@@ -35,7 +35,8 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def counted_cat(self: MemoryFileSystem, path: str, *args: object, **more: object) -> bytes:
         asked.append(path.rpartition("/")[2])
-        return cat_file(self, path, *args, **more)
+        data: bytes = cat_file(self, path, *args, **more)
+        return data
 
     def counted_ls(self: MemoryFileSystem, path: str, *args: object, **more: object) -> object:
         asked.append(f"ls {path.rpartition('/')[2]}")

@@ -49,6 +49,14 @@ class BuildConfig:
     """Folder that holds the videos."""
     metadata: Path | None = field(default=None, metadata={"exists": True})
     """The source's table: a file or a folder."""
+    map: tuple[str, ...] = ()
+    """Of source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
+    where: str = ""
+    """Of source table: which rows, in SQL over its columns."""
+    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
+    """Of source table: a seeded choice of so many rows."""
+    sample_seed: int = 0
+    """Another seed, another choice."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
     experts: tuple[str, ...] = ("light",)
@@ -77,6 +85,8 @@ class BuildConfig:
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
+        if self.source != "table" and (self.map or self.where or self.sample):
+            raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
             not 0 < self.fps <= 240
             or self.size < 16
@@ -101,6 +111,10 @@ class BuildConfig:
             self.metadata.resolve() if self.metadata else None,
             clip_seconds=self.max_frames / self.fps,
             min_seconds=self.min_frames / self.fps,
+            columns=self.map,
+            where=self.where,
+            sample=self.sample,
+            sample_seed=self.sample_seed,
             limits=self.limits,
         )
 
@@ -134,7 +148,15 @@ class BuildConfig:
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted({*self.require}),
+            **self._selection,
         }
+
+    @property
+    def _selection(self) -> dict[str, Any]:
+        """Which rows of a table; nothing for the sources that have none to choose from."""
+        if self.source != "table":
+            return {}
+        return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
     def job(self, run: str) -> Job:
         """What the tasks of run `run` share."""

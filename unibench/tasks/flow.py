@@ -52,6 +52,9 @@ class FlowTask(Estimated[Flow]):
             known = (np.abs(motion) <= 1e9).all(axis=-1, keepdims=True)
         return Flow(np.where(known, motion, np.float32(np.nan)), occluded)
 
+    def arrays(self, value: Flow) -> dict[str, npt.NDArray[Any]]:
+        return {"flow": value.forward} | ({} if value.occluded is None else {"occluded": value.occluded})
+
     def pick(self, value: Flow, index: npt.NDArray[np.int64]) -> Flow:
         raise InvalidAnnotationError("flow of another frame rate cannot be resampled: its vectors span another time")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from openuni import modalities
 from openuni.shards.layout import write_atomic
 from openuni.video import encode_video
+from unibench import tasks
 
 INFO = "predictions.json"
 
@@ -27,8 +28,8 @@ def is_written(out: Path, view: str, key: str) -> bool:
 def write(out: Path, view: str, key: str, value: Any, fps: float, prompt: str) -> None:
     """Write one value of a view, whole or not at all.
 
-    RGB is `video/KEY/KEY.mp4` with its caption in `prompt.txt` beside it; depth, flow, segmentation, skeleton and
-    DensePose are `VIEW/KEY.npz`; what another distribution registers is its stored members in `VIEW/KEY/`.
+    RGB is `video/KEY/KEY.mp4` with its caption in `prompt.txt` beside it; a view that is scored is `VIEW/KEY.npz` as
+    its task reads it; one that is not, its stored members in `VIEW/KEY/`.
     """
     folder = _folder(out, view)
     if view == "rgb":
@@ -36,11 +37,12 @@ def write(out: Path, view: str, key: str, value: Any, fps: float, prompt: str) -
         if prompt:
             write_atomic(folder / key / "prompt.txt", prompt.encode(), "generate")
         write_atomic(folder / key / f"{key}.mp4", encode_video(even, fps), "generate")
-    elif view in _ARRAYS:
+    elif view in tasks.names():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{key}.npz.tmp"
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **_ARRAYS[view](value))
+            arrays: dict[str, Any] = dict(tasks.get_stored(view).arrays(value))
+            np.savez_compressed(file, **arrays)
         temporary.replace(folder / f"{key}.npz")
     else:
         encoded = modalities.get(view).encode(value)
@@ -69,12 +71,3 @@ def write_info(out: Path, values: Mapping[str, Any], fps: float | None) -> None:
 
 def _folder(out: Path, view: str) -> Path:
     return out / ("video" if view == "rgb" else view)
-
-
-_ARRAYS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "depth": lambda v: {"depth": v.values},
-    "flow": lambda v: {"flow": v.forward} | ({} if v.occluded is None else {"occluded": v.occluded}),
-    "segmentation": lambda v: {"ids": v.ids},
-    "skeleton": lambda v: {"keypoints": v.keypoints, "boxes": v.boxes, "size": np.array([v.height, v.width])},
-    "densepose": lambda v: {"values": v.values},
-}

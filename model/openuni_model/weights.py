@@ -1,4 +1,4 @@
-"""Weights in and out: Wan's published parameters (diffusers layout) into a unified model; a model folder out.
+"""Weights in and out: Wan's published parameters (diffusers' or its own layout) into a unified model; a folder out.
 
 A model folder holds `model.safetensors`, `config.json` and a model card `README.md`; nothing in it is ever unpickled.
 """
@@ -6,8 +6,9 @@ A model folder holds `model.safetensors`, `config.json` and a model card `README
 from __future__ import annotations
 
 import json
+import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +40,35 @@ _WAN_NAMES: tuple[tuple[str, str], ...] = (
     (r"proj_out\.weight", "out_weight_KOD"),
     (r"proj_out\.bias", "out_bias_KO"),
 )
+_ORIGINAL_NAMES: tuple[tuple[str, str], ...] = (
+    (r"time_embedding\.([02])\.(\w+)", r"time_in.\1.\2"),
+    (r"time_projection\.1\.(\w+)", r"time_proj.\1"),
+    (r"text_embedding\.([02])\.(\w+)", r"text_in.\1.\2"),
+    (r"blocks\.(\d+)\.modulation", r"blocks.\1.table_6D"),
+    (r"blocks\.(\d+)\.norm3\.(\w+)", r"blocks.\1.cross_norm.\2"),
+    (r"blocks\.(\d+)\.(self|cross)_attn\.([qkvo])\.(\w+)", r"blocks.\1.\2_attn.\3.\4"),
+    (r"blocks\.(\d+)\.(self|cross)_attn\.norm_([qk])\.weight", r"blocks.\1.\2_attn.norm_\3.weight"),
+    (r"blocks\.(\d+)\.ffn\.([02])\.(\w+)", r"blocks.\1.ffn.\2.\3"),
+    (r"head\.modulation", "out_table_2D"),
+    (r"head\.head\.weight", "out_weight_KOD"),
+    (r"head\.head\.bias", "out_bias_KO"),
+)
+"""As Wan's own repository names them; the patch embedding is called the same in both."""
+_DIFFUSERS, _ORIGINAL = "diffusion_pytorch_model*.safetensors", ("*.safetensors", "*.pth")
 _STACKED = {"in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO"}
 _NEW = {"modality_KD", "role_2D"}
 
 
 def from_wan_key(key: str) -> str:
-    """Our name of a parameter of `diffusers.WanTransformer3DModel`. Raises ModelConfigError for one we lack."""
-    for pattern, name in _WAN_NAMES:
+    """Our name of a parameter of Wan, as diffusers or as its own repository names it.
+
+    Raises ModelConfigError for one we lack.
+
+    Example:
+        >>> from_wan_key("blocks.3.attn1.to_q.weight"), from_wan_key("blocks.3.self_attn.q.weight")
+        ('blocks.3.self_attn.q.weight', 'blocks.3.self_attn.q.weight')
+    """
+    for pattern, name in (*_WAN_NAMES, *_ORIGINAL_NAMES):
         if re.fullmatch(pattern, key):
             return re.sub(pattern, name, key)
     raise ModelConfigError(f"{key!r} is no parameter of a Wan text-to-video transformer (image-to-video is not read)")
@@ -78,19 +101,36 @@ def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
-    """Parameters of a `transformer/` folder in diffusers layout, one at a time, straight from its safetensors."""
-    from safetensors import safe_open
+    """Parameters of a Wan transformer in diffusers' layout or its own, one at a time, each in its own dtype.
 
-    files = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+    safetensors are read tensor by tensor; a `.pth` is read whole, without running code in it. Raises ModelConfigError
+    where there is neither, or a file is damaged or holds anything but tensors.
+    """
+    files = sorted(folder.glob(_DIFFUSERS)) or [file for kind in _ORIGINAL for file in sorted(folder.glob(kind))]
     if not files:
         raise ModelConfigError(
-            f"{folder}: no diffusion_pytorch_model*.safetensors; give the 'transformer' folder of a Wan model in "
-            "diffusers layout (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers)"
+            f"{folder}: no {_DIFFUSERS} and no other .safetensors or .pth; give the 'transformer' folder of a Wan "
+            "model (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers), or put Wan's own files there"
         )
     for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                yield key, tensors.get_tensor(key)
+        yield from _tensors(file)
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                    yield key, tensors.get_tensor(key)
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelConfigError(f"{file} is damaged or holds more than tensors: {error}; download it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelConfigError(f"{file} is no table of tensors; Wan's own checkpoints are")
+    yield from state.items()
 
 
 def wan_part(wan: Path | None, part: str, wanted_by: str) -> Path:

@@ -16,7 +16,9 @@ from openuni_pipelines.engine.parallel import mapping
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
 from unibench import standard
 from unibench.report import report
-from unibench.scoring.score import STANDARD, NoTruthError, Progressed, ScoreConfig, plan, score
+from unibench.scoring.config import Progressed, ScoreConfig
+from unibench.scoring.plan import STANDARD, NoTruthError, plan
+from unibench.scoring.score import score
 
 
 @click.command("score")

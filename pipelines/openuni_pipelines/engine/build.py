@@ -49,6 +49,14 @@ class BuildConfig:
     """Folder that holds the videos."""
     metadata: Path | None = field(default=None, metadata={"exists": True})
     """The source's table: a file or a folder."""
+    map: tuple[str, ...] = ()
+    """Of source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
+    where: str = ""
+    """Of source table: which rows, in SQL over its columns."""
+    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
+    """Of source table: a seeded choice of so many rows."""
+    sample_seed: int = 0
+    """Another seed, another choice."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
     experts: tuple[str, ...] = ("light",)
@@ -77,6 +85,8 @@ class BuildConfig:
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
+        if self.source != "table" and (self.map or self.where or self.sample):
+            raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
             not 0 < self.fps <= 240
             or self.size < 16
@@ -102,6 +112,10 @@ class BuildConfig:
             clip_seconds=self.max_frames / self.fps,
             # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
             min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
+            columns=self.map,
+            where=self.where,
+            sample=self.sample,
+            sample_seed=self.sample_seed,
             limits=self.limits,
         )
 
@@ -135,7 +149,15 @@ class BuildConfig:
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted({*self.require}),
+            **self._selection,
         }
+
+    @property
+    def _selection(self) -> dict[str, Any]:
+        """Which rows of a table; nothing for the sources that have none to choose from."""
+        if self.source != "table":
+            return {}
+        return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
     def job(self, run: str) -> Job:
         """What the tasks of run `run` share."""

@@ -105,7 +105,7 @@ class FlowTask(Estimated[Flow]):
         motion = true.forward[t]
         valid = np.isfinite(motion).all(axis=-1)
         top = max(float(np.quantile(np.linalg.norm(motion[valid], axis=-1), 0.99)), 1.0) if valid.any() else 1.0
-        error = np.linalg.norm(found.forward[t] - motion, axis=-1)
+        error = np.linalg.norm(np.nan_to_num(found.forward[t]) - motion, axis=-1)  # as it is scored
         return [
             Panel(f"truth (full colour: {top:.3g} px)", wheel(motion, top)),
             Panel("prediction", wheel(found.forward[t], top)),

@@ -110,7 +110,8 @@ class BuildConfig:
             self.videos.resolve() if self.videos else None,
             self.metadata.resolve() if self.metadata else None,
             clip_seconds=self.max_frames / self.fps,
-            min_seconds=self.min_frames / self.fps,
+            # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
+            min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
             columns=self.map,
             where=self.where,
             sample=self.sample,

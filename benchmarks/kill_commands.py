@@ -35,7 +35,8 @@ REPOSITORY = Path(__file__).parents[1]
 CHEAP = ("export", "import", "collect", "render", "index")
 """Commands that load no torch and take a second or two."""
 Moment = Literal["before", "while", "after"]
-_DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?")
+_MADE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?|\b[0-9a-f]{40}\b")
+"""When a report was made, and by which commit of this code."""
 _GROWS = ("log.jsonl", "samples.jsonl", "tensorboard/")
 """Written line by line, so cut short by a kill; of these only the journal of scores is the same in the end."""
 _TIMED = ("log.jsonl", "tensorboard/")
@@ -208,7 +209,7 @@ def _lasting(name: str, data: bytes) -> bytes:
         return _tensors(data)
     if name.startswith("checkpoints/") and name.endswith("/state.json"):
         return b"".join(line for line in data.splitlines(keepends=True) if b".safetensors" not in line)
-    return _DATE.sub(b"", data) if name in ("report.json", "report.html") else data
+    return _MADE.sub(b"", data) if name in ("report.json", "report.html") else data
 
 
 def _tensors(data: bytes) -> bytes:

@@ -63,7 +63,7 @@ is removed without notice, and another one added.
 Each command runs on tiny inputs in a process group of its own, which is hit by SIGKILL at a random moment: of four kills
 one comes at any time from the start, one while the folder is held, two while files are written in it. Right after the
 kill every file under its final name must be whole; then the same command is run to its end, and the folder must hold
-the bytes of an undisturbed run (of tensors their values, of reports all but the date), and nothing else: no temporary
+the bytes of an undisturbed run (of tensors their values, of reports all but the date and the commit of the code), and nothing else: no temporary
 file, no lock. Commands run without Ray (`--workers 0`); pictures in a run's `samples/` are made once, so the one of the
 step that was killed may be missing. A killed `import` or `collect` whose dataset was already whole says so instead of
 making it again.

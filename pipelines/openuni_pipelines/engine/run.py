@@ -21,7 +21,7 @@ from openuni.shards import catalog, failures, layout
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
-from openuni.shards.plan import Plan
+from openuni.shards.plan import Plans
 from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
@@ -175,10 +175,10 @@ class _Clips:
     """The planned clips of a shard; none where the dataset was not built from videos, and has no plan."""
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
-        self._plan = Plan(root / layout.PLAN) if manifest.plan_sha256 else None
+        self._plans = Plans(root, manifest)
 
     def shard(self, number: int) -> list[Clip]:
-        return self._plan.shard(number) if self._plan else []
+        return self._plans.shard(number)
 
 
 def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:

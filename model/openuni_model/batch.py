@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openuni import modalities
+from openuni_model.colours import prompt
 from openuni_model.config import ModelConfig
 from openuni_model.dit import GENERATE, Streams
 from openuni_model.flow import add_noise, velocity_errors
@@ -47,7 +47,7 @@ class Batch:
 
 def stream_text(view: str, caption: str, config: ModelConfig) -> str:
     """RGB reads the caption, a view the prompt of its modality; without the in-context learner all read the caption."""
-    return modalities.get(view).prompt if config.in_context and view != "rgb" else caption
+    return prompt(view, config) if config.in_context and view != "rgb" else caption
 
 
 def collate(

@@ -11,9 +11,10 @@ import numpy as np
 
 from openuni import modalities
 from openuni.modalities.base import Pictures
+from openuni_model import colours
 from openuni_model.batch import Embed
 from openuni_model.codecs import Codec
-from openuni_model.config import ModelConfigError
+from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.data import Bucket, Buckets
 from openuni_model.dit import UnifiedDiT
 from openuni_model.flow import Solver
@@ -62,7 +63,9 @@ def generate(
     for _, alike in groupby(jobs, key=lambda job: (job[1], job[0].views, tuple(job[0].controls))):
         group = list(alike)
         for chunk in (group[first : first + sampler.batch] for first in range(0, len(group), sampler.batch)):
-            requests = [_request(codec, request, bucket, start, sampler.seed) for request, bucket, start in chunk]
+            requests = [
+                _request(codec, model.config, request, bucket, start, sampler.seed) for request, bucket, start in chunk
+            ]
             generated = sample_views(
                 model, requests, embed, guidance=sampler.guidance, steps=sampler.steps, solver=sampler.solver
             )
@@ -71,7 +74,7 @@ def generate(
                 windows.append((start, {view: codec.decode(z) for view, z in latents.items()}))
                 if len(windows) == sum(job[0].key == request.key for job in jobs):
                     del made[request.key]
-                    yield request, {view: _value(request, view, windows) for view in request.views}
+                    yield request, {view: _value(model.config, request, view, windows) for view in request.views}
 
 
 def check_views(model: UnifiedDiT, names: Sequence[str]) -> None:
@@ -97,23 +100,28 @@ def _windows(model: UnifiedDiT, request: ClipRequest) -> list[tuple[Bucket, int]
     return [(bucket, start) for start in (starts if request.controls else [0])]
 
 
-def _request(codec: Codec, request: ClipRequest, bucket: Bucket, start: int, seed: int) -> LatentRequest:
+def _request(
+    codec: Codec, config: ModelConfig, request: ClipRequest, bucket: Bucket, start: int, seed: int
+) -> LatentRequest:
     latents = {}
     for name, value in request.controls.items():
         modality = modalities.get(name)
         window = modality.take(value, slice(start, start + bucket.frames))
-        latents[name] = codec.encode(modality.to_picture(modality.resize(window, bucket.height, bucket.width)))
+        latents[name] = codec.encode(
+            colours.to_picture(name, modality.resize(window, bucket.height, bucket.width), config)
+        )
     size = codec.latent_size(bucket.frames, bucket.height, bucket.width)
     return LatentRequest(request.key, request.caption, request.views, latents, size, seed)
 
 
-def _value(request: ClipRequest, view: str, windows: Sequence[tuple[int, Mapping[str, Pictures]]]) -> Any:
+def _value(
+    config: ModelConfig, request: ClipRequest, view: str, windows: Sequence[tuple[int, Mapping[str, Pictures]]]
+) -> Any:
     """The windows' pictures end to end, read as a value and brought to the request's size; later windows prevail."""
     pictures = [(start, made[view]) for start, made in windows]
     total = max(start + len(picture) for start, picture in pictures)
     whole = np.empty((total, *pictures[0][1].shape[1:]), np.float32)
     for start, picture in pictures:
         whole[start : start + len(picture)] = picture
-    modality = modalities.get(view)
-    value = modality.from_picture(whole)
-    return modality.resize(value, request.height, request.width)
+    value = colours.from_picture(view, whole, config)
+    return modalities.get(view).resize(value, request.height, request.width)

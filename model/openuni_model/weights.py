@@ -1,4 +1,4 @@
-"""Weights in and out: Wan's published parameters (diffusers layout) into a unified model; a model folder out.
+"""Weights in and out: Wan's published parameters (either layout) into a unified model; a model folder out.
 
 A model folder holds `model.safetensors`, `config.json` and a model card `README.md`; nothing in it is ever unpickled.
 """
@@ -6,8 +6,9 @@ A model folder holds `model.safetensors`, `config.json` and a model card `README
 from __future__ import annotations
 
 import json
+import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +40,35 @@ _WAN_NAMES: tuple[tuple[str, str], ...] = (
     (r"proj_out\.weight", "out_weight_KOD"),
     (r"proj_out\.bias", "out_bias_KO"),
 )
-_STACKED = {"in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO"}
+_ORIGINAL_NAMES: tuple[tuple[str, str], ...] = (
+    (r"patch_embedding\.weight", "in_weight_KDI"),
+    (r"patch_embedding\.bias", "in_bias_KD"),
+    (r"time_embedding\.([02])\.(\w+)", r"time_in.\1.\2"),
+    (r"time_projection\.1\.(\w+)", r"time_proj.\1"),
+    (r"text_embedding\.([02])\.(\w+)", r"text_in.\1.\2"),
+    (r"blocks\.(\d+)\.modulation", r"blocks.\1.table_6D"),
+    (r"blocks\.(\d+)\.norm3\.(\w+)", r"blocks.\1.cross_norm.\2"),
+    (r"(blocks\.\d+\.(?:self|cross)_attn\.[qkvo]\.\w+)", r"\1"),
+    (r"(blocks\.\d+\.(?:self|cross)_attn\.norm_[qk]\.weight)", r"\1"),
+    (r"(blocks\.\d+\.ffn\.[02]\.\w+)", r"\1"),
+    (r"head\.modulation", "out_table_2D"),
+    (r"head\.head\.weight", "out_weight_KOD"),
+    (r"head\.head\.bias", "out_bias_KO"),
+)
+_STACKED = {"in_weight_KDI", "in_bias_KD", "out_table_K2D", "out_weight_KOD", "out_bias_KO"}
 _NEW = {"modality_KD", "role_2D"}
 
 
 def from_wan_key(key: str) -> str:
-    """Our name of a parameter of `diffusers.WanTransformer3DModel`. Raises ModelConfigError for one we lack."""
-    for pattern, name in _WAN_NAMES:
+    """Our name of a parameter of Wan's text-to-video transformer: of its original layout, or of diffusers' class.
+
+    Raises ModelConfigError for one that we lack.
+
+    Example:
+        >>> from_wan_key("blocks.3.norm3.weight"), from_wan_key("blocks.3.norm2.weight")
+        ('blocks.3.cross_norm.weight', 'blocks.3.cross_norm.weight')
+    """
+    for pattern, name in (*_WAN_NAMES, *_ORIGINAL_NAMES):
         if re.fullmatch(pattern, key):
             return re.sub(pattern, name, key)
     raise ModelConfigError(f"{key!r} is no parameter of a Wan text-to-video transformer (image-to-video is not read)")
@@ -63,6 +86,8 @@ def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
     missing = set(ours) - _NEW
     for key, value in wan:
         name = from_wan_key(key)
+        if name == "out_table_2D" and model.config.own_tables:
+            name = "out_table_K2D"
         parameter = ours.get(name)
         if parameter is None:
             raise ModelConfigError(f"{key!r} has no place in a model of {model.config.layers} layers")
@@ -77,20 +102,44 @@ def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
         ours[name].zero_()
 
 
-def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
-    """Parameters of a `transformer/` folder in diffusers layout, one at a time, straight from its safetensors."""
-    from safetensors import safe_open
+def read_wan(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Parameters of Wan's transformer, one at a time and in their own dtype, shard by shard.
 
-    files = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
-    if not files:
-        raise ModelConfigError(
-            f"{folder}: no diffusion_pytorch_model*.safetensors; give the 'transformer' folder of a Wan model in "
-            "diffusers layout (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers)"
-        )
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                yield key, tensors.get_tensor(key)
+    `folder` is a folder of Wan in its original layout (`diffusion_pytorch_model*.safetensors`, or `.pth`, beside the
+    autoencoder), or the `transformer/` folder of diffusers' layout. Raises ModelConfigError where it has no weights.
+    """
+    for pattern in ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.pth"):
+        if files := sorted(folder.glob(pattern)):
+            for file in files:
+                yield from read_tensors(file)
+            return
+    raise ModelConfigError(
+        f"{folder}: no diffusion_pytorch_model*.safetensors (or .pth); give a folder of Wan in its original layout "
+        "(Wan-AI/Wan2.2-TI2V-5B) or in diffusers layout (Wan-AI/Wan2.2-TI2V-5B-Diffusers)"
+    )
+
+
+def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a `.safetensors` or `.pth` file, each in its own dtype; nothing but tensors is unpickled.
+
+    A `.safetensors` file is read a tensor at a time, a `.pth` file is mapped into memory. Raises ModelConfigError where
+    the file is damaged or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                    yield key, tensors.get_tensor(key)
+            return
+        state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelConfigError(f"{file}: damaged, or no weights ({reason}); download it again") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelConfigError(f"{file}: no weights: tensors by name are expected")
+    yield from state.items()
 
 
 def wan_part(wan: Path | None, part: str, wanted_by: str) -> Path:

@@ -278,7 +278,7 @@ def _resize(motion: Motion, height: int, width: int) -> Motion:
     return resized
 
 
-def _wheel() -> npt.NDArray[np.float32]:
+def colour_wheel() -> npt.NDArray[np.float32]:
     """The 55 hues of the Middlebury colour coding, from red over yellow, green, cyan, blue and magenta."""
     segments = [
         (0, 1, 15),
@@ -300,7 +300,7 @@ def _wheel() -> npt.NDArray[np.float32]:
 
 def _middlebury(motion: Motion) -> npt.NDArray[np.uint8]:
     """Colours `[N, 3]` of motions `[N, 2]`, speed 1 at full saturation; faster ones are darkened."""
-    wheel = _wheel()
+    wheel = colour_wheel()
     speed = np.linalg.norm(motion, axis=-1)
     position = (np.arctan2(-motion[:, 1], -motion[:, 0]) / np.pi + 1) / 2 * (len(wheel) - 1)
     before = position.astype(int)

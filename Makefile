@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := data/demo
 
-.PHONY: demo test test-fast soak lint format clean
+.PHONY: demo test test-fast soak lint docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-fast  leave out the slow ones"
 	@echo "make soak       every hostile input (half an hour); make test runs a sample"
 	@echo "make lint       ruff, mypy and the import directions"
+	@echo "make docs       the docs site, in site/"
 
 demo: $(VENV)/.demo
 	$(BIN)/openuni assets fetch --light
@@ -25,10 +26,10 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)')[0])\""
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/hostile.py
@@ -39,12 +40,15 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

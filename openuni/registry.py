@@ -1,8 +1,8 @@
 """The extension points, each an entry-point group: `openuni.modalities`, `openuni.experts`, `openuni.sources`,
-`unibench.tasks`.
+`unibench.tasks`, `unibench.importers`.
 
-A sixth modality, a new expert or source is one class in any installed distribution that names it in its group; the
-built-in ones are found the same way.
+A sixth modality, a new expert or source is one class (an importer one function) in any installed distribution that
+names it in its group; the built-in ones are found the same way.
 """
 
 from __future__ import annotations

@@ -15,6 +15,11 @@ from openuni.video import encode_video
 PLUGINS = Path(__file__).parent / "plugins"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, and the longest file before all: of two processes none ends long after the other."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.name != "test_kill.py"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real clips and annotated frames that lie beside a development checkout; users do not have them."""

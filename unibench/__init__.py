@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unibench.report.report import Comparison, Report
     from unibench.report.report import compare_runs as compare
-    from unibench.scoring.score import ScoreConfig, score
+    from unibench.scoring.config import ScoreConfig
+    from unibench.scoring.score import score
 
 __all__ = ["Comparison", "Report", "ScoreConfig", "compare", "score"]
 
 _HOMES = {
     "Comparison": ("report.report", "Comparison"),
     "Report": ("report.report", "Report"),
-    "ScoreConfig": ("scoring.score", "ScoreConfig"),
+    "ScoreConfig": ("scoring.config", "ScoreConfig"),
     "compare": ("report.report", "compare_runs"),
     "score": ("scoring.score", "score"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,11 +21,15 @@ Embed = Callable[[str], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A clip through the codec: latents `[C, F, H, W]` float32 of each view that it has, RGB among them."""
+    """A clip through the codec: latents `[C, F, H, W]` float32 of each view that it has, RGB among them.
+
+    `prompts` are texts of views; a view that is not there reads its modality's own prompt.
+    """
 
     key: str
     caption: str
     latents: Mapping[str, Tensor]
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,14 @@ class Batch:
         return replace(self, streams=self.streams.to(device), x0_PCFHW=x0_PCFHW, noise_PCFHW=noise_PCFHW)
 
 
-def stream_text(view: str, caption: str, config: ModelConfig) -> str:
-    """RGB reads the caption, a view the prompt of its modality; without the in-context learner all read the caption."""
-    return prompt(view, config) if config.in_context and view != "rgb" else caption
+def stream_text(view: str, caption: str, config: ModelConfig, prompts: Mapping[str, str]) -> str:
+    """RGB reads the caption, a view its entry of `prompts`, else the prompt of its modality.
+
+    Without the in-context learner all read the caption.
+    """
+    if not config.in_context or view == "rgb":
+        return caption
+    return prompts[view] if view in prompts else prompt(view, config)
 
 
 def collate(
@@ -66,7 +75,7 @@ def collate(
     t_P = torch.tensor([draw.times[slot] for _, draw, _, slot in rows])
     views = tuple(draw.views[slot] for _, draw, _, slot in rows)
     texts = [
-        stream_text(view, item.caption if draw.caption else "", config)
+        stream_text(view, item.caption if draw.caption else "", config, item.prompts)
         for view, (item, draw, _, _) in zip(views, rows, strict=True)
     ]
     streams = Streams(

@@ -30,11 +30,14 @@ from openuni.storage import sync_folder
 from openuni_model.config import ModelConfig
 from openuni_model.data import Cursor
 from openuni_model.dit import UnifiedDiT
+from openuni_model.lora import merge
 from openuni_model.parallel import World
 from openuni_model.weights import load_model, model_of
 
 PARTS = ("weights", "ema", "optimizer")
 _STATE = "state.json"
+BASE = "base"
+"""Folder of a run with adapters: the model that it started from, which its checkpoints do not hold again."""
 
 
 class CheckpointError(OpenUniError):
@@ -174,9 +177,13 @@ def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema:
         where = path
     if not (where / _STATE).is_file():
         return load_model(where, modalities=modalities)
-    read_progress(where)
+    adapters = "lora" in read_progress(where).fingerprint
     try:
-        return model_of(read_config(where), read(where, "ema" if ema else "weights"), modalities)
+        trained = read(where, "ema" if ema else "weights")
+        if adapters:
+            whole = merge(load_model(where.parent.parent / BASE), trained).state_dict()
+            return model_of(read_config(where), whole, modalities)
+        return model_of(read_config(where), trained, modalities)
     except (OpenUniError, ValueError, KeyError, RuntimeError, OSError, RecursionError) as error:
         raise CheckpointError(f"{where} holds no model that can be used: {error}") from error
 

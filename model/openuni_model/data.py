@@ -34,6 +34,7 @@ from openuni.shards.reader import Dataset
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfig
+from openuni_model.prompts import Prompt, Target, choose
 from openuni_model.tasks import Draw, Stage, draw, rng_of
 
 _ASPECTS = (1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
@@ -84,6 +85,12 @@ class Buckets:
         time, patch = _UNITS[self.config.codec][0], self.config.patch[0]
         return frames // patch * patch if time == 1 else (frames - 1) // time * time + 1
 
+    def latents(self, bucket: Bucket) -> tuple[int, int, int]:
+        """Frames, rows and columns of a bucket's latents."""
+        time, space = _UNITS[self.config.codec]
+        frames = bucket.frames if time == 1 else (bucket.frames - 1) // time + 1
+        return frames, bucket.height // space, bucket.width // space
+
     def sides(self, aspect: float) -> tuple[int, int]:
         """Height and width of this aspect (width over height) with the configured area. Raises DataError."""
         if not 1 / 16 <= aspect <= 16:
@@ -94,9 +101,9 @@ class Buckets:
         return height, width
 
 
-def why_not(record: Record, stage: Stage, fit: Buckets) -> str | None:
-    """Why a clip is not trained on, or None."""
-    if record.split != "train":
+def why_not(record: Record, stage: Stage, fit: Buckets, split: str = "train") -> str | None:
+    """Why a clip is not trained on, or with another `split` not looked at, or None."""
+    if record.split != split:
         return f"split {record.split}"
     if stage.subsets and record.subset not in stage.subsets:
         return f"subset {record.subset}"
@@ -167,7 +174,7 @@ class Plan:
 
 
 def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
-    """Steps of `clips` clips each, without end, from `cursor` on."""
+    """Steps of `clips` clips each, without end, from `cursor` on, which a run of other steps may have left."""
     waiting: dict[Bucket, list[Entry]] = {}
 
     def take(position: int, sample: Sample) -> Entry:
@@ -177,16 +184,22 @@ def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: i
         waiting.setdefault(bucket, []).append(entry)
         return entry
 
+    def step(bucket: Bucket, after: int) -> Plan:
+        entries, waiting[bucket] = waiting[bucket][:clips], waiting[bucket][clips:]
+        left = sorted(entry.position for entries in waiting.values() for entry in entries)
+        return Plan(tuple(entries), Cursor(after, tuple(left)))
+
     for position in cursor.waiting:
         take(position, next(data.samples(seed, cursor=position))[1])
+    # Where steps were larger before, more may wait than one of now takes: the oldest first, as after any resume.
+    while full := [bucket for bucket, entries in waiting.items() if len(entries) >= clips]:
+        yield step(min(full, key=lambda bucket: waiting[bucket][0].position), cursor.position)
     for after, sample in data.samples(seed, cursor=cursor.position):
         if why_not(sample.record, stage, fit) is not None:
             continue
         bucket = take(after - 1, sample).bucket
         if len(waiting[bucket]) == clips:
-            entries = tuple(waiting.pop(bucket))
-            left = sorted(entry.position for entries in waiting.values() for entry in entries)
-            yield Plan(entries, Cursor(after, tuple(left)))
+            yield step(bucket, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,22 +259,44 @@ class Reader:
         sample = self.data[entry.key]
         window = int(rng.integers(sample.record.frames // entry.bucket.frames))
         drawn = draw(rng, [name for name in self.stage.modalities if name in sample], self.stage, self.config.shift)
-        latents = {view: self.latent(sample, view, entry.bucket, window) for view in drawn.views}
-        return Example(Item(sample.key, sample.caption, latents), drawn, rng)
+        prompts = self._prompts(sample, drawn.views, entry, window)
+        latents = {
+            view: self.latent(sample, view, entry.bucket, window, prompts[view].target if view in prompts else None)
+            for view in drawn.views
+        }
+        texts = {view: prompt.text for view, prompt in prompts.items()}
+        return Example(Item(sample.key, sample.caption, latents, texts), drawn, rng)
+
+    def _prompts(self, sample: Sample, views: Sequence[str], entry: Entry, window: int) -> dict[str, Prompt]:
+        """The prompt of each view, from random numbers of their own: draws and noise are those of a run without."""
+        if not self.stage.prompts:
+            return {}
+        rng = rng_of(self.seed, "prompt", entry.position)
+        # One draw a view of the stage, in its order, so that a view's prompt does not hang on the others drawn.
+        seeds = {view: int(rng.integers(1 << 63)) for view in self.stage.modalities}
+        values = {
+            view: window_of(sample, view, entry.bucket, window) if view == "segmentation" else None
+            for view in views
+            if view != "rgb"
+        }
+        return {
+            view: choose(np.random.default_rng(seeds[view]), view, value, self.stage) for view, value in values.items()
+        }
 
     @property
     def config(self) -> ModelConfig:
         return self.fit.config
 
-    def latent(self, sample: Sample, view: str, bucket: Bucket, window: int) -> Tensor:
+    def latent(self, sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None) -> Tensor:
         """The latents of one view of one window of a clip, from the cache where it has them."""
         if self.cache is None:
-            return self.codec.encode(picture(sample, view, bucket, window))
-        name = f"{sample.key}.{view}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
+            return self.codec.encode(picture(sample, view, bucket, window, target))
+        shown = "" if target is None else "-" + hashlib.sha256(repr(target.ids).encode()).hexdigest()[:16]
+        name = f"{sample.key}.{view}{shown}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
         path = self.cache / self._fingerprint / hashlib.sha256(sample.key.encode()).hexdigest()[:2] / name
         if path.is_file():
             return torch.from_numpy(np.load(path, allow_pickle=False))
-        latents = self.codec.encode(picture(sample, view, bucket, window))
+        latents = self.codec.encode(picture(sample, view, bucket, window, target))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
@@ -277,13 +312,21 @@ class Reader:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def picture(sample: Sample, view: str, bucket: Bucket, window: int) -> modalities.Pictures:
-    """The model's picture of one window of a view, cropped at the centre and resized to the bucket."""
+def picture(
+    sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None
+) -> modalities.Pictures:
+    """The model's picture of one window of a view; with a `target` (of a segmentation) of that alone."""
+    value = window_of(sample, view, bucket, window)
+    return modalities.get(view).to_picture(value if target is None else target.select(value))
+
+
+def window_of(sample: Sample, view: str, bucket: Bucket, window: int) -> Any:
+    """One window of a view's value, cropped at the centre and resized to the bucket."""
     modality, value = modalities.get(view), sample[view]
     value = modality.take(value, slice(window * bucket.frames, (window + 1) * bucket.frames))
     _, height, width = modality.shape(value)
     value = modality.crop(value, centre_box(height, width, bucket))
-    return modality.to_picture(modality.resize(value, bucket.height, bucket.width))
+    return modality.resize(value, bucket.height, bucket.width)
 
 
 def centre_box(height: int, width: int, bucket: Bucket) -> Box:

@@ -25,6 +25,7 @@ from openuni_model.sampling import Guidance, LatentRequest, sample_views
 class ClipRequest:
     """A clip to generate: `views` (RGB among them or not) from a caption and `controls`, values of other views.
 
+    `prompts` are texts of views ("segment the box on the left"); a view without one reads its modality's own prompt.
     Without controls `frames`, `height` and `width` are the size asked for; with controls they are the controls' own.
     """
 
@@ -35,6 +36,7 @@ class ClipRequest:
     frames: int
     height: int
     width: int
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _request(
             colours.to_picture(name, modality.resize(window, bucket.height, bucket.width), config)
         )
     size = codec.latent_size(bucket.frames, bucket.height, bucket.width)
-    return LatentRequest(request.key, request.caption, request.views, latents, size, seed)
+    return LatentRequest(request.key, request.caption, request.views, latents, size, seed, request.prompts)
 
 
 def _value(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from openuni_model.dit import UnifiedDiT
 
@@ -72,6 +73,18 @@ def shard(model: UnifiedDiT, world: World) -> UnifiedDiT:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     return model
+
+
+def rows_like(parameter: Tensor, rows: Mapping[int, float]) -> Tensor:
+    """Zeros but for these values of whole rows, to be multiplied with `parameter` and sharded as it is."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    values = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
+    for row, value in rows.items():
+        values[row] = value
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return values
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

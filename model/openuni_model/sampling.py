@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -24,7 +24,7 @@ class LatentRequest:
     """A clip to be generated: `views` from noise, given `controls` (clean latents `[C, F, H, W]`) and a caption.
 
     RGB from views is controlled generation, views from RGB estimation, everything from nothing joint generation.
-    The noise depends on (seed, key) only.
+    The noise depends on (seed, key) only. `prompts` are texts of views, else each reads its modality's own.
     """
 
     key: str
@@ -33,6 +33,7 @@ class LatentRequest:
     controls: Mapping[str, Tensor]
     size: tuple[int, int, int]
     seed: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ def sample_views(
     x_PCFHW = torch.stack(
         [torch.zeros(config.channels, *first.size) if v in first.views else clean[v][b] for _, b, v in layout]
     ).to(device)
-    texts = [stream_text(v, requests[b].caption if p.caption else "", config) for p, b, v in layout]
+    texts = [
+        stream_text(v, requests[b].caption if p.caption else "", config, requests[b].prompts) for p, b, v in layout
+    ]
     still = Streams(
         x_PCFHW=x_PCFHW,
         t_P=torch.zeros(len(layout), device=device),

@@ -20,7 +20,7 @@ from openuni_model.dit import CONDITION, GENERATE
 from openuni_model.flow import logit_normal
 
 Task = Literal["cond", "est", "joint"]
-Purpose = Literal["train", "validate", "sample"]
+Purpose = Literal["train", "validate", "sample", "prompt"]
 TASKS: tuple[Task, ...] = ("cond", "est", "joint")
 
 
@@ -35,6 +35,10 @@ class Stage:
     `subsets` empty: clips of every subset. `p_more`: each further view joins with this probability, so that several
     controls at once are trained. `p_equal`: in joint generation all views share one time, else each has its own.
     `drop_text` replaces the caption by the empty one, `drop_control` leaves the clean streams out; guidance needs both.
+
+    `prompts` gives each view of each sample a prompt of its own (see `prompts.py`), else it is constant a modality:
+    with `p_target` a segmentation shows a target, `drop_prompt` leaves the prompt empty, and `held_targets` (kinds of
+    target and class names) are never asked for, to be tried on a trained model.
     """
 
     name: str
@@ -48,12 +52,16 @@ class Stage:
     p_equal: float = 0.5
     drop_text: float = 0.1
     drop_control: float = 0.1
+    prompts: bool = False
+    p_target: float = 0.5
+    drop_prompt: float = 0.1
+    held_targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         chances = (self.p_cond, self.p_est, self.p_joint)
         if min(chances) < 0 or abs(sum(chances) - 1) > 1e-6:
             raise StageError(f"stage {self.name}: p_cond, p_est and p_joint are {chances}; they must sum to 1")
-        others = (self.p_more, self.p_equal, self.drop_text, self.drop_control)
+        others = (self.p_more, self.p_equal, self.drop_text, self.drop_control, self.p_target, self.drop_prompt)
         if not all(0 <= p <= 1 for p in others) or self.steps <= 0:
             raise StageError(f"stage {self.name}: probabilities lie in 0…1 and steps above 0")
         if len(set(self.modalities)) != len(self.modalities):
@@ -106,7 +114,7 @@ def rng_of(seed: int, purpose: Purpose, number: int) -> np.random.Generator:
 
     In training `number` is the position in the training order, counted over all epochs.
     """
-    key = [seed, ("train", "validate", "sample").index(purpose)]
+    key = [seed, ("train", "validate", "sample", "prompt").index(purpose)]
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, number]))
 
 

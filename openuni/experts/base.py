@@ -47,6 +47,8 @@ class Expert(ABC):
     """Raised whenever the output changes; columns of two versions never mix."""
     modality: ClassVar[str | None]
     license: ClassVar[str]
+    noncommercial: ClassVar[str] = ""
+    """Why it may not be used for profit (code, weights or training data), if so; `--commercial` refuses it."""
     resources: ClassVar[Resources] = Resources()
     assets: ClassVar[tuple[Asset, ...]] = ()
     """Model files that `setup` loads; `openuni assets` finds them here, and a build brings them to each node."""

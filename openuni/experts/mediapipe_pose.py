@@ -17,8 +17,12 @@ COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 _HIDDEN = 0.25
 """Most that a joint is believed which lies behind somebody else; joints are drawn from .3."""
-_COUNTED = 0.5
-"""Support from which a person counts for the subset of a clip."""
+_SURE = 0.5
+"""Support, and share of a clip's frames, from which somebody is a person for its subset."""
+_DOUBTED = 0.2
+"""Support and share of the frames from which somebody else makes it doubtful how many there are."""
+_LARGE = 64
+"""Pixels of height from which the pose model sees people: whom it never sees there is a thing, most likely."""
 
 
 class MediapipePose(Expert):
@@ -30,7 +34,7 @@ class MediapipePose(Expert):
     """
 
     name = "mediapipe_pose"
-    version = 2
+    version = 3
     modality = "skeleton"
     license = "Apache-2.0"
     requires = ("people",)
@@ -40,7 +44,7 @@ class MediapipePose(Expert):
     def annotate(self, clip: DecodedClip) -> Annotation[Skeleton]:
         """Skeletons of the clip; of nobody, with confidence 0, where no pose was found.
 
-        The score `people` counts those whom the detector firmly supports; the index routes clips by it.
+        The scores say who is there, see `presence`; the index routes clips by `people`.
         """
         people = people_in(clip)
         _, height, width, _ = clip.frames.shape
@@ -60,8 +64,32 @@ class MediapipePose(Expert):
             width,
             world=np.where((score > 0)[..., None], world, np.float32(np.nan)),
         )
-        counted = float((people.support[posed] >= _COUNTED).sum())
-        return Annotation(skeleton, _confidence(score, people.belief[posed]), {"people": counted})
+        return Annotation(skeleton, _confidence(score, people.belief[posed]), presence(people))
+
+
+def presence(people: TrackedPeople) -> dict[str, float]:
+    """How many people a clip is of, as scores for the index.
+
+    `people_sure` are those with a pose whom the detector firmly supports in at least half of the frames;
+    `people_doubtful` counts others that may be people: weaker, for a fifth of the frames or more, or too small for a
+    pose. `people` is their sum where someone is sure, with half a person more where somebody is in doubt, so that a
+    whole number is only one that can be relied upon: a crowd is not a single person because one of them stands out.
+    Nobody sure is 0. `people_in_sight` is the mean number tracked in a frame.
+    """
+    count = max(1, len(people.scores))
+    seen = (~np.isnan(people.scores)).sum(axis=0) / count
+    posed = ~np.isnan(people.landmarks[..., 0, 0])
+    height = np.nan_to_num(people.boxes[..., 3] - people.boxes[..., 1]).max(axis=0, initial=0)
+    sure = (people.support >= _SURE) & posed.any(axis=0) & (seen >= _SURE)
+    likely = posed.any(axis=0) | (height < _LARGE) | (seen >= _SURE)
+    doubtful = ~sure & likely & (people.support >= _DOUBTED) & (seen >= _DOUBTED)
+    number = float(sure.sum() + doubtful.sum()) + 0.5 * bool(doubtful.any()) if sure.any() else 0.0
+    return {
+        "people": number,
+        "people_sure": float(sure.sum()),
+        "people_doubtful": float(doubtful.sum()),
+        "people_in_sight": float(seen.sum()),
+    }
 
 
 def people_in(clip: DecodedClip) -> TrackedPeople:

@@ -72,6 +72,16 @@ _SEEN_TOO = 0.1
 """Share of a box that DeepLab must give to the kind of a thing to agree with the detector."""
 _ALONE = 0.5
 """What the detector's score is worth where DeepLab knows the kind and does not see it."""
+_PERSON_FILLS = 0.15
+"""Least share of a person's box that must look like a person to DeepLab, if there is no pose to outline them by."""
+_SET_OFF = 0.8
+"""Most likeness of colours (Bhattacharyya) within an outline to those around it: above, nothing is set off there."""
+_CUT_OFF = 0.25
+"""Largest share of such an outline that may lie on the rim of the box."""
+_OVERALL = 0.5
+"""Share of the frame above which a thing is only outlined where DeepLab sees it: else it is the scene itself."""
+_SCREENS = frozenset(("tv", "laptop", "cell phone", "microwave", "oven", "refrigerator"))
+"""Flat things that detectors see in any framed picture; one that fills most of the frame is that picture."""
 
 
 @dataclass(slots=True)
@@ -95,19 +105,21 @@ class _Thing:
 class MediapipeSegmentation(Expert):
     """Instances of people and of COCO's other 79 classes, with class and score in the table.
 
-    Person p of `people` has id p + 1; things follow. A person without a pose (too small) is an ellipse in their box.
-    Outlines are those of the pose model (people) and of DeepLab, or GrabCut where DeepLab knows nothing (things): good
-    to a few pixels on people, rough on things. A person's score is that of the pose times the belief that it is one; a
-    thing's is the detector's, halved where DeepLab should know such a thing and sees none. Confidence is the mean score
-    over instances, by their area.
+    Person p of `people` has id p + 1; things follow. Outlines come from the picture or are not there: those of the pose
+    model (people), of DeepLab (people without a pose, things it knows), or of GrabCut where DeepLab knows nothing and
+    the colours set the thing off. They are good to a few pixels on people, rough on things. A person's score is that of
+    the pose times the belief that it is one; a thing's is the detector's, halved where DeepLab should know such a thing
+    and sees none. Confidence is the mean score over instances, by their area.
     """
 
     name = "mediapipe_segmentation"
-    version = 2
+    version = 3
     modality = "segmentation"
     license = "Apache-2.0"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
+    follows: ClassVar[str] = "dis"
+    """The flow along which things keep their ids."""
     resources = Resources(cpus=1, memory_gib=1.5)
     packages: ClassVar[tuple[str, ...]] = ("mediapipe",)
     installed_by = "openuni[people]"
@@ -154,12 +166,35 @@ class MediapipeSegmentation(Expert):
         for p in range(people.count):
             for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
                 if np.isnan(people.landmarks[t, p, 0, 0]):
-                    ids[t][_ellipse(people.boxes[t, p].astype(np.float64), ids[t].shape) & (ids[t] == 0)] = p + 1
+                    outline = self._person(clip.frames[t], people.boxes[t, p].astype(np.float64))
+                    ids[t][outline & (ids[t] == 0)] = p + 1
         return ids
+
+    def _person(self, frame: Frame, box: Box) -> Mask:
+        """The pixels of somebody without a pose: what looks like a person to DeepLab, sharpened; perhaps none."""
+        mask = np.zeros(frame.shape[:2], np.bool_)
+        rows, columns = _around(box, frame.shape[:2])
+        window = _window(box, frame.shape[:2])[rows, columns]
+        crop, classes = self._look(frame, rows, columns)
+        known = main_pieces((classes == _PERSON) & window)
+        # A body reaches the edges of its box; a patch of skin or a neighbour's shoulder in it does not.
+        local = box - np.tile([columns.start, rows.start], 2)
+        if known.sum() < _PERSON_FILLS * window.sum() or tracking.overlap(_bounds(known), local) < 0.4:
+            return mask
+        mask[rows, columns] = main_pieces(_sharpened(crop, known, window))
+        return mask
+
+    def _look(self, frame: Frame, rows: slice, columns: slice) -> tuple[Frame, npt.NDArray[np.uint8]]:
+        """A crop of a frame and DeepLab's class of each of its pixels."""
+        import mediapipe
+
+        crop = np.ascontiguousarray(frame[rows, columns])
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
+        return crop, np.squeeze(self._classes.segment(image).category_mask.numpy_view())
 
     def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
-        flow = clip.annotations["dis"].value if "dis" in clip.annotations else None
+        flow = clip.annotations[self.follows].value if self.follows in clip.annotations else None
         patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
         for t, frame in enumerate(clip.frames):
@@ -183,7 +218,10 @@ class MediapipeSegmentation(Expert):
                 thing.box, thing.seen = box, t
                 thing.met.append(t)
                 thing.look = 0.8 * thing.look + 0.2 * look
-                thing.mask, agreement = self._outline(frame, box, name, people, t)
+                outline, agreement = self._outline(frame, box, name, people, t)
+                # What was outlined before and lies where it is seen now is still there.
+                if outline.any() or not thing.mask.any() or tracking.overlap(_bounds(thing.mask), box) < 0.5:
+                    thing.mask = outline
                 thing.votes.setdefault(name, []).append(agreement * float(people.thing_scores[i]))
             for thing in things:
                 if t - thing.seen <= patience and thing.mask.any():
@@ -198,35 +236,61 @@ class MediapipeSegmentation(Expert):
     def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
         """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
 
+        None where the picture sets nothing off, and where the thing would be most of the frame and DeepLab sees none.
         Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
         """
-        import mediapipe
-
-        height, width = frame.shape[:2]
-        middle, half = (box[:2] + box[2:]) / 2, _AROUND * (box[2:] - box[:2]) / 2
-        x0, y0 = np.clip(np.floor(middle - half), 0, (width - 2, height - 2)).astype(int)
-        x1, y1 = np.clip(np.ceil(middle + half), (x0 + 2, y0 + 2), (width, height)).astype(int)
-        crop = np.ascontiguousarray(frame[y0:y1, x0:x1])
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
-        classes = np.squeeze(self._classes.segment(image).category_mask.numpy_view())
-        window = _window(box, (height, width))[y0:y1, x0:x1]
+        mask = np.zeros(frame.shape[:2], np.bool_)
+        rows, columns = _around(box, frame.shape[:2])
+        crop, classes = self._look(frame, rows, columns)
+        window = _window(box, frame.shape[:2])[rows, columns]
+        agreement = _agreement(name, classes[window])
         # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
         known = (classes != 0) & (classes != _PERSON) & window
         held = is_held(box, people, t)
-        others = (people.masks[t, y0:y1, x0:x1] > 0) & (not held)
         if held or known.sum() < 0.2 * window.sum():
-            local = box - [x0, y0, x0, y0]
-            round_ = _ellipse(local, crop.shape[:2], 0.9)
-            mine = _cut(crop, round_, _ellipse(local, crop.shape[:2], 0.5), window)
-            if mine.sum() > 0.92 * window.sum():  # nothing set off: the box is no outline
-                mine = round_
+            local = box - np.tile([columns.start, rows.start], 2)
+            mine = _cut(crop, _ellipse(local, window.shape, 0.9), _ellipse(local, window.shape, 0.5), window)
+            if window.sum() > _OVERALL * mask.size or not _stands_out(crop, mine, window):
+                return mask, agreement
         else:
-            band = np.ones((max(3, max(crop.shape[:2]) // 14),) * 2, np.uint8)
-            core = cv2.erode(known.astype(np.uint8), band, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
-            mine = _cut(crop, known, core, (cv2.dilate(known.astype(np.uint8), band) > 0) & window)
-        mask = np.zeros((height, width), np.bool_)
-        mask[y0:y1, x0:x1] = main_pieces(mine & ~others)
-        return mask, _agreement(name, classes[window])
+            mine = _sharpened(crop, known, window)
+        others = (people.masks[t, rows, columns] > 0) & (not held)
+        mask[rows, columns] = main_pieces(mine & ~others)
+        if name in _SCREENS and mask.mean() > _OVERALL:
+            mask[:] = False
+        return mask, agreement
+
+
+def _around(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the crop around a box in which it is outlined."""
+    height, width = shape
+    middle, half = (box[:2] + box[2:]) / 2, _AROUND * (box[2:] - box[:2]) / 2
+    x0, y0 = np.clip(np.floor(middle - half), 0, (width - 2, height - 2)).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(middle + half), (x0 + 2, y0 + 2), (width, height)).astype(int).tolist()
+    return slice(y0, y1), slice(x0, x1)
+
+
+def _sharpened(crop: Frame, known: Mask, window: Mask) -> Mask:
+    """DeepLab's blob brought to the edges of the picture, which lie within a band about its rim."""
+    band = np.ones((max(3, max(crop.shape[:2]) // 14),) * 2, np.uint8)
+    core = cv2.erode(known.astype(np.uint8), band, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    return _cut(crop, known, core, (cv2.dilate(known.astype(np.uint8), band) > 0) & window)
+
+
+def _stands_out(crop: Frame, mask: Mask, window: Mask) -> bool:
+    """Whether an outline found by colour alone is one.
+
+    It leaves some of the box, which looks different, and ends within the box: a stripe of a test card or a façade that
+    is cut off by the box goes on beyond it.
+    """
+    left = ~mask
+    if not 0.1 * window.sum() < mask.sum() <= 0.92 * window.sum() or left.sum() < 5:
+        return False
+    inner = cv2.erode(window.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the crop's own edge is no rim
+    outline = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
+    if (outline & ~inner).sum() > _CUT_OFF * outline.sum():
+        return False
+    return float(np.sqrt(tracking.colours(crop, mask) * tracking.colours(crop, left)).sum()) < _SET_OFF
 
 
 def _agreement(name: str, classes: npt.NDArray[np.uint8]) -> float:
@@ -310,7 +374,7 @@ def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
     if flow is None or not thing.mask.any():
         return
     rows, columns = np.nonzero(thing.mask)
-    motion = flow.forward[t][rows, columns]
+    motion = np.nan_to_num(flow.forward[t][rows, columns])  # unknown where a frame is repeated: nothing moves there
     if flow.occluded is not None:
         lost = flow.occluded[t][rows, columns]
         if not lost.all():  # what the flow cannot confirm goes with the rest of the thing

@@ -139,12 +139,13 @@ class PeopleFinder(Expert):
     """EfficientDet-Lite0 ten times a second and BlazePose in a crop around each person in every frame.
 
     A person is a track: sightings joined one to one by where the landmarks lie and by the colours of the clothes (see
-    `tracking`). While somebody holds or plays with something, the detector looks in every frame: what is in front of a
-    body must not be taken for it. Makes no column of its own. Nobody found is a finding, not an error.
+    `tracking`). Somebody who leaves and comes back is known again by the clothes, and a hand that the detector takes
+    for somebody is not. While somebody holds or plays with something, the detector looks in every frame: what is in
+    front of a body must not be taken for it. Makes no column of its own. Nobody found is a finding, not an error.
     """
 
     name = "people"
-    version = 2
+    version = 3
     modality = None
     license = "Apache-2.0"
     assets = (DETECTOR, POSER)
@@ -210,6 +211,7 @@ class PeopleFinder(Expert):
             missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
             self._find_hidden(frames[t], t, missing, tracks)
         least = max(1, round(_FEWEST * clip.fps / stride))
+        tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
         people = _collect(sorted(kept, key=lambda k: min(k.sightings)), _continued(things, stride), clip, stride)
@@ -253,8 +255,16 @@ class PeopleFinder(Expert):
                 free.remove(body)
                 pose = replace(pose, detected=body.score)
             found.append(pose)
-        # A detection that a pose explains well is that person again, not another one without a pose.
-        return found + [b for b in free if all(tracking.overlap(b.box, p.box) < 0.4 for p in found)]
+        # A detection that a pose explains well is that person again, not another one without a pose; where that person
+        # has a detection of their own it may be somebody close to them, whom the model sees once they are blotted out.
+        close = [b for b in free if any(tracking.overlap(b.box, p.box) >= 0.4 for p in found)]
+        unexplained = [b for b in free if b not in close]
+        behind = [b for b in close if any(p.detected > 0 and tracking.overlap(b.box, p.box) >= 0.4 for p in found)]
+        for body in behind[:_MOST_MISSING]:
+            for pose in self._poses(_without(frame, found), body.box):
+                if tracking.overlap(body.box, pose.box) > 0.4 and not any(tracking.same(pose, f) for f in found):
+                    found.append(replace(pose, detected=body.score))
+        return found + unexplained
 
     def _find_hidden(
         self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
@@ -265,8 +275,7 @@ class PeopleFinder(Expert):
         if not missing:
             return
         found = [track.sightings[t] for track in tracks if t in track.sightings]
-        rest = frame.copy()
-        rest[exclusive(dict(enumerate(found)), frame.shape[0], frame.shape[1]) > 0] = 127
+        rest = _without(frame, found)
         seen = [pose for track in missing for pose in self._poses(rest, track.box_at(t))]
         seen = [s for s in tracking.distinct(seen) if not any(tracking.same(s, f) for f in found)]
         for i, j in tracking.assign(missing, seen, t).items():
@@ -329,6 +338,13 @@ def _image(pixels: npt.NDArray[np.uint8]) -> Any:
     import mediapipe
 
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels))
+
+
+def _without(frame: npt.NDArray[np.uint8], found: Sequence[Sighting]) -> npt.NDArray[np.uint8]:
+    """A frame with those blotted out who were found in it."""
+    rest = frame.copy()
+    rest[exclusive(dict(enumerate(found)), *frame.shape[:2]) > 0] = 127
+    return rest
 
 
 def _look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Floats:
@@ -445,7 +461,8 @@ def _collect(
                 landmarks[t, p], world[t, p] = seen.landmarks, seen.world
         _bridge(boxes[:, p], scores[:, p], stride + 1)
         looked = [seen.detected for seen in track.sightings.values()]
-        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-3:]) * _liveliness(landmarks[:, p], clip.fps)
+        best = min(3, count)  # a single picture is looked at once
+        support[p] = np.mean(sorted([0.0, 0.0, 0.0, *looked])[-best:]) * _liveliness(landmarks[:, p], clip.fps)
     for t in range(count):
         here = {p: track.sightings[t] for p, track in enumerate(tracks) if t in track.sightings}
         masks[t] = exclusive(here, frames.shape[1], frames.shape[2])

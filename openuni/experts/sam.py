@@ -54,6 +54,8 @@ class SamVitB(MediapipeSegmentation):
     name = "sam_vit_b"
     version = 1
     license = "Apache-2.0"
+    requires = ("people", "raft_large")
+    follows = "raft_large"
     assets = (VIT_B,)
     packages = ("mediapipe", "segment_anything", "torch", "torchvision")
     installed_by = "openuni[paper,people]"

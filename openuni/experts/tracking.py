@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,6 +22,14 @@ TORSO = (11, 12, 23, 24)
 STEADY = (0, 7, 8, 11, 12, 13, 14, 23, 24, 25, 26)
 """Landmarks that tell where a person is without swinging far in a frame: head, shoulders, elbows, hips, knees."""
 _HUES, _SATURATIONS, _VALUES = 12, 4, 8
+_SAME_CLOTHES = 0.85
+"""Least likeness of colours (Bhattacharyya) of somebody who comes back, in light that may have changed."""
+_CLEARLY = 0.05
+"""How much better than any other the clothes must agree for somebody to be taken for whom they were before."""
+_FARTHEST = 3.0
+"""Sizes that somebody moves unseen, at most; who left over an edge may come back anywhere along it."""
+_PART = 0.4
+"""Share of a box that lies on somebody's mask from which it is a part of them: a hand, a face, a print on a shirt."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +174,91 @@ def assign(tracks: Sequence[Track], seen: Sequence[Sighting], frame: int, least:
     table = np.array([[likeness(track, s, frame) for s in seen] for track in tracks])
     rows, columns = linear_sum_assignment(np.where(table > least, -table, 0.0))
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if table[r, c] > least}
+
+
+def rejoined(tracks: Sequence[Track], shape: tuple[int, int]) -> list[Track]:
+    """Tracks with those put together that are one person who was out of sight: gone over an edge, or hidden for long.
+
+    A track continues one that ended before it began if the clothes agree, clearly better than with anybody else's, and
+    the way between is no longer than `_FARTHEST` sizes; `shape` is the frame's height and width. In doubt they stay
+    two: a wrong name is worse than a new one.
+    """
+    pending = sorted(tracks, key=lambda k: min(k.sightings))
+    while (pair := _surest(pending, shape)) is not None:
+        first, later = pair
+        first.sightings |= later.sightings
+        pending = [track for track in pending if track is not later]
+    return pending
+
+
+def _surest(tracks: Sequence[Track], shape: tuple[int, int]) -> tuple[Track, Track] | None:
+    """The two tracks that are most clearly one person, the earlier first."""
+    if not tracks:
+        return None
+    table = np.array([[_comes_back(a, b, shape) for b in tracks] for a in tracks])
+    for i, j in zip(*np.unravel_index(np.argsort(-table, axis=None), table.shape), strict=True):
+        if table[i, j] < _SAME_CLOTHES:
+            return None
+        others = np.concatenate([np.delete(table[i], j), np.delete(table[:, j], i)])
+        # A rival that could follow the other two, too, is a third piece of the same person rather than another one.
+        if table[i, j] > others.max(initial=0) + _CLEARLY or _in_turn(tracks, int(i), int(j), table):
+            return tracks[i], tracks[j]
+    return None
+
+
+def _in_turn(tracks: Sequence[Track], i: int, j: int, table: Floats) -> bool:
+    """Whether all rivals of a pair are at other times than both: then there is nobody to mix them up with."""
+    rivals = {int(k) for k in np.flatnonzero(table[i])} | {int(k) for k in np.flatnonzero(table[:, j])}
+    spans = [(min(tracks[k].sightings), max(tracks[k].sightings)) for k in sorted(rivals | {i, j})]
+    return all(a[1] < b[0] for a, b in pairwise(sorted(spans)))
+
+
+def _comes_back(before: Track, after: Track, shape: tuple[int, int]) -> float:
+    """Likeness of clothes of a track and a later one that may be the same person, 0 where it cannot."""
+    end, start = max(before.sightings), min(after.sightings)
+    if end >= start:
+        return 0.0
+    left, back = before.sightings[end], after.sightings[start]
+    if abs(np.log(max(back.size, 1.0) / max(left.size, 1.0))) > np.log(2):
+        return 0.0
+    way = np.abs(left.box[:2] + left.box[2:] - back.box[:2] - back.box[2:]) / 2 / max(left.size, back.size, 1.0)
+    for side in _edges(left.box, shape) & _edges(back.box, shape):
+        way[1 - side % 2] = 0.0
+    if np.linalg.norm(way) > _FARTHEST:
+        return 0.0
+    return float(np.sqrt(before.look_at(end) * after.look_at(start)).sum())
+
+
+def _edges(box: Floats, shape: tuple[int, int]) -> set[int]:
+    """Which sides of the frame a box touches, as places in the box: 0 left, 1 top, 2 right, 3 bottom."""
+    height, width = shape
+    margin = 0.02 * max(shape)
+    away = np.array([box[0], box[1], width - box[2], height - box[3]])
+    # Nearly everybody's feet are at the bottom of a close picture; nobody comes back from there by walking.
+    return set(np.flatnonzero(away < margin).tolist()) & {0, 2}
+
+
+def whole(tracks: Sequence[Track]) -> list[Track]:
+    """Tracks without those that are parts of somebody: never posed, smaller, and lying on their body all along."""
+    return [track for track in tracks if not any(_part_of(track, other) for other in tracks if other is not track)]
+
+
+def _part_of(track: Track, other: Track) -> bool:
+    posed = sum(seen.landmarks is not None for seen in track.sightings.values())
+    common = [t for t in track.sightings if t in other.sightings and other.sightings[t].mask is not None]
+    if posed > 0.2 * len(track.sightings) or len(common) < 0.5 * len(track.sightings):
+        return False
+    pairs = [(track.sightings[t], other.sightings[t]) for t in common]
+    smaller = np.median([a.size / max(b.size, 1.0) for a, b in pairs]) < 0.8
+    return bool(smaller and np.mean([_covered(a.box, b) for a, b in pairs]) > _PART)
+
+
+def _covered(box: Floats, by: Sighting) -> float:
+    """Share of a box that lies on somebody's mask."""
+    assert by.mask is not None
+    low, high = np.floor(box[:2] - by.corner).astype(int), np.ceil(box[2:] - by.corner).astype(int)
+    (x0, y0), (x1, y1) = np.maximum(low, 0), np.maximum(high, 0)
+    return float((by.mask[y0:y1, x0:x1] > 127).sum() / max(1.0, float(np.prod(box[2:] - box[:2]))))
 
 
 def colours(frame: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> Floats:

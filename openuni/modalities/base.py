@@ -37,6 +37,15 @@ class Encoded:
     meta: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One thing that a modality says of one pixel: `depth 2.31 m`. A float that is NaN means unknown."""
+
+    name: str
+    value: float | int | str
+    unit: str = ""
+
+
 class Modality(ABC, Generic[V]):
     """One view of a clip. `V` is a frozen dataclass of arrays; every method is pure and keeps `T` frames.
 
@@ -74,6 +83,18 @@ class Modality(ABC, Generic[V]):
     @abstractmethod
     def show(self, value: V) -> Frames:
         """The picture that people look at."""
+
+    def read_out(self, value: V, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        """What the value says of pixel (y, x) of a frame, in its own units; nothing where a modality has no reading.
+
+        Example:
+            >>> import openuni
+            >>> from openuni import modalities
+            >>> flow = openuni.open("data/demo")["bunny"].flow
+            >>> [reading.name for reading in modalities.get("flow").read_out(flow, frame=0, y=3, x=5)]
+            ['u', 'v']
+        """
+        return ()
 
     @abstractmethod
     def take(self, value: V, frames: slice) -> V:

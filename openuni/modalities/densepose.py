@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.planes import decode_planes, encode_planes
 
 PARTS = (
@@ -192,6 +192,12 @@ class DensePoseModality(Modality[DensePose]):
             line[:, :, 1:] |= (ring[:, :, 1:] != ring[:, :, :-1]) & (part[:, :, 1:] == part[:, :, :-1])
             shown[line] = shown[line] // 2 + 120
         return shown
+
+    def read_out(self, value: DensePose, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        part, u, v, person = map(int, value.values[frame, y, x])
+        if not part:
+            return (Reading("part", PARTS[0]),)
+        return (Reading("part", PARTS[part]), Reading("U", u / 255), Reading("V", v / 255), Reading("person", person))
 
     def take(self, value: DensePose, frames: slice) -> DensePose:
         start, stop = geometry.span(frames, len(value.values))

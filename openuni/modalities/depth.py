@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.planes import decode_planes, encode_planes
 
 DepthKind = Literal["metric", "relative", "affine_disparity"]
@@ -129,6 +129,15 @@ class DepthModality(Modality[Depth]):
         ramp = np.arange(256, dtype=np.uint8)[:, None]
         turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
         return np.where(np.isnan(disparity)[..., None], np.uint8(0), turbo[grey])
+
+    def read_out(self, value: Depth, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        names = {
+            "metric": ("depth", "m"),
+            "relative": ("depth", "relative"),
+            "affine_disparity": ("disparity", "affine"),
+        }
+        name, unit = names[value.kind]
+        return (Reading(name, float(value.values[frame, y, x]), unit),)
 
     def take(self, value: Depth, frames: slice) -> Depth:
         start, stop = geometry.span(frames, len(value.values))

@@ -9,7 +9,7 @@ import numpy as np
 
 from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.video import decode_video, encode_video
 
 
@@ -71,6 +71,11 @@ class RgbModality(Modality[Rgb]):
 
     def show(self, value: Rgb) -> Frames:
         return value.frames
+
+    def read_out(self, value: Rgb, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        return tuple(
+            Reading(name, int(channel)) for name, channel in zip("RGB", value.frames[frame, y, x], strict=True)
+        )
 
     def take(self, value: Rgb, frames: slice) -> Rgb:
         start, stop = geometry.span(frames, len(value.frames))

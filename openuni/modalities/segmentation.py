@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -13,11 +13,13 @@ from pydantic import Field
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.palette import COLOURS, nearest_colour, palette
 from openuni.modalities.planes import decode_planes, encode_planes
 
 _MOST_IDS = 65535
+_MOST_RUNS = 2**28
+"""Run lengths that a stored clip may claim: 1 GiB of them."""
 _LEAST_SHARE = 1 / 5000
 """Share of the clip's pixels below which a colour of a painted picture is taken for a blend of its neighbours."""
 
@@ -33,16 +35,48 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """The P instances in T frames as COCO's and YouTube-VIS's files have them: masks that overlap, boxes, crowds.
+
+    The p-th is row p of the table of instances. `lengths` int32 `[T, P]` says how many of `runs` uint32 `[R]` are each
+    mask's, frame by frame, 0 where an instance is not in a frame; runs go down the columns, background first, as COCO's
+    do. Both are None where only boxes are known. `boxes` float64 `[T, P, 4]` are x, y, width, height in pixels and
+    `areas` float64 `[T, P]` pixels of each mask, NaN where there is none. `crowds` bool `[P]`: a group that nobody took
+    apart; what is found there is neither right nor wrong. `scores` float64 `[P]`: how sure a detector is, on any scale,
+    for only their order counts; NaN where it does not say.
+    """
+
+    boxes: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    crowds: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float64]
+    runs: npt.NDArray[np.uint32] | None = None
+    lengths: npt.NDArray[np.int32] | None = None
+
+    def masks(self) -> list[list[npt.NDArray[np.uint32] | None]]:
+        """The runs of each instance's mask by frame, `[T][P]`; None where it has none."""
+        frames, people = self.areas.shape
+        if self.runs is None or self.lengths is None:
+            return [[None] * people for _ in range(frames)]
+        ends = np.cumsum(self.lengths.ravel(), dtype=np.int64).tolist()
+        starts = [0, *ends][: len(ends)]
+        flat = [self.runs[start:end] if end > start else None for start, end in zip(starts, ends, strict=True)]
+        return [flat[t * people : (t + 1) * people] for t in range(frames)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
     """`ids` int32 `[T, H, W]`, 0 is background; `instances` has a row for each id that occurs (and may have more).
 
     `ignored` bool `[T, H, W]`, of truth that has it: pixels that the annotators left undecided (void, 255 in DAVIS, VOC
-    and Cityscapes). Their id is 0, and scores leave them out.
+    and Cityscapes). Their id is 0, and scores leave them out. `objects`, where the source has more than fits an id map:
+    of masks that overlap, `ids` show the one on top. They follow frames; cropped, resized or mirrored, only ids stay.
     """
 
     ids: npt.NDArray[np.int32]
     instances: tuple[Instance, ...]
     ignored: npt.NDArray[np.bool_] | None = None
+    objects: Objects | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +84,9 @@ class _Meta(stored.Size):
     instances: tuple[Instance, ...]
     ignored: bool = False
     """Whether the row after the last marks what is ignored; not written where there is no such row."""
+    objects: Literal["", "boxes", "masks"] = ""
+    runs: Annotated[int, Field(ge=0, le=_MOST_RUNS, strict=True)] = 0
+    """How many there are; both unwritten where there are no objects."""
 
     @property
     def rows(self) -> int:
@@ -90,6 +127,8 @@ class SegmentationModality(Modality[Segmentation]):
         low, high = int(value.ids.min()), int(value.ids.max())
         if low < 0 or high > _MOST_IDS:
             raise InvalidAnnotationError(f"segmentation.ids run from {low} to {high}; use 0 to {_MOST_IDS}")
+        if value.objects is not None:
+            _check_objects(value.objects, *self.shape(value), len(rows))
         unknown = sorted(set(_present(value.ids)) - set(rows))
         if unknown:
             raise InvalidAnnotationError(f"segmentation: ids {unknown[:5]} have no row in the table of instances")
@@ -99,14 +138,20 @@ class SegmentationModality(Modality[Segmentation]):
         row_of = np.zeros(_MOST_IDS + 1, np.uint16)
         row_of[[instance.id for instance in value.instances]] = np.arange(1, len(value.instances) + 1)
         rows = row_of[value.ids]
-        meta = _Meta(*self.shape(value), value.instances, value.ignored is not None)
+        meta = _meta(*self.shape(value), value)
         if value.ignored is not None:
             rows[value.ignored] = meta.rows
         data = encode_planes(rows.astype(np.uint8)) if meta.rows <= 255 else encode_planes(rows)
         written = stored.write_meta(meta)
+        members = {"segmentation.mkv": data}
         if not meta.ignored:
             del written["ignored"]
-        return Encoded({"segmentation.mkv": data}, written)
+        if value.objects is None:
+            del written["objects"], written["runs"]
+        else:
+            arrays = {name: array for name in _OBJECTS if (array := getattr(value.objects, name)) is not None}
+            members["segmentation.npz"] = stored.pack_arrays(arrays)
+        return Encoded(members, written)
 
     def decode(self, encoded: Encoded) -> Segmentation:
         meta = stored.read_meta(_Meta, encoded)
@@ -117,7 +162,10 @@ class SegmentationModality(Modality[Segmentation]):
             raise CorruptDataError(f"stored segmentation: row {rows.max()} of {len(meta.instances)} instances")
         id_of = np.array([0, *(instance.id for instance in meta.instances), 0], np.int32)
         ignored = rows == meta.rows if meta.ignored else None
-        return stored.checked(self, Segmentation(id_of[rows], meta.instances, ignored))
+        objects = None
+        if meta.objects:
+            objects = Objects(**stored.unpack_arrays(stored.member(encoded, "segmentation.npz"), _layouts(meta)))
+        return stored.checked(self, Segmentation(id_of[rows], meta.instances, ignored, objects))
 
     def to_picture(self, value: Segmentation) -> Pictures:
         """Each instance in one of 63 colours, in the order of ids; beyond 63 those of the smallest area are left out
@@ -157,9 +205,23 @@ class SegmentationModality(Modality[Segmentation]):
         shown[edge] = 0
         return shown
 
+    def read_out(self, value: Segmentation, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        if value.ignored is not None and value.ignored[frame, y, x]:
+            return (Reading("id", 0), Reading("class", "ignored"))
+        at = int(value.ids[frame, y, x])
+        row = next((instance for instance in value.instances if instance.id == at), None)
+        if row is None:
+            return (Reading("id", at), Reading("class", "background"))
+        readings = [Reading("id", at), Reading("class", row.class_name)]
+        if row.score is not None:
+            readings.append(Reading("score", row.score))
+        if row.track is not None:
+            readings.append(Reading("track", row.track))
+        return tuple(readings)
+
     def take(self, value: Segmentation, frames: slice) -> Segmentation:
         start, stop = geometry.span(frames, len(value.ids))
-        return _each(value, lambda maps: maps[start:stop])
+        return _of_frames(value, slice(start, stop))
 
     def crop(self, value: Segmentation, box: Box) -> Segmentation:
         return _each(value, lambda maps: geometry.crop(maps, box))
@@ -174,12 +236,71 @@ class SegmentationModality(Modality[Segmentation]):
 
 def at_frames(value: Segmentation, index: npt.NDArray[np.integer]) -> Segmentation:
     """The annotation of the frames `index` `[N]`, in that order."""
-    return _each(value, lambda maps: maps[index])
+    return _of_frames(value, index)
+
+
+def _of_frames(value: Segmentation, index: slice | npt.NDArray[np.integer]) -> Segmentation:
+    objects = value.objects
+    if objects is not None:
+        lengths, runs = objects.lengths, objects.runs
+        if runs is not None and lengths is not None:
+            masks = objects.masks()
+            kept = [mask for t in np.arange(len(masks))[index] for mask in masks[t] if mask is not None]
+            lengths, runs = lengths[index], np.concatenate([*kept, runs[:0]])
+        objects = replace(objects, boxes=objects.boxes[index], areas=objects.areas[index], runs=runs, lengths=lengths)
+    return replace(_each(value, lambda maps: maps[index]), objects=objects)
 
 
 def _each(value: Segmentation, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Segmentation:
     """The same change to every map of a pixel each."""
-    return replace(value, ids=change(value.ids), ignored=None if value.ignored is None else change(value.ignored))
+    ignored = None if value.ignored is None else change(value.ignored)
+    return replace(value, ids=change(value.ids), ignored=ignored, objects=None)
+
+
+_OBJECTS = tuple(field.name for field in fields(Objects))
+
+
+def _meta(frames: int, height: int, width: int, value: Segmentation) -> _Meta:
+    runs = None if value.objects is None else value.objects.runs
+    kind: Literal["", "boxes", "masks"] = "" if value.objects is None else "boxes" if runs is None else "masks"
+    return _Meta(
+        frames, height, width, value.instances, value.ignored is not None, kind, 0 if runs is None else len(runs)
+    )
+
+
+def _layouts(meta: _Meta) -> dict[str, stored.Layout]:
+    size = (meta.frames, len(meta.instances))
+    layouts = {
+        "boxes": stored.Layout(np.float64, (*size, 4)),
+        "areas": stored.Layout(np.float64, size),
+        "crowds": stored.Layout(np.bool_, size[1:]),
+        "scores": stored.Layout(np.float64, size[1:]),
+    }
+    if meta.objects == "masks":
+        layouts |= {"runs": stored.Layout(np.uint32, (meta.runs,)), "lengths": stored.Layout(np.int32, size)}
+    return layouts
+
+
+def _check_objects(objects: Objects, frames: int, height: int, width: int, rows: int) -> None:
+    size = (frames, rows)
+    geometry.check_array("segmentation.objects.boxes", objects.boxes, np.float64, (*size, 4))
+    geometry.check_array("segmentation.objects.areas", objects.areas, np.float64, size)
+    geometry.check_array("segmentation.objects.crowds", objects.crowds, np.bool_, (rows,))
+    geometry.check_array("segmentation.objects.scores", objects.scores, np.float64, (rows,))
+    if any(np.isinf(numbers).any() for numbers in (objects.boxes, objects.areas, objects.scores)):
+        raise InvalidAnnotationError("segmentation.objects: boxes, areas and scores must be finite, or NaN")
+    if (objects.runs is None) != (objects.lengths is None):
+        raise InvalidAnnotationError("segmentation.objects: masks have runs and lengths, or neither")
+    if objects.runs is None or objects.lengths is None:
+        return
+    geometry.check_array("segmentation.objects.runs", objects.runs, np.uint32, (len(objects.runs),))
+    geometry.check_array("segmentation.objects.lengths", objects.lengths, np.int32, size)
+    lengths = objects.lengths[objects.lengths != 0].astype(np.int64)
+    if (lengths < 0).any() or lengths.sum() != len(objects.runs) or len(objects.runs) > _MOST_RUNS:
+        raise InvalidAnnotationError(f"segmentation.objects: lengths do not add up to {len(objects.runs)} runs")
+    pixels = np.add.reduceat(objects.runs, np.cumsum(lengths) - lengths, dtype=np.int64) if len(lengths) else lengths
+    if (pixels != height * width).any():
+        raise InvalidAnnotationError(f"segmentation.objects: a mask has not the {height * width} pixels of its frame")
 
 
 def _present(ids: npt.NDArray[np.int32]) -> dict[int, int]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures
+from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.palette import nearest_colour, palette
 
 Floats = npt.NDArray[np.float32]
@@ -226,6 +226,20 @@ class SkeletonModality(Modality[Skeleton]):
                     if joint[2] >= _DRAWN:
                         _disc(picture, joint, (255.0, 255.0, 255.0), radius - 1, smooth=True)
         return shown
+
+    def read_out(self, value: Skeleton, frame: int, y: int, x: int) -> tuple[Reading, ...]:
+        """The joint nearest to the pixel, of any person in the frame."""
+        people = value.keypoints[frame]
+        distance = np.hypot(people[..., 0] - (x + 0.5), people[..., 1] - (y + 0.5))
+        if not distance.size or np.isnan(distance).all():
+            return (Reading("joint", "nobody in this frame"),)
+        person, joint = np.unravel_index(int(np.nanargmin(distance)), distance.shape)
+        return (
+            Reading("person", int(value.track_ids[person])),
+            Reading("joint", LAYOUTS[value.layout].joints[joint]),
+            Reading("at", float(distance[person, joint]), "px away"),
+            Reading("score", float(people[person, joint, 2])),
+        )
 
     def take(self, value: Skeleton, frames: slice) -> Skeleton:
         start, stop = geometry.span(frames, len(value.keypoints))

@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from openuni.errors import CorruptDataError
 from openuni.sample import check_key
-from openuni.shards import index, layout, results
+from openuni.shards import catalog, index, layout, results
 from openuni.shards.index import Member, Row
 from openuni.shards.layout import CommitRecord, FileRecord
 from openuni.shards.results import Result
-from openuni.storage import DOCUMENT, LocalStore
+from openuni.storage import LocalStore
 
 
 def commit(
@@ -54,26 +54,19 @@ def commit(
         index=FileRecord(len(index_bytes), layout.digest(index_bytes)),
     )
     guard()
+    catalog.retire(root)
     store.put(layout.commit_name(shard, column), layout.dump_checked(record), run)
     return record
 
 
 def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
     """The commit record of this column, or None if it was never committed. Raises CorruptDataError."""
-    name = layout.commit_name(shard, column)
-    path = root / name
-    try:
-        data = LocalStore(root).read(name, at_most=DOCUMENT)
-    except FileNotFoundError:
-        return None
-    record = layout.parse_checked(CommitRecord, data, str(path))
-    if (record.shard, record.column) != (shard, column):
-        raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
-    return record
+    return catalog.commit_record(LocalStore(root), shard, column)
 
 
 def uncommit(root: Path, shard: int, column: str) -> None:
     """Remove the commit record: the column of this shard no longer exists, and the next run makes it again."""
+    catalog.retire(root)
     LocalStore(root).delete(layout.commit_name(shard, column))
 
 

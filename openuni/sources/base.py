@@ -26,6 +26,13 @@ class Request:
     """Longest clip; 81 frames at 16 fps."""
     min_seconds: float = 0.5
     """Shortest clip worth keeping."""
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN: what a table calls what a clip needs."""
+    where: str = ""
+    """Which rows, in SQL."""
+    sample: int | None = None
+    """A seeded choice of so many of them."""
+    sample_seed: int = 0
     limits: Limits = Limits()  # noqa: RUF009  frozen
     """What a video may ask of this machine while it is planned."""
 

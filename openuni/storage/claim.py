@@ -59,8 +59,8 @@ def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:
     links = sorted(entry.name for entry in entries if entry.is_symlink())
     if links and not store.follow_links:
         raise PlanError(
-            f"{root / links[0]} is a link, and nothing is written through links; if you made it, set {FOLLOW_LINKS}=1, "
-            "else delete it"
+            f"{root / links[0]} is a link, and nothing is written through links; if you made it, pass "
+            f"--follow-links (or set {FOLLOW_LINKS}=1), else delete it"
         )
 
 

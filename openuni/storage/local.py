@@ -380,8 +380,8 @@ def _refusal(path: Path, error: OSError) -> Exception:
     if path.is_symlink() and error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK):
         target = path.readlink()
         return PlanError(
-            f"{path} is a link to {target}, and nothing is written through links; if you made it, set {FOLLOW_LINKS}=1 "
-            "for a linked folder, else delete it"
+            f"{path} is a link to {target}, and nothing is written through links; if it is a folder that you "
+            f"linked, pass --follow-links (or set {FOLLOW_LINKS}=1), else delete it"
         )
     error.filename = str(path)
     return error

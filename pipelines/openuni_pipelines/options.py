@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -13,6 +14,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
+
+from openuni.storage.local import FOLLOW_LINKS
 
 Command = Callable[..., Any]
 
@@ -52,6 +55,19 @@ def of(config: type[Any]) -> Callable[[Command], Command]:
         return decorated
 
     return decorate
+
+
+def follow_links(command: Command) -> Command:
+    """Give a command that writes `--follow-links`. The environment carries it, so that workers have it too."""
+
+    def allow(_: click.Context, __: click.Parameter, given: bool) -> None:
+        if given:
+            os.environ[FOLLOW_LINKS] = "1"
+
+    said = "Write through links that you made yourself (shards on another disk); else they are refused."
+    option = click.option("--follow-links", is_flag=True, expose_value=False, callback=allow, help=said)
+    decorated: Command = option(command)
+    return decorated
 
 
 class Names(click.ParamType[Any, Any]):

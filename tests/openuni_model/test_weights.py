@@ -59,10 +59,69 @@ def test_a_wan_folder_as_diffusers_writes_it_is_read_in_shards(tmp_path: Path, m
     torch.testing.assert_close(model(streams), want, atol=1e-5, rtol=0)
 
 
+ORIGINAL = (
+    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+    ("condition_embedder.time_proj", "time_projection.1"),
+    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+    ("proj_out", "head.head"),
+    (".attn1.", ".self_attn."), (".attn2.", ".cross_attn."), (".to_out.0.", ".o."),
+    (".to_q.", ".q."), (".to_k.", ".k."), (".to_v.", ".v."),
+    (".norm2.", ".norm3."), (".ffn.net.0.proj.", ".ffn.0."), (".ffn.net.2.", ".ffn.2."),
+)  # fmt: skip
+
+
+def as_wan_names_it(key: str) -> str:
+    """A diffusers name as Wan's own repository has it, after diffusers' conversion script read backwards."""
+    for theirs, original in ORIGINAL:
+        key = key.replace(theirs, original)
+    if key == "scale_shift_table":
+        return "head.modulation"
+    return key.replace("scale_shift_table", "modulation")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_wans_own_layout_is_read_as_diffusers_is(suffix: str, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    wan = diffusers.WanTransformer3DModel(
+        num_attention_heads=4, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=24, freq_dim=32,
+        ffn_dim=80, num_layers=2, rope_max_seq_len=64,
+    )  # fmt: skip
+    state = {as_wan_names_it(key): value.detach().to(torch.bfloat16) for key, value in wan.state_dict().items()}
+    assert {"head.modulation", "blocks.0.modulation", "blocks.1.norm3.bias", "time_projection.1.weight"} <= set(state)
+    half = len(state) // 2
+    parts = [dict(list(state.items())[:half]), dict(list(state.items())[half:])]
+    for number, part in enumerate(parts):
+        file = tmp_path / f"wan-{number}.{suffix}"
+        save_file(part, file) if suffix == "safetensors" else torch.save(part, file)
+    assert all(value.dtype == torch.bfloat16 for _, value in read_wan(tmp_path))  # each in its own dtype
+    theirs, ours = UnifiedDiT(tiny_config()), UnifiedDiT(tiny_config())
+    load_wan(theirs, ((key, value.to(torch.bfloat16)) for key, value in wan.state_dict().items()))
+    load_wan(ours, read_wan(tmp_path))
+    for (name, a), (_, b) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_checkpoint_that_holds_code_is_refused_unread(tmp_path: Path) -> None:
+    torch.save({"x": Path("code")}, tmp_path / "wan.pth")
+    with pytest.raises(ModelConfigError, match=r"wan\.pth is damaged or holds more than tensors"):
+        list(read_wan(tmp_path))
+    torch.save({"epoch": 3}, tmp_path / "wan.pth")
+    with pytest.raises(ModelConfigError, match=r"wan\.pth is no table of tensors"):
+        list(read_wan(tmp_path))
+    (tmp_path / "wan.pth").write_bytes(b"PK cut")
+    with pytest.raises(ModelConfigError, match="download it again"):
+        list(read_wan(tmp_path))
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match="no model here"):
         load_model(tmp_path)
-    with pytest.raises(ModelConfigError, match="diffusers layout"):
+    with pytest.raises(ModelConfigError, match="give the 'transformer' folder of a Wan model"):
         list(read_wan(tmp_path))
     save_model(tmp_path, tiny_config(), random_model(tiny_config()).state_dict(), "")
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"

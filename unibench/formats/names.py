@@ -1,4 +1,4 @@
-"""Whose prediction a file is: people name results as the data set's authors named the clips, not as our import did."""
+"""Whose prediction a file is: people name results as the dataset's authors named the clips, not as our import did."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from openuni.sample import Record, make_key
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`keys` maps a prediction's name to the true key that it is of; `ambiguous` names fit several, `unknown` none."""
+    """`keys` maps a prediction's name to the true key that it is of; `ambiguous` names fit several, `unknown` none.
+    `remarks` say what else of the predictions does not count."""
 
     keys: dict[str, str]
     ambiguous: tuple[str, ...]
     unknown: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+    def joined(self, other: Match) -> Match:
+        """Both."""
+        return Match(
+            self.keys | other.keys,
+            tuple(sorted({*self.ambiguous, *other.ambiguous})),
+            tuple(sorted({*self.unknown, *other.unknown})),
+            self.remarks + other.remarks,
+        )
 
 
 def original_names(record: Record) -> set[str]:
@@ -44,7 +55,7 @@ def match_names(truths: Iterable[Record], names: Iterable[str]) -> Match:
     Example:
         >>> r = Record("000000-davis-swan", 5, 8, 8, 24.0, source="davis", source_id="davis-swan")
         >>> match_names([r], ["swan", "goat"])
-        Match(keys={'swan': '000000-davis-swan'}, ambiguous=(), unknown=('goat',))
+        Match(keys={'swan': '000000-davis-swan'}, ambiguous=(), unknown=('goat',), remarks=())
     """
     truths = list(truths)
     known = {record.key for record in truths}
@@ -67,3 +78,54 @@ def match_names(truths: Iterable[Record], names: Iterable[str]) -> Match:
         else:
             (ambiguous if owners.get(name) else unknown).append(name)
     return Match(keys, tuple(ambiguous), tuple(unknown))
+
+
+def match_numbers(truths: Iterable[Record], numbers: Iterable[str]) -> Match:
+    """Match the ids of a `results.json` to truth by the numbers that its source gave its clips (`Record.video_id`);
+    where truth was imported without them, by original name.
+
+    Example:
+        >>> r = Record("000000-coco-swan", 1, 8, 8, 1.0, source="coco", source_id="coco-swan", video_id="139")
+        >>> match_numbers([r], ["139", "140"])
+        Match(keys={'139': '000000-coco-swan'}, ambiguous=(), unknown=('140',), remarks=())
+    """
+    truths = list(truths)
+    if any(record.video_id in ("", record.key) for record in truths):
+        return match_names(truths, numbers)
+    owners: dict[str, list[str]] = {}
+    for record in truths:
+        owners.setdefault(record.video_id, []).append(record.key)
+    numbers = sorted(set(numbers))
+    keys = {number: owners[number][0] for number in numbers if len(owners.get(number, ())) == 1}
+    ambiguous = tuple(number for number in numbers if len(owners.get(number, ())) > 1)
+    return Match(keys, ambiguous, tuple(number for number in numbers if number not in owners))
+
+
+def _names(record: Record) -> set[str]:
+    return {record.key, *original_names(record)}
+
+
+def match_samples(truths: Iterable[Record], found: Iterable[Record]) -> Match:
+    """Match the samples of a predicted dataset to truth by key, else by an original name that is that of one clip
+    alone, in the one and in the other.
+
+    Example:
+        >>> truth = Record("000000-davis-swan", 5, 8, 8, 24.0, source="davis", source_id="davis-swan")
+        >>> mine = Record("000007-mine-swan", 5, 8, 8, 24.0, source="mine", source_id="mine-swan")
+        >>> match_samples([truth], [mine]).keys
+        {'000007-mine-swan': '000000-davis-swan'}
+    """
+    truths, found = list(truths), list(found)
+    known = {record.key for record in truths}
+    names = {record.key: {record.key} if record.key in known else _names(record) for record in found}
+    owners: dict[str, set[str]] = {}
+    for key, of in names.items():
+        for name in of:
+            owners.setdefault(name, set()).add(key)
+    match = match_names(truths, (name for name, keys in owners.items() if len(keys) == 1))
+    fits = {key: {match.keys[name] for name in of if name in match.keys} for key, of in names.items()}
+    keys = {key: next(iter(one)) for key, one in fits.items() if len(one) == 1}
+    twice = {name for name, keys in owners.items() if len(keys) > 1}
+    several = {key for key, of in names.items() if key not in keys and (of & {*match.ambiguous, *twice} or fits[key])}
+    unknown = tuple(sorted(set(names) - set(keys) - several))
+    return Match(keys, tuple(sorted(several)), unknown)

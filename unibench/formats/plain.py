@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import AbsentModalityError, InvalidAnnotationError
+from openuni.video import Limits, decode_video
 from unibench.formats import colormaps
 from unibench.formats.bounded import picture_size, read_rgb
 
@@ -48,6 +50,13 @@ def stacked(frames: list[npt.NDArray[np.generic]], entry: Path, most: int) -> np
     if sum(frame.nbytes for frame in frames) > most:
         raise InvalidAnnotationError(f"{entry} holds more than the {most} bytes that are read here")
     return np.stack(frames)
+
+
+def read_video(file: Path, most: int) -> tuple[npt.NDArray[np.uint8], float]:
+    """Frames `[T, H, W, 3]` RGB and their rate. Raises BadVideoError, before it is decoded where it says its length,
+    for a video of more than `most` bytes of frames."""
+    limits = Limits()
+    return decode_video(file, replace(limits, array_bytes=min(limits.array_bytes, most)))
 
 
 def read_rgb_frames(entry: Path, most: int) -> npt.NDArray[np.uint8]:

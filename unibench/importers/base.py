@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +25,48 @@ class LeftOut:
     why: str
 
 
+def unread(root: Path, used: Iterable[Path]) -> Iterator[LeftOut]:
+    """What of a folder is in no clip: every file below it that is not among `used`, a line a folder.
+
+    A folder of which nothing is used is one line, with all that lies below it.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("rgb/0.png", "rgb/1.png", "extra/a/0.txt", "extra/b/1.txt"):
+        ...     (root / name).parent.mkdir(parents=True, exist_ok=True)
+        ...     (root / name).touch()
+        >>> [left.what.replace(str(root), "src") for left in unread(root, [root / "rgb/0.png"])]
+        ['2 files of src/extra (0.txt, …)', 'src/rgb/1.png']
+    """
+    known = {*used}
+    holding = {folder for path in known for folder in path.parents}
+    others: dict[Path, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path in known or path.is_dir():
+            continue
+        inside = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+        strange = [folder for folder in inside if folder not in holding]
+        others.setdefault(strange[-1] if strange else path.parent, []).append(path)
+    for folder, paths in others.items():
+        many = f"{len(paths)} files of {folder} ({paths[0].name}, …)"
+        yield LeftOut(many if len(paths) > 1 else str(paths[0]), "is not read" if len(paths) == 1 else "are not read")
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """The names of a source's categories by the numbers that its `results.json` files use."""
+
+    names: Mapping[int, str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
     """A clip of T frames. `rgb` uint8 `[T, H, W, 3]`; normals float32 `[T, H, W, 3]`, camera axes, towards the camera.
 
     What the source has not is None. `notes` are facts that a reader of the scores must know (half precision, flow of
-    the camera alone, what was calibrated). Raises InvalidAnnotationError where sizes disagree.
+    the camera alone, what was calibrated). `number` is the id by which the source's `results.json` files name the clip,
+    where it has one. Raises InvalidAnnotationError where sizes disagree.
     """
 
     key: str
@@ -41,6 +79,7 @@ class Imported:
     normals: npt.NDArray[np.float32] | None = None
     camera: Camera | None = None
     notes: tuple[str, ...] = ()
+    number: int | None = None
 
     def __post_init__(self) -> None:
         frames, height, width = self.rgb.shape[:3]

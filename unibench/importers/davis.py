@@ -12,7 +12,7 @@ from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.formats.bounded import read_rgbs, same_size, sequence
 from unibench.formats.palette import read_indices
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 
 _VOID = 255
 """Index of pixels that the annotators left undecided (2017), or of the one object (2016: 0 and 255)."""
@@ -44,3 +44,5 @@ def read_davis(src: Path) -> Iterator[Imported | LeftOut]:
         rows = tuple(Instance(int(k), "object") for k in np.unique(ids) if k)
         truth = Segmentation(ids, rows, void if void.any() else None)
         yield Imported(make_key(f"davis-{clip.name}"), read_rgbs(pictures), 24.0, segmentation=truth)
+    named = (path for kind in ("JPEGImages", "Annotations") for path in (src / kind / folder).rglob("*"))
+    yield from unread(src, named)

@@ -25,7 +25,7 @@ from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
 from unibench.formats.exr import read_exr
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, static_flow
 from unibench.importers.poses import change_axes, pose, rotation
 
@@ -60,7 +60,7 @@ def read_flow(path: Path, scale: float) -> Singles:
     return np.stack([width * length * np.cos(angle), height * length * np.sin(angle)], axis=-1).astype(np.float32)
 
 
-def read_easysynth(src: Path) -> Iterator[Imported]:
+def read_easysynth(src: Path) -> Iterator[Imported | LeftOut]:
     """One camera's folder: `ColorImage`, `DepthImage`, `OpticalFlowImage`, `SemanticImage`, `CameraPoses.csv`.
 
     The plug-in's flow is the camera's alone and points from the previous frame; the forward flow is computed from depth
@@ -95,6 +95,9 @@ def read_easysynth(src: Path) -> Iterator[Imported]:
             check_depth(camera, depth, str(src)),
         ),
     )
+    tables = (src / name for name in ("easysynth.json", "CameraPoses.csv", "SemanticClasses.csv"))
+    maps = [*(src / "OpticalFlowImage").glob("*.exr"), *(src / "SemanticImage").glob("*.png")]
+    yield from unread(src, [*pictures, *depths, *maps, *tables])
 
 
 def _planes(path: Path) -> Singles:

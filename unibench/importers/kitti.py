@@ -18,7 +18,7 @@ from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_numbers, read_rgbs
 from unibench.formats.kitti import read_depth, read_flow
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.stereo import read_kitti_stereo
 
 Singles = npt.NDArray[np.float32]
@@ -37,26 +37,32 @@ def read_kitti(src: Path) -> Iterator[Imported | LeftOut]:
     there = [name for name in readers if (root / name).is_dir()]
     if not there:
         raise CorruptDataError(f"{root} has none of {', '.join(readers)}; point to a KITTI benchmark")
+    used: set[Path] = set()
     for name in there:
         if name != "groundtruth_depth":
             others = [path for path in sorted((root / name).glob("*.png")) if not path.stem.endswith("_10")]
             yield from (LeftOut(str(path), "is not of a frame _10") for path in others)
-        yield from readers[name](root)
+            used |= {*others}
+        for clip, files in readers[name](root):
+            yield clip
+            used |= {*files}
+    yield from unread(root, used)
 
 
-def _pairs(root: Path) -> Iterator[Imported]:
+def _pairs(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
     for path in sorted((root / "flow_occ").glob("*_10.png")):
         stem = path.stem.removesuffix("_10")
-        rgb = read_rgbs([root / "image_2" / f"{stem}_{n}.png" for n in (10, 11)])
+        pair = [root / "image_2" / f"{stem}_{n}.png" for n in (10, 11)]
         forward = read_flow(path)
         visible = root / "flow_noc" / path.name
         occluded = None
         if visible.is_file():
             occluded = np.any(np.isnan(read_flow(visible)) & ~np.isnan(forward), axis=-1)[None]
-        yield Imported(make_key(f"kitti-{stem}"), rgb, 10.0, flow=Flow(forward[None], occluded, exact=True))
+        flow = Flow(forward[None], occluded, exact=True)
+        yield Imported(make_key(f"kitti-{stem}"), read_rgbs(pair), 10.0, flow=flow), [path, visible, *pair]
 
 
-def _frames(root: Path) -> Iterator[Imported]:
+def _frames(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
     for path in sorted((root / "groundtruth_depth").glob("*.png")):
         picture = root / "image" / path.name.replace("groundtruth_depth", "image")
         depth = Depth(read_depth(path)[None], "metric", exact=True)
@@ -66,4 +72,5 @@ def _frames(root: Path) -> Iterator[Imported]:
             K = read_numbers(table, 9).reshape(1, 3, 3)
             K[:, :2, 2] += 0.5  # KITTI counts pixel centres from 0
             camera = Camera(K, np.eye(4)[None], *depth.values.shape[1:])
-        yield Imported(make_key(f"kitti-{path.stem}"), read_rgbs([picture]), 10.0, depth=depth, camera=camera)
+        clip = Imported(make_key(f"kitti-{path.stem}"), read_rgbs([picture]), 10.0, depth=depth, camera=camera)
+        yield clip, [path, picture, table]

@@ -23,7 +23,7 @@ from openuni.sample import make_key
 from unibench.camera import Camera, intrinsics
 from unibench.formats.bounded import check_size, read_png, same_size, sequence
 from unibench.formats.palette import read_indices
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, planar
 from unibench.importers.poses import change_axes, pose, rotation
 
@@ -50,7 +50,7 @@ def read_flow(path: Path, low: float, high: float) -> Singles:
     return (stored / 65535 * (high - low) + low).astype(np.float32)
 
 
-def read_kubric(src: Path) -> Iterator[Imported]:
+def read_kubric(src: Path) -> Iterator[Imported | LeftOut]:
     """One scene. Raises CorruptDataError naming what `metadata.json` or `data_ranges.json` lack."""
     meta, ranges = (_json(src / name) for name in ("metadata.json", "data_ranges.json"))
     frames = sequence(src, "rgba_*.png")
@@ -75,6 +75,8 @@ def read_kubric(src: Path) -> Iterator[Imported]:
         camera=camera,
         notes=notes,
     )
+    maps = [src / f"{name}_{n}.png" for name in ("forward_flow", "backward_flow", "segmentation") for n in numbers]
+    yield from unread(src, [*frames, *depths, *maps, src / "metadata.json", src / "data_ranges.json"])
 
 
 def _camera(src: Path, meta: dict[str, Any], height: int, width: int) -> Camera:

@@ -18,10 +18,14 @@ from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
 from unibench.formats.flo import TAG, read_flo, read_tagged
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+
+
+_SINTEL = {"depth": ".dpt", "flow": ".flo", "invalid": ".png", "occlusions": ".png", "camdata_left": ".cam"}
+"""The truth beside Sintel's pictures: folders, and the suffix of a frame's file there."""
 
 
 def read_dpt(path: Path) -> Singles:
@@ -38,7 +42,7 @@ def read_cam(path: Path) -> tuple[Floats, Floats]:
     return numbers[:9].reshape(3, 3).copy(), numbers[9:].reshape(3, 4).copy()
 
 
-def read_sintel(src: Path) -> Iterator[Imported]:
+def read_sintel(src: Path) -> Iterator[Imported | LeftOut]:
     """Clips of an MPI Sintel `training` folder: final (or clean) pictures with flow, occlusion, depth and camera.
 
     Flow that the masks in `invalid/` mark as no truth is NaN.
@@ -47,6 +51,7 @@ def read_sintel(src: Path) -> Iterator[Imported]:
     pictures = next((root / name for name in ("final", "clean") if (root / name).is_dir()), None)
     if pictures is None:
         raise CorruptDataError(f"{root} has neither 'final' nor 'clean'; point to Sintel's training folder")
+    used: list[Path] = []
     for folder in sorted(path for path in pictures.iterdir() if path.is_dir()):
         frames = sequence(folder, "frame_*.png")
         yield Imported(
@@ -57,6 +62,9 @@ def read_sintel(src: Path) -> Iterator[Imported]:
             flow=_sintel_flow(root, folder.name, frames),
             camera=_sintel_camera(root / "camdata_left" / folder.name, frames),
         )
+        used += frames
+        used += [root / name / folder.name / f"{f.stem}{suffix}" for name, suffix in _SINTEL.items() for f in frames]
+    yield from unread(root, used)
 
 
 def read_middlebury(src: Path) -> Iterator[Imported | LeftOut]:
@@ -70,19 +78,25 @@ def read_middlebury(src: Path) -> Iterator[Imported | LeftOut]:
     for scene in sorted((src / "other-data").glob("*/")):
         if not (flows / scene.name / "flow10.flo").is_file():
             yield LeftOut(str(scene), "has no flow10.flo")
+    used = []
     for flow in sorted(flows.glob("*/flow10.flo")):
         pair = [src / "other-data" / flow.parent.name / f"frame{number}.png" for number in (10, 11)]
         value = Flow(read_flo(flow)[None], exact=True)
         yield Imported(make_key(f"middlebury-{flow.parent.name}"), read_rgbs(pair), 24.0, flow=value)
+        used += [flow, *pair]
+    yield from unread(src, used)
 
 
-def read_flying_chairs(src: Path) -> Iterator[Imported]:
+def read_flying_chairs(src: Path) -> Iterator[Imported | LeftOut]:
     """FlyingChairs pairs, two frames each: `…_img1.ppm`, `…_img2.ppm`, `…_flow.flo`, or `-img0`, `-img1`, `-gt`."""
+    used = []
     for flow in sorted([*src.glob("*_flow.flo"), *src.glob("*-gt.flo")]):
         names = ("_img1", "_img2") if flow.name.endswith("_flow.flo") else ("-img0", "-img1")
         stem = flow.name.removesuffix("_flow.flo").removesuffix("-gt.flo")
         pair = [flow.with_name(f"{stem}{name}.ppm") for name in names]
         yield Imported(make_key(f"chairs-{stem}"), read_rgbs(pair), 24.0, flow=Flow(read_flo(flow)[None], exact=True))
+        used += [flow, *pair]
+    yield from unread(src, used)
 
 
 def _sintel_depth(folder: Path, frames: list[Path]) -> Depth | None:

@@ -18,7 +18,7 @@ from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import check_size, read_png, read_rgbs
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ def read_disparity(path: Path) -> Singles:
     return np.where(stored > 0, stored.astype(np.float32) / 256, np.float32(np.nan))
 
 
-def read_middlebury_stereo(src: Path) -> Iterator[Imported]:
+def read_middlebury_stereo(src: Path) -> Iterator[Imported | LeftOut]:
     """Scenes of Middlebury stereo: `<scene>/im0.png`, `disp0.pfm` or `disp0GT.pfm` (infinite: unknown), `calib.txt`."""
     names = ("disp0.pfm", "disp0GT.pfm")
     found = sorted(path for scene in (src, *src.iterdir()) for name in names if (path := scene / name).is_file())
@@ -59,11 +59,13 @@ def read_middlebury_stereo(src: Path) -> Iterator[Imported]:
             depth = numbers["baseline"] / 1000 * K[0, 0] / (disparity.astype(np.float64) + numbers["doffs"])
         name = scene.resolve().name
         yield _clip(f"middlebury-{name}", scene / "im0.png", np.isfinite(disparity), depth, K)
+    beside = [path.parent / name for path in found for name in ("im0.png", "calib.txt")]
+    yield from unread(src, [*found, *beside])
 
 
-def read_kitti_stereo(root: Path) -> Iterator[Imported]:
-    """Frames of KITTI's stereo benchmarks: `disp_occ_0` with `image_2`, or `disp_occ` with `colored_0`, and projections
-    of the cameras in `calib_cam_to_cam/` or `calib/`."""
+def read_kitti_stereo(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
+    """Frames of KITTI's stereo benchmarks, each with its files: `disp_occ_0` with `image_2`, or `disp_occ` with
+    `colored_0`, and projections of the cameras in `calib_cam_to_cam/` or `calib/`."""
     new = (root / "disp_occ_0").is_dir()
     for path in sorted((root / ("disp_occ_0" if new else "disp_occ")).glob("*_10.png")):
         stem = path.stem.removesuffix("_10")
@@ -79,7 +81,8 @@ def read_kitti_stereo(root: Path) -> Iterator[Imported]:
         disparity = read_disparity(path)
         picture = root / ("image_2" if new else "colored_0") / path.name
         depth = baseline * left[0, 0] / disparity.astype(np.float64)
-        yield _clip(f"kitti-{stem}-stereo", picture, np.isfinite(disparity), depth, left[:, :3].copy())
+        clip = _clip(f"kitti-{stem}-stereo", picture, np.isfinite(disparity), depth, left[:, :3].copy())
+        yield clip, [path, picture, table]
 
 
 def _clip(name: str, picture: Path, known: npt.NDArray[np.bool_], depth: Floats, K: Floats) -> Imported:

@@ -19,7 +19,7 @@ from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_npy, read_numbers, read_png, read_rgbs, same_size, sequence
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, check_not_half
 from unibench.importers.poses import NED_CAMERA, NED_WORLD, change_axes, pose, rotation
 
@@ -42,7 +42,7 @@ def read_flow_v2(path: Path) -> tuple[Singles, npt.NDArray[np.bool_]]:
     return flow.astype(np.float32), stored[..., 0] > 0
 
 
-def read_tartanair_v1(src: Path) -> Iterator[Imported]:
+def read_tartanair_v1(src: Path) -> Iterator[Imported | LeftOut]:
     """One trajectory: `image_left`, `depth_left`, `seg_left`, `flow`, `pose_left.txt`; fx = fy = 320 at 640 × 480."""
     frames = sequence(src / "image_left", "*_left.png")
     stems = [path.stem.removesuffix("_left") for path in frames]
@@ -59,9 +59,10 @@ def read_tartanair_v1(src: Path) -> Iterator[Imported]:
         [read_npy(path, np.uint8, 2) for path in segments] if segments[0].is_file() else [],
         src / "pose_left.txt",
     )
+    yield from _rest(src, [*frames, *flows, *masks, *depths, *segments], src / "pose_left.txt", len(frames))
 
 
-def read_tartanair_v2(src: Path) -> Iterator[Imported]:
+def read_tartanair_v2(src: Path) -> Iterator[Imported | LeftOut]:
     """One trajectory: `image_lcam_front`, `depth_lcam_front`, `flow_…`, `seg_…`, `pose_lcam_front.txt`."""
     frames = sequence(src / "image_lcam_front", "*_lcam_front.png")
     stems = [path.stem.removesuffix("_lcam_front") for path in frames]
@@ -78,6 +79,13 @@ def read_tartanair_v2(src: Path) -> Iterator[Imported]:
         [read_png(path, np.uint8, 1) for path in segments] if segments[0].is_file() else [],
         src / "pose_lcam_front.txt",
     )
+    yield from _rest(src, [*frames, *flows, *depths, *segments], src / "pose_lcam_front.txt", len(frames))
+
+
+def _rest(src: Path, used: list[Path], poses: Path, frames: int) -> Iterator[LeftOut]:
+    if (more := len(read_numbers(poses, 7)) - frames) > 0:
+        yield LeftOut(f"{more} poses of {poses}", "are beyond the last frame")
+    yield from unread(src, [*used, poses])
 
 
 def _clip(

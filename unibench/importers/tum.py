@@ -16,7 +16,7 @@ from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_numbers, read_png, read_rgbs, same_size
-from unibench.importers.base import Imported, LeftOut
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth
 from unibench.importers.poses import change_axes, pose, rotation
 
@@ -80,6 +80,12 @@ def read_tum(src: Path) -> Iterator[Imported | LeftOut]:
     camera = _camera(intrinsics, pose(rotation(numbers[:, 3:]), numbers[:, :3]), *rgb.shape[1:3])
     seconds = float(np.median(np.diff([time for time, _ in pictures]))) if len(pictures) > 1 else 1 / 30
     yield _clip(src, rgb, depth, camera, 1 / seconds)
+    if idle := {path for _, path in depths} - {row[1] for row in rows}:
+        yield LeftOut(f"{len(idle)} of {len(depths)} depth maps ({min(idle).name}, …)", "belong to no picture")
+    tables = (src / name for name in ("rgb.txt", "depth.txt", "groundtruth.txt", *_CAMERA))
+    yield from unread(
+        src.resolve(), [*(path for _, path in (*pictures, *depths)), *(path.resolve() for path in tables)]
+    )
 
 
 def _intrinsics(src: Path) -> tuple[float, float, float, float]:
@@ -99,24 +105,30 @@ def _intrinsics(src: Path) -> tuple[float, float, float, float]:
     return _TUM[name]
 
 
-def read_icl(src: Path) -> Iterator[Imported]:
+def read_icl(src: Path) -> Iterator[Imported | LeftOut]:
     """One ICL-NUIM trajectory: `associations.txt`, `rgb/`, `depth/` and a `*.gt.freiburg` list of poses."""
     lists = sorted(src.glob("*.gt.freiburg"))
     if len(lists) != 1:
         raise CorruptDataError(f"{src} needs one *.gt.freiburg list of poses, it has {len(lists)}")
     numbers = read_numbers(lists[0], 8)
     by_frame = {int(row[0]): row[1:] for row in numbers}
-    rows = []
+    rows, unposed = [], []
     for line in (src / "associations.txt").read_text(encoding="utf-8").splitlines():
         words = line.split()
         if len(words) == 4 and int(words[0]) in by_frame:
             rows.append((_inside(src, words[3]), _inside(src, words[1]), by_frame[int(words[0])]))
+        elif words:
+            unposed.append(line)
     if not rows:
         raise CorruptDataError(f"{src}: associations.txt names no frame of {lists[0].name}")
     poses = np.array([row[2] for row in rows])
     rgb = read_rgbs([row[0] for row in rows])
     camera = icl_camera(poses[:, 3:], poses[:, :3], *rgb.shape[1:3])
     yield _clip(src, rgb, _depths([row[1] for row in rows]), camera, 30.0)
+    if unposed:
+        yield LeftOut(f"{len(unposed)} lines of {src / 'associations.txt'} ({unposed[0][:40]!r}, …)", "have no pose")
+    tables = [path.resolve() for path in (lists[0], src / "associations.txt")]
+    yield from unread(src.resolve(), [*(path for row in rows for path in row[:2]), *tables])
 
 
 def _clip(src: Path, rgb: npt.NDArray[np.uint8], depth: Singles, camera: Camera, fps: float) -> Imported:

@@ -27,7 +27,7 @@ from unibench.camera import Camera
 from unibench.formats.bounded import same_size, sequence
 from unibench.formats.exr import Exr, cryptomatte, read_exr
 from unibench.formats.srgb import encode_srgb
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import camera_only, check_depth, check_not_half, invert_flow, static_flow
 from unibench.importers.poses import pose
 
@@ -91,7 +91,7 @@ def calibrate(src: Path) -> Calibration:
     return result
 
 
-def read_unreal(src: Path) -> Iterator[Imported]:
+def read_unreal(src: Path) -> Iterator[Imported | LeftOut]:
     """One clip: a folder of numbered multilayer EXR. Uses the stored calibration, or makes it.
 
     Unreal's vectors point to one neighbour; the other direction is their inverse, NaN where a point has no counterpart.
@@ -131,6 +131,7 @@ def read_unreal(src: Path) -> Iterator[Imported]:
         camera=clip.camera,
         notes=tuple(notes),
     )
+    yield from unread(src, [*(frame.path for frame in clip.frames), stored])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,14 +19,14 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.formats.bounded import read_npy, read_png, read_rgbs, same_size, sequence
-from unibench.importers.base import Imported
+from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_not_half
 
 _FAR = 1e4
 """Metres beyond which the depth is the sky's."""
 
 
-def read_unrealcv(src: Path) -> Iterator[Imported]:
+def read_unrealcv(src: Path) -> Iterator[Imported | LeftOut]:
     """One clip. Raises InvalidAnnotationError where depth went through half precision."""
     pictures = sequence(src / "lit", "*.png")
     depths = [src / "depth" / f"{path.stem}.npy" for path in pictures]
@@ -42,6 +42,8 @@ def read_unrealcv(src: Path) -> Iterator[Imported]:
         segmentation=_segmentation(src, pictures),
         notes=("UnrealCV saves no camera: units and kind of depth could not be checked",),
     )
+    masks = [src / "object_mask" / path.name for path in pictures]
+    yield from unread(src, [*pictures, *depths, *masks, src / "objects.json"])
 
 
 def _segmentation(src: Path, pictures: list[Path]) -> Segmentation | None:

@@ -59,7 +59,7 @@ class DepthTruth:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FittedScale:
     """`aligned = scale · prediction + shift`, in depth or in disparity."""
 
     scale: float
@@ -175,11 +175,11 @@ def fit_least_absolute(x: Floats, y: Floats) -> tuple[float, float]:
     return best_scale, best_shift
 
 
-def fit(prediction: Depth, truth: npt.NDArray[np.floating], valid: Bools, alignment: Alignment) -> Fit | None:
+def fit(prediction: Depth, truth: npt.NDArray[np.floating], valid: Bools, alignment: Alignment) -> FittedScale | None:
     """Fit one alignment over the valid pixels of a video; None where the prediction's kind cannot have it."""
     affine = prediction.kind == "affine_disparity"
     if alignment == "metric":
-        return Fit(1.0, 0.0, "depth") if prediction.kind == "metric" else None
+        return FittedScale(1.0, 0.0, "depth") if prediction.kind == "metric" else None
     if alignment in ("scale", "weiszfeld") and affine:
         return None
     x = prediction.values[valid].astype(np.float64)
@@ -197,17 +197,17 @@ def fit(prediction: Depth, truth: npt.NDArray[np.floating], valid: Bools, alignm
         x, y = x[finite], y[finite]
     if x.size == 0:
         # Nothing predicted: every pixel is not finite and will be scored as the farthest depth.
-        return Fit(1.0, 0.0, space)
+        return FittedScale(1.0, 0.0, space)
     if alignment == "disparity":
-        return Fit(*fit_least_squares(x, y), space)
+        return FittedScale(*fit_least_squares(x, y), space)
     if alignment == "scale":
-        return Fit(fit_scale(x, y), 0.0, space)
+        return FittedScale(fit_scale(x, y), 0.0, space)
     if alignment == "weiszfeld":
-        return Fit(fit_scale_weiszfeld(x, y), 0.0, space)
-    return Fit(*fit_least_absolute(x, y), space)
+        return FittedScale(fit_scale_weiszfeld(x, y), 0.0, space)
+    return FittedScale(*fit_least_absolute(x, y), space)
 
 
-def apply_fit(prediction: Depth, fitted: Fit, max_depth: float = MAX_DEPTH) -> Floats:
+def apply_fit(prediction: Depth, fitted: FittedScale, max_depth: float = MAX_DEPTH) -> Floats:
     """Aligned depth `[T, H, W]` in metres, float64, within [1e-3, max_depth]; not finite becomes `max_depth`."""
     x = prediction.values.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -20,7 +20,7 @@ from openuni.errors import InvalidAnnotationError
 from unibench.metrics.base import Floats
 
 Annotation = dict[str, Any]
-"""A COCO annotation less its ids: `segmentation` or `keypoints`, `area`, `iscrowd`, for detections `score`.
+"""A COCO annotation less its ids: `segmentation`, `bbox` or `keypoints`, `area`, `iscrowd`, for detections `score`.
 
 A crowd, or a person with no labelled key point, is there to be ignored: what matches nothing else may match it, and
 then counts neither way.
@@ -51,7 +51,11 @@ class Picture:
     found: Sequence[Annotation]
 
 
+ALL_AREAS = (0.0, 1e18)
+"""No upper end: a pose with a missing joint, which lies far away, is a wrong detection all the same."""
+COCO_AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 _THRESHOLDS = 10
+_IOUS = np.linspace(0.5, 0.95, _THRESHOLDS)
 _RECALLS = np.linspace(0, 1, 101)
 _FRAME_BITS = 14
 _CELLS = 1 << 16
@@ -75,15 +79,29 @@ class Matches:
 
 
 class AveragePrecision:
-    """Mean over classes of COCO's AP, all areas, at most 100 detections (20 poses) of a class in an image.
+    """Mean over classes of COCO's AP, at most 100 detections (20 poses) of a class in an image.
 
-    `sigmas` are the key points' falloffs for OKS; without them masks are compared by IoU. Keeps a few numbers for
-    each instance, no masks.
+    `sigmas` are the key points' falloffs for OKS; without them masks, boxes or tubes are compared by IoU. Tubes are
+    YouTube-VIS's: what is found on a crowd is compared with all of it, not by the share that lies inside. Of truth
+    only `areas` counts, from and to these pixels. Keeps a few numbers for each instance, no masks.
     """
 
-    def __init__(self, sigmas: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        sigmas: Sequence[float] | None = None,
+        *,
+        compare: Literal["masks", "boxes", "tubes"] = "masks",
+        areas: tuple[float, float] = ALL_AREAS,
+    ) -> None:
         self.sigmas = None if sigmas is None else tuple(sigmas)
+        self.compare = compare
+        self.areas = areas
         self._matched: dict[str, list[Matches]] = {}
+
+    @property
+    def seen(self) -> bool:
+        """Whether anything was added."""
+        return bool(self._matched)
 
     def add(self, pictures: Sequence[Picture]) -> None:
         """Match what was found with what is there. A frame must be added once."""
@@ -109,7 +127,8 @@ class AveragePrecision:
             self._matched.setdefault(label, []).append(matches)
 
     def _ignored(self, truth: Annotation) -> bool:
-        return bool(truth.get("iscrowd")) or (self.sigmas is not None and not truth["num_keypoints"])
+        outside = self.areas != ALL_AREAS and not self.areas[0] <= truth["area"] <= self.areas[1]
+        return bool(truth.get("iscrowd")) or outside or (self.sigmas is not None and not truth["num_keypoints"])
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """The matches of each class."""
@@ -169,15 +188,16 @@ class AveragePrecision:
 
         if not found:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, _THRESHOLDS), np.int8)
-        kind: Literal["segm", "keypoints"] = "segm" if self.sigmas is None else "keypoints"
+        if self.compare == "tubes":
+            return _match_tubes(images, truths, found)
+        kind: Literal["segm", "bbox", "keypoints"] = "segm" if self.compare == "masks" else "bbox"
+        kind = kind if self.sigmas is None else "keypoints"
         truth = hotcoco.COCO({"images": images, "annotations": truths, "categories": [{"id": 1, "name": "one"}]})
         evaluation = hotcoco.COCOeval(truth, truth.load_res(found), kind)
         params = evaluation.params
         if self.sigmas is not None:
             params.kpt_oks_sigmas = list(self.sigmas)
-        # Only `all` is reported: areas of a rendered 256-pixel frame are not COCO's small, medium and large.
-        # No upper end: a pose with a missing joint, which lies far away, is a wrong detection all the same.
-        params.area_rng, params.area_rng_lbl = [[0, 1e18]], ["all"]
+        params.area_rng, params.area_rng_lbl = [list(self.areas)], ["all"]
         params.max_dets = params.max_dets[-1:]
         evaluation.params = params
         evaluation.evaluate()
@@ -187,6 +207,54 @@ class AveragePrecision:
         right = np.concatenate([np.array(image["dtMatched"], bool).T for image in matched])
         ignored = np.concatenate([np.array(image["dtIgnore"], bool).T for image in matched])
         return seen, scores, np.where(ignored, -1, right).astype(np.int8)
+
+
+def _match_tubes(
+    images: list[Annotation], truths: list[Annotation], found: list[Annotation]
+) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int8]]:
+    """The matching of YouTube-VIS (`ytvoseval.evaluateVid`), which differs from COCO's in what a crowd overlaps."""
+    from hotcoco import mask
+
+    seen, scores, outcomes = [], [], []
+    for image in (row["id"] for row in images):
+        theirs = [truth for truth in truths if truth["image_id"] == image]
+        theirs.sort(key=lambda truth: bool(truth["iscrowd"]))  # what is to be ignored comes last
+        mine = [detection for detection in found if detection["image_id"] == image]
+        mine = sorted(mine, key=lambda detection: -detection["score"])[:_MOST_TUBES]
+        if not mine:
+            continue
+        overlap = np.zeros((len(mine), len(theirs)))
+        if theirs:
+            tubes = [row["segmentation"] for row in mine], [row["segmentation"] for row in theirs]
+            overlap = np.asarray(mask.iou(tubes[0], tubes[1], [False] * len(theirs))).reshape(overlap.shape)
+        crowd = [bool(truth["iscrowd"]) for truth in theirs]
+        outcomes.append(np.stack([_greedy(overlap, crowd, threshold) for threshold in _IOUS], axis=1))
+        seen += [image] * len(mine)
+        scores += [float(detection["score"]) for detection in mine]
+    return np.array(seen, np.int64), np.array(scores), np.concatenate(outcomes)
+
+
+_MOST_TUBES = 100
+
+
+def _greedy(overlap: Floats, crowd: Sequence[bool], threshold: float) -> npt.NDArray[np.int8]:
+    """The outcome of each detection, best first: it takes the free truth that it overlaps most, a crowd only where it
+    takes no other; crowds stay free."""
+    taken = [False] * len(crowd)
+    outcomes = np.zeros(len(overlap), np.int8)
+    for d, row in enumerate(overlap.tolist()):
+        best, match = min(threshold, 1 - 1e-10), -1
+        for g, similarity in enumerate(row):
+            if taken[g] and not crowd[g]:
+                continue
+            if match >= 0 and not crowd[match] and crowd[g]:
+                break
+            if similarity >= best:
+                best, match = similarity, g
+        if match >= 0:
+            taken[match] = True
+            outcomes[d] = -1 if crowd[match] else 1
+    return outcomes
 
 
 _SIGNS = {0: "0", 1: "1", -1: "-"}
@@ -224,7 +292,7 @@ def _curve(parts: Sequence[Matches], resamples: _Resamples | None) -> Floats:
     outcomes = np.concatenate([part.outcomes for part in parts])[order]
     sample = column[np.concatenate(places)[order]]
     right = [np.flatnonzero(outcomes[:, t] == 1) for t in range(_THRESHOLDS)]
-    ignored = [np.flatnonzero(outcomes[:, t] < 0) for t in range(_THRESHOLDS)]  # key points far outside, no others
+    ignored = [np.flatnonzero(outcomes[:, t] < 0) for t in range(_THRESHOLDS)]  # on crowds, or of other areas
     result = np.full((len(counts), 3), np.nan)
     step = max(1, _CELLS // max(1, len(sample)))
     for start in range(0, len(counts), step):

@@ -8,6 +8,9 @@
   frames of each true object. As in its unsupervised track, predicted objects are paired one to one with true ones, here
   by the largest sum of tube IoU; a true object without a partner is compared with nothing.
 
+- Truth from COCO's and YouTube-VIS's files has masks that overlap, crowds and boxes of its own (`Objects`), and AP is
+  that of those, as `pycocotools` and `ytvoseval` count; the id map on top of them serves mIoU, J and F.
+
 What the truth ignores (void) is left out of all of them: it is no pixel of a class, and what is predicted there is cut
 away before masks and boundaries are compared, as davis2017-evaluation does.
 
@@ -18,16 +21,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import InvalidAnnotationError
-from openuni.modalities.segmentation import Instance, Segmentation
+from openuni.modalities.segmentation import Instance, Objects, Segmentation
+from unibench.formats import rle
 from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores, mean_iou
-from unibench.metrics.precision import AveragePrecision, Picture
+from unibench.metrics.precision import ALL_AREAS, COCO_AREAS, Annotation, AveragePrecision, Picture
 
 Counts = npt.NDArray[np.int64]
 BACKGROUND = "(background)"
@@ -150,7 +155,7 @@ def encode_tubes(masks: Segmentation) -> list[tuple[Instance, Any, list[Any]]]:
 
     Segmentation that stand side by side have Σ_t intersection and Σ_t union as their intersection and union.
     """
-    from hotcoco import mask as rle
+    from hotcoco import mask
 
     frames, height, width = masks.ids.shape
     columns_first = np.ascontiguousarray(masks.ids.transpose(0, 2, 1))  # run lengths go down the columns
@@ -160,52 +165,127 @@ def encode_tubes(masks: Segmentation) -> list[tuple[Instance, Any, list[Any]]]:
         present = member.any(axis=(1, 2))
         if not present.any():
             continue
-        tube = rle.encode(member.reshape(frames * width, height).T)
-        encoded.append((instance, tube, [rle.encode(member[t].T) if present[t] else None for t in range(frames)]))
+        tube = mask.encode(member.reshape(frames * width, height).T)
+        encoded.append((instance, tube, [mask.encode(member[t].T) if present[t] else None for t in range(frames)]))
     return encoded
 
 
-def _annotation(instance: Instance, encoded: Any, *, detection: bool) -> dict[str, Any]:
-    from hotcoco import mask as rle
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """An instance as AP compares it: encoded masks of the tube and of each frame, boxes and areas of each frame."""
 
-    if detection:
-        return {"segmentation": encoded, "score": 1.0 if instance.score is None else float(instance.score)}
-    return {"segmentation": encoded, "area": float(rle.area(encoded))}
+    label: str
+    score: float
+    crowd: bool
+    tube: Any
+    masks: Sequence[Any]
+    boxes: Sequence[list[float] | None]
+    areas: Sequence[float]
+
+    def truth(self, encoded: Any, area: float) -> Annotation:
+        return {"segmentation": encoded, "area": area, "iscrowd": int(self.crowd)}
+
+    def found(self, encoded: Any, area: float) -> Annotation:
+        return {"segmentation": encoded, "area": area, "score": self.score}
+
+
+def _things(value: Segmentation) -> list[_Thing]:
+    """The instances: those of the source where it has more than an id map, else those that have pixels."""
+    if value.objects is not None:
+        return _of_objects(value, value.objects)
+    from hotcoco import mask
+
+    things = []
+    for instance, tube, frames in encode_tubes(value):
+        boxes = [None if frame is None else np.asarray(mask.to_bbox(frame)).ravel().tolist() for frame in frames]
+        areas = [0.0 if frame is None else float(mask.area(frame)) for frame in frames]
+        score = 1.0 if instance.score is None else float(instance.score)
+        things.append(_Thing(instance.class_name, score, False, tube, frames, boxes, areas))
+    return things
+
+
+def _of_objects(value: Segmentation, objects: Objects) -> list[_Thing]:
+    _, height, width = value.ids.shape
+    by_frame, things = objects.masks(), []
+    for p, instance in enumerate(value.instances):
+        masks = [row[p] for row in by_frame]
+        boxes = [None if np.isnan(box).any() else box.tolist() for box in objects.boxes[:, p]]
+        score = 1.0 if np.isnan(objects.scores[p]) else float(objects.scores[p])
+        tube = (
+            None if objects.runs is None else rle.packed(rle.beside(masks, height, width), height, len(masks) * width)
+        )
+        encoded = [None if mask is None else rle.packed(mask, height, width) for mask in masks]
+        areas = np.nan_to_num(objects.areas[:, p]).tolist()
+        things.append(_Thing(instance.class_name, score, bool(objects.crowds[p]), tube, encoded, boxes, areas))
+    return things
 
 
 def pictures(key: str, predicted: Segmentation, true: Segmentation) -> tuple[list[Picture], list[Picture]]:
     """The frames and the tubes of a video, by class, for `AveragePrecision`."""
-    frames, height, width = true.ids.shape
-    found, there = encode_tubes(predicted), encode_tubes(true)
-    labels = sorted({i.class_name for i, *_ in (*found, *there)})
-    images, tubes = [], []
-    for label in labels:
-        mine = [entry for entry in found if entry[0].class_name == label]
-        truth = [entry for entry in there if entry[0].class_name == label]
-        tubes.append(
-            Picture(
-                key,
-                0,
-                height,
-                frames * width,
-                label,
-                [_annotation(i, tube, detection=False) for i, tube, _ in truth],
-                [_annotation(i, tube, detection=True) for i, tube, _ in mine],
-            )
+    found, there = _things(predicted), _things(true)
+    return _frames(key, found, there, true.ids.shape), _tubes(key, found, there, true.ids.shape)
+
+
+def _labels(found: list[_Thing], there: list[_Thing]) -> Iterator[tuple[str, list[_Thing], list[_Thing]]]:
+    for label in sorted({thing.label for thing in (*found, *there)}):
+        yield label, [t for t in found if t.label == label], [t for t in there if t.label == label]
+
+
+def _frames(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+    """Each frame and class with its masks."""
+    frames, height, width = shape
+    return [
+        Picture(
+            key,
+            t,
+            height,
+            width,
+            label,
+            [i.truth(i.masks[t], i.areas[t]) for i in theirs if i.masks[t] is not None],
+            [i.found(i.masks[t], i.areas[t]) for i in mine if i.masks[t] is not None],
         )
-        images += [
-            Picture(
-                key,
-                t,
-                height,
-                width,
-                label,
-                [_annotation(i, frame[t], detection=False) for i, _, frame in truth if frame[t] is not None],
-                [_annotation(i, frame[t], detection=True) for i, _, frame in mine if frame[t] is not None],
-            )
-            for t in range(frames)
-        ]
-    return images, tubes
+        for label, mine, theirs in _labels(found, there)
+        for t in range(frames)
+    ]
+
+
+def _boxes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+    """Each frame and class with its boxes."""
+    frames, height, width = shape
+    return [
+        Picture(
+            key,
+            t,
+            height,
+            width,
+            label,
+            [
+                {"bbox": box, "area": i.areas[t], "iscrowd": int(i.crowd)}
+                for i in theirs
+                if (box := i.boxes[t]) is not None
+            ],
+            [{"bbox": box, "score": i.score} for i in mine if (box := i.boxes[t]) is not None],
+        )
+        for label, mine, theirs in _labels(found, there)
+        for t in range(frames)
+    ]
+
+
+def _tubes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+    """Each class with its masks over the whole video."""
+    frames, height, width = shape
+    return [
+        Picture(
+            key,
+            0,
+            height,
+            frames * width,
+            label,
+            [i.truth(i.tube, sum(i.areas)) for i in theirs],
+            [i.found(i.tube, sum(i.areas)) for i in mine],
+        )
+        for label, mine, theirs in _labels(found, there)
+    ]
 
 
 def _agnostic(by_class: list[Picture]) -> list[Picture]:
@@ -223,7 +303,18 @@ _AP = {
     "tube_ap": "YouTube-VIS AP: masks compared over the whole video",
     "frame_ap_agnostic": "frame AP with class names ignored",
     "tube_ap_agnostic": "tube AP with class names ignored",
+    "box_ap": "COCO AP of boxes, where the truth has boxes of its own",
 }
+_BY_AREA = {f"{name}_{size}": areas for name in ("frame_ap", "box_ap") for size, areas in COCO_AREAS.items()}
+"""COCO's sizes, where the truth has areas of its own: those of a rendered 256-pixel frame are not COCO's."""
+
+
+def _precision(name: str) -> AveragePrecision:
+    """The AP of a column."""
+    compare: Literal["masks", "boxes", "tubes"] = (
+        "tubes" if name.startswith("tube") else "boxes" if name.startswith("box") else "masks"
+    )
+    return AveragePrecision(compare=compare, areas=_BY_AREA.get(name, ALL_AREAS))
 
 
 def _columns() -> tuple[Column, ...]:
@@ -241,6 +332,9 @@ def _columns() -> tuple[Column, ...]:
             Column(f"{name}50", "higher", "", f"{what}, at IoU .5"),
             Column(f"{name}_video", "higher", "", f"{what}; of each video by itself, mean over videos"),
         ]
+    for name, (low, high) in _BY_AREA.items():
+        size = f"from {low:g}" if high > 1e9 else f"of {low:g} to {high:g}"
+        columns.append(Column(name, "higher", "", f"{_AP[name.rpartition('_')[0]]}, instances {size} pixels"))
     return tuple(columns)
 
 
@@ -253,7 +347,7 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counts]] = {}  # by sample and class
-        self._precision = {name: AveragePrecision() for name in _AP}
+        self._precision = {name: _precision(name) for name in (*_AP, *_BY_AREA)}
 
     def update(self, key: str, prediction: Segmentation, truth: Segmentation) -> Scores:
         """Score one video. Raises InvalidAnnotationError on shapes that differ, or ids that no table names."""
@@ -261,24 +355,42 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             raise InvalidAnnotationError(
                 f"{key}: segmentation predicted {prediction.ids.shape}, true {truth.ids.shape}; resample it first"
             )
+        scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
+        self._add_precision(key, prediction, truth, scores)
+        if _only_boxes(prediction) or _only_boxes(truth):
+            return scores
         if truth.ignored is not None:
             kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
             prediction = Segmentation(kept, prediction.instances)
-        scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
         overlap = overlaps(prediction, truth)
         counts = class_counts(overlap, prediction, truth)
         scores["miou_video"] = _defined(_miou({key: counts})["miou"][0])
         self._counts[key] = counts
-        images, tubes = pictures(key, prediction, truth)
-        for name, group in zip(_AP, (images, tubes, _agnostic(images), _agnostic(tubes)), strict=True):
-            alone = AveragePrecision()
-            alone.add(group)
-            scores[f"{name}_video"] = _defined(alone.compute().ap)
-            self._precision[name].merge(alone.state())
         similarity, boundary = object_scores(overlap, prediction, truth)
         scores["j"], scores["f"] = _defined(similarity), _defined(boundary)
         scores["jf"] = _defined((similarity + boundary) / 2)
         return scores
+
+    def _add_precision(self, key: str, prediction: Segmentation, truth: Segmentation, scores: dict[str, Score]) -> None:
+        """Match the instances, and say the AP of this video."""
+        shape = truth.ids.shape
+        if truth.ignored is not None and truth.objects is None:
+            kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
+            prediction = Segmentation(kept, prediction.instances)
+        found, there = _things(prediction), _things(truth)
+        groups: dict[str, list[Picture]] = {}
+        if not (_only_boxes(prediction) or _only_boxes(truth)):
+            groups["frame_ap"], groups["tube_ap"] = _frames(key, found, there, shape), _tubes(key, found, there, shape)
+            groups |= {f"{name}_agnostic": _agnostic(group) for name, group in groups.items()}
+        if truth.objects is not None:
+            groups["box_ap"] = _boxes(key, found, there, shape)
+            groups |= {name: groups[whole] for name in _BY_AREA if (whole := name.rpartition("_")[0]) in groups}
+        for name, group in groups.items():
+            alone = _precision(name)
+            alone.add(group)
+            if name in _AP:
+                scores[f"{name}_video"] = _defined(alone.compute().ap)
+            self._precision[name].merge(alone.state())
 
     def state(self) -> dict[str, Any]:
         """Pixel counts by sample and class, and the matches of each AP."""
@@ -286,22 +398,28 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
             key: {name: three.tolist() for name, three in sorted(classes.items())}
             for key, classes in self._counts.items()
         }
-        return {"counts": counts} | {name: precision.state() for name, precision in self._precision.items()}
+        return {"counts": counts} | {name: precision.state() for name, precision in self._seen()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Take in the `state()` of another one."""
         for key, classes in state["counts"].items():
             self._counts[key] = {name: np.array(three, dtype=np.int64) for name, three in classes.items()}
         for name, precision in self._precision.items():
-            precision.merge(state[name])
+            precision.merge(state.get(name, {}))
 
     def compute(self) -> dict[str, float]:
         """mIoU and AP of the whole set."""
         values = {name: float(value[0]) for name, value in _miou(self._counts).items()}
-        for name, precision in self._precision.items():
+        for name, precision in self._seen():
             computed = precision.compute()
-            values[name], values[f"{name}50"] = computed.ap, computed.ap50
+            values |= {name: computed.ap} | ({f"{name}50": computed.ap50} if name in _AP else {})
         return values
+
+    def _seen(self) -> Iterator[tuple[str, AveragePrecision]]:
+        """Every AP, but of those that only some truth has (boxes, sizes) the ones that have met it."""
+        for name, precision in self._precision.items():
+            if precision.seen or (name in _AP and name != "box_ap"):
+                yield name, precision
 
     def remarks(self) -> Iterator[str]:
         """Whether no predicted class is one of the truth."""
@@ -320,9 +438,14 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         """mIoU and AP of resamples."""
         column = {key: k for k, key in enumerate(keys)}
         values = _miou(self._counts, counts[:, [column[key] for key in self._counts]])
-        for name, precision in self._precision.items():
-            values[name], values[f"{name}50"], _ = precision.resampled(keys, counts).T
+        for name, precision in self._seen():
+            ap, ap50, _ = precision.resampled(keys, counts).T
+            values |= {name: ap} | ({f"{name}50": ap50} if name in _AP else {})
         return values
+
+
+def _only_boxes(value: Segmentation) -> bool:
+    return value.objects is not None and value.objects.runs is None
 
 
 def _miou(

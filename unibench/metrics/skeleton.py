@@ -49,7 +49,7 @@ _ENDS = {"torso": ("left_shoulder", "right_hip"), "head": ("upper_neck", "head_t
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class People:
+class Poses:
     """Up to P people in T frames: `points` `[T, P, K, 3]` x, y in pixels and a score (≤ 0 or NaN: no such point).
 
     `boxes` `[T, P, 4]` x0, y0, x1, y1, NaN where a person is not in a frame. `areas` `[T, P]` are of masks, in pixels.
@@ -64,10 +64,10 @@ class People:
     scores: npt.NDArray[np.floating] | None = None
 
     @staticmethod
-    def of(skeleton: Skeleton) -> People:
+    def of(skeleton: Skeleton) -> Poses:
         """The people of a skeleton."""
         s = skeleton
-        return People(LAYOUTS[s.layout].joints, s.keypoints, s.boxes, s.areas, s.crowds, s.scores)
+        return Poses(LAYOUTS[s.layout].joints, s.keypoints, s.boxes, s.areas, s.crowds, s.scores)
 
     def present(self) -> Bools:
         """Who is in which frame, `[T, P]`: one person who has a point."""
@@ -91,13 +91,13 @@ class People:
         return has
 
 
-def select_joints(people: People, joints: tuple[str, ...]) -> People:
+def select_joints(people: Poses, joints: tuple[str, ...]) -> Poses:
     """The same people with these joints only, in this order."""
     columns = [people.joints.index(joint) for joint in joints]
     return replace(people, joints=joints, points=people.points[:, :, columns])
 
 
-def true_areas(people: People) -> Floats:
+def true_areas(people: Poses) -> Floats:
     """`[T, P]`, of masks where they are known, else of boxes."""
     sides = np.maximum(people.boxes[..., 2:] - people.boxes[..., :2], 0).astype(np.float64)
     box: Floats = sides[..., 0] * sides[..., 1]
@@ -119,7 +119,7 @@ def object_keypoint_similarity(
     return float(np.exp(-square / scale).mean())
 
 
-def norms(people: People) -> dict[str, Floats]:
+def norms(people: Poses) -> dict[str, Floats]:
     """The length in pixels `[T, P]` of each norm; NaN where its ends are not known."""
     points = np.where(people.labelled()[..., None], people.points[..., :2], np.nan).astype(np.float64)
     sides = (people.boxes[..., 2:] - people.boxes[..., :2]).astype(np.float64)
@@ -134,7 +134,7 @@ def norms(people: People) -> dict[str, Floats]:
     return {norm: np.where(length > 0, length, np.nan) for norm, length in lengths.items()}
 
 
-def pair_people(found: People, true: People) -> npt.NDArray[np.int64]:
+def pair_people(found: Poses, true: Poses) -> npt.NDArray[np.int64]:
     """For each frame and true person `[T, P]` the predicted person paired with it, or −1: one to one, largest ΣOKS."""
     from hotcoco import primitives
 
@@ -162,11 +162,11 @@ def pair_people(found: People, true: People) -> npt.NDArray[np.int64]:
     return pairs
 
 
-def correct_points(found: People, true: People) -> dict[tuple[str, float], tuple[int, int]]:
+def correct_points(found: Poses, true: Poses) -> dict[tuple[str, float], tuple[int, int]]:
     """PCK's counts by norm and fraction: points within, and points that count (true, with a norm)."""
     pairs = pair_people(found, true)
     if found.points.shape[1] == 0:
-        found = People(found.joints, np.zeros_like(true.points), true.boxes)  # nobody, but someone to look up
+        found = Poses(found.joints, np.zeros_like(true.points), true.boxes)  # nobody, but someone to look up
     points = np.take_along_axis(found.points, np.maximum(pairs, 0)[..., None, None], axis=1)
     has = np.take_along_axis(found.labelled(), np.maximum(pairs, 0)[..., None], axis=1)
     distance = np.linalg.norm(points[..., :2].astype(np.float64) - true.points[..., :2], axis=-1)
@@ -181,7 +181,7 @@ def correct_points(found: People, true: People) -> dict[tuple[str, float], tuple
     return counts
 
 
-def pictures(key: str, found: People, true: People, height: int, width: int) -> list[Picture]:
+def pictures(key: str, found: Poses, true: Poses, height: int, width: int) -> list[Picture]:
     """The frames of a clip for `AveragePrecision`; a true person without a point is there by its box, as in COCO."""
     frames = []
     areas, boxes, crowds = true_areas(true), true.boxes.astype(np.float64), true.grouped()
@@ -233,7 +233,7 @@ def _columns() -> tuple[Column, ...]:
     return (*columns, Column("joints", "neither", "", "joints that both layouts have"))
 
 
-class SkeletonMetric(Metric[People, People]):
+class SkeletonMetric(Metric[Poses, Poses]):
     """OKS-AP and PCK. AP uses the shared joints that COCO has a falloff for, PCK all shared joints."""
 
     task: ClassVar[str] = "skeleton"
@@ -243,7 +243,7 @@ class SkeletonMetric(Metric[People, People]):
     def __init__(self) -> None:
         self._precision: dict[tuple[str, ...], AveragePrecision] = {}
 
-    def update(self, key: str, prediction: People, truth: People) -> Scores:
+    def update(self, key: str, prediction: Poses, truth: Poses) -> Scores:
         """Score one clip. Raises InvalidAnnotationError where the frames differ or no joint is shared."""
         if len(prediction.points) != len(truth.points):
             raise InvalidAnnotationError(

@@ -116,10 +116,13 @@ def _figure(
     caption = f"{sample.key} · {primary} {sample.scores[primary][0]:.4g}"
     try:
         drawn = _panels(sample, report, predictions, truth)
+        panels = [_embedded(panel) for panel in drawn]
     except OpenUniError as error:
         # What cannot be drawn costs its own place, not the page.
         return {"caption": f"{caption} · {error}", "panels": []}
-    return {"caption": caption, "panels": [_embedded(panel) for panel in drawn]}
+    except Exception as error:  # noqa: BLE001  whatever a prediction from outside provokes while it is drawn
+        return {"caption": f"{caption} · cannot be drawn: {type(error).__name__}: {error}", "panels": []}
+    return {"caption": caption, "panels": panels}
 
 
 def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from unibench.metrics.depth import ALIGNMENTS, MAX_DEPTH, Alignment
 
-VERSION = 3
+VERSION = 4
 """Raised whenever a definition changes, or what a journal keeps of a sample, so that old and new never mix."""
 Missing = Literal["leave_out", "penalise"]
 

@@ -29,7 +29,7 @@ from unibench import tasks
 from unibench.camera import Camera
 from unibench.formats import coco_results, sidecar
 from unibench.formats.arrays import LARGEST, load_arrays
-from unibench.formats.names import Match, match_names
+from unibench.formats.names import Match, match_names, match_numbers, match_samples
 from unibench.formats.plain import WHOLE_CLIP
 from unibench.metrics.video import Video
 from unibench.tasks import Info, Run
@@ -84,12 +84,24 @@ class Columns(Run):
     """A dataset in OpenUni's columns.
 
     A sample answers to its key and, where it is the only clip of a video file, to that file's name without the suffix:
-    so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`.
+    so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`. Told which truth it predicts, it
+    answers to the key of the true clip that has its original name.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.data = openuni.open(path)
+        self._own: dict[str, str] = {}
+        self._answered: tuple[str, Match] | None = None
+
+    def answer_to(self, truth: Columns) -> Match:
+        """From now on give samples also by the key that `truth` has for the clip of their original name; how the names
+        matched."""
+        if self._answered is None or self._answered[0] != truth.path:
+            match = match_samples((s.record for s in truth.data), (s.record for s in self.data))
+            self._own = {key: own for own, key in match.keys.items()}
+            self._answered = truth.path, match
+        return self._answered[1]
 
     def values(self) -> list[str]:
         return [task.name for task in tasks.stored() if task.column in self.data.columns]
@@ -110,6 +122,7 @@ class Columns(Run):
 
     def sample(self, key: str) -> Sample:
         """The sample that answers to `key`. Raises AbsentModalityError where none does, or several do."""
+        key = self._own.get(key, key)
         if key in self.data:
             return self.data[key]
         clips = self._clips.get(key, [])
@@ -161,7 +174,7 @@ class Columns(Run):
 
     def _camera_file(self, key: str) -> Path | None:
         """The side-car of rendered and imported truth; None where the dataset is not a local folder."""
-        file = Path(self.path) / sidecar.FOLDER / key / "camera.npz"
+        file = Path(self.path) / sidecar.FOLDER / self._own.get(key, key) / "camera.npz"
         return file if file.is_file() else None
 
 
@@ -174,16 +187,31 @@ class Folder(Run):
         self._folder = folder
         self._entries: dict[str, dict[str, Path]] = {}
         self._truth: dict[str, Record] = {}
-        self._pictures: dict[str, str] = {}
+        self._answered: tuple[str, Match] | None = None
+        self._categories: dict[int, str] = {}
+        self._pictures: dict[str, dict[str, str]] = {}
         self._results = coco_results.find(folder)
 
     def answer_to(self, truth: Columns) -> Match:
         """From now on give also what is named as the source named its clips by the key that `truth` has for it; how the
         names matched."""
+        if self._answered is not None and self._answered[0] == truth.path:
+            return self._answered[1]
         self._truth = {sample.key: sample.record for sample in truth.data}
+        self._categories = categories_of(truth)
         self._entries = {}
-        names = {name for task in tasks.estimated() for name in self._files(task)}
-        return match_names(self._truth.values(), names)
+        tables = [task for task in self._results if task in truth.values()]
+        names = {name for task in tasks.estimated() if task not in self._results for name in self._files(task)}
+        match = match_names(self._truth.values(), names)
+        for task in tables:
+            match = match.joined(match_numbers(self._truth.values(), self._files(task)))
+        if "segmentation" in tables and (
+            unknown := coco_results.unknown_categories(self._results["segmentation"], self._categories)
+        ):
+            said = f"{unknown} detections left out, of a category_id that the truth does not have"
+            match = replace(match, remarks=(*match.remarks, said))
+        self._answered = truth.path, match
+        return match
 
     def values(self) -> list[str]:
         return [task.name for task in tasks.stored() if self._of(task.name)]
@@ -196,19 +224,28 @@ class Folder(Run):
 
     def load(self, task: str, key: str, most: int = LARGEST) -> Any:
         kind, entry = tasks.get_stored(task), self.entry(task, key)
-        if entry == self._results:
-            record = self._truth[key]
-            value: Any = coco_results.skeleton(entry, self._pictures.get(key, ""), record.height, record.width)
+        if entry == self._results.get(task):
+            value: Any = self._detected(task, entry, key)
         else:
             value = kind.read(entry, self.info, most)
         kind.check(value)
         return value
+
+    def _detected(self, task: str, table: Path, key: str) -> Any:
+        """What a `results.json` has of a true clip."""
+        record, name = self._truth[key], self._pictures[task].get(key, "")
+        if task == "skeleton":
+            return coco_results.skeleton(table, name, record.height, record.width)
+        size = record.frames, record.height, record.width
+        return coco_results.segmentation(table, name, *size, self._categories)
 
     def digest(self, task: str, key: str) -> str:
         beside = task in ("camera", "second_take")
         entry = self._beside(task, key) if beside else self._of(task).get(key)
         if entry is None:
             return ""
+        if entry == self._results.get(task):
+            return coco_results.digest(entry, self._pictures[task].get(key, ""))
         files = [entry] if entry.is_file() else [p for p in entry.rglob("*") if p.is_file()]
         return file_digest(sorted(files))
 
@@ -238,17 +275,18 @@ class Folder(Run):
         """The entry of each key, that of the truth where it is known."""
         if task not in self._entries:
             files = self._files(task)
-            keys = match_names(self._truth.values(), files).keys if self._truth else {}
+            match = match_numbers if task in self._results else match_names
+            keys = match(self._truth.values(), files).keys if self._truth else {}
             self._entries[task] = {keys.get(name, name): path for name, path in files.items()}
-            if task == "skeleton" and self._results is not None:
-                self._pictures = {key: name for name, key in keys.items()}
-                self._entries[task] = dict.fromkeys(self._truth, self._results)
+            if task in self._results:
+                self._pictures[task] = {key: name for name, key in keys.items()}
+                self._entries[task] = dict.fromkeys(self._truth, self._results[task])
         return self._entries[task]
 
     def _files(self, task: str) -> dict[str, Path]:
         """The entry of each name, as a key; the first by name where two give one key."""
-        if task == "skeleton" and self._results is not None:
-            return dict.fromkeys(coco_results.read(self._results), self._results)
+        if task in self._results:
+            return dict.fromkeys(coco_results.read(self._results[task]), self._results[task])
         root = self._folder / task
         flat = task == "video" and not any((self._folder / kind.name).is_dir() for kind in tasks.stored())
         entries: dict[str, Path] = {}
@@ -257,6 +295,18 @@ class Folder(Run):
                 stem = path.name if path.is_dir() else path.stem
                 entries.setdefault(make_key(_SUFFIX.sub("", stem)), path)
         return entries
+
+
+def categories_of(truth: Columns) -> dict[int, str]:
+    """The names of the categories of imported truth by their numbers in its source. Raises OpenUniError where it has
+    something else in their place."""
+    try:
+        said = truth.data.manifest.configuration.get("categories") or {}
+        return TypeAdapter(dict[int, str]).validate_python(said)
+    except ValidationError as error:
+        raise OpenUniError(
+            f"{truth.path}: its categories are no table of numbers and names; import it again"
+        ) from error
 
 
 def with_options(info: Info, task: str, **changes: Any) -> Info:

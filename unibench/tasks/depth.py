@@ -16,11 +16,10 @@ from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniE
 from openuni.modalities import geometry
 from openuni.modalities.depth import Depth, DepthKind
 from openuni.modalities.flow import Flow
-from openuni.video import decode_video
 from unibench.camera import Camera
 from unibench.formats import colormaps, exr
 from unibench.formats.arrays import LARGEST, load_arrays, one_of
-from unibench.formats.plain import VIDEO, frames_of, read_grey, stacked, whole
+from unibench.formats.plain import VIDEO, frames_of, read_grey, read_video, stacked, whole
 from unibench.metrics.base import Bools
 from unibench.metrics.consistency import rigid_flow
 from unibench.metrics.depth import (
@@ -198,7 +197,7 @@ def _read(entry: Path, metres: float, most: int) -> npt.NDArray[Any]:
     if file is None:
         return stacked([_frame(frame, metres, most) for frame in frames_of(entry)], entry, most)
     if file.suffix.lower() in VIDEO:
-        return np.asarray(colormaps.grey(decode_video(file)[0], file), np.float32)
+        return np.asarray(colormaps.grey(read_video(file, most)[0], file), np.float32)
     return one_of(load_arrays(file, most), ("depth", "depths", "disparity", "values"), file)
 
 

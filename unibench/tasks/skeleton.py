@@ -13,7 +13,7 @@ from openuni.errors import InvalidAnnotationError
 from openuni.modalities.skeleton import LAYOUTS, Skeleton, at_frames
 from unibench.formats.arrays import LARGEST, load_arrays, one_of
 from unibench.formats.plain import whole
-from unibench.metrics.skeleton import People, SkeletonMetric
+from unibench.metrics.skeleton import Poses, SkeletonMetric
 from unibench.tasks.base import Estimated, Info, Setup
 from unibench.tasks.checks import Corruption, Mistake, shifts
 
@@ -49,7 +49,7 @@ class SkeletonTask(Estimated[Skeleton]):
         with np.errstate(invalid="ignore"):
             missing = ~(np.isfinite(points).all(axis=-1) & (points[..., 2] > 0))
         points[missing] = (np.nan, np.nan, 0)
-        # People rank by the scores as they are: heat maps' peaks (RTMPose, MMPose) go above 1.
+        # Poses rank by the scores as they are: heat maps' peaks (RTMPose, MMPose) go above 1.
         scores = arrays["scores"].astype(np.float32) if "scores" in arrays else _mean_scores(points)
         points[..., 2] = np.clip(points[..., 2], 0, 1)
         boxes = arrays["boxes"].astype(np.float32) if "boxes" in arrays else _boxes_of(points)
@@ -59,8 +59,8 @@ class SkeletonTask(Estimated[Skeleton]):
         tracks = np.arange(points.shape[1], dtype=np.int32)
         return Skeleton(points, boxes, tracks, height, width, self.options(info).layout, scores=scores)
 
-    def compared(self, found: Skeleton, true: Skeleton) -> tuple[People, People]:
-        return People.of(found), People.of(true)
+    def compared(self, found: Skeleton, true: Skeleton) -> tuple[Poses, Poses]:
+        return Poses.of(found), Poses.of(true)
 
     def pick(self, value: Skeleton, index: npt.NDArray[np.int64]) -> Skeleton:
         return at_frames(value, index)

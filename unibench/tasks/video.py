@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from openuni.errors import OpenUniError
 from openuni.sample import Sample
-from openuni.video import decode_video
 from unibench.formats import prompts
 from unibench.formats.arrays import LARGEST
-from unibench.formats.plain import read_rgb_frames, whole
+from unibench.formats.plain import read_rgb_frames, read_video, whole
 from unibench.metrics.video import Video, VideoMetric
 from unibench.tasks.base import Info, Run, Setup, Shape, Stored
 from unibench.tasks.drawing import Panel, heat
@@ -41,7 +40,7 @@ class VideoTask(Stored[Video]):
             if info.fps is None:
                 raise OpenUniError(f'{entry}: frames have no rate; say it in predictions.json: {{"fps": 16}}')
             return Video(read_rgb_frames(entry, most), info.fps, prompts.prompt_of(entry))
-        frames, fps = decode_video(file)
+        frames, fps = read_video(file, most)
         return Video(frames, fps, prompts.prompt_of(entry))
 
     def of_sample(self, sample: Sample) -> Video:

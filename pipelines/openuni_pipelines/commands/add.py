@@ -17,6 +17,7 @@ from openuni_pipelines.engine.run import Execution
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
 @options.of(Execution)
+@options.follow_links
 def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> None:
     """Let each EXPERT annotate the clips of DATASET and write its column; the other columns are not touched.
 
@@ -31,6 +32,7 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> N
 @click.command("drop")
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("column")
+@options.follow_links
 def drop_command(root: Path, column: str) -> None:
     """Remove COLUMN from DATASET and free its space."""
     freed = changes.drop(root, column)

@@ -12,8 +12,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 import openuni.assets as cache
+from openuni import registry
 from openuni.assets import Asset
 from openuni.errors import AssetError
+from openuni.experts import sets
 
 _WIDE = 160
 
@@ -59,11 +61,12 @@ def list_(as_json: bool) -> None:
 
 
 @assets.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME|EXPERT|SET]...")
 @click.option("--all", "everything", is_flag=True, help="Every asset, gigabytes of production weights included.")
 @click.option("--light", is_flag=True, help="What the CPU experts and the demo use.")
 def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
-    """Bring assets into the cache; those that are there and good are kept. Exits 1 if any failed."""
+    """Bring assets into the cache, by name, by expert, or by set (light, paper, production); those that are there and
+    good are kept. Exits 1 if any failed."""
     wanted = _wanted(names, everything, light)
     if not wanted:
         raise click.UsageError("name an asset, or give --light or --all; `openuni assets list` shows them")
@@ -106,12 +109,14 @@ def verify() -> None:
 
 
 def _wanted(names: tuple[str, ...], everything: bool, light: bool) -> list[Asset]:
-    """The assets asked for, each once. Raises click.UsageError on an unknown name."""
+    """The assets asked for by name, by expert or by set, each once. Raises click.UsageError on an unknown name."""
     installed = [entry.asset for entry in cache.installed().values()]
     known = [asset.name for asset in installed]
-    if unknown := [name for name in names if name not in known]:
+    experts = [name for name in names if name in sets.SETS or name in registry.names("experts")]
+    if unknown := [name for name in names if name not in known and name not in experts]:
         raise click.UsageError(f"there is no asset {', '.join(unknown)}; known: {', '.join(known)}")
-    return [asset for asset in installed if everything or asset.name in names or (light and asset.light)]
+    wanted = {*names, *(asset.name for asset in sets.assets_of(experts))}
+    return [asset for asset in installed if everything or asset.name in wanted or (light and asset.light)]
 
 
 def _size(size: int) -> str:

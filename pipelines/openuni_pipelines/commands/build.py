@@ -13,6 +13,7 @@ from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_pl
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Also take up the clips that failed before.")
+@options.follow_links
 def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool) -> None:
     """Build a dataset: plan the clips, let experts annotate them, pack verified shards.
 
@@ -32,6 +33,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool) -> Non
 @click.command("plan")
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Write nothing, only say what the build would make and need.")
+@options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""
     with terminal.waiting(f"planning from {config.source}"):

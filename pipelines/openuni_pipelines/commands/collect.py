@@ -35,6 +35,7 @@ from unibench.standard import collect
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help=f"Copy the clips of this {collect.LIST} instead of choosing, and check that none has changed.",
 )
+@options.follow_links
 def collect_command(data: str, out: Path, count: int, seed: int, splits: tuple[str, ...], frozen: Path | None) -> None:
     """Choose real clips, evenly over subsets and views, as controls and references for generation.
 

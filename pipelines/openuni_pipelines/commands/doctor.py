@@ -14,9 +14,9 @@ from rich.table import Table
 from openuni.errors import OpenUniError
 from unibench import tasks as scored
 from unibench.scoring import doctor
+from unibench.scoring.plan import STANDARD, open_place, open_standard, place
 from unibench.scoring.runs import open_run
 from unibench.scoring.samples import comparable_pairs
-from unibench.scoring.score import STANDARD, open_place, open_standard, place
 from unibench.tasks import Run
 
 _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))

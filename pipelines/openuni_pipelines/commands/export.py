@@ -16,6 +16,7 @@ from openuni_pipelines.engine.exporting import merge
 @click.option("--layout", "layout_name", type=click.Choice(["merged"]), default="merged", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the tar files.")
 @click.option("--columns", type=options.Names(), default="", help="Columns to take, comma-separated.  [default: all]")
+@options.follow_links
 def export_command(path: str, layout_name: str, out: Path, columns: tuple[str, ...]) -> None:
     """Write DATASET as conventional WebDataset: one tar a shard, all fields of a sample together."""
     data = openuni.open(path)

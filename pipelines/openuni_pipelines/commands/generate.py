@@ -13,6 +13,7 @@ from openuni_pipelines.engine.generating import GenerateConfig, Progressed, gene
 
 @click.command("generate")
 @options.of(GenerateConfig)
+@options.follow_links
 def generate_command(config: GenerateConfig) -> None:
     """Generate with a trained model into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads.
 
@@ -30,4 +31,5 @@ def generate_command(config: GenerateConfig) -> None:
                 bar.update(shown, completed=news.done, total=news.total)
 
         out = generate(config, show)
-    console.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False)
+    made = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    console.print(f"{out}: {', '.join(made)}", markup=False)

@@ -8,8 +8,9 @@ import click
 from rich.console import Console
 
 from openuni import printable
+from openuni_pipelines import options
 from openuni_pipelines.engine.importing import Clip, import_truth
-from unibench.importers import FORMATS, LeftOut
+from unibench.importers import LeftOut, names
 
 _NAMED = 20
 """How much of what was left out is named; the rest is counted."""
@@ -17,13 +18,14 @@ _NAMED = 20
 
 @click.command("import")
 @click.argument("src", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="How SRC is written.")
+@click.option("--format", "name", type=click.Choice(names()), required=True, help="How SRC is written.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
 @click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
 @click.option(
     "--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes that encode; 0: this one."
 )
 @click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
+@options.follow_links
 def import_command(src: Path, name: str, out: Path, shard_size: int, workers: int, ray_address: str | None) -> None:
     """Turn ground truth of another origin into OpenUni samples: units, axes, signs and directions end canonical.
 
@@ -48,7 +50,7 @@ def import_command(src: Path, name: str, out: Path, shard_size: int, workers: in
     count = import_truth(name, src, out, shard_size=shard_size, workers=workers, ray_address=ray_address, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
-    console.print(f"{count} clips: {out}")
+    console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {out}")
 
 
 @click.command("calibrate")

@@ -42,6 +42,7 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: none but this.  [default: one a core]")
 @click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and write nothing.")
+@options.follow_links
 def render_command(
     scene_set: SceneSet,
     standard_name: str | None,

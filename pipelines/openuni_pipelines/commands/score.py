@@ -16,7 +16,9 @@ from openuni_pipelines.engine.parallel import mapping
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
 from unibench import standard
 from unibench.report import report
-from unibench.scoring.score import STANDARD, NoTruthError, Progressed, ScoreConfig, plan, score
+from unibench.scoring.config import Progressed, ScoreConfig
+from unibench.scoring.plan import STANDARD, NoTruthError, plan
+from unibench.scoring.score import score
 
 
 @click.command("score")
@@ -26,6 +28,7 @@ from unibench.scoring.score import STANDARD, NoTruthError, Progressed, ScoreConf
 @click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes; 0: this one.")
 @click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
 @click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")
+@options.follow_links
 def score_command(
     config: ScoreConfig, pred: Path, gt: str | None, workers: int, ray_address: str | None, dry_run: bool
 ) -> None:

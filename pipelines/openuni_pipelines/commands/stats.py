@@ -17,6 +17,7 @@ from openuni import contact_sheet, printable
 from openuni.sample import Sample
 from openuni.shards.reader import Dataset
 from openuni.storage import write_atomic
+from openuni_pipelines import options
 from openuni_pipelines.engine.counting import Stats, count
 
 
@@ -35,6 +36,7 @@ from openuni_pipelines.engine.counting import Stats, count
     show_default=True,
     help="Clips on the contact sheet, spread over the dataset; 0 draws none.",
 )
+@options.follow_links
 def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> None:
     """Count what DATASET holds, and draw a contact sheet: a row a clip, a column a modality."""
     data = openuni.open(path)

@@ -25,7 +25,9 @@ _SPEAK_SECONDS = 30
 @click.command("train")
 @options.of(TrainConfig)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and what it takes; train nothing.")
-def train_command(config: TrainConfig, dry_run: bool) -> None:
+@click.option("--fit", metavar="CARD", help="With --dry-run: flags that fit a card, by name (H100, 4090) or as 80GiB.")
+@options.follow_links
+def train_command(config: TrainConfig, dry_run: bool, fit: str | None) -> None:
     """Train the unified model on a dataset.
 
     Several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines train …
@@ -37,6 +39,7 @@ def train_command(config: TrainConfig, dry_run: bool) -> None:
 
     from openuni_model import training
     from openuni_model.parallel import joined_world
+    from openuni_pipelines.engine.estimates import score_estimate
 
     transformers_logging.disable_progress_bar()
     # Same bits on the same machine, also after a resume; an operation that cannot promise them warns.
@@ -44,10 +47,10 @@ def train_command(config: TrainConfig, dry_run: bool) -> None:
     signals = Signals()
     with joined_world(config.device) as world, Screen(Console(stderr=True, quiet=world.rank > 0)) as screen:
         if dry_run:
-            training.dry_run(config, screen.show, world=world)
+            training.dry_run(config, screen.show, world=world, fit=fit)
             return
         with signals:
-            training.train(config, screen.show, world=world, stop=signals.came)
+            training.train(config, screen.show, world=world, stop=signals.came, score=score_estimate)
     if signals.number:
         sys.exit(128 + signals.number)
 

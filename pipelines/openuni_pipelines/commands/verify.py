@@ -24,6 +24,7 @@ from openuni_pipelines.engine.run import Execution
 @click.option("--repair", is_flag=True, help="Make damaged samples again from their videos, then check again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @options.of(Execution)
+@options.follow_links
 def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, as_json: bool) -> None:
     """Check that DATASET holds what was committed. Exit status 1 names what does not."""
     manifest = verify.manifest(root)

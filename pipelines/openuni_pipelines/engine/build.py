@@ -14,6 +14,7 @@ from typing import Any
 import openuni
 from openuni import registry, sources
 from openuni.errors import PlanError
+from openuni.experts import sets
 from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
@@ -29,7 +30,6 @@ from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
 from openuni_pipelines.engine.stages import Job
 
-LIGHT = ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit")
 """All five modalities on a plain CPU, with weights that package registries carry."""
 _LIMITS = Limits()
 
@@ -49,10 +49,21 @@ class BuildConfig:
     """Folder that holds the videos."""
     metadata: Path | None = field(default=None, metadata={"exists": True})
     """The source's table: a file or a folder."""
+    map: tuple[str, ...] = ()
+    """Of source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
+    where: str = ""
+    """Of source table: which rows, in SQL over its columns."""
+    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
+    """Of source table: a seeded choice of so many rows."""
+    sample_seed: int = 0
+    """Another seed, another choice."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
     experts: tuple[str, ...] = ("light",)
-    """Experts by name, comma-separated, or 'light'."""
+    """Experts by name, comma-separated, or a set: 'light', 'paper', 'production'; an expert named beside a set takes
+    the place of the set's own."""
+    commercial: bool = False
+    """Refuse experts whose code, weights or training data may not be used for profit."""
     require: tuple[str, ...] = ()
     """Modalities (comma-separated) without which a clip is dropped."""
     fps: float = 16.0
@@ -74,6 +85,8 @@ class BuildConfig:
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
+        if self.source != "table" and (self.map or self.where or self.sample):
+            raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
             not 0 < self.fps <= 240
             or self.size < 16
@@ -98,6 +111,10 @@ class BuildConfig:
             self.metadata.resolve() if self.metadata else None,
             clip_seconds=self.max_frames / self.fps,
             min_seconds=self.min_frames / self.fps,
+            columns=self.map,
+            where=self.where,
+            sample=self.sample,
+            sample_seed=self.sample_seed,
             limits=self.limits,
         )
 
@@ -113,8 +130,9 @@ class BuildConfig:
     def recipe(self) -> Recipe:
         """The stages of the build. Raises OpenUniError on experts that are unknown or contradict each other."""
         sources.get(self.source)
-        names = LIGHT if self.experts == ("light",) else self.experts
-        return recipe(names, self.require, rgb_fingerprint(self.normalisation))
+        if self.commercial:
+            sets.check_commercial(self.experts)
+        return recipe(sets.expand(self.experts), self.require, rgb_fingerprint(self.normalisation))
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -130,7 +148,15 @@ class BuildConfig:
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted({*self.require}),
+            **self._selection,
         }
+
+    @property
+    def _selection(self) -> dict[str, Any]:
+        """Which rows of a table; nothing for the sources that have none to choose from."""
+        if self.source != "table":
+            return {}
+        return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
     def job(self, run: str) -> Job:
         """What the tasks of run `run` share."""
@@ -277,7 +303,9 @@ def _resume(config: BuildConfig) -> Manifest | None:
     root = config.root
     if not (root / layout.MANIFEST).exists():
         ours = {layout.PLAN, layout.SKIPPED, layout.LOCK, layout.LOG, layout.PROGRESS}
-        if any(path.name not in ours and not path.name.startswith(".") for path in root.iterdir()):
+        present = [path for path in root.iterdir() if path.name not in ours and not path.name.startswith(".")]
+        # Somebody who keeps shards on another disk links an empty folder first.
+        if any(not path.is_dir() or any(path.iterdir()) for path in present):
             raise PlanError(f"{root} is not empty and not a dataset; choose another --out")
         return None
     manifest = verify.manifest(root)

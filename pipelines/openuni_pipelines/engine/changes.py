@@ -13,7 +13,7 @@ from pathlib import Path
 
 from openuni.errors import PlanError
 from openuni.sample import check_key
-from openuni.shards import columns, failures, layout, results, verify
+from openuni.shards import catalog, columns, failures, layout, results, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
@@ -155,4 +155,5 @@ def drop(root: Path, column: str) -> int:
         others = [failure for failure in known if failure.stage != maker]
         if others != known:
             failures.write(root, others, run)
+        catalog.write(root, run)
     return freed

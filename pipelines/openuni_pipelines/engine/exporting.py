@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from openuni.errors import PlanError
 from openuni.shards import results
 from openuni.shards.reader import Dataset
-from openuni.storage import LocalStore, claim
+from openuni.storage import LocalStore
+from openuni_pipelines.engine.run import holding
 
 
 def merge(
@@ -30,11 +30,15 @@ def merge(
             f"{data.url} is not complete: {len(lacking)} shards lack a column (the first is {lacking[0]:06d}); run the "
             "same `openuni build` again, or choose others with --columns"
         )
-    claim(out)
+    with holding(out) as run:
+        return _merge(data, out, columns, run, progress)
+
+
+def _merge(data: Dataset, out: Path, columns: list[str], run: str, progress: Callable[[int, int], None]) -> list[Path]:
     written: list[Path] = []
     for position in range(len(data.shards)):
         name = f"{data.shards[position].number:06d}.tar"
-        with LocalStore(out).create(name, f"export-{os.getpid()}") as file, results.open_tar_for_writing(file) as tar:
+        with LocalStore(out).create(name, run) as file, results.open_tar_for_writing(file) as tar:
             for key, stored in data.stored(position, columns):
                 for result in stored:
                     note = results.encode_note(result.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from openuni.sample import Annotation, Record, Sample, make_key
 from openuni.shards.layout import write_atomic
 from openuni.video import decode_video
 from openuni_pipelines.engine import predictions
+from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
     from openuni_model.config import ModelConfig
@@ -43,6 +44,8 @@ class GenerateConfig:
     """Folder of predictions."""
     prompt: str = field(default="", metadata={"shown": "none, or with --bench each sample's own"})
     """Caption."""
+    modality_prompt: str = field(default="", metadata={"shown": "the modality's own"})
+    """What a view shows, for models trained with prompts: TEXT, or VIEW=TEXT;VIEW=TEXT."""
     input: tuple[str, ...] = ()
     """est: a video. cond: a file or folder of the view, or VIEW=PATH,VIEW=PATH (files that `unibench score` reads)."""
     bench: str | None = None
@@ -84,6 +87,19 @@ class GenerateConfig:
             raise PlanError(f"--modality {','.join(self.modality)}: name one or more views, each once")
         if "rgb" in self.modality:
             raise PlanError("--modality: list the views besides RGB; RGB is always there")
+        _ = self.modality_prompts
+
+    @property
+    def modality_prompts(self) -> dict[str, str]:
+        """The prompt of each view that has one given. Raises PlanError for a view that is not asked for."""
+        parts = [part.partition("=") for part in self.modality_prompt.split(";") if part.strip()]
+        if len(parts) == 1 and parts[0][0].strip() not in self.modality and len(self.modality) == 1:
+            return {self.modality[0]: self.modality_prompt.strip()}
+        if odd := [name for name, equals, _ in parts if not equals or name.strip() not in self.modality]:
+            raise PlanError(
+                f"--modality-prompt {odd[0]}: write VIEW=TEXT for views of --modality ({', '.join(self.modality)})"
+            )
+        return {name.strip(): text.strip() for name, _, text in parts}
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -99,7 +115,9 @@ class GenerateConfig:
     def decisive(self) -> dict[str, Any]:
         """What the values of predictions hang on, as plain JSON."""
         names = ("task", "prompt", "steps", "solver", "guidance_scale", "frames", "aspect", "seed", "depth_kind")
-        given = {"checkpoint": str(self.checkpoint.resolve()), "controls": list(self.controls)}
+        given: dict[str, Any] = {"checkpoint": str(self.checkpoint.resolve()), "controls": list(self.controls)}
+        # None where there is none: predictions made before there were such prompts can be continued.
+        given["modality_prompt"] = self.modality_prompt or None
         return {**given, "control_scale": list(self.control_scale), **{name: getattr(self, name) for name in names}}
 
 
@@ -127,8 +145,14 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     """Generate into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads; returns OUT.
 
     What lies in OUT already, made in the same way, is not made again. Raises PlanError where OUT holds predictions that
-    were made in another way, and OpenUniError where inputs are missing or do not fit the model.
+    were made in another way, where it is not ours or another run writes there, and OpenUniError where inputs are
+    missing or do not fit the model.
     """
+    with holding(config.out):
+        return _generate(config, progress or (lambda _: None))
+
+
+def _generate(config: GenerateConfig, say: Progress) -> Path:
     from openuni_model.checkpoint import load_trained, trained_views
     from openuni_model.codecs import open_codec
     from openuni_model.generation import check_views
@@ -136,7 +160,6 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     from openuni_model.parallel import pick_device
     from openuni_model.texts import open_text_encoder
 
-    say = progress or (lambda _: None)
     check_same_way(config)
     device = pick_device(config.device)
     model = load_trained(config.checkpoint).to(device).eval()
@@ -146,7 +169,10 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
         raise PlanError(f"{config.checkpoint} was never trained on {', '.join(never)}; it learned {', '.join(learned)}")
     codec = open_codec(model.config.codec, config.wan, device)
     embed = open_text_encoder(model.config, config.wan, device)
-    embed.check(config.prompt)
+    for text in (config.prompt, *config.modality_prompts.values()):
+        embed.check(text)
+    if config.modality_prompts and not model.config.in_context:
+        raise PlanError(f"--modality-prompt: {config.checkpoint} has no in-context learner; views read no prompt")
     sampler = sampler_of(config, model.config)
     requested = requests_over(config, model.config, say) if config.bench else iter([of_files(config, model.config)])
     total, done = len(openuni.open(config.bench)) if config.bench else 1, 0
@@ -160,6 +186,7 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
             for timed in some
             if not all(predictions.is_written(config.out, view, timed.request.key) for view in timed.request.views)
         ]
+        new = [replace(request, prompts=config.modality_prompts) for request in new]
         for request, values in sample_clips(model, codec, embed, new, sampler):
             if not made:
                 remember(config)

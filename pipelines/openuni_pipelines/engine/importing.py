@@ -18,7 +18,7 @@ from unibench.formats import sidecar
 from unibench.importers import Imported, LeftOut, read
 
 _COLUMNS = ("rgb", "depth", "flow", "segmentation", "skeleton")
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,14 @@ def import_truth(
             writer.commit_shard(out, shards, [clip.key for clip in batch], columns, run)
             count += len(batch)
             shards += 1
-        if not count:
-            raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
         for left in source.left_out:
             progress(left)
-        writer.write_manifest(out, {"source": f"unibench import {name}"}, columns, count, shards, run)
+        if not count:
+            raise PlanError(f"{src} holds no clip of format {name}; point to the folder that its documentation names")
+        configuration: dict[str, Any] = {"source": f"unibench import {name}"}
+        if source.categories:
+            configuration["categories"] = {str(number): label for number, label in sorted(source.categories.items())}
+        writer.write_manifest(out, configuration, columns, count, shards, run)
     return count
 
 
@@ -90,7 +93,8 @@ def _save(task: _Save) -> Clip:
     clip, name, run = task.clip, task.name, task.run
     key = f"{task.number:06d}-{clip.key}"[:64]
     frames, height, width = clip.rgb.shape[:3]
-    record = Record(key, frames, height, width, clip.fps, split="test", source=name, source_id=clip.key, video_id=key)
+    video = key if clip.number is None else str(clip.number)
+    record = Record(key, frames, height, width, clip.fps, split="test", source=name, source_id=clip.key, video_id=video)
     annotations: dict[str, Annotation[Any] | str] = {"rgb": Annotation(Rgb(clip.rgb, clip.fps, exact=True), 1.0)}
     for column in _COLUMNS[1:]:
         value = getattr(clip, column)

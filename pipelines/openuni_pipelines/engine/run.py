@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
 from openuni.sample import Clip
-from openuni.shards import failures, layout
+from openuni.shards import catalog, failures, layout
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
@@ -81,6 +81,7 @@ def holding(root: Path) -> Iterator[str]:
 def start_over(root: Path) -> None:
     """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
     store = LocalStore(root)
+    catalog.retire(root)
     for name in filter(layout.parse_commit_name, store.list("commits")):
         store.delete(name)
 
@@ -153,6 +154,7 @@ def complete(
     with Monitor(root, job.run, stages, manifest.shards, columns, progress) as monitor:
         monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
         _drive(job, manifest.shards, clips, executor, execution, monitor)
+        catalog.write(root, job.run)
         LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
         monitor.log("finished", failures=len(failures.read(root)))
 

@@ -12,7 +12,7 @@ import pytest
 
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip
-from openuni.experts.dis import Dis, dis_flow, round_trip
+from openuni.experts.dis import Dis, dis_flow, repeated, round_trip
 from openuni.modalities.flow import FlowModality
 from openuni.video import read_frames
 
@@ -192,3 +192,37 @@ def test_what_cannot_have_flow_is_refused_by_name() -> None:
     with pytest.raises(OpenUniError, match="12×40 are too small"):
         Dis().annotate(decoded(texture(8, 40, 12), texture(8, 40, 12)))
     assert Dis().annotate(decoded(texture(8, 16, 16), texture(8, 16, 16))).value.forward.shape == (1, 16, 16, 2)
+
+
+def test_a_repeated_frame_has_no_flow_and_does_not_raise_the_confidence() -> None:
+    """5 frames a second stored at 16: what is known is known, the rest is unknown, not at rest."""
+    wide = texture(9, 64, 200)
+    frames = [wide[:, 4 * (t // 3) : 4 * (t // 3) + 96] for t in range(10)]
+    annotation = Dis().annotate(decoded(*frames))
+    FlowModality().check(annotation.value)
+    held = np.array([t % 3 != 2 for t in range(9)])
+    assert np.isnan(annotation.value.forward[held]).all()
+    inner = annotation.value.forward[~held][:, 8:-8, 12:-8]
+    assert np.abs(inner - np.float32([-4, 0])).mean() < 0.1
+    assert annotation.scores["flow_repeated"] == pytest.approx(6 / 9)
+
+
+def test_a_clip_that_rests_is_at_rest_and_nothing_is_repeated() -> None:
+    still = [texture(10, 32, 48)] * 20
+    moved = [np.roll(still[0], 2, axis=1), np.roll(still[0], 4, axis=1)]
+    assert not repeated(np.stack(still), 16.0).any()
+    pause = [*moved, *still, *still, *moved]
+    assert repeated(np.stack(pause), 16.0).sum() < len(pause) / 2  # a long pause is one
+    assert np.abs(Dis().annotate(decoded(*still[:3])).value.forward).max() < 0.1
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_confidence_is_the_share_within_a_pixel_to_expect(sigma: float) -> None:
+    """A whole picture moves by 3 and by 90 px: what is found is told from what is lost."""
+    rng = np.random.default_rng(11)
+    wide = cv2.GaussianBlur(rng.normal(size=(120, 400)).astype(np.float32), (0, 0), sigma)
+    gray = np.clip(128 + 40 * wide / wide.std(), 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
+    for motion in (3, 90):
+        annotation = Dis().annotate(decoded(gray[:, 100:260], gray[:, 100 - motion : 260 - motion]))
+        error = np.linalg.norm(annotation.value.forward[0] - np.float32([motion, 0]), axis=-1)
+        assert annotation.confidence == pytest.approx((error < 1).mean(), abs=0.15)

@@ -7,7 +7,7 @@ import pytest
 
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip
-from openuni.experts.mediapipe_pose import COCO, MediapipePose
+from openuni.experts.mediapipe_pose import COCO, MediapipePose, presence
 from openuni.experts.people import TrackedPeople
 from openuni.modalities.skeleton import LAYOUTS, SkeletonModality
 from openuni.sample import Annotation
@@ -112,3 +112,42 @@ def test_nobody_is_an_empty_skeleton_of_no_confidence() -> None:
 def test_without_the_expert_people_the_reason_is_given() -> None:
     with pytest.raises(OpenUniError, match="'people'"):
         MediapipePose().annotate(DecodedClip("x", np.zeros((1, 8, 8, 3), np.uint8), 25.0, {}))
+
+
+def cast(*cast_: tuple[float, float, bool]) -> TrackedPeople:
+    """People of a support, seen for a share of 20 frames, posed or not."""
+    frames, count = 20, len(cast_)
+    boxes = np.full((frames, count, 4), np.nan, np.float32)
+    landmarks = np.full((frames, count, 33, 3), np.nan, np.float32)
+    for p, (_, share, posed) in enumerate(cast_):
+        seen = round(share * frames)
+        boxes[:seen, p] = 0, 0, 30, 100
+        if posed:
+            landmarks[:seen, p] = 1
+    scores = np.where(np.isnan(boxes[..., 0]), np.float32(np.nan), np.float32(0.9))
+    support = np.array([support for support, _, _ in cast_], np.float32)
+    masks = np.zeros((frames, 8, 8), np.uint8)
+    things = np.zeros((0, 4), np.float32)
+    return TrackedPeople(
+        boxes, scores, landmarks, landmarks, support, masks, np.zeros(0, np.int32), things, things[:, 0], ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "number"),
+    [
+        ([(0.8, 1.0, True)], 1),
+        ([(0.8, 1.0, True), (0.7, 0.6, True)], 2),
+        ([(0.8, 1.0, True), (0.6, 0.1, True)], 1),  # somebody passes for a moment
+        ([(0.8, 1.0, True), (0.5, 0.4, False)], 1),  # a headrest that is taken for a person now and then
+        ([(0.8, 1.0, True), (0.3, 1.0, True), (0.3, 0.9, True)], 3.5),  # one stands out of a crowd
+        ([(0.8, 1.0, True), (0.3, 0.9, True)], 2.5),  # one, or two
+        ([(0.4, 1.0, True)], 0),  # a mannequin, a drawing, a swimmer: in doubt
+        ([(0.8, 0.3, True)], 0),
+        ([], 0),
+    ],
+)
+def test_a_clip_is_of_whom_it_shows_over_time(who: list[tuple[float, float, bool]], number: float) -> None:
+    scores = presence(cast(*who))
+    assert scores["people"] == number
+    assert scores["people_in_sight"] == pytest.approx(sum(share for _, share, _ in who))

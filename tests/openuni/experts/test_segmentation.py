@@ -1,8 +1,10 @@
 """Instances: people keep their ids, things keep theirs through gaps, crossings and absences."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from openuni.experts.base import DecodedClip
 from openuni.experts.dis import Dis
@@ -99,6 +101,57 @@ def test_a_kind_that_deeplab_knows_and_does_not_see_is_worth_half() -> None:
     rock, cow, person = np.zeros(100, np.uint8), np.repeat([0, 10], 50).astype(np.uint8), np.full(100, 15, np.uint8)
     assert _agreement("elephant", rock) == _agreement("dog", person) == 0.5
     assert _agreement("bear", cow) == _agreement("kite", rock) == 1
+
+
+def looked_at(frames: np.ndarray, box: list[int], name: str) -> DecodedClip:
+    """A clip in which the detector sees one thing in every frame: a person without a pose, or something else."""
+    count = len(frames)
+    person = name == "person"
+    boxes = np.tile(np.array(box, np.float32), (count, 1))
+    people = TrackedPeople(
+        boxes[:, None] if person else np.zeros((count, 0, 4), np.float32),
+        np.full((count, int(person)), 0.7, np.float32),
+        *(np.full((count, int(person), 33, 3), np.nan, np.float32) for _ in range(2)),
+        np.full(int(person), 0.7, np.float32),
+        np.zeros(frames.shape[:3], np.uint8),
+        np.arange(0 if person else count, dtype=np.int32),
+        boxes[: 0 if person else count],
+        np.full(0 if person else count, 0.7, np.float32),
+        () if person else (name,) * count,
+    )
+    return DecodedClip("looked", frames, 12.0, {"people": Annotation(people)})
+
+
+@pytest.mark.parametrize("name", ["person", "surfboard", "laptop", "kite"])
+def test_what_the_picture_does_not_set_off_has_no_mask(segmenter: MediapipeSegmentation, name: str) -> None:
+    """No ellipse, disc or blob stands in for a mask: neither on noise nor on a test card's bars."""
+    noise = np.random.default_rng(0).integers(90, 130, (4, H, W, 3), np.uint8)
+    bars = np.tile(np.arange(W) * 8 // W * 30 + 20, (4, H, 1)).astype(np.uint8)[..., None].repeat(3, 3)
+    for frames in (noise, bars):
+        value = segmenter.annotate(looked_at(frames, [40, 20, 120, 100], name)).value
+        assert not value.ids.any()
+        assert value.instances == ()
+
+
+@pytest.mark.parametrize("name", ["laptop", "tv", "microwave", "book"])
+def test_a_screen_that_fills_the_frame_is_no_thing(segmenter: MediapipeSegmentation, name: str) -> None:
+    frames = np.full((4, H, W, 3), 40, np.uint8)
+    frames[:, 8:112, 10:190] = (60, 110, 190)
+    value = segmenter.annotate(looked_at(frames, [4, 4, 196, 116], name)).value
+    assert (value.ids > 0).mean() < 0.5
+
+
+def test_somebody_without_a_pose_is_outlined_as_they_look(
+    segmenter: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
+) -> None:
+    """The mask of a woman from her box alone agrees with that of the pose model, which knows her skeleton."""
+    plain = DecodedClip("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 4, 4.0), 4.0, {})
+    people = finder.annotate(plain).value
+    blind = replace(people, landmarks=np.full_like(people.landmarks, np.nan), masks=np.zeros_like(people.masks))
+    found = {"people": Annotation(blind)}
+    ids = segmenter.annotate(DecodedClip("dog", plain.frames, 4.0, found)).value.ids
+    shared, either = ((ids == 1) & (people.masks == 1)).sum(), ((ids == 1) | (people.masks == 1)).sum()
+    assert shared / either > 0.6  # DeepLab's outline is coarse; an ellipse in the box has .4
 
 
 def test_nothing_is_an_empty_result_of_no_confidence(segmenter: MediapipeSegmentation) -> None:

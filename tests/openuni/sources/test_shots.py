@@ -28,12 +28,20 @@ def scene(seed: int, height: int = 120, width: int = 400) -> Rgb:
     return np.asarray(255 * (0.5 * noise + 0.5 * rng.random(3)), np.uint8)
 
 
-@pytest.mark.parametrize(("clip", "fps"), [("testvideo", Fraction(30000, 1001)), ("fades", Fraction(25))])
-def test_cuts_are_those_of_the_golden_files(shared_data: Path, clip: str, fps: Fraction) -> None:
-    """The golden frame numbers of ContentDetector; AdaptiveDetector's own add one in a fade to black (frame 691)."""
-    golden = json.loads((shared_data / "cuts" / f"{clip}.mp4.ContentDetector.default.json").read_text())["cuts"]
+@pytest.mark.parametrize(
+    ("clip", "detector", "fps", "near"),
+    [("testvideo", "Content", Fraction(30000, 1001), 1e-6), ("fades", "Threshold", Fraction(25), 0.021)],
+)
+def test_cuts_are_those_of_the_golden_files(
+    shared_data: Path, clip: str, detector: str, fps: Fraction, near: float
+) -> None:
+    """The golden frame numbers of ContentDetector, and of ThresholdDetector for fades to half a frame.
+
+    AdaptiveDetector's own golden cuts add one in the first clip, in a fade to black (frame 691).
+    """
+    golden = json.loads((shared_data / "cuts" / f"{clip}.mp4.{detector}Detector.default.json").read_text())["cuts"]
     shots = find_shots(shared_data / "videos" / f"psd_{clip}.mp4")
-    assert [shot.start for shot in shots] == pytest.approx([0.0, *(float(n / fps) for n in golden)], abs=1e-6)
+    assert [shot.start for shot in shots] == pytest.approx([0.0, *(float(n / fps) for n in golden)], abs=near)
     assert [shot.end for shot in shots[:-1]] == [shot.start for shot in shots[1:]]
 
 
@@ -97,3 +105,21 @@ def test_a_video_that_shows_no_frame_is_refused_by_name(tmp_path: Path, monkeypa
     monkeypatch.setattr(shots, "presented_frames", lambda *_, **__: iter(()))
     with pytest.raises(BadVideoError, match=r"a\.mp4: it has no frame"):
         shots.find_shots(tmp_path / "a.mp4")
+
+
+def test_a_fade_through_black_is_a_cut_and_a_dark_scene_or_a_fade_at_an_end_is_none(tmp_path: Path) -> None:
+    def faded(picture: Rgb, levels: npt.NDArray[np.float64]) -> list[Rgb]:
+        return [(picture * level).astype(np.uint8) for level in levels]
+
+    one, two = scene(1)[:, :160], scene(2)[:, :160]
+    up = np.linspace(0, 1, 20)
+    rest = np.ones(30)
+    path = tmp_path / "fade.mp4"
+    frames = [*faded(one, up), *faded(one, rest), *faded(one, up[::-1]), *faded(two, up), *faded(two, rest)]
+    path.write_bytes(encode_video([*frames, *faded(two, up[::-1])], 25.0))
+    cut = find_shots(path)[0].end
+    assert [shot.start for shot in find_shots(path)] == [0.0, cut]
+    assert cut == pytest.approx(70 / 25, abs=0.1)
+    dark = tmp_path / "dark.mp4"
+    dark.write_bytes(encode_video(faded(one // 8, np.ones(60)), 25.0))
+    assert len(find_shots(dark)) == 1

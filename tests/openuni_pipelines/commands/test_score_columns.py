@@ -27,10 +27,10 @@ from unibench.camera import Camera
 from unibench.formats import sidecar
 from unibench.rendering.render import modalities, render_scene
 from unibench.scenes.families import Spec
+from unibench.scoring.plan import open_standard
 from unibench.scoring.protocol import Protocol
 from unibench.scoring.runs import open_run
 from unibench.scoring.samples import Collector, score_sample, truth_digest
-from unibench.scoring.score import open_standard
 
 SPECS = [Spec("fall", 1, frames=5, height=64, width=64), Spec("collide", 2, frames=5, height=64, width=64)]
 

@@ -49,7 +49,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(discs: Path, stage: Path, out: Path) -> tuple[object, ...]:
     return ("--data", discs, "--stage", stage, "--out", out, "--global-batch-size", 3, "--checkpoint-every", 2,
-            "--validate-every", 2, "--sample-every", 4)  # fmt: skip
+            "--validate-every", 2, "--sample-every", 4, "--score-every", 4)  # fmt: skip
 
 
 def rows(out: Path, event: str) -> list[dict[str, object]]:
@@ -72,7 +72,11 @@ def test_a_run_is_logged_validated_painted_resumed_and_exported(
     assert [row["loss"] for row in rows(out, "step")] == [row["loss"] for row in rows(whole, "step")]
     step = rows(out, "step")[-1]
     assert {"clips_per_second", "tokens", "flops", "mfu", "waited", "memory_bytes", "by_task"} <= set(step)
-    buckets = rows(out, "validate")[-1]["buckets"]
+    validated = rows(out, "validate")[-1]
+    assert (validated["clips"], validated["weights"]) == (2, "averaged")
+    scores = rows(out, "score")[-1]
+    assert (scores["step"], scores["clips"], set(scores["scores"])) == (4, 2, {"depth/absrel", "flow/epe"})  # type: ignore[call-overload]
+    buckets = validated["buckets"]
     assert {(b["task"], b["t"]) for b in buckets} == {(k, t) for k in ("cond", "est", "joint")  # type: ignore[attr-defined]
                                                        for t in (0.1, 0.3, 0.5, 0.7, 0.9)}  # fmt: skip
     assert cv2.imread(str(out / "samples" / "00000004.png")).shape[1] > 300
@@ -96,6 +100,23 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Pat
     for part in ("1.9 M parameters", "8×24×40: 9 clips", "60 tokens a stream", "MiB state", "left out: 2 split val",
                  "views: depth 9, flow 10", "error of a picture through the codec"):  # fmt: skip
         assert part in said, said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_a_large_model_needs_no_weights_and_says_which_flags_fit_a_card(
+    discs: Path, stage: Path, tmp_path: Path
+) -> None:
+    large = ("--preset", "small", "--frames", 5, "--size", 128, "--dry-run", "--fit")
+    said = " ".join(run(*arguments(discs, stage, tmp_path / "run"), *large, "14GB").output.split())
+    for part in (
+        "activations (bfloat16)",
+        "not measured without its weights (--wan)",
+        "to fit in 12.0 GiB",
+        "an epoch",
+    ):
+        assert part in said, said
+    with pytest.raises(OpenUniError, match="--fit many: give a size"):
+        run(*arguments(discs, stage, tmp_path / "run"), *large, "many")
     assert not (tmp_path / "run").exists()
 
 

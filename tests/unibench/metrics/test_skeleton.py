@@ -13,7 +13,7 @@ import pytest
 from openuni.errors import InvalidAnnotationError
 from unibench.metrics.skeleton import (
     SIGMAS,
-    People,
+    Poses,
     SkeletonMetric,
     correct_points,
     norms,
@@ -24,26 +24,26 @@ from unibench.metrics.skeleton import (
 COCO = tuple(SIGMAS)
 
 
-def crowd(seed: int, people: int = 3, frames: int = 4) -> People:
+def crowd(seed: int, people: int = 3, frames: int = 4) -> Poses:
     rng = np.random.default_rng(seed)
     centre = rng.uniform(40, 200, (1, people, 1, 2)) + rng.normal(0, 3, (frames, 1, 1, 2)).cumsum(0)
     xy = centre + rng.normal(0, 15, (frames, people, 17, 2))
     seen = rng.random((frames, people, 17)) < 0.8
     boxes = np.concatenate([xy.min(axis=2), xy.max(axis=2)], axis=-1)
-    return People(COCO, np.concatenate([xy, seen[..., None]], axis=-1), boxes)
+    return Poses(COCO, np.concatenate([xy, seen[..., None]], axis=-1), boxes)
 
 
-def guess(truth: People, seed: int, noise: float = 3.0) -> People:
+def guess(truth: Poses, seed: int, noise: float = 3.0) -> Poses:
     rng = np.random.default_rng(seed)
     points = truth.points.copy()
     points[..., :2] += (
         rng.normal(0, noise, points[..., :2].shape) * rng.choice([0.3, 1, 4], points.shape[:2])[..., None, None]
     )
     points[..., 2] = rng.uniform(0.1, 1, points.shape[:3])
-    return People(COCO, points[:, rng.permutation(points.shape[1])], truth.boxes)
+    return Poses(COCO, points[:, rng.permutation(points.shape[1])], truth.boxes)
 
 
-def coco_ap(samples: dict[str, tuple[People, People]]) -> float:
+def coco_ap(samples: dict[str, tuple[Poses, Poses]]) -> float:
     from pycocotools.coco import COCO as Coco  # noqa: N811  its name there
     from pycocotools.cocoeval import COCOeval
 
@@ -154,7 +154,7 @@ def test_correct_points_equal_a_slow_loop(seed: int) -> None:
 
 def test_people_are_paired_by_where_they_are() -> None:
     truth = crowd(3)
-    shuffled = People(COCO, truth.points[:, [2, 0, 1]], truth.boxes)
+    shuffled = Poses(COCO, truth.points[:, [2, 0, 1]], truth.boxes)
     assert (pair_people(shuffled, truth) == [1, 2, 0]).all()
 
 
@@ -163,7 +163,7 @@ def test_layouts_are_joined_by_joint_names() -> None:
     order = np.random.default_rng(0).permutation(17)
     names = (*(COCO[k] for k in order), "left_toe")
     points = np.concatenate([truth.points[:, :, order], np.ones_like(truth.points[:, :, :1])], axis=2)
-    scores = SkeletonMetric().update("k", People(names, points, truth.boxes), truth)
+    scores = SkeletonMetric().update("k", Poses(names, points, truth.boxes), truth)
     assert scores["oks_ap_video"].value == pytest.approx(1)
     assert scores["pck_bbox@0.05"].value == 1
     assert scores["joints"].value == 17
@@ -172,7 +172,7 @@ def test_layouts_are_joined_by_joint_names() -> None:
 def test_swapped_left_and_right_hurt() -> None:
     truth = crowd(5)
     swap = [COCO.index(j.replace("left", "#").replace("right", "left").replace("#", "right")) for j in COCO]
-    scores = SkeletonMetric().update("k", People(COCO, truth.points[:, :, swap], truth.boxes), truth)
+    scores = SkeletonMetric().update("k", Poses(COCO, truth.points[:, :, swap], truth.boxes), truth)
     assert scores["pck_torso@0.1"].value < 0.6
 
 
@@ -181,13 +181,13 @@ def test_the_area_is_the_masks_where_it_is_known() -> None:
     areas = np.full(truth.boxes.shape[:2], 4.0)
     areas[0] = np.nan
     mine = guess(truth, 6)
-    with_masks = SkeletonMetric().update("k", mine, People(COCO, truth.points, truth.boxes, areas))
+    with_masks = SkeletonMetric().update("k", mine, Poses(COCO, truth.points, truth.boxes, areas))
     assert with_masks["oks_ap_video"].value < SkeletonMetric().update("k", mine, truth)["oks_ap_video"].value
 
 
 def test_nobody_there_is_undefined_and_nobody_found_is_zero() -> None:
     truth = crowd(7)
-    nobody = People(COCO, np.zeros((4, 0, 17, 3)), np.zeros((4, 0, 4)))
+    nobody = Poses(COCO, np.zeros((4, 0, 17, 3)), np.zeros((4, 0, 4)))
     metric = SkeletonMetric()
     scores = metric.update("k", nobody, truth)
     assert (scores["oks_ap_video"].value, scores["pck_bbox@0.2"].value) == (0, 0)
@@ -204,12 +204,12 @@ def test_points_that_are_not_finite_are_missed(bad: float) -> None:
     points = truth.points.copy()
     points[..., 2] = 1
     points[0, 0, :, 0] = bad
-    scores = SkeletonMetric().update("k", People(COCO, points, truth.boxes), truth)
+    scores = SkeletonMetric().update("k", Poses(COCO, points, truth.boxes), truth)
     assert scores["pck_bbox@0.2"].value == pytest.approx(1 - truth.labelled()[0].sum() / truth.labelled().sum())
 
 
 def test_a_norm_of_no_length_does_not_count() -> None:
-    truth = People(("nose",), np.array([[[[5.0, 5.0, 1.0]]]]), np.array([[[5.0, 5.0, 5.0, 5.0]]]))
+    truth = Poses(("nose",), np.array([[[[5.0, 5.0, 1.0]]]]), np.array([[[5.0, 5.0, 5.0, 5.0]]]))
     assert np.isnan(norms(truth)["bbox"]).all()
     assert math.isnan(SkeletonMetric().update("k", truth, truth)["pck_bbox@0.2"].value)
 
@@ -217,6 +217,6 @@ def test_a_norm_of_no_length_does_not_count() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     truth = crowd(9)
     with pytest.raises(InvalidAnnotationError, match="frames"):
-        SkeletonMetric().update("k", People(COCO, truth.points[:2], truth.boxes[:2]), truth)
+        SkeletonMetric().update("k", Poses(COCO, truth.points[:2], truth.boxes[:2]), truth)
     with pytest.raises(InvalidAnnotationError, match="share no joint"):
-        SkeletonMetric().update("k", People(tuple(f"j{k}" for k in range(17)), truth.points, truth.boxes), truth)
+        SkeletonMetric().update("k", Poses(tuple(f"j{k}" for k in range(17)), truth.points, truth.boxes), truth)

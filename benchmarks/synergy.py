@@ -1,0 +1,539 @@
+"""Do views, tasks and prompts help each other? The paper's claims as contrasts of two arms, small and repeatable.
+
+    python benchmarks/synergy.py OUT [--size tiny|pilot|full] [--contrast NAME …] [--seeds N] [--results FOLDER]
+
+Runs every (arm, seed) that the contrasts need, one after another, and prints a verdict for each contrast. It may be
+killed at any moment: the same command goes on. Rendered clips are kept one by one, a run goes on from its newest
+checkpoint, and a finished run is one line of `results-SIZE.jsonl` and is not run again.
+
+Seeds are paired: the same seed in two arms has the same starting weights (all arms know all views; an arm without
+switcher or prompts has what it has), the same order of clips and the same windows. Draws of tasks and noise are of the
+same seed, but an arm with other views takes other numbers from it. Evaluation uses averaged weights and one noise a
+clip. The learning rate is constant after warm-up, so that one run gives the whole curve, and arms are compared on it at
+two budgets: equal updates of what is measured (generated streams of that view in that task), and equal FLOPs.
+
+Thresholds, written before the first registered run; a later change is to be said here.
+- helps: ratio of errors ≤ .95 and its 95 % interval (bootstrap over seeds and clips) below 1;
+- no effect: that interval within 1 ± MARGIN; MARGIN and the number of seeds are fixed by the pilot (`--size pilot`,
+  `depth-views`, 4 seeds) before the first run of `full`;
+- faster: FLOPs to the single arm's final value ≤ .8 of the single arm's;
+- zero-shot (targets of held kinds and classes): IoU with the target's prompt ≥ .10 above that with the fixed or a wrong
+  prompt, the interval above 0;
+- everything else is inconclusive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from openuni.modalities.rgb import Rgb
+from openuni.sample import Annotation, Record, Sample
+from openuni.shards import writer
+from openuni_model import checkpoint
+from openuni_model.batch import collate
+from openuni_model.codecs import PixelCodec
+from openuni_model.config import ModelConfig, preset
+from openuni_model.cost import flops
+from openuni_model.data import Bucket, Buckets, Reader, window_of
+from openuni_model.dit import GENERATE, UnifiedDiT
+from openuni_model.generation import ClipRequest, Sampler, generate
+from openuni_model.prompts import Target, phrasings, targets
+from openuni_model.sampling import Guidance
+from openuni_model.tasks import Draw, Stage, draw, rng_of
+from openuni_model.texts import open_text_encoder
+from openuni_model.trainer import Schedule, Trainer
+from openuni_model.watch import load
+from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
+from unibench.rendering.render import modalities as truth_of
+from unibench.rendering.render import render_scene
+from unibench.scenes.families import Spec
+
+Floats = npt.NDArray[np.float64]
+FRAMES, SIDE = 8, 32
+VIEWS = ("depth", "flow", "segmentation")
+HELD = ("pair", "egg")
+"""Targets that no arm is trained to show: two things at once, and a class."""
+HELPS, FASTER, ZERO_SHOT = 0.95, 0.8, 0.10
+MARGIN: float | None = None
+"""Of "no effect"; None until the pilot has been run, and then no contrast is called so."""
+REPEATS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """How one model is trained; what is not said is the curriculum's."""
+
+    views: tuple[str, ...] = VIEWS
+    tasks: tuple[float, float, float] = (0.2, 0.3, 0.5)
+    switcher: bool = True
+    in_context: bool = True
+    prompts: bool = False
+
+    def stage(self, steps: int) -> Stage:
+        cond, est, joint = self.tasks
+        return Stage("synergy", self.views, (), steps, cond, est, joint, prompts=self.prompts, held_targets=HELD)
+
+
+ARMS: Mapping[str, Arm] = {
+    "all": Arm(),
+    "depth": Arm(views=("depth",)),
+    "flow": Arm(views=("flow",)),
+    "est": Arm(tasks=(0.0, 1.0, 0.0)),
+    "rgb": Arm(views=()),
+    "no-switcher": Arm(switcher=False),
+    "no-in-context": Arm(in_context=False),
+    "neither": Arm(switcher=False, in_context=False),
+    "prompts": Arm(prompts=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Arm `a`, which the claim says is better, against `b`, by measures that both have (`rival` where b's differs).
+
+    Errors are compared by ratio; IoU (`zero_shot`) by difference.
+    """
+
+    claim: str
+    a: str
+    b: str
+    measure: str
+    rival: str = ""
+    zero_shot: bool = False
+
+    @property
+    def other(self) -> str:
+        return self.rival or self.measure
+
+
+CONTRASTS: Mapping[str, Contrast] = {
+    "depth-views": Contrast("more views help depth", "all", "depth", "absrel"),
+    "flow-views": Contrast("more views help flow", "all", "flow", "epe"),
+    "depth-tasks": Contrast("more tasks help depth", "all", "est", "absrel"),
+    "flow-tasks": Contrast("more tasks help flow", "all", "est", "epe"),
+    "switcher": Contrast("the switcher helps beside the in-context learner", "all", "no-switcher", "absrel"),
+    "switcher-alone": Contrast("the switcher helps alone", "no-in-context", "neither", "absrel"),
+    "in-context": Contrast("the in-context learner helps beside the switcher", "all", "no-in-context", "absrel"),
+    "in-context-alone": Contrast("the in-context learner helps alone", "no-switcher", "neither", "absrel"),
+    "rgb-views": Contrast("views help RGB", "all", "rgb", "rgb"),
+    "target-fixed": Contrast("prompts reach new targets", "prompts", "all", "iou", "iou fixed", zero_shot=True),
+    "target-wrong": Contrast("and the text decides", "prompts", "prompts", "iou", "iou wrong", zero_shot=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is spent. Measured `points` times, evenly; `model` changes the nano preset."""
+
+    train: int
+    held_out: int
+    steps: int
+    batch: int
+    points: int
+    seeds: int
+    solver_steps: int
+    family: str = "collide"
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+_NARROW = {"width": 64, "ffn": 256, "layers": 2, "heads": 2}
+SIZES: Mapping[str, Size] = {
+    "tiny": Size(4, 2, 4, 2, 2, 2, 1, "projectile", {**_NARROW, "width": 32, "ffn": 64}),
+    "pilot": Size(400, 64, 600, 8, 4, 4, 1, model=_NARROW),
+    "full": Size(2000, 256, 3000, 8, 6, 4, 1),
+}
+
+MEASURES: Mapping[str, tuple[str, str]] = {
+    "absrel": ("est", "depth"),
+    "epe": ("est", "flow"),
+    "rgb": ("joint", "rgb"),
+    "iou": ("est", "segmentation"),
+    "iou fixed": ("est", "segmentation"),
+    "iou wrong": ("est", "segmentation"),
+}
+"""What each measure asks of the model: the task and the view whose generated streams are its updates."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", choices=list(SIZES), default="tiny")
+    parser.add_argument("--contrast", nargs="*", choices=list(CONTRASTS), default=["depth-views"])
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--results", type=Path, help="default: docs/experiments for pilot and full, else OUT")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    size = SIZES[a.size]
+    seeds = range(a.seeds or size.seeds)
+    kept = a.results or (a.out if a.size == "tiny" else Path(__file__).parents[1] / "docs" / "experiments")
+    results = kept / f"results-{a.size}.jsonl"
+    chosen = {name: CONTRASTS[name] for name in a.contrast}
+    root = render(a.out / f"data-{a.size}", size)
+    for arm in dict.fromkeys(arm for c in chosen.values() for arm in (c.a, c.b)):
+        for seed in seeds:
+            if (arm, seed) not in read(results):
+                remember(results, run(a.out / f"{a.size}-{arm}-{seed}", root, arm, seed, size))
+    lines = read(results)
+    for name, contrast in chosen.items():
+        mine, theirs = ([lines[arm, seed] for seed in seeds] for arm in (contrast.a, contrast.b))
+        print(json.dumps({"contrast": name, **judge(contrast, mine, theirs)}))
+        draw_curves(contrast, mine, theirs, a.out / f"{a.size}-{name}.png")
+
+
+Line = dict[str, Any]
+"""A finished run as it is stored: `arm`, `seed`, `points`; a point has `step`, `flops`, `updates` and errors a clip."""
+
+
+def read(path: Path) -> dict[tuple[str, int], Line]:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {(line["arm"], line["seed"]): line for line in map(json.loads, lines)}
+
+
+def remember(path: Path, line: Line) -> None:
+    """Add a run; a kill leaves the file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    before = path.read_text() if path.is_file() else ""
+    temporary.write_text(before + json.dumps(line, separators=(",", ":")) + "\n")
+    temporary.replace(path)
+
+
+def render(root: Path, size: Size) -> Path:
+    """The clips of a size: first those to train on, then those held out."""
+    columns = dict.fromkeys(("rgb", *VIEWS), "render-1")
+    if (root / "dataset.json").is_file():
+        return root
+    keys = [f"{size.family}-{number:05d}" for number in range(size.train + size.held_out)]
+    for number, key in enumerate(keys):
+        if writer.is_saved(root, 0, key, columns):
+            continue
+        made = render_scene(Spec(size.family, number, FRAMES, SIDE, SIDE, 8.0))
+        truth = truth_of(made.truth)
+        split = "train" if number < size.train else "val"
+        record = Record(key, FRAMES, SIDE, SIDE, 8.0, made.caption, split=split, license="CC0-1.0")  # type: ignore[arg-type]
+        values: dict[str, Annotation[Any] | str] = {
+            "rgb": Annotation(Rgb(made.rgb, 8.0, exact=True)),
+            **{view: Annotation(getattr(truth, view)) for view in VIEWS},
+        }
+        writer.save_sample(root, 0, record, values, columns, "synergy")
+    writer.commit_shard(root, 0, keys, columns, "synergy")
+    writer.write_manifest(root, {"source": size.family}, columns, len(keys), 1, "synergy")
+    return root
+
+
+def run(out: Path, root: Path, arm: str, seed: int, size: Size) -> Line:
+    """Train one arm with one seed from where it stands, measuring at each point."""
+    how, every = ARMS[arm], size.steps // size.points
+    modalities = ("rgb", *VIEWS)
+    config = preset("nano", modalities=modalities, switcher=how.switcher, in_context=how.in_context, **size.model)
+    stage = how.stage(size.steps)
+    reader = Reader(str(root), stage, Buckets(config), seed, PixelCodec(), out.parent / "latents")
+    schedule = Schedule(out, size.steps, size.batch, lr=1e-3, warmup=min(100, every), ema=0.995, checkpoint_every=every)
+    torch.manual_seed(seed)
+    trainer = Trainer(schedule, UnifiedDiT(config), reader, open_encoder(config))
+    out.mkdir(parents=True, exist_ok=True)
+    written = out / "points.jsonl"
+    if (path := checkpoint.newest(out / "checkpoints")[0]) is not None:
+        trainer.restore(path)
+    points = [json.loads(line) for line in written.read_text().splitlines()] if written.is_file() else []
+    points = [point for point in points if point["step"] <= trainer.step]
+    if trainer.step and (not points or points[-1]["step"] != trainer.step):  # killed between checkpoint and measuring
+        points.append(measure(trainer, how, size))
+        save(written, points)
+    for report in trainer.run():
+        if report.checkpoint is not None:
+            points.append(measure(trainer, how, size))
+            save(written, points)
+            print(arm, seed, {"step": report.step, **means(points[-1])}, flush=True)
+    return {"arm": arm, "seed": seed, "points": points}
+
+
+def save(path: Path, points: Sequence[Line]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(point) + "\n" for point in points))
+    temporary.replace(path)
+
+
+def means(point: Line) -> dict[str, float]:
+    return {name: round(float(np.nanmean(np.array(values, float))), 4) for name, values in point["clips"].items()}
+
+
+def measure(trainer: Trainer, arm: Arm, size: Size) -> Line:
+    """Errors of the averaged weights on the held-out clips, a number a clip (None: the clip has no such target)."""
+    model = UnifiedDiT(trainer.config)
+    model.load_state_dict(trainer.ema)
+    model.eval()
+    clips = [sample for sample in trainer.reader.data if sample.record.split == "val"]
+    measured = {"absrel": depth, "epe": flow, "iou": iou, "iou fixed": iou_fixed, "iou wrong": iou_wrong}
+    learned = {"rgb", *arm.views}
+    values: dict[str, list[float]] = {
+        name: by(model, clips, trainer, size) for name, by in measured.items() if MEASURES[name][1] in learned
+    }
+    if arm.tasks[2] > 0:
+        values["rgb"] = rgb_alone(model, clips, trainer)
+    shares = stream_shares(arm)
+    seen = trainer.step * size.batch
+    return {
+        "step": trainer.step,
+        "flops": seen * flops_of_a_clip(arm, trainer.config),
+        "updates": {name: seen * shares["/".join(MEASURES[name])] for name in values},
+        "clips": {name: [None if math.isnan(v) else round(v, 5) for v in those] for name, those in values.items()},
+    }
+
+
+_DRAWS = 5_000
+
+
+@cache
+def drawn(arm: Arm) -> list[Draw]:
+    """What an arm trains, so often that means over it stand for any run: a resumed run needs no counters."""
+    stage = arm.stage(1)
+    return [draw(rng_of(0, "validate", number), arm.views, stage, 3.0) for number in range(_DRAWS)]
+
+
+@cache
+def stream_shares(arm: Arm) -> dict[str, float]:
+    """Generated streams a clip, by task/view."""
+    shares = {"/".join(what): 0.0 for what in MEASURES.values()}
+    for one in drawn(arm):
+        for view, role in zip(one.views, one.roles, strict=True):
+            name = f"{one.task}/{view}"
+            if role == GENERATE and name in shares:
+                shares[name] += 1 / _DRAWS
+    return shares
+
+
+@cache
+def flops_of_a_clip(arm: Arm, config: ModelConfig) -> float:
+    """Forward and backward of a clip, a mean over what is drawn."""
+    tokens = math.prod(config.grid(FRAMES, SIDE, SIDE))
+    counts = Counter(len(one.views) for one in drawn(arm))
+    return 3 * sum(times * flops(config, tokens, (streams,)) for streams, times in counts.items()) / _DRAWS
+
+
+@cache
+def open_encoder(config: ModelConfig) -> Any:
+    return open_text_encoder(config)
+
+
+def estimates(
+    model: UnifiedDiT,
+    clips: Sequence[Sample],
+    view: str,
+    trainer: Trainer,
+    size: Size,
+    texts: Sequence[str | None] = (),
+) -> list[Any]:
+    """A view of each clip from its RGB, under the text given for it."""
+    prompts = [{view: text} if text is not None else {} for text in texts] or [{} for _ in clips]
+    requested = [
+        ClipRequest(s.key, "", (view,), {"rgb": s.rgb}, FRAMES, SIDE, SIDE, prompt)
+        for s, prompt in zip(clips, prompts, strict=True)
+    ]
+    sampler = Sampler(steps=size.solver_steps, guidance=Guidance(controls=(1.0,)), batch=16)
+    made = generate(model, PixelCodec(), trainer.embed, requested, sampler)
+    values = {request.key: value[view] for request, value in made}
+    return [values[s.key] for s in clips]
+
+
+def depth(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+    """AbsRel, aligned by scale and shift of disparity."""
+    errors = []
+    for predicted, sample in zip(estimates(model, clips, "depth", trainer, size), clips, strict=True):
+        values = sample.depth.values
+        valid = valid_truth(values)
+        fitted = fit(predicted, values, valid, "disparity")
+        errors.append(
+            math.nan
+            if fitted is None
+            else float(depth_errors(apply_fit(predicted, fitted)[valid], values[valid].astype(np.float64)).absrel)
+        )
+    return errors
+
+
+def flow(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+    """End-point error in pixels where the truth is known."""
+    errors = []
+    for predicted, sample in zip(estimates(model, clips, "flow", trainer, size), clips, strict=True):
+        difference = np.linalg.norm(np.nan_to_num(predicted.forward) - sample.flow.forward, axis=-1)
+        errors.append(float(np.nanmean(difference)))
+    return errors
+
+
+def held_target(sample: Sample) -> Target | None:
+    """A clip's first target of a held kind or class."""
+    value = window_of(sample, "segmentation", Bucket(FRAMES, SIDE, SIDE), 0)
+    trained = targets(value, HELD)
+    return next((target for target in targets(value) if target not in trained), None)
+
+
+def iou(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+    """IoU of what is painted with a held target, under that target's prompt."""
+    wanted = [held_target(sample) for sample in clips]
+    return painted_iou(model, clips, trainer, size, wanted, [t and f"segment {t.words}" for t in wanted])
+
+
+def iou_fixed(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+    """The same under the modality's own prompt."""
+    wanted = [held_target(sample) for sample in clips]
+    own = phrasings("segmentation")[0]
+    return painted_iou(model, clips, trainer, size, wanted, [t and own for t in wanted])
+
+
+def iou_wrong(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+    """The same under the prompt of other instances of the clip; a clip without such is left out."""
+    wanted, texts = [held_target(sample) for sample in clips], []
+    for sample, target in zip(clips, wanted, strict=True):
+        others = targets(sample.segmentation) if target else []
+        words = [other.words for other in others if target and not set(other.ids) & set(target.ids)]
+        texts.append(f"segment {words[0]}" if words else None)
+    return painted_iou(model, clips, trainer, size, wanted, texts)
+
+
+def painted_iou(
+    model: UnifiedDiT,
+    clips: Sequence[Sample],
+    trainer: Trainer,
+    size: Size,
+    wanted: Sequence[Target | None],
+    texts: Sequence[str | None],
+) -> list[float]:
+    """IoU over the clip of everything painted with the wanted instances; NaN without a target or text."""
+    made = estimates(model, clips, "segmentation", trainer, size, texts)
+    found = []
+    for value, sample, target, text in zip(made, clips, wanted, texts, strict=True):
+        if target is None or text is None:
+            found.append(math.nan)
+            continue
+        painted, true = value.ids > 0, np.isin(sample.segmentation.ids, target.ids)
+        found.append(float((painted & true).sum() / (painted | true).sum()))
+    return found
+
+
+@torch.no_grad()
+def rgb_alone(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer) -> list[float]:
+    """Unweighted squared error of the clean RGB predicted at t ≥ .3 from RGB and caption alone, a mean over times."""
+    errors = []
+    for number, sample in enumerate(clips):
+        item = load(trainer.reader, sample, ())
+        draws = [Draw("joint", ("rgb",), (GENERATE,), (t,), caption=True) for t in (0.3, 0.5, 0.7, 0.9)]
+        rngs = [rng_of(0, "validate", 4 * number + i) for i in range(4)]
+        batch = collate([item] * 4, draws, rngs, trainer.config, trainer.embed)
+        errors.append(float((model(batch.streams) - batch.x0_PCFHW).square().mean()))
+    return errors
+
+
+def at(line: Line, measure: str, budget: str, amount: float) -> Floats:
+    """A run's numbers a clip at a budget, linear between its points."""
+    points = [point for point in line["points"] if measure in point["clips"]]
+    spent = [point["flops"] if budget == "flops" else point["updates"][measure] for point in points]
+    values = np.array([point["clips"][measure] for point in points], np.float64)
+    amount = min(max(amount, spent[0]), spent[-1])
+    after = min(int(np.searchsorted(spent, amount)), len(spent) - 1)
+    before = max(0, after - 1)
+    share = 1.0 if after == before else (amount - spent[before]) / (spent[after] - spent[before])
+    interpolated: Floats = (1 - share) * values[before] + share * values[after]
+    return interpolated
+
+
+def shared(lines: Sequence[Line], measure: str, budget: str) -> float:
+    """The most that every run has spent."""
+    points = [[p for p in line["points"] if measure in p["clips"]][-1] for line in lines]
+    return min(float(point["flops"] if budget == "flops" else point["updates"][measure]) for point in points)
+
+
+def judge(contrast: Contrast, mine: Sequence[Line], theirs: Sequence[Line]) -> dict[str, Any]:
+    """The verdict at both budgets, how fast, and what could have been seen."""
+    result: dict[str, Any] = {"claim": contrast.claim, "seeds": len(mine)}
+    for budget in ("updates", "flops"):
+        amount = min(shared(mine, contrast.measure, budget), shared(theirs, contrast.other, budget))
+        a = np.stack([at(line, contrast.measure, budget, amount) for line in mine])
+        b = np.stack([at(line, contrast.other, budget, amount) for line in theirs])
+        result[f"equal {budget}"] = verdict(a, b, zero_shot=contrast.zero_shot)
+    if not contrast.zero_shot:
+        speed = quicker(contrast, mine, theirs)
+        result["flops to the single arm's final value"] = speed
+        result["faster"] = speed is not None and speed <= FASTER
+    return result
+
+
+def verdict(a: Floats, b: Floats, *, zero_shot: bool) -> dict[str, Any]:
+    """Of numbers `[S, N]`, paired by seed and clip: ratio of means (or difference), its interval, and the seeds needed.
+
+    Seeds and clips are resampled each. `seeds for 5 %` would show HELPS with a power of 80 % (two-sided 5 %, normal
+    approximation, from the scatter of the paired log ratios of seeds).
+    """
+    seen = ~np.isnan(a).any(axis=0) & ~np.isnan(b).any(axis=0)
+    if not seen.any():
+        return {"verdict": "no clip has such a target"}
+    a, b = a[:, seen], b[:, seen]
+
+    def effect(x: Floats, y: Floats) -> float:
+        return float(x.mean() - y.mean()) if zero_shot else float(x.mean() / y.mean())
+
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(REPEATS):
+        where = np.ix_(rng.integers(len(a), size=len(a)), rng.integers(a.shape[1], size=a.shape[1]))
+        resampled.append(effect(a[where], b[where]))
+    low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+    value = effect(a, b)
+    said = {"a": float(a.mean()), "b": float(b.mean()), "effect": value, "interval": [low, high]}
+    if zero_shot:
+        return {**said, "verdict": "zero-shot" if value >= ZERO_SHOT and low > 0 else "inconclusive"}
+    by_seed = np.log(a.mean(axis=1) / b.mean(axis=1))
+    scatter = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+    needed = None if scatter is None else math.ceil((2.8 * scatter / math.log(HELPS)) ** 2)
+    if value <= HELPS and high < 1:
+        word = "helps"
+    elif MARGIN is not None and low >= 1 - MARGIN and high <= 1 + MARGIN:
+        word = "no effect"
+    else:
+        word = "inconclusive"
+    return {**said, "scatter of seeds": scatter, "seeds for 5 %": needed, "verdict": word}
+
+
+def curve(lines: Sequence[Line], measure: str) -> tuple[Floats, Floats]:
+    """FLOPs, and the mean over seeds and clips, of each point."""
+    spent = np.array([p["flops"] for p in lines[0]["points"]], np.float64)
+    means_ = [[np.nanmean(np.array(p["clips"][measure], np.float64)) for p in line["points"]] for line in lines]
+    return spent, np.mean(means_, axis=0)
+
+
+def quicker(contrast: Contrast, mine: Sequence[Line], theirs: Sequence[Line]) -> float | None:
+    """FLOPs at which arm a reaches b's final value, over b's FLOPs; None: not within the run."""
+    (spent, a), (total, b) = curve(mine, contrast.measure), curve(theirs, contrast.other)
+    reached = np.flatnonzero(a <= b[-1])
+    return float(spent[reached[0]] / total[-1]) if len(reached) else None
+
+
+def draw_curves(contrast: Contrast, mine: Sequence[Line], theirs: Sequence[Line], out: Path) -> None:
+    """The measure over FLOPs: arm a blue, arm b red, a mean over seeds."""
+    curves = [curve(mine, contrast.measure), curve(theirs, contrast.other)]
+    right, top = max(x[-1] for x, _ in curves), max(float(np.nanmax(y)) for _, y in curves) or 1.0
+    canvas = np.full((280, 480, 3), 255, np.uint8)
+    for (x, y), ink, arm in zip(curves, ((180, 60, 30), (30, 60, 200)), (contrast.a, contrast.b), strict=True):
+        places = np.stack([40 + x / right * 340, 250 - y / top * 210], axis=1).round().astype(np.int32)
+        cv2.polylines(canvas, [places], False, ink, 2, cv2.LINE_AA)
+        cv2.putText(canvas, arm, (386, int(places[-1, 1])), cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
+    title = f"{contrast.measure} (top {top:.3f}) over FLOPs (to {right:.2g})"
+    cv2.putText(canvas, title, (40, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60, 60, 60), 1, cv2.LINE_AA)
+    cv2.rectangle(canvas, (40, 40), (380, 250), (170, 170, 170), 1)
+    cv2.imwrite(str(out), canvas)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Build a dataset with optical flow from a folder of videos, and say how far it is."""
+
+import sys
+from pathlib import Path
+
+import openuni
+from openuni_pipelines import BuildConfig, build
+from openuni_pipelines.engine.run import Execution
+
+
+def main(videos: Path, out: Path) -> None:
+    config = BuildConfig(
+        source="folder", videos=videos, out=out, experts=("dis",), size=64, execution=Execution(workers=0)
+    )
+    summary = build(config, progress=lambda now: print(f"{now.shards_done} of {now.shards} shards", end="\r"))
+    print(f"\n{summary.samples} clips in {summary.seconds:.1f} s; absent or failed: {dict(summary.skipped)}")
+    for sample in openuni.open(out):
+        print(sample, f"flow up to {abs(sample.flow.forward).max():.1f} px")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

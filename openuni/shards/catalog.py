@@ -1,0 +1,135 @@
+"""The catalog: every commit record of a dataset in one Parquet file, so that opening it takes three reads.
+
+    catalog.write(root, run)                  # at the end of every run, and by `openuni index`
+    catalog.read(store, manifest_sha256)      # the records, or None: list `commits/` instead
+
+It is derived and may be deleted at any time. `catalog.json` is written last; it names the bytes of `dataset.json` and
+of `catalog.parquet` that belong together, and whoever commits or removes a column deletes it first (`retire`). So a
+catalog that is missing, stale or damaged is passed over, and the records themselves are read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openuni.errors import CorruptDataError
+from openuni.shards import layout, tables
+from openuni.shards.layout import CommitRecord, FileRecord
+from openuni.storage import DOCUMENT, LocalStore, Store
+
+HEAD = "catalog.json"
+TABLE = "catalog.parquet"
+_MOST_BYTES = 1 << 30
+_FILE = pa.struct([("size", pa.int64()), ("sha256", pa.string())])
+_KINDS = {
+    **dict.fromkeys(("shard", "samples", "present", "schema"), pa.int64()),
+    **dict.fromkeys(("tar", "index"), _FILE),
+}
+_FIELDS = [field.name for field in fields(CommitRecord) if field.name != "run"]
+"""Without the run: two builds of one plan have the same catalog, byte for byte."""
+_SCHEMA = pa.schema([pa.field(name, _KINDS.get(name, pa.string()), nullable=False) for name in _FIELDS])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`catalog.json`: which `dataset.json` the catalog was made for, and the table that belongs to it."""
+
+    manifest_sha256: str
+    table: FileRecord
+
+
+def write(root: Path, run: str) -> int:
+    """Fold the commit records of a local dataset; returns how many. Raises CorruptDataError where one is damaged.
+
+    For the holder of the dataset: nobody may commit meanwhile.
+    """
+    store = LocalStore(root)
+    retire(root)
+    records = [record for place in _places(store) if (record := commit_record(store, *place)) is not None]
+    data = encode(records)
+    store.put(TABLE, data, run)
+    manifest = store.read(layout.MANIFEST, at_most=DOCUMENT)
+    head = Head(layout.digest(manifest), FileRecord(len(data), layout.digest(data)))
+    store.put(HEAD, layout.dump_checked(head), run)
+    return len(records)
+
+
+def retire(root: Path) -> None:
+    """Delete the catalog's head, before anything that it tells of is changed."""
+    LocalStore(root).delete(HEAD)
+
+
+def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
+    """The records, sorted by shard and column, their `run` empty; None where there is no catalog of just this dataset.
+
+    In a folder a look at each file costs little: there, a record that was removed, added or written by hand since is
+    seen too.
+    """
+    try:
+        head = layout.parse_checked(Head, store.read(HEAD, at_most=DOCUMENT), store.where(HEAD))
+        if head.manifest_sha256 != manifest_sha256 or head.table.size > _MOST_BYTES:
+            return None
+        data = store.read(TABLE, at_most=head.table.size)
+        if layout.digest(data) != head.table.sha256:
+            return None
+        records = decode(data, store.where(TABLE))
+    except (FileNotFoundError, CorruptDataError):
+        return None
+    places = [(record.shard, record.column) for record in records]
+    if isinstance(store, LocalStore) and (places != _places(store) or _is_newer(store, places)):
+        return None
+    return records
+
+
+def encode(records: Sequence[CommitRecord]) -> bytes:
+    """The table's bytes."""
+    sink = io.BytesIO()
+    rows = [{name: getattr(record, name) for name in _FIELDS} for record in records]
+    for row in rows:
+        row |= {name: asdict(row[name]) for name in ("tar", "index")}
+    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def decode(data: bytes, where: str) -> list[CommitRecord]:
+    """Raises CorruptDataError naming `where`."""
+    try:
+        return [
+            CommitRecord(**{**row, "run": "", "tar": FileRecord(**row["tar"]), "index": FileRecord(**row["index"])})
+            for row in tables.rows(io.BytesIO(data), _SCHEMA, where)
+        ]
+    except (TypeError, ValueError) as error:
+        raise CorruptDataError(f"{where} holds what is no commit record: {error}") from None
+
+
+def commit_record(store: Store, shard: int, column: str) -> CommitRecord | None:
+    """One record from its own file, or None where it was never committed. Raises CorruptDataError."""
+    name = layout.commit_name(shard, column)
+    path = store.where(name)
+    try:
+        data = store.read(name, at_most=DOCUMENT)
+    except FileNotFoundError:
+        return None
+    record = layout.parse_checked(CommitRecord, data, path)
+    if (record.shard, record.column) != (shard, column):
+        raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
+    return record
+
+
+def _is_newer(store: LocalStore, places: Sequence[tuple[int, str]]) -> bool:
+    """Whether a record was written after the catalog."""
+    try:
+        written = store.path(HEAD).stat().st_mtime_ns
+        return any(store.path(layout.commit_name(*place)).stat().st_mtime_ns > written for place in places)
+    except FileNotFoundError:  # a run has begun to change the dataset
+        return True
+
+
+def _places(store: Store) -> list[tuple[int, str]]:
+    return sorted(place for place in map(layout.parse_commit_name, store.list("commits")) if place)

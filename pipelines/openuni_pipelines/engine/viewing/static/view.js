@@ -1,0 +1,573 @@
+"use strict";
+// One page without a build step: the grid answers from /api/cards, a clip from /api/clip, frames are JPEGs drawn on
+// canvases by one clock, so panes cannot get out of step. All text from the dataset goes in by textContent.
+
+const $ = (id) => document.getElementById(id);
+const token = new URLSearchParams(location.search).get("token") ?? "";
+const address = (path, values = {}) => `${path}?${new URLSearchParams({ ...values, token })}`;
+
+const LEGENDS = {
+  depth: "red is near, blue is far, black unknown",
+  flow: "hue is direction, saturation speed; black unknown",
+  segmentation: "a colour an object",
+  densepose: "a colour a part, lines of equal U and V",
+};
+const state = {
+  about: null,
+  query: { words: "", choices: {}, ranges: {}, absent: null, flagged: false, sort: "key", order: "ascending" },
+  total: 0,
+  clip: null,
+};
+
+async function ask(path, values, signal) {
+  const answer = await fetch(address(path, values), { signal });
+  if (!answer.ok) throw new Error((await answer.json()).error);
+  return answer;
+}
+const json = async (path, values, signal) => (await ask(path, values, signal)).json();
+function report(error) {
+  if (error.name === "AbortError") return;
+  $("error").textContent = error instanceof TypeError ? "the server has gone; start `openuni view` again" : error.message;
+  $("error").hidden = false;
+}
+const guarded = (work) => (...given) => Promise.resolve(work(...given)).then(() => {}, report);
+function element(name, text = "", kind = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+const rounded = (value) => (typeof value !== "number" ? String(value ?? "unknown") : Number.isInteger(value) ? String(value) : value.toPrecision(6).replace(/\.?0+($|e)/, "$1"));
+
+// ---- The grid: only the cards in sight exist.
+
+const CARD = { width: 232, height: 212, gap: 10 };
+const cards = new Map(); // number in the result → element
+const pages = new Map(); // page → promise of its cards
+const PAGE = 60;
+let generation = 0;
+
+function columns() {
+  return Math.max(1, Math.floor(($("grid").clientWidth - CARD.gap) / (CARD.width + CARD.gap)));
+}
+const encodedQuery = () => JSON.stringify(state.query);
+
+async function search() {
+  generation += 1;
+  const mine = generation;
+  history.replaceState(null, "", `#q=${encodeURIComponent(encodedQuery())}`);
+  const first = await json("/api/cards", { query: encodedQuery(), first: 0, count: PAGE });
+  if (mine !== generation) return;
+  for (const card of cards.values()) card.remove();
+  cards.clear();
+  pages.clear();
+  pages.set(0, Promise.resolve(first.cards));
+  state.total = first.total;
+  $("count").textContent = `${first.total.toLocaleString("en")} of ${state.about.clips.toLocaleString("en")} clips`;
+  $("grid").scrollTop = 0;
+  layOut();
+  await drawHistogram();
+}
+
+function page(number) {
+  if (!pages.has(number)) {
+    pages.set(number, json("/api/cards", { query: encodedQuery(), first: number * PAGE, count: PAGE }).then((found) => found.cards));
+  }
+  return pages.get(number);
+}
+
+function layOut() {
+  const across = columns(), step = CARD.height + CARD.gap, grid = $("grid");
+  // Browsers lose count beyond some ten million pixels: a taller grid is scrolled in proportion.
+  const tall = Math.ceil(state.total / across) * step + CARD.gap, shown = Math.min(tall, 8e6);
+  $("cards").style.height = `${shown}px`;
+  const reach = Math.max(shown - grid.clientHeight, 1);
+  const top = tall === shown ? grid.scrollTop : (grid.scrollTop / reach) * (tall - grid.clientHeight);
+  const shift = grid.scrollTop - top;
+  const first = Math.max(0, Math.floor(top / step) - 1) * across;
+  const last = Math.min(state.total, (Math.ceil((top + grid.clientHeight) / step) + 1) * across);
+  for (const [number, card] of cards) {
+    if (number < first || number >= last) { card.remove(); cards.delete(number); }
+  }
+  for (let number = first; number < last; number += 1) {
+    let card = cards.get(number);
+    if (!card) { card = emptyCard(number); cards.set(number, card); $("cards").append(card); }
+    card.style.width = `${CARD.width}px`;
+    card.style.height = `${CARD.height}px`;
+    card.style.left = `${CARD.gap + (number % across) * (CARD.width + CARD.gap)}px`;
+    card.style.top = `${CARD.gap + Math.floor(number / across) * step + shift}px`;
+  }
+}
+
+function emptyCard(number) {
+  const card = element("button", "", "card");
+  const mine = generation;
+  card.type = "button";
+  card.setAttribute("role", "listitem");
+  page(Math.floor(number / PAGE)).then((found) => {
+    if (mine === generation && card.isConnected) fillCard(card, found[number % PAGE]);
+  }, report);
+  return card;
+}
+
+function fillCard(card, facts) {
+  if (!facts) return;
+  const image = element("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.src = address("/api/thumbnail", { key: facts.key });
+  const what = element("div", facts.caption, "what");
+  const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");
+  const value = facts.value === null ? "" : `  ${rounded(facts.value)}`;
+  card.replaceChildren(image, element("div", facts.key + value, "key"), what, lacks);
+  card.setAttribute("aria-label", `${facts.key}, ${facts.caption}`);
+  card.classList.toggle("flagged", facts.key in state.about.flags);
+  card.onclick = () => { location.hash = `clip=${encodeURIComponent(facts.key)}`; };
+  card.onpointerenter = guarded(() => hoverPlay(card, image, facts));
+}
+
+async function hoverPlay(card, image, facts) {
+  const column = state.about.columns[0];
+  if (facts.absent.includes(column)) return;
+  const leaving = new AbortController();
+  card.onpointerleave = () => leaving.abort();
+  const played = await frames({ key: facts.key, column, source: "" }, 0, Math.min(facts.frames, 64), leaving.signal);
+  const canvas = element("canvas"), start = performance.now();
+  canvas.width = facts.width;
+  canvas.height = facts.height;
+  leaving.signal.addEventListener("abort", () => canvas.replaceWith(image));
+  image.replaceWith(canvas);
+  const tick = async (now) => {
+    if (leaving.signal.aborted) return;
+    const bitmap = await createImageBitmap(played[Math.floor((Math.max(0, now - start) / 1000) * facts.fps) % played.length]);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    bitmap.close();
+    requestAnimationFrame(tick);
+  };
+  requestAnimationFrame(tick);
+}
+
+async function frames(place, first, count, signal) {
+  const data = await (await ask("/api/frames", { ...place, first, count }, signal)).arrayBuffer();
+  const view = new DataView(data), found = [];
+  for (let at = 0; at < data.byteLength; ) {
+    const size = view.getUint32(at, true);
+    found.push(new Blob([new Uint8Array(data, at + 4, size)], { type: "image/jpeg" }));
+    at += 4 + size;
+  }
+  return found;
+}
+
+// ---- Filters.
+
+function options(select, names, labels = (name) => name) {
+  select.replaceChildren(...names.map((name) => {
+    const option = element("option", labels(name));
+    option.value = name;
+    return option;
+  }));
+}
+
+function showFilters() {
+  const { facets } = state.about;
+  options($("sort"), ["key", ...facets.numbers]);
+  options($("field"), facets.numbers);
+  const confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
+  if (confidence) $("field").value = confidence;
+  const lacks = Object.entries(facets.absent).flatMap(([column, reasons]) => [
+    [JSON.stringify([column, ""]), `${column}: any reason`],
+    ...Object.entries(reasons).map(([reason, number]) => [JSON.stringify([column, reason]), `${column}: ${reason} (${number})`]),
+  ]);
+  const labels = new Map([["", "nothing in particular"], ...lacks]);
+  options($("absent"), [...labels.keys()], (name) => labels.get(name).slice(0, 120));
+  $("choices").replaceChildren(...Object.entries(facets.choices).map(([field, counts]) => choice(field, counts)));
+}
+
+function choice(field, counts) {
+  const box = element("fieldset");
+  box.append(element("legend", field));
+  for (const [value, number] of Object.entries(counts)) {
+    const label = element("label", "", "check"), input = element("input");
+    input.type = "checkbox";
+    input.dataset.field = field;
+    input.value = value;
+    input.checked = (state.query.choices[field] ?? []).includes(value);
+    input.onchange = guarded(() => {
+      const chosen = [...box.querySelectorAll("input:checked")].map((one) => one.value);
+      if (chosen.length) state.query.choices[field] = chosen; else delete state.query.choices[field];
+      return search();
+    });
+    label.append(input, element("span", value || "(none)"), element("span", String(number), "number"));
+    box.append(label);
+  }
+  return box;
+}
+
+function readControls() {
+  const { query } = state;
+  query.words = $("words").value;
+  query.sort = $("sort").value;
+  query.flagged = $("flagged").checked;
+  query.absent = $("absent").value ? JSON.parse($("absent").value) : null;
+}
+function writeControls() {
+  const { query } = state;
+  $("words").value = query.words;
+  $("sort").value = query.sort;
+  $("flagged").checked = query.flagged;
+  $("absent").value = query.absent ? JSON.stringify(query.absent) : "";
+  $("order").textContent = query.order === "ascending" ? "↑" : "↓";
+  $("order").setAttribute("aria-label", `Order: ${query.order}`);
+  for (const input of $("choices").querySelectorAll("input")) input.checked = (query.choices[input.dataset.field] ?? []).includes(input.value);
+  $("ranges").replaceChildren(...Object.entries(query.ranges).map(([field, [low, high]]) => {
+    const row = element("div", `${field}: ${rounded(low)} – ${rounded(high)}`, "range"), gone = element("button", "×");
+    gone.type = "button";
+    gone.setAttribute("aria-label", `Remove the range of ${field}`);
+    gone.onclick = guarded(() => { delete query.ranges[field]; writeControls(); return search(); });
+    row.append(gone);
+    return row;
+  }));
+}
+
+let histogram = null;
+async function drawHistogram(brush = null) {
+  const field = $("field").value;
+  if (!field) return;
+  if (!brush) histogram = await json("/api/histogram", { query: encodedQuery(), field });
+  const canvas = $("histogram").querySelector("canvas"), ratio = devicePixelRatio || 1;
+  canvas.width = 240 * ratio;
+  canvas.height = 90 * ratio;
+  const pen = canvas.getContext("2d"), most = Math.max(...histogram.counts, 1), width = 240 / histogram.counts.length;
+  const style = getComputedStyle(canvas);
+  pen.scale(ratio, ratio);
+  histogram.counts.forEach((count, at) => {
+    const inside = brush && at >= Math.min(...brush) && at <= Math.max(...brush);
+    pen.fillStyle = inside ? style.accentColor : style.color;
+    const height = count ? Math.max(2, (count / most) * 86) : 0;
+    pen.fillRect(at * width, 90 - height, width - 1, height);
+  });
+  const [low, high] = [histogram.edges[0], histogram.edges.at(-1)];
+  const missing = histogram.missing ? element("span", `${histogram.missing.toLocaleString("en")} without`) : "";
+  $("histogram").querySelector("figcaption").replaceChildren(element("span", rounded(low)), missing, element("span", rounded(high)));
+}
+
+function brushed() {
+  const canvas = $("histogram").querySelector("canvas");
+  let from = null, to = null;
+  const bin = (event) => Math.max(0, Math.min(histogram.counts.length - 1, Math.floor((event.offsetX / canvas.clientWidth) * histogram.counts.length)));
+  canvas.onpointerdown = (event) => { if (histogram) { from = to = bin(event); canvas.setPointerCapture(event.pointerId); drawHistogram([from, to]); } };
+  canvas.onpointermove = (event) => { if (from !== null) { to = bin(event); drawHistogram([from, to]); } };
+  canvas.onpointerup = guarded(() => {
+    if (from === null) return undefined;
+    const [low, high] = [Math.min(from, to), Math.max(from, to)];
+    state.query.ranges[$("field").value] = [histogram.edges[low], histogram.edges[high + 1]];
+    from = null;
+    writeControls();
+    return search();
+  });
+}
+
+// ---- A clip: panes drawn by one clock.
+
+class Pane {
+  constructor(clip, column) {
+    this.column = column;
+    this.place = { key: clip.key, column: column.name, source: column.source };
+    this.clip = clip;
+    this.blobs = new Array(clip.frames).fill(null);
+    this.bitmaps = new Map();
+    this.root = element("section", "", "pane");
+    const sure = column.confidence === null ? "" : `confidence ${column.confidence.toFixed(2)}`;
+    const title = element("h2", column.source ? `${column.source}: ${column.name}` : column.name);
+    title.append(element("span", column.expert), element("span", sure));
+    this.root.append(title);
+    this.root.setAttribute("aria-label", title.textContent);
+    if (!column.present) { this.root.append(element("div", `absent: ${column.reason || "no reason recorded"}`, "absent")); return; }
+    this.picture = element("canvas");
+    this.lines = element("canvas");
+    for (const canvas of [this.picture, this.lines]) { canvas.width = clip.width; canvas.height = clip.height; }
+    const frame = element("div", "", "frame");
+    frame.append(this.picture, this.lines);
+    this.reading = element("div", "", "reading");
+    this.root.append(frame, element("div", LEGENDS[column.name] ?? "", "legend"), this.reading);
+    frame.onpointermove = (event) => player.point(event, frame);
+    frame.onpointerleave = () => player.point(null);
+  }
+
+  fail(error) {
+    this.column = { ...this.column, present: false };
+    this.root.append(element("div", error.message, "absent"));
+  }
+
+  // The frame asked for comes first and alone; then the rest, in runs from there on.
+  async load(first, signal) {
+    try {
+      const [one] = await frames(this.place, first, 1, signal);
+      this.blobs[first] = one;
+      player.changed();
+      for (let at = 0; at < this.clip.frames; at += 16) {
+        const begin = (Math.floor(first / 16) * 16 + at) % (Math.ceil(this.clip.frames / 16) * 16);
+        const run = await frames(this.place, begin, 16, signal);
+        run.forEach((blob, index) => { this.blobs[begin + index] = blob; });
+        player.changed();
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") { this.fail(error); player.changed(); }
+    }
+  }
+
+  async bitmap(number) {
+    if (!this.bitmaps.has(number)) {
+      const blob = this.blobs[number];
+      if (!blob) return null;
+      this.bitmaps.set(number, createImageBitmap(blob));
+      if (this.bitmaps.size > 24) { // decoded frames are large: the oldest go
+        const [oldest, gone] = this.bitmaps.entries().next().value;
+        this.bitmaps.delete(oldest);
+        gone.then((picture) => picture.close());
+      }
+    }
+    return this.bitmaps.get(number);
+  }
+}
+
+const player = {
+  panes: [], clip: null, people: null, frame: 0, playing: false, started: 0, from: 0, drawing: false, again: false, pointer: null, leaving: new AbortController(),
+
+  async open(key) {
+    this.close();
+    this.leaving = new AbortController();
+    const clip = await json("/api/clip", { key }, this.leaving.signal);
+    this.clip = state.clip = clip;
+    this.frame = Math.min(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? 0) || 0, clip.frames - 1);
+    this.panes = clip.columns.map((column) => new Pane(clip, column));
+    $("panes").replaceChildren(...this.panes.map((pane) => pane.root));
+    $("key").textContent = clip.key;
+    $("caption").textContent = clip.caption || "(no caption)";
+    $("reason").value = clip.flag;
+    $("time").max = clip.frames - 1;
+    $("record").replaceChildren(...[["size", `${clip.frames} × ${clip.height} × ${clip.width} at ${rounded(clip.fps)} fps`], ...Object.entries(clip.record)].map(([name, value]) => {
+      const row = element("tr");
+      row.append(element("td", name), element("td", rounded(value)));
+      return row;
+    }));
+    const present = this.panes.filter((pane) => pane.column.present);
+    options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].root.getAttribute("aria-label")));
+    for (const pane of present) pane.load(this.frame, this.leaving.signal);
+    const skeleton = present.find((pane) => pane.column.name === "skeleton");
+    if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = people; this.changed(); }, report);
+    await this.neighbours(key);
+    this.changed();
+  },
+
+  async neighbours(key) {
+    const around = await json("/api/neighbours", { query: encodedQuery(), key }, this.leaving.signal);
+    $("place").textContent = around.place === null ? "" : `${around.place + 1} of ${around.total.toLocaleString("en")}`;
+    for (const id of ["before", "after"]) {
+      $(id).disabled = !around[id];
+      $(id).onclick = () => { location.hash = `clip=${encodeURIComponent(around[id])}`; };
+    }
+  },
+
+  close() {
+    this.leaving.abort();
+    this.stop();
+    this.panes = [];
+    this.clip = this.people = state.clip = null;
+  },
+
+  show(frame) {
+    if (!this.clip) return;
+    this.frame = Math.max(0, Math.min(this.clip.frames - 1, frame));
+    this.from = this.frame;
+    this.started = performance.now();
+    this.changed();
+  },
+
+  play() {
+    this.playing = true;
+    if (this.frame === this.clip.frames - 1) this.frame = 0;
+    this.show(this.frame);
+    $("play").textContent = "❚❚";
+    const tick = (now) => {
+      if (!this.playing) return;
+      const on = Math.floor(((now - this.started) / 1000) * this.clip.fps * Number($("speed").value));
+      let frame = this.from + Math.max(0, on);
+      if (frame >= this.clip.frames && !$("loop").checked) { this.frame = this.clip.frames - 1; this.changed(); this.stop(); return; }
+      frame %= this.clip.frames;
+      // Every pane has the frame, or all wait for it: the clock stands still meanwhile.
+      if (this.panes.some((pane) => pane.column.present && !pane.blobs[frame])) { this.from = this.frame; this.started = now; }
+      else if (frame !== this.frame) { this.frame = frame; this.changed(); }
+      requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  },
+
+  stop() { this.playing = false; $("play").textContent = "▶"; },
+
+  changed() {
+    if (this.drawing) { this.again = true; return; }
+    this.drawing = true;
+    this.draw().catch(report).finally(() => { this.drawing = false; if (this.again) { this.again = false; this.changed(); } });
+  },
+
+  // All panes are decoded first and then drawn in one go.
+  async draw() {
+    const { clip, frame } = this;
+    if (!clip) return;
+    const present = this.panes.filter((pane) => pane.column.present);
+    const pictures = await Promise.all(present.map((pane) => pane.bitmap(frame)));
+    if (clip !== this.clip || pictures.some((picture) => !picture)) return;
+    const over = $("over").value === "" ? null : pictures[Number($("over").value)];
+    present.forEach((pane, at) => {
+      const pen = pane.picture.getContext("2d");
+      pen.globalAlpha = 1;
+      pen.drawImage(pictures[at], 0, 0, clip.width, clip.height);
+      if (over && over !== pictures[at]) this.lay(pen, over);
+      pane.picture.dataset.frame = frame;
+      this.drawPeople(pane);
+    });
+    $("time").value = frame;
+    $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
+    if (this.pointer && !this.playing) this.read();
+  },
+
+  lay(pen, over) {
+    const { width, height } = this.clip, share = Number($("amount").value) / 100;
+    if ($("mode").value === "blend") { pen.globalAlpha = share; pen.drawImage(over, 0, 0, width, height); return; }
+    pen.save();
+    pen.beginPath();
+    pen.rect(0, 0, width * share, height);
+    pen.clip();
+    pen.drawImage(over, 0, 0, width, height);
+    pen.restore();
+  },
+
+  drawPeople(pane) {
+    // Lines at the screen's own pixels, not at the clip's.
+    const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
+    canvas.width = across * ratio;
+    canvas.height = this.clip.height * scale * ratio;
+    if (!this.people || !$("vectors").checked || pane.column.name !== "rgb") return;
+    const pen = canvas.getContext("2d"), { limbs, tracks } = this.people;
+    pen.scale(ratio * scale, ratio * scale);
+    pen.font = `${12 / scale}px system-ui`;
+    this.people.joints[this.frame].forEach((joints, person) => {
+      const hue = (tracks[person] * 137.5) % 360, box = this.people.boxes[this.frame][person];
+      pen.strokeStyle = pen.fillStyle = `hsl(${hue} 95% 60%)`;
+      pen.lineWidth = 1.5 / scale;
+      if (box[0] !== null) {
+        pen.strokeRect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
+        pen.fillText(String(tracks[person]), box[0] + 3 / scale, box[1] + 13 / scale);
+      }
+      pen.lineWidth = 2.5 / scale;
+      for (const [a, b] of limbs) {
+        if (joints[3 * a] === null || joints[3 * b] === null) continue;
+        pen.globalAlpha = 0.35 + 0.65 * Math.min(joints[3 * a + 2], joints[3 * b + 2]);
+        pen.beginPath();
+        pen.moveTo(joints[3 * a], joints[3 * a + 1]);
+        pen.lineTo(joints[3 * b], joints[3 * b + 1]);
+        pen.stroke();
+      }
+      pen.globalAlpha = 1;
+    });
+  },
+
+  point(event, frame) {
+    if (!event) { this.pointer = null; return; }
+    const bounds = frame.getBoundingClientRect();
+    this.pointer = {
+      x: Math.max(0, Math.min(this.clip.width - 1, Math.floor(((event.clientX - bounds.left) / bounds.width) * this.clip.width))),
+      y: Math.max(0, Math.min(this.clip.height - 1, Math.floor(((event.clientY - bounds.top) / bounds.height) * this.clip.height))),
+    };
+    this.read();
+  },
+
+  // One question under way at a time; the last place of the pointer is asked next.
+  async read() {
+    if (this.reading) { this.unread = true; return; }
+    this.reading = true;
+    const { pointer, frame, clip } = this;
+    await Promise.all(this.panes.filter((pane) => pane.column.present).map(async (pane) => {
+      const found = await json("/api/readings", { ...pane.place, frame, ...pointer }, this.leaving.signal);
+      pane.reading.textContent = `(${pointer.x}, ${pointer.y})  ` + found.map(({ name, value, unit }) => `${name} ${rounded(value)}${unit ? ` ${unit}` : ""}`).join("  ");
+    })).catch(report);
+    this.reading = false;
+    if (this.unread && this.pointer && clip === this.clip) { this.unread = false; this.read(); }
+  },
+};
+
+async function flag() {
+  const answer = await fetch("/api/flag", {
+    method: "POST", headers: { "X-Token": token, "Content-Type": "application/json" },
+    body: JSON.stringify({ key: state.clip.key, reason: $("reason").value }),
+  });
+  const said = await answer.json();
+  if (!answer.ok) throw new Error(said.error);
+  state.about.flags = said.flags;
+  $("reason").blur();
+}
+
+// ---- Addresses, keys, beginning.
+
+async function go() {
+  $("error").hidden = true;
+  const at = new URLSearchParams(location.hash.slice(1));
+  const key = at.get("clip");
+  $("grid-page").hidden = key !== null;
+  $("clip-page").hidden = key === null;
+  if (key !== null) { await player.open(key); return; }
+  player.close();
+  if (at.get("q")) { Object.assign(state.query, JSON.parse(at.get("q"))); writeControls(); }
+  await search();
+}
+
+function typed(event) {
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range" && event.target.type !== "checkbox";
+  if (event.key === "Escape") {
+    if (typing) event.target.blur(); else if (state.clip && !$("help").open) $("home").click();
+    return;
+  }
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: () => player.frame - step, ArrowRight: () => player.frame + step, Home: () => 0, End: () => Infinity };
+  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => $("reason").focus(), v: () => $("vectors").click() };
+  if (event.key === "?") $("help").showModal();
+  else if (event.key === "/" && !state.clip) $("words").focus();
+  else if (state.clip && event.key in moves) { player.stop(); player.show(moves[event.key]()); }
+  else if (state.clip && event.key in keys) keys[event.key]();
+  else return;
+  event.preventDefault();
+}
+
+async function begin() {
+  state.about = await json("/api/about", {});
+  $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
+  document.title = `${state.about.url} – OpenUni`;
+  showFilters();
+  writeControls();
+  brushed();
+  const changed = guarded(() => { readControls(); return search(); });
+  for (const id of ["sort", "flagged", "absent"]) $(id).onchange = changed;
+  let waiting;
+  $("words").oninput = () => { clearTimeout(waiting); waiting = setTimeout(changed, 150); };
+  $("order").onclick = guarded(() => { state.query.order = state.query.order === "ascending" ? "descending" : "ascending"; writeControls(); return search(); });
+  $("field").onchange = guarded(() => drawHistogram());
+  $("clear").onclick = guarded(() => {
+    Object.assign(state.query, { words: "", choices: {}, ranges: {}, absent: null, flagged: false, sort: "key", order: "ascending" });
+    writeControls();
+    return search();
+  });
+  $("grid").onscroll = layOut;
+  new ResizeObserver(() => { if (!state.clip) layOut(); }).observe($("grid"));
+  $("home").onclick = (event) => { event.preventDefault(); location.hash = `q=${encodeURIComponent(encodedQuery())}`; };
+  $("play").onclick = () => (player.playing ? player.stop() : player.play());
+  $("time").oninput = () => { player.stop(); player.show(Number($("time").value)); };
+  for (const id of ["over", "mode", "amount", "vectors"]) $(id).oninput = () => player.changed();
+  $("reason").onkeydown = (event) => { if (event.key === "Enter") guarded(flag)(); };
+  $("help-button").onclick = () => $("help").showModal();
+  addEventListener("keydown", typed);
+  addEventListener("hashchange", guarded(go));
+  addEventListener("resize", () => player.changed());
+  await go();
+}
+guarded(begin)();

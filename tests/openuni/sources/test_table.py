@@ -1,0 +1,162 @@
+"""Rows of any table, chosen before a video is touched: counted against what was written into them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("duckdb")
+
+from openuni.errors import PlanError
+from openuni.sample import Clip
+from openuni.sources.base import Request, Skipped
+from openuni.sources.table import Table
+
+ROWS = [
+    {
+        "name": f"row-{n:02d}",
+        "path": f"clips/v{n % 3}.mp4",
+        "text": f'caption, "{n}"\nof two lines',
+        "aesthetic": n / 2,
+        "t0": f"0:00:0{n % 4}.5",
+        "t1": 30.0,
+    }
+    for n in range(20)
+]
+MAP = ("video=path", "id=name", "caption=text", "start=t0", "end=t1")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos" / "clips"
+    folder.mkdir(parents=True)
+    for n in range(3):
+        (folder / f"v{n}.mp4").write_bytes(b"")  # no row of a table opens one
+    return folder.parent
+
+
+def write_csv(path: Path, rows: list[dict[str, object]] = ROWS) -> Path:
+    def cell(value: object) -> str:
+        return '"' + str(value).replace('"', '""') + '"' if isinstance(value, str) else str(value)
+
+    lines = [",".join(ROWS[0]), *(",".join(map(cell, row.values())) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def write_jsonl(path: Path) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def write_parquet(path: Path) -> Path:
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    return path
+
+
+def clips(metadata: Path, videos: Path, **asked: object) -> tuple[list[Clip], Counter[str]]:
+    """Clips, and the reasons of what became none."""
+    request = Request(videos, metadata, columns=MAP, **asked)  # type: ignore[arg-type]
+    source, made, reasons = Table(), [], Counter[str]()
+    for entry in source.entries(request):
+        for one in [entry] if isinstance(entry, Skipped) else source.expand(entry, request):
+            if isinstance(one, Clip):
+                made.append(one)
+            else:
+                reasons[one.reason] += 1
+    return made, reasons
+
+
+@pytest.mark.parametrize(("suffix", "write"), [("csv", write_csv), ("jsonl", write_jsonl), ("parquet", write_parquet)])
+def test_every_kind_of_table_gives_the_same_clips(
+    suffix: str, write: Callable[[Path], Path], tmp_path: Path, videos: Path
+) -> None:
+    made, reasons = clips(write(tmp_path / f"rows.{suffix}"), videos)
+    assert reasons == {}
+    assert [clip.key for clip in made] == [row["name"] for row in ROWS]
+    third = made[2]
+    assert third.caption == ROWS[2]["text"]
+    assert (third.start, third.end) == (2.5, 2.5 + 5.0625)
+    assert third.video == str(videos / "clips" / "v2.mp4")
+    assert dict(third.scores) == {"aesthetic": 1.0}
+    assert (third.source, third.source_id, third.license) == ("table", "row-02", "unknown")
+
+
+def test_rows_are_chosen_by_sql_by_quantile_and_by_a_seeded_sample(tmp_path: Path, videos: Path) -> None:
+    table = write_csv(tmp_path / "rows.csv")
+    made, reasons = clips(table, videos, where="aesthetic > 5 and length(text) > 3")
+    assert [clip.key for clip in made] == [f"row-{n:02d}" for n in range(11, 20)]
+    assert reasons == {"not chosen by --where and --sample": 1}  # one line for all of them, with their number
+    best, _ = clips(table, videos, where="aesthetic >= quantile_cont(aesthetic, 0.9) over ()")
+    assert [clip.key for clip in best] == ["row-18", "row-19"]
+    sample = [clip.key for clip in clips(table, videos, sample=5)[0]]
+    assert len(sample) == 5
+    assert sample == sorted(sample) == [clip.key for clip in clips(table, videos, sample=5)[0]]
+    assert sample != [clip.key for clip in clips(table, videos, sample=5, sample_seed=1)[0]]
+    assert set(sample) == {clip.key for clip in clips(write_parquet(tmp_path / "rows.parquet"), videos, sample=5)[0]}
+
+
+def test_odd_rows_are_left_out_by_name(tmp_path: Path, videos: Path) -> None:
+    odd = [
+        {**ROWS[0], "name": "outside", "path": "../../etc/passwd"},
+        {**ROWS[0], "name": "absolute", "path": "/etc/passwd"},
+        {**ROWS[0], "name": "gone", "path": "clips/v9.mp4"},
+        {**ROWS[0], "name": "backwards", "t0": "0:01:00", "t1": 3.0},
+        {**ROWS[0], "name": "no time", "t0": "noon"},
+        {**ROWS[0], "name": "row-01"},
+    ]
+    made, reasons = clips(write_csv(tmp_path / "rows.csv", [*ROWS, *odd]), videos)
+    assert len(made) == 20
+    assert reasons == {
+        "path leaves the folder": 2,
+        "video missing": 1,
+        "start and end are no span of seconds": 2,
+        "two rows of one id": 1,
+    }
+
+
+def test_malformed_rows_are_counted_by_their_place_until_the_file_is_another_kind(tmp_path: Path, videos: Path) -> None:
+    table = write_csv(tmp_path / "rows.csv")
+    place = len(table.read_bytes())
+    with table.open("a") as file:
+        file.write("too,many,cells,in,this,row,of,it\n")
+    request = Request(videos, table, columns=MAP)
+    (skipped,) = [one for one in Table().entries(request) if isinstance(one, Skipped)]
+    assert skipped.reason == "malformed row: too many columns"
+    assert int(skipped.id.rsplit(" ", 1)[1]) - place in range(-1, 40)  # where the row begins, or its first odd cell
+    with table.open("a") as file:
+        file.write("a,b,c,d,e,f,g,h\n" * 40)
+    with pytest.raises(PlanError, match=r"41 of 61 rows are malformed .*: this is no table of that kind"):
+        list(Table().entries(request))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"where": "aesthetik > 5"}, r"its rows cannot be chosen: .*aesthetik.*; check --where and --map"),
+        ({"where": "aesthetic >"}, r"its rows cannot be chosen: "),
+        ({"columns": ("video=film",)}, r"has no column 'film' for the video; it has name, path, text"),
+        ({"columns": ("frames=path",)}, r"--map frames: give FIELD=COLUMN; fields are video, id"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_sentence(
+    asked: dict[str, object], sentence: str, tmp_path: Path, videos: Path
+) -> None:
+    request = Request(videos, write_csv(tmp_path / "rows.csv"), **{"columns": MAP, **asked})  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match=sentence):
+        list(Table().entries(request))
+
+
+def test_a_folder_of_two_kinds_is_refused(tmp_path: Path, videos: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_csv(folder / "a.csv")
+    write_jsonl(folder / "b.jsonl")
+    with pytest.raises(PlanError, match=r"holds \.csv, \.jsonl; a table is one kind of"):
+        list(Table().entries(Request(videos, folder)))

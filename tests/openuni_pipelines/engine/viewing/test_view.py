@@ -1,0 +1,363 @@
+"""`openuni view` in a real browser: frames in step, exact readings, filters, flags, and what a stranger may do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+import openuni
+from openuni import modalities
+from openuni.errors import CorruptDataError, OpenUniError
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.modalities.rgb import Rgb
+from openuni.modalities.segmentation import Instance, Segmentation
+from openuni.modalities.skeleton import Skeleton
+from openuni.sample import Annotation, Record
+from openuni.shards import layout, writer
+from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue, Query
+from openuni_pipelines.engine.viewing.clips import Clips, Differences
+from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
+
+COLUMNS = {name: f"{name}-1" for name in ("rgb", "depth", "flow", "segmentation", "skeleton")}
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"> & <script>document.title='taken'</script>"
+RATES = (12.0, 25.0, 30000 / 1001, 60.0)
+T, H, W = 40, 32, 64
+
+
+def bits(frame: int) -> np.ndarray:
+    """The frame's number as eight upright bars, bool `[H, W]`: what is burnt into every column."""
+    return np.repeat([bool(frame >> bit & 1) for bit in range(8)], W // 8)[None].repeat(H, 0)
+
+
+def burnt(fps: float) -> dict[str, Annotation[Any]]:
+    """All columns of a clip with its frame numbers; the last map of a flow lies beside its last frame."""
+    marks = np.stack([bits(frame) for frame in range(T)])
+    joints = np.zeros((T, 1, 17, 3), np.float32)
+    joints[..., 0] = np.arange(T)[:, None, None] + np.linspace(2, 20, 17)
+    joints[..., 1], joints[..., 2] = np.linspace(3, 28, 17), 1
+    boxes = np.array([0, 0, W - 1, H - 1], np.float32).reshape(1, 1, 4).repeat(T, 0)
+    motion = np.stack([np.where(marks[:-1], 3.0, -3.0), np.zeros((T - 1, H, W))], -1).astype(np.float32)
+    table = (Instance(3, "dark bar", 0.5), Instance(7, "light bar", None, 4))
+    return {
+        "rgb": Annotation(Rgb(np.where(marks, 235, 20)[..., None].repeat(3, -1).astype(np.uint8), fps, exact=True)),
+        "depth": Annotation(Depth(np.where(marks, 2.0, 7.5).astype(np.float32), "metric", exact=True), 0.25),
+        "flow": Annotation(Flow(motion), 0.75),
+        "segmentation": Annotation(Segmentation(np.where(marks, 7, 3).astype(np.int32), table)),
+        "skeleton": Annotation(Skeleton(joints, boxes, np.array([1], np.int32), H, W)),
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips at four rates; the first has a hostile caption, the last lacks its depth."""
+    root = tmp_path_factory.mktemp("view") / "data"
+    keys = [f"clip-{number}" for number in range(len(RATES))]
+    for key, fps in zip(keys, RATES, strict=True):
+        caption = HOSTILE if key == keys[0] else f"bars at {fps:g} frames a second"
+        record = Record(
+            key, T, H, W, fps, caption=caption, source="toy", source_id=key, video_id=key, scores={"sharp": fps}
+        )
+        annotations: dict[str, Any] = burnt(fps)
+        if key == keys[-1]:
+            annotations["depth"] = "too dark"
+        writer.save_sample(root, 0, record, annotations, COLUMNS, "run")
+    writer.commit_shard(root, 0, keys, COLUMNS, "run")
+    writer.write_manifest(root, {"source": "toy"}, COLUMNS, len(keys), 1, "run")
+    return root
+
+
+@pytest.fixture
+def viewer(dataset: Path, tmp_path: Path) -> Iterator[Viewer]:
+    data = openuni.open(dataset)
+    clips, truth = Clips(data), Clips(openuni.open(dataset), "truth")
+    scored = {"depth/absrel": {"clip-0": 0.3, "clip-1": 0.9, "clip-2": 0.1}}
+    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), [truth, Differences(clips, truth)], scored)
+    open_in_background(viewer)
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium: the system's, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine; install Debian's `chromium`")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that may ask nobody but the loopback interface, and whose errors fail the test."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    opened.set_default_timeout(120_000)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("request", lambda request: errors.append(request.url) if outside(request.url) else None)
+    yield opened
+    opened.context.close()
+    assert not errors
+
+
+def outside(url: str) -> bool:
+    return urlsplit(url).scheme not in ("blob", "data") and urlsplit(url).hostname != "127.0.0.1"
+
+
+def get(viewer: Viewer, path: str, *, token: str | None = None, host: str = "", **arguments: object) -> Any:
+    """Status and parsed JSON (or bytes) of a GET."""
+    port = urlsplit(viewer.url).port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    query = urlencode({**arguments, "token": viewer.token if token is None else token})
+    connection.request("GET", f"{path}?{query}", headers={"Host": host or f"127.0.0.1:{port}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, json.loads(body) if answer.headers["Content-Type"] == "application/json" else body
+
+
+def shown(page: Any) -> list[list[list[int]]]:
+    """The colour in the middle of every bar, of each pane."""
+    script = f"""panes => panes.map(pane => Array.from({{length: 8}}, (_, bar) =>
+        Array.from(pane.getContext("2d").getImageData(bar * {W // 8} + {W // 16}, {H // 2}, 1, 1).data.slice(0, 3))))"""
+    read: list[list[list[int]]] = page.eval_on_selector_all("canvas[data-frame]", script)
+    return read
+
+
+def settled(page: Any, frame: int) -> None:
+    """Wait until every pane says that it drew the frame."""
+    ready = "n => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];"
+    page.wait_for_function(
+        ready + "return all.length && all.every(pane => pane.dataset.frame === String(n)) }", arg=frame
+    )
+
+
+@pytest.mark.parametrize("number", range(len(RATES)))
+def test_all_panes_show_the_same_frame_after_random_seeks(viewer: Viewer, page: Any, number: int) -> None:
+    key = f"clip-{number}"
+    sample = viewer.clips.sample(key)
+    names = [name for name in ("rgb", "depth", "flow", "segmentation") if name in sample]
+    middles = np.arange(8) * (W // 8) + W // 16
+    expected = {name: modalities.get(name).show(sample[name])[:, H // 2, middles].astype(int) for name in names}
+    page.goto(f"{viewer.url}#clip={key}")
+    settled(page, 0)
+    page.uncheck("#vectors")
+    for frame in np.random.default_rng(number).integers(0, T, 50):
+        page.evaluate("frame => player.show(frame)", int(frame))
+        settled(page, int(frame))
+        colours = dict(zip([n for n in sample.statuses if n in sample], np.array(shown(page)), strict=False))
+        for name in names:
+            if name == "flow" and frame == T - 1:
+                continue  # it has no map
+            error = np.abs(expected[name] - colours[name]).max(axis=(1, 2))
+            assert error[frame] < 12, (name, frame)
+            assert name != "rgb" or int(error.argmin()) == frame
+
+
+def test_readings_are_the_arrays(viewer: Viewer) -> None:
+    sample, rng = viewer.clips.sample("clip-0"), np.random.default_rng(0)
+    for name in ("rgb", "depth", "flow", "segmentation"):
+        for frame, y, x in zip(*(rng.integers(0, most, 125) for most in (T, H, W)), strict=True):
+            status, found = get(viewer, "/api/readings", key="clip-0", column=name, frame=frame, y=y, x=x)
+            assert status == 200
+            values = [reading["value"] for reading in found]
+            if name == "rgb":
+                assert values == sample.rgb.frames[frame, y, x].tolist()
+            elif name == "depth":
+                assert values == [float(sample.depth.values[frame, y, x])]
+                assert found[0]["unit"] == "m"
+            elif name == "flow" and frame < T - 1:
+                assert values[:2] == sample.flow.forward[frame, y, x].tolist()
+            elif name == "segmentation":
+                table = {instance.id: instance for instance in sample.segmentation.instances}
+                instance = table[int(sample.segmentation.ids[frame, y, x])]
+                assert values[:2] == [instance.id, instance.class_name]
+
+
+def test_the_pointer_reads_in_real_units(viewer: Viewer, page: Any) -> None:
+    page.goto(f"{viewer.url}#clip=clip-1&frame=5")
+    settled(page, 5)
+    frame = page.locator(".pane .frame").nth(1).bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] * 2.5 / 8, frame["y"] + frame["height"] / 2)  # bit 2 of 5: set
+    page.wait_for_function("() => document.querySelectorAll('.reading')[1].textContent.includes('depth 2 m')")
+    page.wait_for_function("() => document.querySelectorAll('.reading')[2].textContent.includes('u 3 px')")
+    page.wait_for_function("() => document.querySelectorAll('.reading')[3].textContent.includes('class light bar')")
+
+
+def test_outside_text_is_text(viewer: Viewer, page: Any) -> None:
+    page.goto(viewer.url)
+    page.wait_for_selector(".card img")
+    assert HOSTILE in page.locator(".card .what").first.text_content()
+    page.locator(".card").first.click()
+    settled(page, 0)
+    assert page.locator("#caption").text_content() == HOSTILE
+    assert "taken" not in page.title()
+    page.keyboard.press("p")  # there is none before
+    for place in range(2, 5):
+        page.keyboard.press("n")
+        page.wait_for_selector(f"text={place} of 4")
+    page.wait_for_selector("text=absent: too dark")
+
+
+def test_words_ranges_and_flags_narrow_the_grid(viewer: Viewer, page: Any) -> None:
+    page.goto(viewer.url)
+    page.wait_for_selector(".card img")
+    page.fill("#words", "BARS 25")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")
+    page.locator(".card").first.click()
+    settled(page, 0)
+    page.keyboard.press("f")
+    page.keyboard.type("shaky <b>")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => Object.keys(state.about.flags).length === 1")
+    assert viewer.flags.reasons == {"clip-1": "shaky <b>"}
+    page.keyboard.press("Escape")
+    page.click("#clear")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('4 of 4')")
+    page.check("#flagged")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")
+    again = page.context.new_page()  # a second tab, by the link of the first
+    again.goto(page.url)
+    again.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")
+    again.close()
+
+
+def test_the_command_serves_and_a_killed_server_is_said(dataset: Path, tmp_path: Path, page: Any) -> None:
+    command = [Path(sys.executable).with_name("openuni"), "view", dataset, "--flags", tmp_path / "f", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        page.goto(server.stdout.readline().split()[3])
+        page.wait_for_selector(".card img")
+        server.kill()
+    page.fill("#words", "bars")
+    page.wait_for_selector("text=the server has gone")
+
+
+def test_worst_samples_come_first_and_errors_are_black_where_all_is_right(viewer: Viewer) -> None:
+    query = json.dumps({"sort": "depth/absrel", "order": "descending"})
+    found = get(viewer, "/api/cards", query=query, first=0, count=10)[1]["cards"]
+    assert [card["key"] for card in found] == ["clip-1", "clip-0", "clip-2", "clip-3"]
+    assert found[0]["value"] == 0.9
+    columns = get(viewer, "/api/clip", key="clip-0")[1]["columns"]
+    assert [(c["source"], c["name"]) for c in columns if c["name"] == "depth"] == [
+        ("", "depth"),
+        ("truth", "depth"),
+        ("error", "depth"),
+    ]
+    assert all(c["present"] for c in columns)
+    for name in ("rgb", "depth", "flow"):
+        assert not viewer.others["error"].view("clip-0", name).frames[: T - 1].any(), name
+    missing = next(
+        c
+        for c in get(viewer, "/api/clip", key="clip-3")[1]["columns"]
+        if (c["source"], c["name"]) == ("error", "depth")
+    )
+    assert (missing["present"], missing["reason"]) == (False, "the prediction has none")
+
+
+def test_strangers_get_nothing(viewer: Viewer) -> None:
+    assert get(viewer, "/api/about", token="")[0] == 403
+    assert get(viewer, "/api/about", token="x" * 22)[0] == 403
+    assert get(viewer, "/", token="")[0] == 403
+    assert get(viewer, "/api/about", host="evil.example")[0] == 403  # a name that was pointed at this machine
+    for path in ("/../server.py", "/static/view.js", "/%2e%2e/flags.py", "//etc/passwd", "/etc/passwd"):
+        assert get(viewer, path)[0] == 404
+    for key in ("../../x", "clip-9", "", "/etc/passwd"):
+        status, said = get(viewer, "/api/clip", key=key)
+        assert status == 409
+        assert "has no clip" in said["error"]
+    for bad in ({"frame": "-1"}, {"frame": "999"}, {"frame": "x"}, {"column": "nope"}, {}):
+        assert get(viewer, "/api/frame", **{"key": "clip-0", "column": "rgb", "frame": "0", "source": "no"} | bad)[
+            0
+        ] in (400, 404, 409)
+    for query in ("{", '{"sort": "nope"}', '{"ranges": {"fps": [1]}}', '{"unknown": 1}', "[" * 100_000):
+        assert get(viewer, "/api/cards", query=query, first=0, count=1)[0] in (400, 409, 414)
+    assert get(viewer, "/api/about")[0] == 200
+
+
+def test_pages_come_with_a_policy(viewer: Viewer) -> None:
+    port = urlsplit(viewer.url).port
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", f"/?token={viewer.token}")
+    answer = connection.getresponse()
+    page = answer.read().decode()
+    policy = answer.headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "style=" not in page
+    assert "<script>" not in page
+    connection.request("POST", "/api/flag", body=b"{}")
+    assert connection.getresponse().status == 403  # without the token
+    connection.close()
+    assert viewer.flags.reasons == {}
+
+
+def test_queries_agree_with_the_reader(dataset: Path) -> None:
+    data = openuni.open(dataset)
+    catalogue = Catalogue(data)
+
+    def keys(**query: Any) -> list[str]:
+        return list(catalogue.keys(catalogue.find(Query(**query))))
+
+    assert keys(ranges={"fps": (20, 40)}) == list(data.filter((pc.field("fps") >= 20) & (pc.field("fps") <= 40)).keys())
+    assert keys(absent=("depth", "")) == list(data.filter(~pc.field("depth.present")).keys()) == ["clip-3"]
+    assert keys(absent=("depth", "too dark")) == ["clip-3"]
+    assert keys(absent=("depth", "else")) == []
+    assert keys(sort="sharp", order="descending") == ["clip-3", "clip-2", "clip-1", "clip-0"]
+    assert keys(sort="depth.confidence", order="descending")[-1] == "clip-3"  # it has none
+    assert keys(words="bars 25") == ["clip-1"]
+    assert keys(choices={"source": ("toy",)}, words="BARS") == ["clip-1", "clip-2", "clip-3"]
+    assert keys(choices={"source": ("other",)}) == []
+    histogram = catalogue.histogram("depth.confidence", catalogue.find(Query()))
+    assert (sum(histogram.counts), histogram.missing) == (3, 1)
+    with pytest.raises(OpenUniError, match="there is no number 'nope'"):
+        keys(sort="nope")
+    assert QUERY.validate_json(QUERY.dump_json(Query(words="雨", ranges={"fps": (0, 1)}))).words == "雨"
+
+
+def test_flags_are_kept_and_the_last_word_counts(tmp_path: Path) -> None:
+    flags = Flags(tmp_path / "flags.jsonl")
+    flags.set("a", "blurred")
+    flags.set("b", "cut\x1b[31m\nin two")
+    flags.set("a", "")
+    assert Flags(tmp_path / "flags.jsonl").reasons == {"b": flags.reasons["b"]}
+    (tmp_path / "odd").write_text('{"key": "a"}\n')
+    with pytest.raises(CorruptDataError, match="odd: line 1 is no flag"):
+        Flags(tmp_path / "odd")
+    outside = tmp_path / "outside"
+    outside.write_text("")
+    (tmp_path / "linked.jsonl").symlink_to(outside)
+    with pytest.raises(OpenUniError):
+        Flags(tmp_path / "linked.jsonl").set("a", "x")
+    assert outside.read_text() == ""
+
+
+def test_a_damaged_column_says_so_and_the_others_play(dataset: Path, tmp_path: Path, page: Any) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(dataset, root)
+    tar = root / layout.tar_name(0, "depth")
+    data = bytearray(tar.read_bytes())
+    data[600:900] = bytes(300)
+    tar.write_bytes(data)
+    viewer = Viewer(Clips(openuni.open(root)), Flags(tmp_path / "flags.jsonl"))
+    open_in_background(viewer)
+    page.goto(f"{viewer.url}#clip=clip-0")
+    page.wait_for_function("() => document.querySelectorAll('canvas[data-frame]').length >= 4")
+    assert "depth" in page.locator(".absent").text_content()
+    viewer.close()

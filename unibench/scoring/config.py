@@ -1,0 +1,55 @@
+"""What to score and how, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from unibench.metrics.depth import MAX_DEPTH
+from unibench.scoring.protocol import Missing
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreConfig:
+    """What to score, and how."""
+
+    tasks: tuple[str, ...] = field(default=(), metadata={"shown": "all that both have, but physics"})
+    """Tasks by comma, such as depth,flow."""
+    standard: Literal["estimation", "small"] = "estimation"
+    """The standard set that is the truth where no other is named; their numbers do not compare."""
+    subset: Literal["single_person", "two_person", "general"] | None = None
+    """Only samples of this subset."""
+    limit: int | None = field(default=None, metadata={"min": 1})
+    """Only the first N samples, in the order of keys."""
+    missing: Missing = "leave_out"
+    """Missing predictions: left out of every mean, or scored as if nothing had been found."""
+    max_depth: float = MAX_DEPTH
+    """Metres beyond which true depth does not count."""
+    depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
+    """What the numbers in plain depth files are."""
+    control: tuple[str, ...] = ()
+    """Control fidelity, TASK=EXPERT by comma: estimate TASK from the generated videos with EXPERT and score that."""
+    out: Path | None = field(default=None, metadata={"shown": "PRED/score"})
+    """Where the report goes."""
+    name: str | None = field(default=None, metadata={"shown": "the folder's name"})
+    """What the run is called in the report."""
+    resume: bool = False
+    """Go on with the samples that an interrupted run left."""
+    page: bool = True
+    """Write report.html too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How many samples are scored."""
+
+    done: int
+    total: int
+
+
+Progress = Callable[["str | Progressed"], None]
+"""Called with a sentence to say, and with how far scoring is."""
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""As the built-in `map`: results in the order of the items."""

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from openuni.modalities.depth import Depth  # noqa: E402
-from openuni.modalities.flow import Flow  # noqa: E402
-from openuni_model.colours import from_picture, prompt, to_picture  # noqa: E402
-from openuni_model.config import preset  # noqa: E402
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni_model.colours import from_picture, prompt, to_picture
+from openuni_model.config import preset
 
 THEIRS = preset("nano", pictures="unityvideo")
 

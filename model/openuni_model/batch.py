@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openuni import modalities
+from openuni_model.colours import prompt
 from openuni_model.config import ModelConfig
 from openuni_model.dit import GENERATE, Streams
 from openuni_model.flow import add_noise, velocity_errors
@@ -56,7 +56,7 @@ def stream_text(view: str, caption: str, config: ModelConfig, prompts: Mapping[s
     """
     if not config.in_context or view == "rgb":
         return caption
-    return prompts[view] if view in prompts else modalities.get(view).prompt
+    return prompts[view] if view in prompts else prompt(view, config)
 
 
 def collate(

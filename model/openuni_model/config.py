@@ -48,6 +48,10 @@ class ModelConfig:
     modules (section 4.2.2) for ablation. With `rope="width_offset"` stream j takes columns jW … (j+1)W − 1, as in
     the public UnityVideo weights; `same` gives every view of a pixel the same position. `absolute` also adds a
     fixed sine-cosine code of its position to every token; Wan has none, and the pixel presets need it (docs/model.md).
+
+    As the public UnityVideo weights have them: `own_tables` gives each modality an output modulation of its own;
+    `clean_time="shared"` tells a clean stream the time of the clip's noisy ones rather than 0; `pictures` says how
+    views are drawn and which prompts name them.
     """
 
     width: int
@@ -69,6 +73,9 @@ class ModelConfig:
     in_context: bool = True
     rope: Literal["same", "width_offset"] = "same"
     absolute: bool = False
+    own_tables: bool = False
+    clean_time: Literal["zero", "shared"] = "zero"
+    pictures: Literal["openuni", "unityvideo"] = "openuni"
     frequencies: int = 256
     eps: float = 1e-6
 
@@ -113,8 +120,10 @@ class ModelConfig:
         if not isinstance(values, Mapping):
             raise ModelConfigError("not a model configuration: it is no JSON object")
         known = {field.name for field in fields(cls)}
-        if set(values) != known:
-            odd = sorted(set(values) ^ known)
+        # Models written before these fields were there do without.
+        expected = known - ({"own_tables", "clean_time", "pictures"} - set(values))
+        if set(values) != expected:
+            odd = sorted(set(values) ^ expected)
             raise ModelConfigError(f"not a model configuration of this version: unknown or missing {', '.join(odd)}")
         try:
             return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)

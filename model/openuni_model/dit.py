@@ -5,12 +5,12 @@ modality, a role and a text of its own. The streams of a clip lie next to each o
 clip has, so a view that a clip lacks is simply not in the list: it costs nothing and needs no mask. Only
 self-attention looks across the streams of a clip; everything else works a stream at a time.
 
-Shapes:  P streams · N tokens a stream · D width · H heads · E channels a head · K modalities · L text tokens
-         C F H W latent channels, frames, rows, columns · I, O values of a patch going in and out
+Shapes:  P streams · N tokens a stream · G times a stream · D width · H heads · E channels a head · K modalities
+         L text tokens · C F H W latent channels, frames, rows, columns · I, O values of a patch going in and out
 
 The blocks are those of Wan (Wan Team, arXiv:2503.20314), so that its weights load (`weights.py`), and with the aux
 streams absent and the new parameters at their zero start the model *is* Wan. What is new:
-- timestep, modality and role act a stream at a time, through AdaLN-Zero (`temb_PD`, the modality-adaptive switcher);
+- timestep, modality and role act a stream (or frame) at a time, through AdaLN-Zero (the modality-adaptive switcher);
 - patch embedding and output head have one expert a modality, stacked in one parameter `[K, …]`. A ModuleList would
   leave ranks that drew different modalities with different gradients to reduce, and silently different weights;
 - a stream attends to its own text: RGB to the caption, a view to its modality's prompt (in-context learner).
@@ -39,7 +39,8 @@ class Streams:
     """A batch for the model, the P streams of `len(counts)` clips, `sum(counts) == P`.
 
     x_PCFHW   float, latents: noisy where `role` is GENERATE, clean where it is CONDITION
-    t_P       float in [0, 1]: 0 is clean and 1 pure noise
+    t_P       float in [0, 1]: 0 is clean and 1 pure noise; `[P]`, or `[P, F]` where frames have times of their own
+              (the frames of one patch share theirs)
     modality_P, role_P  int64
     text_PLT  float, text embeddings padded with zeros to L; the padding is attended to, as in Wan
     """
@@ -81,7 +82,8 @@ class UnifiedDiT(nn.Module):
         self.modality_KD = nn.Parameter(torch.empty(experts, D)) if config.switcher else None
         self.role_2D = nn.Parameter(torch.empty(2, D))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.out_table_2D = nn.Parameter(torch.empty(2, D))
+        self.out_table_2D = None if config.own_tables else nn.Parameter(torch.empty(2, D))
+        self.out_table_K2D = nn.Parameter(torch.empty(experts, 2, D)) if config.own_tables else None
         self.out_weight_KOD = nn.Parameter(torch.empty(experts, config.channels * volume, D))
         self.out_bias_KO = nn.Parameter(torch.empty(experts, config.channels * volume))
         self.checkpoint_blocks = False
@@ -100,8 +102,9 @@ class UnifiedDiT(nn.Module):
             nn.init.xavier_uniform_(expert_DI)
         # All experts start as one, so a view first uses what the others' tokens have taught the blocks.
         self.in_weight_KDI.copy_(self.in_weight_KDI[:1].expand_as(self.in_weight_KDI))
-        zero = (self.in_bias_KD, self.role_2D, self.out_table_2D, self.out_weight_KOD, self.out_bias_KO)
-        for parameter in (*zero, *self.time_proj.parameters(), self.modality_KD):
+        zero = (self.in_bias_KD, self.role_2D, self.out_weight_KOD, self.out_bias_KO)
+        maybe = (self.out_table_2D, self.out_table_K2D, self.modality_KD)
+        for parameter in (*zero, *self.time_proj.parameters(), *maybe):
             if parameter is not None:
                 nn.init.zeros_(parameter)
 
@@ -121,29 +124,37 @@ class UnifiedDiT(nn.Module):
         expert_P = streams.modality_P if config.switcher else torch.zeros_like(streams.modality_P)
         pick_PK = F.one_hot(expert_P, len(self.in_bias_KD)).to(self.in_bias_KD.dtype)
 
-        temb_PD = self.time_in(sinusoid(1000 * streams.t_P, config.frequencies).to(self.role_2D.dtype))
-        temb_PD = temb_PD + F.one_hot(streams.role_P, 2).to(self.role_2D.dtype) @ self.role_2D
-        if self.modality_KD is not None:
-            temb_PD = temb_PD + pick_PK @ self.modality_KD
-        shift_scale_gate_P6D = self.time_proj(F.silu(temb_PD)).unflatten(1, (6, -1))
+        dtype = self.role_2D.dtype
+        role_PD = F.one_hot(streams.role_P, 2).to(dtype) @ self.role_2D
+        switch_PD = 0.0 if self.modality_KD is None else pick_PK @ self.modality_KD
+        # G is 1, or the token frames. Frame by frame: equal times give equal bits however many frames there are.
+        temb_GPD = [
+            self.time_in(sinusoid(1000 * t_P, config.frequencies).to(dtype)) + role_PD + switch_PD
+            for t_P in times(streams, config).unbind(1)
+        ]
+        modulation_PG6D = torch.stack([self.time_proj(F.silu(t)).unflatten(1, (6, -1)) for t in temb_GPD], dim=1)
 
         in_PDI = torch.einsum("pk,kdi->pdi", pick_PK, self.in_weight_KDI)
-        x_PND = torch.einsum("pni,pdi->pnd", patchify(streams.x_PCFHW, config.patch), in_PDI)
+        x_PND = torch.einsum("pni,pdi->pnd", patchify(streams.x_PCFHW, config.patch).to(dtype), in_PDI)
         x_PND = x_PND + (pick_PK @ self.in_bias_KD)[:, None]
         if config.absolute:
             x_PND = x_PND + positions(grid, config.width, x_PND.device).type_as(x_PND)
-        text_PLD = self.text_in(streams.text_PLT)
-        turn = rope(grid, config, streams.counts, x_PND.device)
+        text_PLD = self.text_in(streams.text_PLT.to(dtype))
+        turn = rope(grid, config, slots(streams, config))
         for block in self.blocks:
             if self.checkpoint_blocks and torch.is_grad_enabled():
-                x_PND = checkpoint(
-                    block, x_PND, text_PLD, shift_scale_gate_P6D, turn, streams.counts, use_reentrant=False
-                )
+                x_PND = checkpoint(block, x_PND, text_PLD, modulation_PG6D, turn, streams.counts, use_reentrant=False)
             else:
-                x_PND = block(x_PND, text_PLD, shift_scale_gate_P6D, turn, streams.counts)
+                x_PND = block(x_PND, text_PLD, modulation_PG6D, turn, streams.counts)
 
-        shift_P1D, scale_P1D = (self.out_table_2D + temb_PD[:, None]).float().chunk(2, dim=1)
-        x_PND = modulate(x_PND, shift_P1D, scale_P1D, config.eps)
+        temb_PG1D = torch.stack(temb_GPD, dim=1)[:, :, None]
+        if self.out_table_K2D is not None:
+            table_P12D = torch.einsum("pk,kod->pod", pick_PK, self.out_table_K2D)[:, None]
+        else:
+            assert self.out_table_2D is not None
+            table_P12D = self.out_table_2D
+        shift_PG1D, scale_PG1D = (table_P12D + temb_PG1D).float().chunk(2, dim=2)
+        x_PND = modulate(x_PND, shift_PG1D, scale_PG1D, config.eps)
         out_POD = torch.einsum("pk,kod->pod", pick_PK, self.out_weight_KOD)
         y_PNO = torch.einsum("pnd,pod->pno", x_PND, out_POD) + (pick_PK @ self.out_bias_KO)[:, None]
         return unpatchify(y_PNO, grid, config.patch).float()
@@ -166,16 +177,16 @@ class Block(nn.Module):
         self,
         x_PND: Tensor,
         text_PLD: Tensor,
-        modulation_P6D: Tensor,
+        modulation_PG6D: Tensor,
         turn: tuple[Tensor, Tensor],
         counts: tuple[int, ...],
     ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.table_6D + modulation_P6D).float().chunk(6, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.table_6D + modulation_PG6D).float().chunk(6, dim=2)
         y_PND = self.self_attn(modulate(x_PND, shift1, scale1, self.eps), None, turn, counts)
-        x_PND = (x_PND.float() + y_PND * gate1).type_as(x_PND)
+        x_PND = (x_PND.float() + by_frame(y_PND, gate1)).type_as(x_PND)
         x_PND = x_PND + self.cross_attn(self.cross_norm(x_PND).type_as(x_PND), text_PLD, None, None)
         y_PND = self.ffn(modulate(x_PND, shift2, scale2, self.eps))
-        z_PND: Tensor = (x_PND.float() + y_PND.float() * gate2).type_as(x_PND)
+        z_PND: Tensor = (x_PND.float() + by_frame(y_PND.float(), gate2)).type_as(x_PND)
         return z_PND
 
 
@@ -227,10 +238,45 @@ def attend_within_clips(q_PNHE: Tensor, k_PNHE: Tensor, v_PNHE: Tensor, counts: 
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
-def modulate(x_PND: Tensor, shift_P1D: Tensor, scale_P1D: Tensor, eps: float) -> Tensor:
-    """AdaLN: normalise without learned scale, then scale and shift by the stream's own vectors, in float32."""
+def modulate(x_PND: Tensor, shift_PG1D: Tensor, scale_PG1D: Tensor, eps: float) -> Tensor:
+    """AdaLN: normalise without learned scale, then scale and shift by the frame's own vectors, in float32."""
     normed_PND = F.layer_norm(x_PND.float(), x_PND.shape[-1:], eps=eps)
-    return (normed_PND * (1 + scale_P1D) + shift_P1D).type_as(x_PND)
+    if shift_PG1D.shape[1] == 1:
+        return (normed_PND * (1 + scale_PG1D[:, 0]) + shift_PG1D[:, 0]).type_as(x_PND)
+    normed_PGND: Tensor = normed_PND.unflatten(1, (shift_PG1D.shape[1], -1))
+    return (normed_PGND * (1 + scale_PG1D) + shift_PG1D).flatten(1, 2).type_as(x_PND)
+
+
+def by_frame(y_PND: Tensor, gate_PG1D: Tensor) -> Tensor:
+    """The tokens of each frame times its own gate; one gate for all where G is 1."""
+    if gate_PG1D.shape[1] == 1:
+        return y_PND * gate_PG1D[:, 0]
+    y_PGND: Tensor = y_PND.unflatten(1, (gate_PG1D.shape[1], -1))
+    return (y_PGND * gate_PG1D).flatten(1, 2)
+
+
+def times(streams: Streams, config: ModelConfig) -> Tensor:
+    """The time that each stream is told, `[P, G]`: G is 1, or the token frames where they have times of their own.
+
+    Under `clean_time="shared"` a condition is told the latest time of its clip's other streams.
+    """
+    t_PG = streams.t_P[:, None] if streams.t_P.dim() == 1 else streams.t_P[:, :: config.patch[0]]
+    if config.clean_time == "zero":
+        return t_PG
+    generated_PG = torch.where(streams.role_P[:, None] == GENERATE, t_PG, 0.0)
+    latest_PG = torch.cat([clip.amax(0, keepdim=True).expand_as(clip) for clip in generated_PG.split(streams.counts)])
+    return torch.where(streams.role_P[:, None] == GENERATE, t_PG, latest_PG)
+
+
+def slots(streams: Streams, config: ModelConfig) -> Tensor:
+    """Which run of columns each stream takes, `[P]`: RGB the first, whatever the order of the clip's streams.
+
+    Without offsets there is one run for all, `[1]`.
+    """
+    if config.rope == "same":
+        return torch.zeros(1, dtype=torch.int64, device=streams.modality_P.device)
+    aux_P = (streams.modality_P != config.index("rgb")).long()
+    return torch.cat([aux * aux.cumsum(0) for aux in aux_P.split(streams.counts)])
 
 
 def sinusoid(position_P: Tensor, size: int) -> Tensor:
@@ -241,9 +287,7 @@ def sinusoid(position_P: Tensor, size: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def rope(
-    grid: tuple[int, int, int], config: ModelConfig, counts: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def rope(grid: tuple[int, int, int], config: ModelConfig, slot_P: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each `[1 or P, N, 1, E/2]`.
 
     As in Wan a head's channels are split between time, rows and columns (E − 4⌊E/6⌋, 2⌊E/6⌋, 2⌊E/6⌋), base 10000.
@@ -251,13 +295,13 @@ def rope(
     frames, rows, columns = grid
     E = config.width // config.heads
     spatial = 2 * (E // 6)
+    device = slot_P.device
 
     def angles(positions: Tensor, size: int) -> Tensor:
         rate = 10_000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
         return positions.to(torch.float64)[..., None] * rate
 
-    slot_P = torch.tensor([[i] for n in counts for i in range(n)] if config.rope == "width_offset" else [[0]])
-    column = torch.arange(columns, device=device) + columns * slot_P.to(device)
+    column = torch.arange(columns, device=device) + columns * slot_P[:, None]
     time_F = angles(torch.arange(frames, device=device), E - 2 * spatial)
     row_H = angles(torch.arange(rows, device=device), spatial)
     column_PW = angles(column, spatial)
@@ -320,6 +364,8 @@ def check(streams: Streams, config: ModelConfig) -> None:
         raise ModelConfigError(
             f"texts are {streams.text_PLT.shape[-1]} wide and the model takes {config.text_width}: another encoder?"
         )
+    if streams.t_P.dim() == 2 and streams.t_P.shape[1] != streams.x_PCFHW.shape[2]:
+        raise ModelConfigError(f"{streams.t_P.shape[1]} times do not fit latents of {streams.x_PCFHW.shape[2]} frames")
     sizes = {len(streams.t_P), len(streams.modality_P), len(streams.role_P), len(streams.text_PLT), P}
     if sizes != {sum(streams.counts)} or 0 in streams.counts:
         raise ModelConfigError(f"{P} streams do not fit clips of {streams.counts} streams")

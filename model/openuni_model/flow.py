@@ -34,8 +34,8 @@ def logit_normal(normal: Tensor, shift: float) -> Tensor:
 
 
 def add_noise(x0_PCFHW: Tensor, noise_PCFHW: Tensor, t_P: Tensor) -> Tensor:
-    """x_t; a stream at t = 0 comes back exactly clean."""
-    t = t_P.view(-1, 1, 1, 1, 1)
+    """x_t; what is at t = 0 comes back exactly clean. `t_P` is `[P]`, or `[P, F]` with a time for each frame."""
+    t = t_P.view(len(t_P), 1, -1, 1, 1)
     return (1 - t) * x0_PCFHW + t * noise_PCFHW
 
 

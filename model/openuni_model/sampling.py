@@ -24,7 +24,9 @@ class LatentRequest:
     """A clip to be generated: `views` from noise, given `controls` (clean latents `[C, F, H, W]`) and a caption.
 
     RGB from views is controlled generation, views from RGB estimation, everything from nothing joint generation.
-    The noise depends on (seed, key) only. `prompts` are texts of views, else each reads its modality's own.
+    The noise depends on (seed, key) only. `prompts` are texts of views, else each reads its modality's own. `given`
+    are the first latent frames `[C, f, H, W]` of views to be generated (a still, or the end of what came before): they
+    are told to the model at time 0, frame by frame, and come back unchanged.
     """
 
     key: str
@@ -34,6 +36,7 @@ class LatentRequest:
     size: tuple[int, int, int]
     seed: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +118,44 @@ def sample_views(
         counts=tuple(V + p.controls for p in plan for _ in range(B)),
     )
     weight = torch.tensor([p.weight for p in plan], device=device).view(-1, 1, 1, 1, 1, 1)
+    noise = torch.stack([z for r in requests for z in noise_of(r, config.channels)]).to(device)
+    held_RF = _hold(noise, [r.given.get(view) for r in requests for view in first.views], config.patch[0])
+    free_R1F11 = ~held_RF[:, None, :, None, None]
 
     def field(x_BCFHW: Tensor, t: float) -> Tensor:
         """The guided velocity of the `B·V` generated streams."""
         x = still.x_PCFHW.clone()
         x[generated] = x_BCFHW.repeat(len(plan), 1, 1, 1, 1)
         t_P = t * generated.to(torch.float32)
+        told = t_P
+        if bool(held_RF.any()):
+            told = t_P[:, None].repeat(1, held_RF.shape[1])
+            told[generated] *= ~held_RF.repeat(len(plan), 1)
         with autocast(device):
-            out = model(Streams(x, t_P, still.modality_P, still.role_P, still.text_PLT, still.counts))
+            out = model(Streams(x, told, still.modality_P, still.role_P, still.text_PLT, still.counts))
         v = velocity(out[generated], x[generated], t_P[generated], config.prediction)
         guided: Tensor = (weight * v.unflatten(0, (len(plan), -1))).sum(0)
-        return guided
+        return guided * free_R1F11
 
-    noise = torch.stack([z for r in requests for z in noise_of(r, config.channels)]).to(device)
     latents = solve(field, noise, timesteps(steps, config.shift), solver).cpu().unflatten(0, (B, V))
     return [dict(zip(first.views, clip, strict=True)) for clip in latents]
+
+
+def _hold(start_RCFHW: Tensor, given: Sequence[Tensor | None], patch: int) -> Tensor:
+    """Put what is given into the starting noise, in place; the frames that are given, bool `[R, F]`."""
+    held_RF = torch.zeros(len(given), start_RCFHW.shape[2], dtype=torch.bool, device=start_RCFHW.device)
+    for row, latents in enumerate(given):
+        if latents is None:
+            continue
+        frames = latents.shape[1]
+        if frames % patch or not frames < start_RCFHW.shape[2]:
+            raise ModelConfigError(
+                f"{frames} given latent frames: they must fill patches of {patch} and leave some of the "
+                f"{start_RCFHW.shape[2]} to generate"
+            )
+        start_RCFHW[row, :, :frames] = latents.to(start_RCFHW)
+        held_RF[row, :frames] = True
+    return held_RF
 
 
 def noise_of(request: LatentRequest, channels: int) -> list[Tensor]:

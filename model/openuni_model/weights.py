@@ -57,7 +57,7 @@ _ORIGINAL_NAMES: tuple[tuple[str, str], ...] = (
 )
 """As Wan's own repository names them; the patch embedding is called the same in both."""
 _DIFFUSERS, _ORIGINAL = "diffusion_pytorch_model*.safetensors", ("*.safetensors", "*.pth")
-_STACKED = {"in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO"}
+_STACKED = {"in_weight_KDI", "in_bias_KD", "out_table_K2D", "out_weight_KOD", "out_bias_KO"}
 _NEW = {"modality_KD", "role_2D"}
 
 
@@ -88,6 +88,8 @@ def load_wan(model: UnifiedDiT, wan: Iterable[tuple[str, Tensor]]) -> None:
     missing = set(ours) - _NEW
     for key, value in wan:
         name = from_wan_key(key)
+        if name == "out_table_2D" and model.config.own_tables:
+            name = "out_table_K2D"
         parameter = ours.get(name)
         if parameter is None:
             raise ModelConfigError(f"{key!r} has no place in a model of {model.config.layers} layers")
@@ -115,10 +117,11 @@ def read_wan(folder: Path) -> Iterable[tuple[str, Tensor]]:
             "model (Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.2-TI2V-5B-Diffusers), or put Wan's own files there"
         )
     for file in files:
-        yield from _tensors(file)
+        yield from read_tensors(file)
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a `.safetensors` or `.pth` file, one at a time, each in its own dtype. Raises ModelConfigError."""
     from safetensors import SafetensorError, safe_open
 
     try:

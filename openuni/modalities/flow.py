@@ -294,7 +294,7 @@ def _resize(motion: Motion, height: int, width: int) -> Motion:
 
 
 @cache
-def _wheel() -> npt.NDArray[np.float32]:
+def colour_wheel() -> npt.NDArray[np.float32]:
     """The 55 hues of the Middlebury colour coding, from red over yellow, green, cyan, blue and magenta, with those in
     between at `_ANGLES` + 1 angles from -π to π: a quarter of an 8-bit level apart, so none need be made for a pixel.
     """
@@ -323,7 +323,7 @@ def _middlebury(motion: Motion) -> npt.NDArray[np.uint8]:
     """Colours `[N, 3]` of motions `[N, 2]`, speed 1 at full saturation; faster ones are darkened."""
     speed = np.hypot(motion[:, 0], motion[:, 1])[:, None]
     angle = np.arctan2(-motion[:, 1], -motion[:, 0]) * np.float32(_ANGLES / 2 / np.pi) + np.float32(_ANGLES / 2)
-    hue = _wheel()[np.rint(angle).astype(np.int32)]
+    hue = colour_wheel()[np.rint(angle).astype(np.int32)]
     colour = np.where(speed <= 1, 1 - speed * (1 - hue), hue * np.float32(0.75))
     colours: npt.NDArray[np.uint8] = (colour * 255).astype(np.uint8)
     return colours

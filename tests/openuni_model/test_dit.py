@@ -74,6 +74,30 @@ def test_two_streams_are_wan_2_2_on_twice_the_width_with_two_timesteps(make_stre
     torch.testing.assert_close(unified(reference, rope="width_offset")(streams), want, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_frames_of_their_own_time_are_wan_2_2_with_a_timestep_per_token(make_streams: MakeStreams) -> None:
+    """As Wan2.2 begins from an image: the first frame at 0, the others at t."""
+    reference = wan()
+    streams = make_streams(tiny_config(), (1, 1), [0, 0], size=(3, 4, 6))
+    t_PF = streams.t_P[:, None] * torch.tensor([0.0, 1.0, 0.5])
+    tokens_a_frame = 2 * 3
+    want = reference(streams.x_PCFHW, 1000 * t_PF.repeat_interleave(tokens_a_frame, 1), streams.text_PLT).sample
+    torch.testing.assert_close(unified(reference)(replace(streams, t_P=t_PF)), want, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"rope": "width_offset"}, {"patch": (2, 2, 2), "absolute": True}])
+def test_one_time_for_all_frames_gives_the_bits_of_one_time_a_stream(
+    make_streams: MakeStreams, changes: dict[str, object]
+) -> None:
+    model = random_model(tiny_config(**changes))
+    streams = make_streams(model.config, (2, 1), [0, 1, 0], role=[1, 0, 0], size=(4, 4, 6))
+    by_frame = replace(streams, t_P=streams.t_P[:, None].expand(-1, 4))
+    assert torch.equal(model(by_frame), model(streams))
+    with pytest.raises(ModelConfigError, match="3 times do not fit latents of 4 frames"):
+        model(replace(streams, t_P=streams.t_P[:, None].expand(-1, 3)))
+
+
 def test_compiled_blocks_paint_the_same_and_are_not_compiled_anew_for_other_batches(make_streams: MakeStreams) -> None:
     torch.compiler.reset()
     config = tiny_config(layers=4)

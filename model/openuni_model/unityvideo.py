@@ -21,8 +21,6 @@ from openuni_model.weights import from_wan_key, model_of, read_tensors
 VIEWS = {"depth": "depth", "flow": "raft", "segmentation": "segmentation", "skeleton": "skeleton",
          "densepose": "densepose"}  # fmt: skip
 """Our names of the views and theirs."""
-STEPS = 20
-"""Solver steps of their inference, which is Euler's from t = 1."""
 _HEAD_WIDTH = 128
 """Channels of an attention head in every Wan; the weights do not say."""
 _OWN = {"flow_patch_embedding.weight", "flow_patch_embedding.bias", "flow_in.weight", "flow_in.bias",

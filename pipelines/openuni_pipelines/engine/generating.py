@@ -15,27 +15,33 @@ from openuni.errors import AbsentModalityError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Sample, make_key
 from openuni.shards.layout import write_atomic
-from openuni.video import decode_video
+from openuni.video import decode_video, encode_video
 from openuni_pipelines.engine import predictions
 from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
     from openuni_model.config import ModelConfig
+    from openuni_model.dit import UnifiedDiT
     from openuni_model.generation import ClipRequest, Sampler
 
 SETTINGS = "generation.json"
 """How each view in a folder of predictions was generated."""
 _GUIDED_TEXT = 7.5
+_STEPS = 50
+_THEIR_STEPS = 20
+"""Of the inference that comes with UnityVideo's weights."""
 _FPS = 16.0
 """Of clips from nothing: the rate that datasets are normalized to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateConfig:
     """What to generate with what, and how."""
 
-    checkpoint: Path = field(metadata={"exists": True})
+    checkpoint: Path | None = field(default=None, metadata={"exists": True})
     """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights."""
+    unityvideo: Path | None = field(default=None, metadata={"exists": True})
+    """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or a folder with it."""
     task: Literal["joint", "cond", "est"]
     """joint: text to RGB and views; cond: views to RGB; est: RGB to views."""
     modality: tuple[str, ...]
@@ -50,18 +56,24 @@ class GenerateConfig:
     """est: a video. cond: a file or folder of the view, or VIEW=PATH,VIEW=PATH (files that `unibench score` reads)."""
     bench: str | None = None
     """Dataset to generate over, instead of --input."""
-    steps: int = field(default=50, metadata={"min": 1})
+    image: Path | None = field(default=None, metadata={"exists": True})
+    """joint, cond: an image that the video begins with."""
+    continue_: Path | None = field(default=None, metadata={"exists": True, "flag": "--continue"})
+    """joint, cond: a video whose last frames the new one begins with (how many: the model's clip / 4)."""
+    steps: int | None = field(default=None, metadata={"min": 1, "shown": "50, with --unityvideo 20"})
     """Steps of the solver."""
     solver: Literal["euler", "adams"] = "euler"
     """Of first order, or of second (Adams–Bashforth) at the same cost."""
-    guidance_scale: float | None = field(default=None, metadata={"shown": "7.5 with Wan's codec, else 1"})
+    guidance_scale: float | None = field(
+        default=None, metadata={"shown": "7.5 with Wan's codec, 1 with pixels and --unityvideo"}
+    )
     """How strongly the caption guides; 1: the model itself."""
     control_scale: tuple[str, ...] = field(default=(), metadata={"shown": "1"})
     """How strongly the controls guide: one number for all, or VIEW=NUMBER,VIEW=NUMBER."""
     frames: int | None = field(default=None, metadata={"min": 1, "shown": "the model's"})
-    """joint: how many."""
+    """joint: how many; more than the model's are made in overlapping windows."""
     aspect: float = 1.0
-    """joint: width over height."""
+    """joint: width over height, unless --image or --continue has its own."""
     seed: int = field(default=0, metadata={"min": 0})
     """Of the noise."""
     batch: int = field(default=8, metadata={"min": 1})
@@ -85,6 +97,14 @@ class GenerateConfig:
             raise PlanError(f"--seed {self.seed}: it must be 0 or more")
         if not self.modality or len(set(self.modality)) != len(self.modality):
             raise PlanError(f"--modality {','.join(self.modality)}: name one or more views, each once")
+        if (self.checkpoint is None) == (self.unityvideo is None):
+            raise PlanError("give either --checkpoint, a model of ours, or --unityvideo, the public weights")
+        if self.image is not None and self.continue_ is not None:
+            raise PlanError("give either --image or --continue: a video begins with one of them")
+        if self.begins_with is not None and (self.task == "est" or self.bench is not None):
+            raise PlanError(
+                "--image and --continue begin one video: use them with --task joint or cond, without --bench"
+            )
         if "rgb" in self.modality:
             raise PlanError("--modality: list the views besides RGB; RGB is always there")
         _ = self.modality_prompts
@@ -102,6 +122,23 @@ class GenerateConfig:
         return {name.strip(): text.strip() for name, _, text in parts}
 
     @property
+    def weights(self) -> Path:
+        """Where the model is."""
+        where = self.checkpoint or self.unityvideo
+        assert where is not None
+        return where
+
+    @property
+    def solver_steps(self) -> int:
+        """Steps asked for, or the model's own number."""
+        return self.steps or (_STEPS if self.unityvideo is None else _THEIR_STEPS)
+
+    @property
+    def begins_with(self) -> Path | None:
+        """The image or video that the generated one begins with."""
+        return self.image or self.continue_
+
+    @property
     def controls(self) -> tuple[str, ...]:
         """Views that are given."""
         return {"est": ("rgb",), "cond": self.modality, "joint": ()}[self.task]
@@ -114,8 +151,10 @@ class GenerateConfig:
     @property
     def decisive(self) -> dict[str, Any]:
         """What the values of predictions hang on, as plain JSON."""
-        names = ("task", "prompt", "steps", "solver", "guidance_scale", "frames", "aspect", "seed", "depth_kind")
-        given: dict[str, Any] = {"checkpoint": str(self.checkpoint.resolve()), "controls": list(self.controls)}
+        names = ("task", "prompt", "solver", "guidance_scale", "frames", "aspect", "seed", "depth_kind")
+        given: dict[str, Any] = {"checkpoint": str(self.weights.resolve()), "controls": list(self.controls)}
+        given["steps"] = self.solver_steps
+        given["begins_with"] = None if self.begins_with is None else str(self.begins_with.resolve())
         # None where there is none: predictions made before there were such prompts can be continued.
         given["modality_prompt"] = self.modality_prompt or None
         return {**given, "control_scale": list(self.control_scale), **{name: getattr(self, name) for name in names}}
@@ -155,29 +194,30 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
 
 
 def _generate(config: GenerateConfig, say: Progress) -> Path:
-    from openuni_model.checkpoint import load_trained, trained_views
     from openuni_model.codecs import open_codec
-    from openuni_model.generation import check_views
     from openuni_model.generation import generate as sample_clips
     from openuni_model.parallel import pick_device
     from openuni_model.texts import open_text_encoder
 
     check_same_way(config)
     device = pick_device(config.device)
-    model = load_trained(config.checkpoint).to(device).eval()
-    check_views(model, config.modality)
-    learned = trained_views(config.checkpoint)
-    if learned is not None and (never := [view for view in config.modality if view not in learned]):
-        raise PlanError(f"{config.checkpoint} was never trained on {', '.join(never)}; it learned {', '.join(learned)}")
-    codec = open_codec(model.config.codec, config.wan, device)
-    embed = open_text_encoder(model.config, config.wan, device)
+    model = open_model(config).to(device).eval()
+    wan = config.wan or (config.unityvideo if config.unityvideo and config.unityvideo.is_dir() else None)
+    codec = open_codec(model.config.codec, wan, device)
+    embed = open_text_encoder(model.config, wan, device)
     for text in (config.prompt, *config.modality_prompts.values()):
         embed.check(text)
     if config.modality_prompts and not model.config.in_context:
-        raise PlanError(f"--modality-prompt: {config.checkpoint} has no in-context learner; views read no prompt")
+        raise PlanError(f"--modality-prompt: {config.weights} has no in-context learner; views read no prompt")
     sampler = sampler_of(config, model.config)
     requested = requests_over(config, model.config, say) if config.bench else iter([of_files(config, model.config)])
     total, done = len(openuni.open(config.bench)) if config.bench else 1, 0
+
+    def painted(request: ClipRequest, pictures: Mapping[str, Any]) -> None:
+        """A model with pictures in colours of its own: they are kept as it made them."""
+        if model.config.pictures == "unityvideo":
+            write_pictures(config.out, request.key, pictures, fps[request.key])
+
     made: dict[str, Any] = {}
     rates: set[float] = set()
     while some := list(islice(requested, config.batch)):
@@ -189,7 +229,7 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
             if not all(predictions.is_written(config.out, view, timed.request.key) for view in timed.request.views)
         ]
         new = [replace(request, prompts=config.modality_prompts) for request in new]
-        for request, values in sample_clips(model, codec, embed, new, sampler):
+        for request, values in sample_clips(model, codec, embed, new, sampler, painted):
             if not made:
                 remember(config)
             # First the pictures: they are made again only with what they show.
@@ -209,6 +249,35 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
 def _common(rates: set[float]) -> float | None:
     """The rate that all clips have."""
     return next(iter(rates)) if len(rates) == 1 else None
+
+
+def open_model(config: GenerateConfig) -> UnifiedDiT:
+    """The model to generate with. Raises OpenUniError where there is none, or it knows no view that is asked for."""
+    from openuni_model.checkpoint import load_trained, trained_views
+    from openuni_model.generation import check_views
+    from openuni_model.unityvideo import open_unityvideo
+
+    if config.checkpoint is None:
+        model = open_unityvideo(config.weights)
+        check_views(model, config.modality)
+        return model
+    model = load_trained(config.checkpoint)
+    check_views(model, config.modality)
+    learned = trained_views(config.checkpoint)
+    if learned is not None and (never := [view for view in config.modality if view not in learned]):
+        raise PlanError(f"{config.checkpoint} was never trained on {', '.join(never)}; it learned {', '.join(learned)}")
+    return model
+
+
+def write_pictures(out: Path, key: str, pictures: Mapping[str, Any], fps: float) -> None:
+    """The views of a clip as the model made them, `OUT/previews/KEY.VIEW.mp4`."""
+    import numpy as np
+
+    from unibench.report import previews
+
+    for view, picture in pictures.items():
+        frames = np.rint(picture * 255).astype(np.uint8)
+        write_atomic(out / previews.FOLDER / f"{key}.{view}.mp4", encode_video(frames, fps), "generate")
 
 
 def check_same_way(config: GenerateConfig) -> None:
@@ -271,8 +340,10 @@ def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:
             raise OpenUniError(f"--control-scale {text}: write a number, or VIEW=NUMBER") from None
     scale = config.guidance_scale
     if scale is None:
-        scale = 1.0 if model.codec == "pixel" else _GUIDED_TEXT
-    return Sampler(config.steps, config.solver, Guidance(scale, tuple(scales.values())), config.seed, config.batch)
+        scale = 1.0 if model.codec == "pixel" or model.pictures == "unityvideo" else _GUIDED_TEXT
+    return Sampler(
+        config.solver_steps, config.solver, Guidance(scale, tuple(scales.values())), config.seed, config.batch
+    )
 
 
 def requests_over(config: GenerateConfig, model: ModelConfig, say: Progress) -> Iterator[Timed]:
@@ -291,25 +362,27 @@ def of_sample(config: GenerateConfig, sample: Sample, model: ModelConfig) -> Cli
 
     record = sample.record
     caption = "" if config.task == "est" else config.prompt or sample.caption
-    frames = record.frames
-    if config.task == "joint":
-        frames = joint_frames(config, model, record.frames, sample.key)
+    frames = config.frames or record.frames if config.task == "joint" else record.frames
     controls = {name: sample[name] for name in config.controls}
     return ClipRequest(record.key, caption, config.wanted, controls, frames, record.height, record.width)
 
 
-def joint_frames(config: GenerateConfig, model: ModelConfig, asked: int, what: str) -> int:
-    """The frames of a joint clip. Raises OpenUniError where the model does not generate clips of that length."""
-    from openuni_model.data import Buckets
+def beginning(config: GenerateConfig, model: ModelConfig) -> Rgb | None:
+    """What the video begins with: the image, or the last frames of the video. Raises OpenUniError if it is damaged."""
+    from openuni_model.generation import overlap
 
-    frames = asked if config.frames is None else config.frames
-    if frames > model.frames or Buckets(model).length(frames) != frames:
-        lengths = [n for n in range(1, model.frames + 1) if Buckets(model).length(n) == n]
-        raise OpenUniError(
-            f"{what}: {frames} frames; from text alone this model generates {', '.join(map(str, lengths))} frames; "
-            "choose with --frames"
-        )
-    return frames
+    if config.begins_with is None:
+        return None
+    if config.image is None:
+        frames, fps = decode_video(config.begins_with)
+        return Rgb(frames[-overlap(model, model.frames) :], fps)
+    import cv2
+    import numpy as np
+
+    picture = cv2.imdecode(np.fromfile(config.image, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise OpenUniError(f"{config.image}: no image that can be read; give a PNG or JPEG file")
+    return Rgb(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)[None], _FPS)
 
 
 def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
@@ -320,11 +393,15 @@ def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
     from unibench.tasks.depth import DepthOptions
 
     views, inputs = config.modality, config.input
+    start = beginning(config, model)
     if config.task == "joint":
-        height, width = Buckets(model).sides(config.aspect)
-        frames = joint_frames(config, model, model.frames, "--task joint")
-        key = make_key(config.prompt or "joint")
-        return Timed(ClipRequest(key, config.prompt, config.wanted, {}, frames, height, width), _FPS)
+        aspect = config.aspect if start is None else start.frames.shape[2] / start.frames.shape[1]
+        height, width = Buckets(model).sides(aspect)
+        key = make_key(config.prompt or (config.begins_with.stem if config.begins_with else "joint"))
+        request = ClipRequest(
+            key, config.prompt, config.wanted, {}, config.frames or model.frames, height, width, start=start
+        )
+        return Timed(request, _FPS if start is None else start.fps)
     if config.task == "est":
         if len(inputs) != 1:
             raise OpenUniError("--task est needs one --input, a video (or --bench, a dataset)")
@@ -344,4 +421,4 @@ def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:
     if len(set(sizes.values())) > 1:
         raise OpenUniError(f"controls must agree in frames and size: {sizes}")
     key = make_key(Path(named[views[0]]).stem)
-    return Timed(ClipRequest(key, config.prompt, config.wanted, controls, *sizes[views[0]]), _FPS)
+    return Timed(ClipRequest(key, config.prompt, config.wanted, controls, *sizes[views[0]], start=start), _FPS)

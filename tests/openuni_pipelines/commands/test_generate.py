@@ -135,3 +135,41 @@ def test_a_modality_prompt_belongs_to_a_view_that_is_asked_for(checkpoint: Path,
     for odd in ("skeleton=poses", "poses"):
         with pytest.raises(PlanError, match="write VIEW=TEXT"):
             GenerateConfig(modality=("depth", "flow"), modality_prompt=odd, **common)
+
+
+@pytest.mark.parametrize("frames", [7, 19])
+def test_a_joint_clip_of_any_length_begins_with_an_image(checkpoint: Path, tmp_path: Path, frames: int) -> None:
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 60, 3), (0, 0, 255), np.uint8))
+    out = tmp_path / "x"
+    run("--checkpoint", checkpoint, "--task", "joint", "--modality", "depth", "--image", tmp_path / "red.png",
+        "--out", out, "--steps", 1, "--frames", frames)  # fmt: skip
+    read = open_run(out)
+    video = read.load("video", "red").frames
+    assert len(video) == len(read.load("depth", "red").values) == frames
+    assert np.abs(video[0].astype(int).mean((0, 1)) - (255, 0, 0)).max() < 12  # H.264
+    run("--checkpoint", checkpoint, "--task", "joint", "--modality", "depth", "--out", tmp_path / "y", "--steps", 1,
+        "--continue", out / "video" / "red" / "red.mp4")  # fmt: skip
+    goes_on = open_run(tmp_path / "y").load("video", "red").frames
+    assert np.abs(goes_on[0].astype(int) - video[-2]).mean() < 12
+
+
+def test_what_a_video_begins_with_is_one_thing_and_readable(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"no image")
+    common = (
+        "--checkpoint",
+        checkpoint,
+        "--modality",
+        "depth",
+        "--out",
+        tmp_path / "x",
+        "--image",
+        tmp_path / "no.png",
+    )
+    with pytest.raises(OpenUniError, match=r"no\.png: no image that can be read"):
+        run(*common, "--task", "joint")
+    with pytest.raises(OpenUniError, match="--task joint or cond"):
+        run(*common, "--task", "est")
+    with pytest.raises(OpenUniError, match="either --image or --continue"):
+        run(*common, "--task", "joint", "--continue", tmp_path / "no.png")
+    with pytest.raises(OpenUniError, match=r"either --checkpoint.*or --unityvideo"):
+        run("--modality", "depth", "--out", tmp_path / "x", "--task", "joint")

@@ -48,7 +48,9 @@ def test_same_plan_gives_same_bytes_in_process_and_on_ray_with_one_and_two_worke
 ) -> None:
     ok(build(videos, tmp_path / "here", "toy_thermal,dis"))
     expected = digests(tmp_path / "here")
-    assert len([name for name in expected if name.endswith((".tar", ".parquet"))]) == 3 * 3 * 2 + 2
+    assert (
+        len([name for name in expected if name.endswith((".tar", ".parquet"))]) == 3 * 3 * 2 + 3
+    )  # plan, skipped, catalog
     for workers in (1, 2):
         env = {"OPENUNI_TOY_SETUPS": str(tmp_path / f"setups{workers}")}
         ok(build(videos, tmp_path / f"ray{workers}", "toy_thermal,dis", "--workers", workers, ray=True, env=env))

@@ -138,13 +138,18 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def wan_part(wan: Path | None, part: str, wanted_by: str) -> Path:
-    """A part (`transformer`, `vae`, …) of a Wan folder. Raises ModelConfigError where it is not there."""
-    if wan is None or not (wan / part).is_dir():
-        raise ModelConfigError(
-            f"{wanted_by} needs Wan's files: give a folder in diffusers layout with '{part}/' in it "
-            f"(--wan; got {wan or 'none'})"
-        )
-    return wan / part
+    """A part (`transformer`, `vae`, …) of a Wan folder; in Wan's own layout the transformer lies in the folder itself.
+
+    Raises ModelConfigError where it is not there.
+    """
+    if wan is not None and (wan / part).is_dir():
+        return wan / part
+    if wan is not None and part == "transformer" and any(wan.glob(_DIFFUSERS)):
+        return wan
+    raise ModelConfigError(
+        f"{wanted_by} needs Wan's files: give a folder in diffusers layout with '{part}/' in it, or in Wan's own "
+        f"(--wan; got {wan or 'none'})"
+    )
 
 
 def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple[str, ...]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ help:
 	@echo "make demo       build, verify and show a small real dataset (no torch, no GPU)"
 	@echo "make test       install everything and run all tests"
 	@echo "make test-fast  leave out the slow ones"
-	@echo "make soak       every hostile input (half an hour); make test runs a sample"
+	@echo "make soak       every hostile input, and kills of every command (an hour); make test runs a sample"
 	@echo "make lint       ruff, mypy and the import directions"
 	@echo "make docs       the docs site, in site/"
 
@@ -33,6 +33,7 @@ test-fast: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/hostile.py
+	$(BIN)/python benchmarks/kill_commands.py --kills 20
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

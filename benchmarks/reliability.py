@@ -3,7 +3,9 @@
 python benchmarks/kills.py --kills 48 --seed 2 --report /tmp/kills.json
 python benchmarks/kills.py --kills 10 --seed 1 --nodes 3 --report /tmp/nodes.json
 python benchmarks/hostile.py --report /tmp/hostile.json
-python benchmarks/reliability.py --kills /tmp/kills.json --nodes /tmp/nodes.json --hostile /tmp/hostile.json
+python benchmarks/kill_commands.py --kills 20 --report /tmp/commands.md
+python benchmarks/reliability.py --kills /tmp/kills.json --nodes /tmp/nodes.json --hostile /tmp/hostile.json \\
+  --commands /tmp/commands.md
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ MOMENTS = {
 }
 
 
-def page(kills: dict[str, Any], nodes: dict[str, Any], hostile: dict[str, Any]) -> str:
+def page(kills: dict[str, Any], nodes: dict[str, Any], hostile: dict[str, Any], commands: str) -> str:
     """The page, in Markdown."""
     return f"""# What a build survives
 
@@ -55,6 +57,20 @@ is removed without notice, and another one added.
 {_strikes(nodes)}
 
 {_verdict(nodes)} {nodes["nodes_removed"]} nodes were removed.
+
+## Every other writing command
+
+Each command runs on tiny inputs in a process group of its own, which is hit by SIGKILL at a random moment: of four kills
+one comes at any time from the start, one while the folder is held, two while files are written in it. Right after the
+kill every file under its final name must be whole; then the same command is run to its end, and the folder must hold
+the bytes of an undisturbed run (of tensors their values, of reports all but the date and the commit of the code), and nothing else: no temporary
+file, no lock. Commands run without Ray (`--workers 0`); pictures in a run's `samples/` are made once, so the one of the
+step that was killed may be missing. A killed `import` or `collect` whose dataset was already whole says so instead of
+making it again.
+
+    python benchmarks/kill_commands.py --kills 20 --report kill_commands.md
+
+{commands}
 
 ## Hostile files
 
@@ -142,10 +158,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("kills", "nodes", "hostile"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"report of the {name} harness")
+    parser.add_argument("--commands", type=Path, required=True, help="table of kill_commands.py")
     options = parser.parse_args()
     reports = (json.loads(path.read_text()) for path in (options.kills, options.nodes, options.hostile))
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(*reports))
+    PAGE.write_text(page(*reports, options.commands.read_text().strip()))
     print(PAGE)
 
 

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import openuni
 from openuni_pipelines import BuildConfig, build
 from openuni_pipelines.engine.run import Execution
@@ -15,7 +17,7 @@ def main(videos: Path, out: Path) -> None:
     summary = build(config, progress=lambda now: print(f"{now.shards_done} of {now.shards} shards", end="\r"))
     print(f"\n{summary.samples} clips in {summary.seconds:.1f} s; absent or failed: {dict(summary.skipped)}")
     for sample in openuni.open(out):
-        print(sample, f"flow up to {abs(sample.flow.forward).max():.1f} px")
+        print(sample, f"flow up to {np.nanmax(abs(sample.flow.forward)):.1f} px")  # unknown is NaN
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -12,7 +13,7 @@ from openuni.torch import IterableDataset
 
 def mean_motion(sample: Sample) -> torch.Tensor:
     """What a training script would make of a sample; here its mean speed in pixels a frame."""
-    return torch.tensor(abs(sample.flow.forward).mean())
+    return torch.tensor(np.nanmean(abs(sample.flow.forward)))  # NaN where a slow source repeats a frame
 
 
 def loader(path: str) -> StatefulDataLoader:

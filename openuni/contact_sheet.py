@@ -9,6 +9,7 @@ import numpy as np
 
 from openuni import modalities
 from openuni.modalities import Frames
+from openuni.modalities.flow import Flow
 from openuni.sample import Sample
 
 _CELL_WIDTH = 224
@@ -34,12 +35,16 @@ def draw(samples: Sequence[Sample], columns: Sequence[str], *, cell_width: int =
 def view(sample: Sample, name: str, frame: int) -> Frames:
     """One modality at one frame for people, uint8 `[H, W, 3]`; sparse views lie over the dimmed clip.
 
-    Flow is that to the next frame; the last frame, which has none, shows the one before.
+    Flow is that to the next frame, or the nearest that there is: the last frame has none, and a repeated frame none
+    that is known.
     """
-    modality = modalities.get(name)
-    first = max(0, min(frame, sample.record.frames - 2)) if name == "flow" else frame
-    run = slice(first, first + 2) if name == "flow" else slice(first, first + 1)
-    picture: Frames = modality.show(modality.take(sample[name], run))[0]
+    modality, value = modalities.get(name), sample[name]
+    run = slice(frame, frame + 1)
+    if isinstance(value, Flow):
+        known = np.flatnonzero(np.isfinite(value.forward).any(axis=(1, 2, 3)))
+        first = int(known[np.abs(known - frame).argmin()]) if len(known) else 0
+        run = slice(first, first + 2)
+    picture: Frames = modality.show(modality.take(value, run))[0]
     return _over_rgb(sample, name, picture, frame)
 
 

@@ -65,7 +65,7 @@ def save(
 ) -> Path | None:
     """Write `folder/<step>` and remove all but the `keep` newest. All ranks take part; rank 0 gets the path."""
     final = folder / f"{progress.step:08d}"
-    temporary = folder / f".{final.name}.tmp"
+    temporary = folder / f".{final.name}.train.00.tmp"  # one name for all ranks; the lock's next holder sweeps it
     if world.rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -88,7 +88,7 @@ def save(
     temporary.rename(final)
     sync_folder(folder)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.00.tmp")))  # never half a checkpoint under its name
     world.wait()
     return final
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openuni_model.dit import UnifiedDiT
+from openuni_model.weights import write_tensors
 
 STACKED = ("in_weight_KDI", "in_bias_KD", "out_weight_KOD", "out_bias_KO")
 """Parameters that Wan has once, for RGB, and we have for every modality."""
@@ -76,14 +77,10 @@ def save_adapter(folder: Path, trained: Mapping[str, Tensor], base: str) -> None
     `adapter_model.safetensors` and `adapter_config.json` are PEFT's, for `PeftModel.from_pretrained(model, folder)`
     over the model in `base`; `new.safetensors` holds the parameters NEW.
     """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in trained.items()}
-    adapters = {f"{_PEFT}{name}.weight": value for name, value in tensors.items() if "lora_" in name}
-    save_file(adapters, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    save_file({name: value for name, value in tensors.items() if name in NEW}, folder / "new.safetensors")
-    rank = next(len(value) for name, value in tensors.items() if name.endswith("lora_A"))
+    adapters = {f"{_PEFT}{name}.weight": value for name, value in trained.items() if "lora_" in name}
+    write_tensors(folder / "adapter_model.safetensors", adapters)
+    write_tensors(folder / "new.safetensors", {name: value for name, value in trained.items() if name in NEW})
+    rank = next(len(value) for name, value in trained.items() if name.endswith("lora_A"))
     config = {
         "peft_type": "LORA",
         "base_model_name_or_path": base,

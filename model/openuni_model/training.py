@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.watch import Score
 
 T = TypeVar("T")
+_FOLDERS = ("checkpoints", "samples", "model", "adapter")
 _SAMPLED, _SAMPLE_STEPS = 2, 20
 _CAPTIONS_LOOKED_AT = 2_000
 
@@ -185,7 +186,7 @@ def train(
     say = progress or _silent
     world = world or World(device=pick_device(config.device))
     # Two trainers would remove each other's checkpoints. The first rank holds the folder for all.
-    with RunLock(config.folder, f"train-{secrets.token_hex(4)}") if world.rank == 0 else nullcontext():
+    with RunLock(config.folder, f"train-{secrets.token_hex(4)}", _FOLDERS) if world.rank == 0 else nullcontext():
         plan = resolve(config, say)
         run = prepare(plan, world, say)
         describe(plan, world, say, gpu=world.device.type == "cuda")
@@ -332,7 +333,7 @@ def keep_base(model: UnifiedDiT, out: Path, world: World) -> None:
     from openuni_model.weights import model_card, save_model
 
     if world.rank == 0 and not (out / BASE).is_dir():
-        temporary = out / f".{BASE}.tmp"
+        temporary = out / f".{BASE}.train.00.tmp"
         save_model(temporary, model.config, model.state_dict(), model_card(model.config, "What adapters start from."))
         temporary.rename(out / BASE)
     world.wait()
@@ -634,9 +635,8 @@ def _sample(trainer: Trainer, items: list[Item], view: str, log: Log | None, ste
         rows = sample_all_ways(trainer.model, items, view, trainer.embed, steps=_SAMPLE_STEPS)
     if log:
         picture = sheet(rows, trainer.reader.codec)
-        path = trainer.settings.out / "samples" / f"{step:08d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), picture[..., ::-1])
+        _, png = cv2.imencode(".png", picture[..., ::-1])
+        layout.write_atomic(trainer.settings.out / "samples" / f"{step:08d}.png", png.tobytes(), "train")
         log.picture(picture, step)
 
 

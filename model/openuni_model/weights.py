@@ -6,6 +6,7 @@ A model folder holds `model.safetensors`, `config.json` and a model card `README
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openuni.storage import publish, temporary_file, write_atomic
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import GENERATE, UnifiedDiT
 
@@ -171,14 +173,23 @@ def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple
 
 
 def save_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], card: str) -> None:
-    """Write a model folder from a state dict (the weights, or their EMA)."""
+    """Write a model folder from a state dict (the weights, or their EMA): each file whole or not at all."""
+    write_tensors(folder / "model.safetensors", state)
+    write_atomic(folder / "config.json", config.to_json().encode(), "model")
+    write_atomic(folder / "README.md", card.encode(), "model")
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """A safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_file(path, "model") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        publish(temporary, path)
 
 
 @torch.no_grad()

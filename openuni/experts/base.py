@@ -53,6 +53,8 @@ class Expert(ABC):
     assets: ClassVar[tuple[Asset, ...]] = ()
     """Model files that `setup` loads; `openuni assets` finds them here, and a build brings them to each node."""
     requires: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Those of `requires` that it can do without: it is shown also clips on which they have nothing to say."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Import names beyond the base installation; checked before a build starts."""
     installed_by: ClassVar[str] = "openuni[build]"

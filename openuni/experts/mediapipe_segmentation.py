@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
-from openuni.experts import tracking
+from openuni.experts import native_logs, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.mediapipe_pose import people_in
 from openuni.experts.people import TrackedPeople
@@ -118,6 +118,7 @@ class MediapipeSegmentation(Expert):
     license = "Apache-2.0"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
+    optional = ("dis",)
     follows: ClassVar[str] = "dis"
     """The flow along which things keep their ids."""
     resources = Resources(cpus=1, memory_gib=1.5)
@@ -129,13 +130,15 @@ class MediapipeSegmentation(Expert):
         from mediapipe.tasks import python as tasks
         from mediapipe.tasks.python import vision
 
-        self._classes = vision.ImageSegmenter.create_from_options(
-            vision.ImageSegmenterOptions(
-                base_options=tasks.BaseOptions(model_asset_path=str(assets.path(CLASSES))),
-                output_category_mask=True,
-                output_confidence_masks=False,
+        with native_logs.hidden():
+            self._classes = vision.ImageSegmenter.create_from_options(
+                vision.ImageSegmenterOptions(
+                    base_options=tasks.BaseOptions(model_asset_path=str(assets.path(CLASSES))),
+                    output_category_mask=True,
+                    output_confidence_masks=False,
+                )
             )
-        )
+            self._look(np.zeros((64, 64, 3), np.uint8), slice(None), slice(None))  # its lines are out by then
 
     def teardown(self) -> None:
         self._classes.close()

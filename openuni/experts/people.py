@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from pydantic import Field
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
 from openuni.errors import CorruptDataError
-from openuni.experts import tracking
+from openuni.experts import native_logs, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded, stored
@@ -161,22 +162,28 @@ class PeopleFinder(Expert):
         def weights(asset: Asset) -> Any:
             return tasks.BaseOptions(model_asset_path=str(assets.path(asset)))
 
-        self._detector = vision.ObjectDetector.create_from_options(
-            vision.ObjectDetectorOptions(
-                base_options=weights(DETECTOR),
-                score_threshold=_CONTINUED,
-                max_results=100,
+        with native_logs.hidden():
+            self._detector = vision.ObjectDetector.create_from_options(
+                vision.ObjectDetectorOptions(
+                    base_options=weights(DETECTOR),
+                    score_threshold=_CONTINUED,
+                    max_results=100,
+                )
             )
-        )
-        self._poser = vision.PoseLandmarker.create_from_options(
-            vision.PoseLandmarkerOptions(
-                base_options=weights(POSER),
-                num_poses=2,
-                min_pose_detection_confidence=0.4,
-                min_pose_presence_confidence=0.4,
-                output_segmentation_masks=True,
+            self._poser = vision.PoseLandmarker.create_from_options(
+                vision.PoseLandmarkerOptions(
+                    base_options=weights(POSER),
+                    num_poses=2,
+                    min_pose_detection_confidence=0.4,
+                    min_pose_presence_confidence=0.4,
+                    output_segmentation_masks=True,
+                )
             )
-        )
+            # Some of its lines come from other threads, the latest before the first answer.
+            blank = _image(np.zeros((64, 64, 3), np.uint8))
+            self._detector.detect(blank)
+            self._poser.detect(blank)
+        self._posed = False
 
     def teardown(self) -> None:
         # Left to the garbage collector, both print errors when the interpreter exits.
@@ -287,7 +294,9 @@ class PeopleFinder(Expert):
         middle, half = (box[:2] + box[2:]) / 2, _AROUND * (box[2:] - box[:2]) / 2
         x0, y0 = np.clip(np.floor(middle - half), 0, (width - 2, height - 2)).astype(int)
         x1, y1 = np.clip(np.ceil(middle + half), (x0 + 2, y0 + 2), (width, height)).astype(int)
-        result = self._poser.detect(_image(frame[y0:y1, x0:x1]))
+        with nullcontext() if self._posed else native_logs.hidden():  # it says one line more of the first person
+            result = self._poser.detect(_image(frame[y0:y1, x0:x1]))
+        self._posed |= bool(result.pose_landmarks)
         scale, shift = np.array([x1 - x0, y1 - y0]), np.array([x0, y0])
         found = []
         for k, points in enumerate(result.pose_landmarks):

@@ -55,6 +55,7 @@ class SamVitB(MediapipeSegmentation):
     version = 1
     license = "Apache-2.0"
     requires = ("people", "raft_large")
+    optional = ("raft_large",)
     follows = "raft_large"
     assets = (VIT_B,)
     packages = ("mediapipe", "segment_anything", "torch", "torchvision")

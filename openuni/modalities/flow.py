@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -170,6 +171,8 @@ class FlowModality(Modality[Flow]):
         if frame >= len(value.forward):
             return (Reading("flow", "none: the last frame"),)
         u, v = map(float, value.forward[frame, y, x])
+        if math.isnan(u):
+            return (Reading("flow", "unknown"),)
         readings = (Reading("u", u, "px"), Reading("v", v, "px"))
         if value.occluded is None:
             return readings

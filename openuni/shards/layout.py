@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -217,6 +218,11 @@ def _checksum(value: Any) -> str:
     return digest(_adapter(type(value)).dump_json(value))
 
 
-def sweep(root: Path) -> None:
-    """Remove what killed runs left behind under temporary names of ours; for the holder of the dataset only."""
-    LocalStore(root).sweep(("", "shards", "index", "commits"))
+def sweep(root: Path, also: Sequence[str] = ()) -> None:
+    """Remove what killed runs left behind under temporary names of ours; for the holder of the folder only.
+
+    In the folders of a dataset, and in those that its command names in `also` with all that are in them.
+    """
+    store = LocalStore(root)
+    inner = [Path(folder) for name in also for folder, _, _ in os.walk(root / name)]
+    store.sweep(("", "shards", "index", "commits", *(folder.relative_to(root).as_posix() for folder in inner)))

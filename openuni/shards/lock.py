@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,14 @@ class Holder:
 class RunLock:
     """`with RunLock(root, run):` holds the dataset for this process. Raises PlanError naming a living holder.
 
-    Before anything else the folder must be empty or ours (`storage.check_ours`), and then it is marked as ours. A mark
+    Before anything else the folder must be empty or ours (`storage.check_ours`), and then it is marked as ours, and
+    temporary files that killed runs left are removed, also in the folders `sweeps`. A mark
     or a folder that was made for it, and beside or in which nothing came to lie, is removed again.
     """
 
-    def __init__(self, root: Path, run: str) -> None:
+    def __init__(self, root: Path, run: str, sweeps: Sequence[str] = ()) -> None:
         self._root = root
+        self._sweeps = sweeps
         self._store = LocalStore(root)
         self._path = root / layout.LOCK
         self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
@@ -64,6 +66,7 @@ class RunLock:
                 )
             self._store.put(layout.LOCK, layout.dump_json(self._me), self._me.run)
             self._is_newly_marked = storage.claim(self._root)
+            layout.sweep(self._root, self._sweeps)
         self._beat.start()
         return self
 

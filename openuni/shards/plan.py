@@ -13,10 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
 from openuni.shards import layout, tables
+from openuni.shards.layout import Manifest
 from openuni.sources import Skipped
 from openuni.storage import open_regular
 
@@ -29,6 +31,8 @@ A row group a shard would cost every process that has the plan open a hundred by
 _SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
+GENERATIONS = "generations"
+"""In a manifest's configuration: a `Generation` for each time that the dataset was planned or extended."""
 OTHER_REASONS = "other reasons, see skipped.parquet"
 SCHEMA = pa.schema(
     [
@@ -48,6 +52,10 @@ SCHEMA = pa.schema(
 )
 
 _SKIPPED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
+
+
+class NoClipsError(PlanError):
+    """A source gave no clip."""
 
 
 @dataclass
@@ -86,17 +94,70 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
             reader = pa.ipc.open_file(source)
             if tally.clips == 0:
                 why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
-                raise PlanError(f"the source gave no usable clip ({why or 'it has no rows'})")
+                raise NoClipsError(f"the source gave no usable clip ({why or 'it has no rows'})")
             temporary = scratch / path.name
             schema = SCHEMA.with_metadata({_SHARD_SIZE: str(shard_size)})
             with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
                 for begin in range(0, len(order), _BLOCK):
                     writer.write_table(_take(reader, order[begin : begin + _BLOCK]), row_group_size=_BLOCK)
-        for finished, final in ((skipped, path.with_name(layout.SKIPPED)), (temporary, path)):
+        for finished, final in ((skipped, _skipped_beside(path)), (temporary, path)):
             with finished.open("rb") as file:
                 os.fsync(file.fileno())
             layout.publish(finished, final)
     return tally
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One plan of a dataset: the first, or what `--extend` added. Its shards follow those of the one before."""
+
+    clips: int
+    shards: int
+    plan_sha256: str
+
+
+def generations(manifest: Manifest) -> list[Generation]:
+    """The plans of a dataset in order; one for a dataset that was never extended, none without a plan."""
+    written = manifest.configuration.get(GENERATIONS)
+    if written is None:
+        first = Generation(manifest.clips, manifest.shards, manifest.plan_sha256)
+        return [first] if manifest.plan_sha256 else []
+    try:
+        made = TypeAdapter(list[Generation]).validate_python(written)
+    except ValidationError:
+        made = []
+    if not made or (sum(g.clips for g in made), sum(g.shards for g in made)) != (manifest.clips, manifest.shards):
+        raise CorruptDataError(f"{layout.MANIFEST} has {GENERATIONS} that do not add up to its clips and shards")
+    return made
+
+
+def starts(manifest: Manifest) -> list[int]:
+    """The first shard of each generation; keys ascend from there to the next."""
+    return list(itertools.accumulate((made.shards for made in generations(manifest)[:-1]), initial=0))
+
+
+def name_of(generation: int) -> str:
+    """The file of a generation's plan: `plan.parquet`, `plan.0001.parquet`, …"""
+    return layout.PLAN if generation == 0 else f"plan.{generation:04d}.parquet"
+
+
+class Plans:
+    """All plans of a dataset as one: its shards in order, those of later generations after the earlier."""
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self._plans = [Plan(root / name_of(number)) for number in range(len(generations(manifest)))]
+
+    def shard(self, number: int) -> list[Clip]:
+        """The clips of one shard, in key order; none where the dataset was not built from videos."""
+        for plan in self._plans:
+            if number < plan.shards:
+                return plan.shard(number)
+            number -= plan.shards
+        return []
+
+    def __iter__(self) -> Iterator[Clip]:
+        for plan in self._plans:
+            yield from plan
 
 
 class Plan:
@@ -159,9 +220,13 @@ class Plan:
             yield from self.shard(number)
 
 
+def _skipped_beside(path: Path) -> Path:
+    return path.with_name(f"skipped{path.name.removeprefix('plan')}")
+
+
 def skipped(path: Path) -> list[Skipped]:
     """The rows that became no clip, from the table beside the plan at `path`."""
-    table = path.with_name(layout.SKIPPED)
+    table = _skipped_beside(path)
     with open_regular(table) as file:
         return [Skipped(**fields) for fields in tables.rows(file, _SKIPPED_SCHEMA, str(table))]
 
@@ -180,7 +245,7 @@ def left_out(path: Path, counts: Mapping[str, int], names: int = 3) -> list[Left
 
     Names come from the first 100,000 rows of the table beside the plan at `path`: it may have millions.
     """
-    table = path.with_name(layout.SKIPPED)
+    table = _skipped_beside(path)
     first: dict[str, list[str]] = {reason: [] for reason in counts}
     with open_regular(table) as file:
         for row in itertools.islice(tables.rows(file, _SKIPPED_SCHEMA, str(table)), 100_000):

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
-from openuni.shards import catalog, columns, index, layout, tables
+from openuni.shards import catalog, columns, index, layout, plan, tables
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
@@ -110,8 +110,9 @@ class Dataset:
             for number, committed in sorted(by_shard.items())
             if "rgb" in committed and committed["rgb"].samples
         ]
+        starts = set(plan.starts(self.manifest))
         for before, after in itertools.pairwise(shards):
-            if before.last_key >= after.first_key:  # a key would not be found
+            if after.number not in starts and before.last_key >= after.first_key:  # a key would not be found
                 raise CorruptDataError(
                     f"{self.url}: shard {after.number} begins at {after.first_key}, which does not follow "
                     f"{before.last_key} of shard {before.number}"
@@ -418,8 +419,20 @@ class Dataset:
         return record
 
     def _find(self, key: str) -> tuple[int, int] | None:
-        position = bisect.bisect_right(self.shards, key, key=lambda shard: shard.first_key) - 1
-        if position < 0 or key > self.shards[position].last_key:
+        for first, end in itertools.pairwise([*self._generations, len(self.shards)]):
+            position = bisect.bisect_right(self.shards, key, first, end, key=lambda shard: shard.first_key) - 1
+            if position >= first and (place := self._look(position, key)) is not None:
+                return place
+        return None
+
+    @property
+    def _generations(self) -> list[int]:
+        """Positions at which the order of keys begins anew: a dataset that was extended has several."""
+        starts = plan.starts(self.manifest)
+        return sorted({0, *(bisect.bisect_left(self.shards, n, key=lambda shard: shard.number) for n in starts)})
+
+    def _look(self, position: int, key: str) -> tuple[int, int] | None:
+        if key > self.shards[position].last_key:
             return None
         rows = self._rows(position)["rgb"]
         row = bisect.bisect_left(rows, key, key=lambda row: row.key)

@@ -10,7 +10,7 @@ from pathlib import Path
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError
 from openuni.sample import Record
-from openuni.shards import columns, index, layout, results
+from openuni.shards import columns, index, layout, plan, results
 from openuni.shards.index import Row
 from openuni.shards.layout import FileRecord, Manifest
 from openuni.storage import DOCUMENT, LocalStore, open_regular
@@ -51,16 +51,19 @@ def manifest(root: Path) -> Manifest:
 
 def verify_plan(root: Path) -> list[Problem]:
     """What is wrong with the plan; a dataset that was not built from videos has none."""
-    expected, path = manifest(root).plan_sha256, root / layout.PLAN
-    try:
-        if not expected or layout.file_record(path).sha256 == expected:
-            return []
-        what = "is not the plan that the manifest was written for"
-    except FileNotFoundError:
-        what = "is missing"
-    except CorruptDataError:
-        what = "is no regular file"
-    return [Problem(-1, "", "", layout.PLAN, f"{what}; the columns can be read, but no build can go on")]
+    problems = []
+    for number, generation in enumerate(plan.generations(manifest(root))):
+        name = plan.name_of(number)
+        try:
+            if layout.file_record(root / name).sha256 == generation.plan_sha256:
+                continue
+            what = "is not the plan that the manifest was written for"
+        except FileNotFoundError:
+            what = "is missing"
+        except CorruptDataError:
+            what = "is no regular file"
+        problems.append(Problem(-1, "", "", name, f"{what}; the columns can be read, but no build can go on"))
+    return problems
 
 
 def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -> Checked:

@@ -27,6 +27,10 @@ _BLACK = 12.0
 _NOMINAL_RATE = Fraction(30)  # PySceneDetect wants a rate; with lengths in seconds nothing is computed from it
 
 
+_NEAREST = 1 / 16
+"""Seconds that two cuts are apart at least, even where clips may be shorter: what is nearer is a flash or a fade."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shot:
     """A span without a cut: seconds of presentation time since the video's first frame, `end` exclusive."""
@@ -49,6 +53,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     from scenedetect.common import FrameTimecode, Timecode
     from scenedetect.detectors import AdaptiveDetector
 
+    min_seconds = max(min_seconds, _NEAREST)
     detector = AdaptiveDetector(min_scene_len=float(min_seconds))
     cuts: list[float] = []
     blacks: list[Shot] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -63,8 +63,10 @@ class NormalisedVideo:
 def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits | None = None) -> NormalisedVideo:
     """The stored form of `clip`: cut, turned upright, cropped, sampled, shrunk by area, encoded once.
 
-    Non-square pixels are made square by shrinking. The same file gives the same bytes in one environment. Raises
-    BadVideoError where the video cannot be read, the crop leaves the frame, or fewer than `min_frames` come out.
+    Non-square pixels are made square by shrinking. A span that shows one source frame throughout is an image where
+    clips of one frame are welcome (`min_frames` 1), and stored as that: repeated, it would pass for a scene at rest.
+    The same file gives the same bytes in one environment. Raises BadVideoError where the video cannot be read, the crop
+    leaves the frame, or fewer than `min_frames` come out.
     """
     settings, limits = settings or Normalisation(), limits or Limits()
     info = probe(clip.video, limits)
@@ -91,6 +93,8 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
             yield _resize(frame.rgb[y0:y1, x0:x1], height, width)
 
     mp4, count = encode(pictures(), settings.fps, lossless=False, crf=settings.crf)
+    if settings.min_frames == 1 and repeated > 0 and repeated == count - 1:
+        return normalise(clip, replace(settings, max_frames=1), limits)
     if count < settings.min_frames:
         raise BadVideoError(
             f"{clip.video}: {clip.key} has {count} frames at {settings.fps:g} fps; {settings.min_frames} are needed"

@@ -117,7 +117,7 @@ def print_summary(summary: Summary) -> None:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
         console.print(
             f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
-            f"{', …' if len(summary.new_files) > 5 else ''}); build them into another --out"
+            f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
         )
     console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
 

@@ -37,6 +37,21 @@ def test_flow_is_that_from_the_frame_shown_to_the_next(frame: int, pair: int) ->
     np.testing.assert_array_equal(contact_sheet.view(sample, "flow", frame), expected)
 
 
+@pytest.mark.parametrize(("frame", "pair"), [(0, 1), (2, 1), (3, 3)])
+def test_of_a_repeated_frame_the_nearest_known_flow_is_shown(frame: int, pair: int) -> None:
+    sample = sample_of()
+    sample.flow.forward[[0, 2]] = np.nan
+    expected = FlowModality().show(FlowModality().take(sample.flow, slice(pair, pair + 2)))[0]
+    assert expected.any()
+    np.testing.assert_array_equal(contact_sheet.view(sample, "flow", frame), expected)
+
+
+def test_flow_that_is_nowhere_known_is_black() -> None:
+    sample = sample_of()
+    sample.flow.forward[:] = np.nan
+    assert not contact_sheet.view(sample, "flow", 2).any()
+
+
 def test_a_clip_of_one_frame_has_a_black_flow() -> None:
     assert not contact_sheet.view(sample_of(1), "flow", 0).any()
 

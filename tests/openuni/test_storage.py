@@ -277,3 +277,13 @@ def test_the_sweep_takes_only_what_is_named_as_ours(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     layout.sweep(tmp_path)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(theirs)
+
+
+def test_the_sweep_goes_through_the_folders_that_a_command_names(tmp_path: Path) -> None:
+    left = ["video/a/.a.mp4.generate.00112233.tmp", "checkpoints/.00000004.train.00.tmp/weights/x"]
+    kept = ["video/a/a.mp4", "other/.a.b.00112233.tmp"]
+    for name in [*left, *kept]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    layout.sweep(tmp_path, ["video", "checkpoints", "missing"])
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)

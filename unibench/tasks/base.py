@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -195,6 +195,11 @@ class Stored(Task, Generic[V]):
     @abstractmethod
     def read(self, entry: Path, info: Info, most: int = LARGEST) -> V:
         """A value from a file or folder of a plain run. Raises InvalidAnnotationError."""
+
+    def arrays(self, value: V) -> dict[str, npt.NDArray[Any]]:
+        """What a prediction's npz holds, which `read` understands; usually all arrays of the value, by their names."""
+        found = {each.name: getattr(value, each.name) for each in fields(cast(Any, value))}
+        return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
 
     @abstractmethod
     def pick(self, value: V, index: npt.NDArray[np.int64]) -> V:

@@ -55,6 +55,9 @@ class DensePoseTask(Estimated[DensePose]):
             iuv = np.concatenate([iuv, (iuv[..., :1] > 0).astype(np.uint8)], axis=-1)
         return DensePose(np.where(iuv[..., :1] > 0, iuv, np.uint8(0)), layout)
 
+    def arrays(self, value: DensePose) -> dict[str, npt.NDArray[Any]]:
+        return {"values": value.values}
+
     def pick(self, value: DensePose, index: npt.NDArray[np.int64]) -> DensePose:
         return replace(value, values=value.values[index], confidence=None)
 

@@ -102,6 +102,9 @@ class DepthTask(Estimated[Depth]):
     def compared(self, found: Depth, true: Any) -> tuple[Depth, DepthTruth]:
         return found, true if isinstance(true, DepthTruth) else DepthTruth(true.values)
 
+    def arrays(self, value: Depth) -> dict[str, npt.NDArray[Any]]:
+        return {"depth": value.values}
+
     def pick(self, value: Depth, index: npt.NDArray[np.int64]) -> Depth:
         return replace(value, values=value.values[index])
 

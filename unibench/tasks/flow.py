@@ -52,6 +52,9 @@ class FlowTask(Estimated[Flow]):
             known = (np.abs(motion) <= 1e9).all(axis=-1, keepdims=True)
         return Flow(np.where(known, motion, np.float32(np.nan)), occluded)
 
+    def arrays(self, value: Flow) -> dict[str, npt.NDArray[Any]]:
+        return {"flow": value.forward} | ({} if value.occluded is None else {"occluded": value.occluded})
+
     def pick(self, value: Flow, index: npt.NDArray[np.int64]) -> Flow:
         raise InvalidAnnotationError("flow of another frame rate cannot be resampled: its vectors span another time")
 
@@ -102,7 +105,7 @@ class FlowTask(Estimated[Flow]):
         motion = true.forward[t]
         valid = np.isfinite(motion).all(axis=-1)
         top = max(float(np.quantile(np.linalg.norm(motion[valid], axis=-1), 0.99)), 1.0) if valid.any() else 1.0
-        error = np.linalg.norm(found.forward[t] - motion, axis=-1)
+        error = np.linalg.norm(np.nan_to_num(found.forward[t]) - motion, axis=-1)  # as it is scored
         return [
             Panel(f"truth (full colour: {top:.3g} px)", wheel(motion, top)),
             Panel("prediction", wheel(found.forward[t], top)),

@@ -67,6 +67,9 @@ class SegmentationTask(Estimated[Segmentation]):
             raise InvalidAnnotationError(f"{table} cannot be used: {error}") from error
         return Segmentation(labels, rows, ignored)
 
+    def arrays(self, value: Segmentation) -> dict[str, npt.NDArray[Any]]:
+        return {"ids": value.ids}
+
     def pick(self, value: Segmentation, index: npt.NDArray[np.int64]) -> Segmentation:
         return at_frames(value, index)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,9 @@ class SkeletonTask(Estimated[Skeleton]):
 
     def compared(self, found: Skeleton, true: Skeleton) -> tuple[Poses, Poses]:
         return Poses.of(found), Poses.of(true)
+
+    def arrays(self, value: Skeleton) -> dict[str, npt.NDArray[Any]]:
+        return {"keypoints": value.keypoints, "boxes": value.boxes, "size": np.array([value.height, value.width])}
 
     def pick(self, value: Skeleton, index: npt.NDArray[np.int64]) -> Skeleton:
         return at_frames(value, index)

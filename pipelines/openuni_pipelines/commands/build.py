@@ -13,8 +13,9 @@ from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_pl
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Also take up the clips that failed before.")
+@click.option("--extend", is_flag=True, help="Add clips that came into the source since, as new shards.")
 @options.follow_links
-def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool) -> None:
+def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend: bool) -> None:
     """Build a dataset: plan the clips, let experts annotate them, pack verified shards.
 
     Run the same command again to resume after any interruption.
@@ -26,7 +27,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool) -> Non
         return
     terminal.say(f"building [bold]{config.source}[/] into [bold]{config.root}[/]")
     with terminal.bars(f"planning from {config.source}") as progress:
-        made = build(config, retry_failed=retry_failed, progress=progress)
+        made = build(config, retry_failed=retry_failed, extend=extend, progress=progress)
     terminal.finish(made)
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import click
 
 from openuni.printable import plain
-from openuni.shards import verify
+from openuni.shards import failures, verify
+from openuni.shards.failures import Failure
 from openuni.shards.verify import Problem
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine import changes, verifying
+from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import Execution
 
 
@@ -26,14 +28,22 @@ from openuni_pipelines.engine.run import Execution
 @options.of(Execution)
 @options.follow_links
 def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, as_json: bool) -> None:
-    """Check that DATASET holds what was committed. Exit status 1 names what does not."""
+    """Check that DATASET holds what was committed.
+
+    Exit status 1 names what does not; 3 names the clips that --repair had to drop, for their videos gave them no more.
+    """
+    dropped: list[Failure] = []
     manifest = verify.manifest(root)
     with terminal.counting("verifying") as progress:
         report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
     if report.problems and repair:
         _print_problems(report.problems, err=True)
+        before = failures.read(root)
         with terminal.bars("reopening damaged columns") as bars:
             changes.repair(root, report.problems, execution, bars)
+        dropped = [
+            one for one in failures.read(root) if one not in before and (one.stage == RGB or one.kind == "refused")
+        ]
         with terminal.counting("verifying") as progress:
             report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
     if as_json:
@@ -58,8 +68,12 @@ def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, 
             f"{root}: {report.samples:,} samples in {manifest.shards:,} shards, {len(manifest.columns)} columns, "
             f"{report.bytes / 2**20:,.1f} MiB: {verdict}"
         )
+    for one in dropped:
+        click.echo(plain(f"clip {one.key} could not be made again and was dropped: {one.stage}: {one.error}"), err=True)
     if report.problems:
         sys.exit(1)
+    if dropped:
+        sys.exit(3)
 
 
 def _print_problems(problems: Sequence[Problem], *, err: bool = False) -> None:

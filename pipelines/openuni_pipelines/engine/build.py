@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -15,11 +17,12 @@ import openuni
 from openuni import registry, sources
 from openuni.errors import PlanError
 from openuni.experts import sets
+from openuni.sample import Clip
 from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
-from openuni.shards.plan import Plan, Tally
-from openuni.sources import Request
+from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
+from openuni.sources import Request, Skipped
 from openuni.sources.folder import videos_below
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import changes, planning
@@ -110,7 +113,8 @@ class BuildConfig:
             self.videos.resolve() if self.videos else None,
             self.metadata.resolve() if self.metadata else None,
             clip_seconds=self.max_frames / self.fps,
-            min_seconds=self.min_frames / self.fps,
+            # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
+            min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
             columns=self.map,
             where=self.where,
             sample=self.sample,
@@ -179,11 +183,16 @@ class Summary:
 
 
 def build(
-    config: BuildConfig, *, retry_failed: bool = False, progress: Callable[[RunProgress], None] | None = None
+    config: BuildConfig,
+    *,
+    retry_failed: bool = False,
+    extend: bool = False,
+    progress: Callable[[RunProgress], None] | None = None,
 ) -> Summary:
     """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
 
-    `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `progress` is called
+    `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `extend` plans the
+    clips that came into the source since, as new shards, once all that is planned is committed. `progress` is called
     from this thread, once a finished task and at least twice a second while workers are busy.
     """
     begin = time.monotonic()
@@ -200,6 +209,8 @@ def build(
         executor = stack.enter_context(make_executor(config.execution, job))
         if manifest is None:
             manifest = _make_plan(config, executor, run)
+        elif extend and _is_complete(root, manifest):
+            manifest = _extend(config, manifest, executor, run)
         complete(job, manifest, executor, config.execution, progress)
     return replace(summary(root, time.monotonic() - begin), new_files=_new_files(config, manifest))
 
@@ -213,7 +224,7 @@ def make_plan(config: BuildConfig) -> Estimate:
             with make_executor(config.execution, config.job(run)) as executor:
                 manifest = _make_plan(config, executor, run)
     tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
-    for clip in Plan(config.root / layout.PLAN):
+    for clip in Plans(config.root, manifest):
         tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
         tally.open_ended += clip.end is None
     return planning.estimate(tally, config.normalisation, config.recipe)
@@ -271,6 +282,57 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     return manifest
 
 
+def _is_complete(root: Path, manifest: Manifest) -> bool:
+    """Whether every shard is committed: an extension that was interrupted is finished before the next is planned."""
+    return all(columns.committed(root, n, name) for n in range(manifest.shards) for name in manifest.columns)
+
+
+def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: str) -> Manifest:
+    """Plan what the source has and the dataset has not, as shards after those that are there.
+
+    The plan is a file of its own, and the manifest, which names it, is written last: a run that is killed in between
+    leaves a plan that the next one replaces. What was planned before, and its files, stay byte for byte.
+    """
+    keys = {clip.key for clip in Plans(config.root, manifest)}
+    left_out = _left_out(config.root, manifest)
+
+    def is_new(row: Clip | Skipped) -> bool:
+        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
+
+    before = plan.generations(manifest)
+    path = config.root / plan.name_of(len(before))
+    listing = _listing(config.videos)  # before the rows: what comes in meanwhile is told of at the end
+    rows = planning.clips(executor, config.source, config.request, None)
+    new = itertools.islice(filter(is_new, rows), config.limit)
+    try:
+        tally = plan.write(path, new, config.shard_size, run)
+    except NoClipsError:
+        return manifest
+    added = Generation(tally.clips, Plan(path).shards, layout.file_record(path).sha256)
+    generations = [*before, added]
+    extended = replace(
+        manifest,
+        configuration={
+            **manifest.configuration,
+            "listing": listing,
+            plan.GENERATIONS: [asdict(generation) for generation in generations],
+        },
+        clips=manifest.clips + added.clips,
+        shards=manifest.shards + added.shards,
+        # Of all plans, so that whoever compares two datasets by it sees that this one has grown.
+        plan_sha256=layout.digest(" ".join(generation.plan_sha256 for generation in generations).encode()),
+        skipped=dict(Counter(manifest.skipped) + Counter(tally.skipped)),
+    )
+    layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(extended), run)
+    return extended
+
+
+def _left_out(root: Path, manifest: Manifest) -> set[str]:
+    """Names of the source's rows that became no clip."""
+    plans = range(len(plan.generations(manifest)))
+    return {row.id for number in plans for row in plan.skipped(root / plan.name_of(number))}
+
+
 def _listing(videos: Path | None) -> str | None:
     """A digest of the names of the videos in the folder."""
     if videos is None:
@@ -283,9 +345,9 @@ def _new_files(config: BuildConfig, manifest: Manifest) -> tuple[str, ...]:
     videos, before = config.videos, manifest.configuration.get("listing")
     if videos is None or before is None or config.limit is not None or _listing(videos) == before:
         return ()
-    root, path = videos.resolve(), config.root / layout.PLAN
-    known = {clip.video for clip in Plan(path)}
-    left_out = {skipped.id for skipped in plan.skipped(path)}
+    root = videos.resolve()
+    known = {clip.video for clip in Plans(config.root, manifest)}
+    left_out = _left_out(config.root, manifest)
     # What is left out of a video is named after it: `NAME-0003`.
     left_out |= {name.rpartition("-")[0] for name in left_out}
     return tuple(

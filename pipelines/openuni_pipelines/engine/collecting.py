@@ -39,8 +39,6 @@ def copy(data: Dataset, out: Path, frozen: Collected) -> Collected:
 
 def _copy(data: Dataset, out: Path, wanted: Collected) -> Collected:
     """Copy members as they are stored, hashing them; where the list has a hash already, it must agree."""
-    if (out / layout.MANIFEST).exists():
-        raise PlanError(f"{out} holds a dataset already; choose another --out or delete it")
     clips = sorted(wanted.clips, key=lambda clip: clip.key)
     hashes: dict[str, dict[str, str]] = {clip.key: {} for clip in clips}
 

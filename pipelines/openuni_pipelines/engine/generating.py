@@ -187,7 +187,9 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     were made in another way, where it is not ours or another run writes there, and OpenUniError where inputs are
     missing or do not fit the model.
     """
-    with holding(config.out):
+    from unibench.report import previews
+
+    with holding(config.out, [previews.FOLDER, *map(predictions.folder, config.wanted)]):
         return _generate(config, progress or (lambda _: None))
 
 
@@ -232,14 +234,21 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
                 remember(config)
             # First the pictures: they are made again only with what they show.
             write_previews(config.out, request, values, fps[request.key])
+            made.update(values)
+            # What the numbers mean is known before they are: a killed run's last prediction is not made again.
+            predictions.write_info(config.out, made, _common(rates))
             for view, value in values.items():
                 predictions.write(config.out, view, request.key, value, fps[request.key], request.caption)
-            made.update(values)
         done += len(some)
         say(Progressed(done, total))
     if made:
-        predictions.write_info(config.out, made, rates.pop() if len(rates) == 1 else None)
+        predictions.write_info(config.out, made, _common(rates))
     return config.out
+
+
+def _common(rates: set[float]) -> float | None:
+    """The rate that all clips have."""
+    return next(iter(rates)) if len(rates) == 1 else None
 
 
 def open_model(config: GenerateConfig) -> UnifiedDiT:

@@ -48,11 +48,9 @@ def import_truth(
     in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a dataset, and
     OpenUniError naming the first file that is not what it claims.
     """
-    if (out / layout.MANIFEST).exists():
-        raise PlanError(f"{out} holds a dataset already; choose another --out or delete it")
     columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
     count = shards = 0
-    with holding(out) as run, mapping(workers, ray_address) as mapped:
+    with holding(out, [sidecar.FOLDER]) as run, mapping(workers, ray_address) as mapped:
         start_over(out)
         source = read(name, src)
         due = (_Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(source))

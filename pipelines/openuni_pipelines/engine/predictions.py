@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,40 @@ import numpy as np
 from openuni import modalities
 from openuni.shards.layout import write_atomic
 from openuni.video import encode_video
+from unibench import tasks
 
 INFO = "predictions.json"
 
 
 def is_written(out: Path, view: str, key: str) -> bool:
     """Whether a prediction lies there already."""
-    folder = _folder(out, view)
+    place = out / folder(view)
     if view == "rgb":
-        return (folder / key / f"{key}.mp4").exists()
-    return (folder / f"{key}.npz").exists() or (folder / key).exists()
+        return (place / key / f"{key}.mp4").exists()
+    return (place / f"{key}.npz").exists() or (place / key).exists()
 
 
 def write(out: Path, view: str, key: str, value: Any, fps: float, prompt: str) -> None:
     """Write one value of a view, whole or not at all.
 
-    RGB is `video/KEY/KEY.mp4` with its caption in `prompt.txt` beside it; depth, flow, segmentation, skeleton and
-    DensePose are `VIEW/KEY.npz`; what another distribution registers is its stored members in `VIEW/KEY/`.
+    RGB is `video/KEY/KEY.mp4` with its caption in `prompt.txt` beside it; a view that is scored is `VIEW/KEY.npz` as
+    its task reads it; one that is not, its stored members in `VIEW/KEY/`.
     """
-    folder = _folder(out, view)
+    place = out / folder(view)
     if view == "rgb":
         even = value.frames[:, : value.frames.shape[1] // 2 * 2, : value.frames.shape[2] // 2 * 2]
         if prompt:
-            write_atomic(folder / key / "prompt.txt", prompt.encode(), "generate")
-        write_atomic(folder / key / f"{key}.mp4", encode_video(even, fps), "generate")
-    elif view in _ARRAYS:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{key}.npz.tmp"
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **_ARRAYS[view](value))
-        temporary.replace(folder / f"{key}.npz")
+            write_atomic(place / key / "prompt.txt", prompt.encode(), "generate")
+        write_atomic(place / key / f"{key}.mp4", encode_video(even, fps), "generate")
+    elif view in tasks.names():
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = dict(tasks.get_stored(view).arrays(value))
+        np.savez_compressed(buffer, **arrays)
+        write_atomic(place / f"{key}.npz", buffer.getvalue(), "generate")
     else:
         encoded = modalities.get(view).encode(value)
         for name, data in {**encoded.members, f"{view}.json": json.dumps(dict(encoded.meta)).encode()}.items():
-            write_atomic(folder / key / name, data, "generate")
+            write_atomic(place / key / name, data, "generate")
 
 
 def write_info(out: Path, values: Mapping[str, Any], fps: float | None) -> None:
@@ -67,14 +68,6 @@ def write_info(out: Path, values: Mapping[str, Any], fps: float | None) -> None:
     write_atomic(path, json.dumps(info, indent=1).encode() + b"\n", "generate")
 
 
-def _folder(out: Path, view: str) -> Path:
-    return out / ("video" if view == "rgb" else view)
-
-
-_ARRAYS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "depth": lambda v: {"depth": v.values},
-    "flow": lambda v: {"flow": v.forward} | ({} if v.occluded is None else {"occluded": v.occluded}),
-    "segmentation": lambda v: {"ids": v.ids},
-    "skeleton": lambda v: {"keypoints": v.keypoints, "boxes": v.boxes, "size": np.array([v.height, v.width])},
-    "densepose": lambda v: {"values": v.values},
-}
+def folder(view: str) -> str:
+    """Where the predictions of a view lie in OUT."""
+    return "video" if view == "rgb" else view

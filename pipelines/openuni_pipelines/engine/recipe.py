@@ -30,7 +30,7 @@ class Stage:
     """One step of a build. Of each clip it makes what `column` holds, or packs that column of a whole shard.
 
     `needs` names the stages that come before it. An expert that only finds things for others fills a pseudo-column of
-    its own name, which is never packed.
+    its own name, which is never packed. `optional` are those of its needs that a clip may lack.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Stage:
     column: str
     fingerprint: str
     needs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def recipe(names: Sequence[str], require: Iterable[str], rgb: str) -> Recipe:
     stages = {RGB: Stage(RGB, Kind.NORMALISE, RGB, rgb)}
     for name, expert in ordered.items():
         needs = (RGB, *expert.requires)
-        stages[name] = Stage(name, Kind.ANNOTATE, expert.modality or name, expert.fingerprint(), needs)
+        stages[name] = Stage(name, Kind.ANNOTATE, expert.modality or name, expert.fingerprint(), needs, expert.optional)
     return Recipe(
         stages=tuple(stages.values()),
         commits=tuple(_commit(column, stages[maker]) for column, maker in makers.items()),

@@ -143,7 +143,10 @@ def render_set(
     With `preview` each scene that is rendered now leaves a contact sheet and a film in `previews/`. `progress` is told
     how many of how many scenes are done.
     """
-    with holding(root) as run:
+    from unibench.formats import sidecar
+    from unibench.report import previews
+
+    with holding(root, [sidecar.FOLDER, previews.FOLDER]) as run:
         manifest = root / layout.MANIFEST
         configuration = json.loads(json.dumps({"source": "unibench render", **asdict(scene_set)}))
         if manifest.is_file():

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from openuni.shards import catalog, failures, layout
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import RunLock
-from openuni.shards.plan import Plan
+from openuni.shards.plan import Plans
 from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
@@ -49,8 +49,10 @@ class Execution:
 
 
 @contextmanager
-def holding(root: Path) -> Iterator[str]:
+def holding(root: Path, sweeps: Sequence[str] = ()) -> Iterator[str]:
     """Hold the dataset for a new run and give the run's id. A full disk ends in one sentence.
+
+    `sweeps`: folders besides a dataset's own in which killed runs may have left temporary files.
 
     SIGINT and SIGTERM end the run in order: workers stopped, lock released, exit status 128 and the signal's number.
     A second one kills. Raises PlanError naming who else holds the dataset, OpenUniError where the folder cannot be
@@ -58,13 +60,12 @@ def holding(root: Path) -> Iterator[str]:
     """
     run = new_id()
     try:
-        with stopping.stoppable() as received, RunLock(root, run):
-            layout.sweep(root)
+        with stopping.stoppable() as received, RunLock(root, run, sweeps):
+            _remove_empty_work(root)
             yield run
             # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
-            layout.sweep(root)
-            with suppress(OSError):  # it was never made, or shards are unfinished
-                (root / layout.WORK).rmdir()
+            layout.sweep(root, sweeps)
+            _remove_empty_work(root)
     except KeyboardInterrupt:
         number = received[0] if received else signal.SIGINT
         name = signal.Signals(number).name
@@ -78,8 +79,19 @@ def holding(root: Path) -> Iterator[str]:
         raise
 
 
+def _remove_empty_work(root: Path) -> None:
+    with suppress(OSError):  # it was never made, or shards are unfinished
+        (root / layout.WORK).rmdir()
+
+
 def start_over(root: Path) -> None:
-    """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips."""
+    """Forget what an interrupted run committed in a folder that never got a manifest: it may be of other clips.
+
+    Raises PlanError where the folder got one. To be asked while it is held: what a run left that was killed after its
+    manifest is removed all the same.
+    """
+    if (root / layout.MANIFEST).exists():
+        raise PlanError(f"{root} holds a dataset already; choose another --out or delete it")
     store = LocalStore(root)
     catalog.retire(root)
     for name in filter(layout.parse_commit_name, store.list("commits")):
@@ -163,10 +175,10 @@ class _Clips:
     """The planned clips of a shard; none where the dataset was not built from videos, and has no plan."""
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
-        self._plan = Plan(root / layout.PLAN) if manifest.plan_sha256 else None
+        self._plans = Plans(root, manifest)
 
     def shard(self, number: int) -> list[Clip]:
-        return self._plan.shard(number) if self._plan else []
+        return self._plans.shard(number)
 
 
 def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:

@@ -149,7 +149,7 @@ class ShardBuild:
                 continue
             self._waiting[key].remove(stage)
             task = self._task(key, stage)
-            lacking = next((needed for needed in stage.needs if not self._made[key][needed]), None)
+            lacking = next((needed for needed in stage.needs if self._lacks(key, stage, needed)), None)
             if lacking is None:
                 self._due.append(task)
                 continue
@@ -158,6 +158,9 @@ class ShardBuild:
                 self._worker.save_absent(task, f"needs {lacking}, which is absent")
             self._made[key][stage.name] = False
             self._unfinished.discard((key, stage.name))
+
+    def _lacks(self, key: str, stage: Stage, needed: str) -> bool:
+        return not self._made[key][needed] and (needed not in stage.optional or needed in self._recipe.required)
 
     def _make_again(self, damage: Fault, task: Run) -> None:
         """A result that `task` needs is not as it was written: its stage makes it again, and then `task` its own.

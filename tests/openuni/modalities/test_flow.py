@@ -155,6 +155,13 @@ def test_a_point_that_leaves_the_crop_becomes_occluded() -> None:
     assert np.array_equal(cropped, np.broadcast_to([False, False, True, True], (1, 4, 4)))
 
 
+def test_of_an_unknown_pixel_nothing_is_read_out() -> None:
+    """Not that it is seen next either: where a frame is repeated, nothing is known of the next."""
+    value = field()
+    value.forward[1] = np.nan
+    assert [(r.name, r.value) for r in modality.read_out(value, 1, 2, 3)] == [("flow", "unknown")]
+
+
 def bad(**change) -> Flow:
     return replace(field(), **change)
 

@@ -99,6 +99,31 @@ def test_videos_are_what_they_are_and_not_how_they_are_spelled(
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "b"]
 
 
+def test_extend_adds_shards_and_leaves_the_old_ones_as_they_are(
+    build: Command, make_clips: Callable[..., Path], tmp_path: Path, digests: Digests
+) -> None:
+    videos, root = make_clips(tmp_path / "v", ["c", "d", "e", "f", "g"]), tmp_path / "d"
+    ok(build(videos, root, "toy_thermal"))
+    before = digests(root)
+    make_clips(videos, ["a", "z"])
+    assert "--extend" in ok(build(videos, root, "toy_thermal")).stderr
+    # Killed between the new plan and the manifest that names it: the next run plans again.
+    (root / plan.name_of(1)).write_bytes(b"half a plan")
+    ok(build(videos, root, "toy_thermal", "--extend"))
+    manifest, after = verify.manifest(root), digests(root)
+    assert [(made.clips, made.shards) for made in plan.generations(manifest)] == [(5, 2), (2, 1)]
+    changed = {name for name, sha256 in before.items() if after[name] != sha256}
+    assert changed <= {layout.MANIFEST, "catalog.json", "catalog.parquet"}
+    assert list(openuni.open(str(root)).keys()) == ["c", "d", "e", "f", "g", "a", "z"]
+    assert not verify.verify_plan(root)
+    # Interrupted before a commit: the same command finishes it, equal in every byte; with nothing new it is idle.
+    layout.LocalStore(root).delete(layout.commit_name(2, "rgb"))
+    layout.LocalStore(root).delete(layout.commit_name(2, "thermal"))
+    ok(build(videos, root, "toy_thermal", "--extend"))
+    ok(build(videos, root, "toy_thermal", "--extend"))
+    assert digests(root) == after
+
+
 def test_a_folder_of_something_else_is_left_alone(build: Command, videos: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.txt").write_text("mine")
@@ -204,7 +229,7 @@ def test_two_experts_of_one_modality_and_unknown_names_are_refused(
     build: Command, videos: Path, tmp_path: Path
 ) -> None:
     assert "both make thermal" in ok(build(videos, tmp_path / "d", "toy_thermal,toy_boxes"), 1).stderr
-    assert "there is no 'nobody'" in ok(build(videos, tmp_path / "d", "nobody"), 1).stderr
+    assert "there is no expert nobody; sets: light" in ok(build(videos, tmp_path / "d", "nobody"), 1).stderr
     assert "--require flow" in ok(build(videos, tmp_path / "d", "toy_depth", "--require", "flow"), 1).stderr
     assert not (tmp_path / "d").exists()
 

@@ -161,7 +161,10 @@ def test_repair_drops_a_clip_whose_video_is_gone(
     ok(build(folder, tmp_path / "d", "toy_depth"))
     flip(tmp_path / "d" / layout.tar_name(0, "rgb"), columns.rows(tmp_path / "d", 0, "rgb")[1].members[1].offset)
     (folder / "b.mp4").unlink()
-    ok(openuni_command("verify", tmp_path / "d", "--repair", "--workers", 0, "--min-free", 0))
+    repaired = openuni_command("verify", tmp_path / "d", "--repair", "--workers", 0, "--min-free", 0)
+    assert repaired.returncode == 3  # not as it was committed, and not damaged any more
+    assert "clip b could not be made again and was dropped: rgb: " in repaired.stderr
+    ok(openuni_command("verify", tmp_path / "d"))
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "c"]
     assert [(row.key, row.stage) for row in failures.read(tmp_path / "d")] == [("b", "rgb")]
 

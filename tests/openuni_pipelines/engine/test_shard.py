@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -98,6 +99,35 @@ def test_what_a_task_needs_and_is_damaged_is_made_again_before_it(tmp_path: Path
     ]
     assert shard.idle
     assert shard.failures == []
+
+
+@pytest.mark.parametrize(
+    ("optional", "required", "asked"),
+    [((), (), False), (("toy_finder",), (), True), (("toy_finder",), ("toy_finder",), False)],
+)
+def test_what_an_expert_can_do_without_is_waited_for_and_may_be_absent(
+    tmp_path: Path,
+    make_clips,  # type: ignore[no-untyped-def]
+    optional: tuple[str, ...],
+    required: tuple[str, ...],
+    asked: bool,
+) -> None:
+    """Where a clip is dropped without it, nothing more is made of the clip."""
+    folder = make_clips(tmp_path / "v", ["nobox-a"])
+    made = recipe(["toy_boxes"], [], RGB)
+    rgb, finder, boxes = made.stages
+    stages = (rgb, finder, replace(boxes, optional=optional))
+    job = Job(
+        tmp_path / "d", "run", replace(made, stages=stages, required=("rgb", *required)), Normalisation(), Limits()
+    )
+    shard, worker = ShardBuild(job, 0, [Clip("nobox-a", str(folder / "nobox-a.mp4"))]), Worker(job)
+    order = []
+    while isinstance(task := shard.due(), Run):
+        order.append(task.stage.name)
+        if task.stage.name == "toy_boxes":
+            break  # a toy cannot do without; that it is asked is enough
+        shard.finished(Finished(task, worker.run(task)))
+    assert order == ["rgb", "toy_finder", *(["toy_boxes"] if asked else [])]
 
 
 def test_a_disk_that_damages_every_result_ends_the_run(shard: ShardBuild) -> None:

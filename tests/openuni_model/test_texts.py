@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,15 +40,13 @@ def test_a_prompt_too_long_is_refused_or_cut() -> None:
     encoder.check("short")
 
 
-@torch.no_grad()
-def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
-    """A small random UMT5 in Wan's layout; the pipeline of diffusers pads with zeros in the same way."""
-    diffusers = pytest.importorskip("diffusers")
+def save_tiny_umt5(folder: Path, transformers: Any) -> None:
+    """`text_encoder/` and `tokenizer/` of a small random UMT5 in diffusers' layout."""
     torch.manual_seed(0)
     config = transformers.UMT5Config(
         vocab_size=40, d_model=24, d_kv=6, d_ff=32, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
-    transformers.UMT5EncoderModel(config).save_pretrained(tmp_path / "text_encoder")
+    transformers.UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
     tokenizers = pytest.importorskip("tokenizers")
     words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "a", "red", "ball", "falls"])}
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
@@ -55,7 +54,14 @@ def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
     raw.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(tmp_path / "tokenizer")
+    ).save_pretrained(folder / "tokenizer")
+
+
+@torch.no_grad()
+def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
+    """A small random UMT5 in Wan's layout; the pipeline of diffusers pads with zeros in the same way."""
+    diffusers = pytest.importorskip("diffusers")
+    save_tiny_umt5(tmp_path, transformers)
 
     encoder = open_text_encoder(tiny_config(), tmp_path)
     model = transformers.UMT5EncoderModel.from_pretrained(tmp_path / "text_encoder")

@@ -20,14 +20,17 @@ from openuni.storage.local import FOLLOW_LINKS
 Command = Callable[..., Any]
 
 
-def of(config: type[Any]) -> Callable[[Command], Command]:
-    """Give a command one option a field of the dataclass `config`, and call it with one object as first argument.
+def of(config: type[Any], **defaults: Any) -> Callable[[Command], Command]:
+    """Give a command one option a field of the dataclass `config`, and call it with one object.
+
+    Objects come before other arguments, in the order of the decorators.
 
     `global_batch_size: int = 8` becomes `--global-batch-size`, of type INTEGER, with its default shown; a field without
     a default is required. A `bool` is a flag (`--x/--no-x` where it is True by default), a `Literal` a choice, a tuple
     a list by comma; a dataclass in a field gives its own options. The docstring below a field is the option's help, and
     the field's `metadata` may say more: `flag` (another name), `min` and `max`, `exists` (a path that must be there),
-    `shown` (what None stands for), `known` (a function that lists names to print after the help).
+    `shown` (what None stands for), `known` (a function that lists names to print after the help). `defaults` are this
+    command's own, by name of the field.
 
     Example:
         >>> from dataclasses import dataclass
@@ -45,12 +48,11 @@ def of(config: type[Any]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def configured(**given: Any) -> Any:
-            made = _take(config, given)
-            return command(made, **given)
+        def configured(*before: Any, **given: Any) -> Any:
+            return command(*before, _take(config, given), **given)
 
         decorated: Command = configured
-        for option in reversed(list(_options(config))):
+        for option in reversed(list(_options(config, defaults))):
             decorated = option(decorated)
         return decorated
 
@@ -95,25 +97,27 @@ def _take(config: type[Any], given: dict[str, Any]) -> Any:
     return config(**values)
 
 
-def _options(config: type[Any]) -> Iterator[Callable[[Command], Command]]:
+def _options(config: type[Any], defaults: Mapping[str, Any]) -> Iterator[Callable[[Command], Command]]:
     types, helps = get_type_hints(config), _docstrings(config)
     for field in _fields(config):
         kind = types[field.name]
         if isinstance(kind, type) and is_dataclass(kind):
-            yield from _options(kind)
+            yield from _options(kind, defaults)
         else:
-            yield _option(field, kind, helps.get(field.name, ""))
+            yield _option(field, kind, helps.get(field.name, ""), defaults)
 
 
 def _fields(config: type[Any]) -> list[Field[Any]]:
     return [field for field in fields(config) if field.init]
 
 
-def _option(field: Field[Any], kind: Any, help_: str) -> Callable[[Command], Command]:
-    said = field.metadata
+def _option(field: Field[Any], kind: Any, help_: str, defaults: Mapping[str, Any]) -> Callable[[Command], Command]:
+    own = field.name in defaults
+    said = {name: value for name, value in field.metadata.items() if not (own and name == "shown")}
     if get_origin(kind) in (Union, UnionType):
         (kind,) = (one for one in get_args(kind) if one is not NoneType)
     default = field.default_factory() if field.default_factory is not MISSING else field.default
+    default = defaults.get(field.name, default)
     flag = said.get("flag", "--" + field.name.replace("_", "-"))
     if "known" in said:
         help_ = f"{help_.rstrip('.')}: {', '.join(said['known']())}."

@@ -13,6 +13,7 @@ import openuni
 from openuni.sample import Split
 from openuni_pipelines import options
 from openuni_pipelines.engine import collecting
+from openuni_pipelines.engine.parallel import Parallel
 from unibench.standard import collect
 
 
@@ -35,19 +36,29 @@ from unibench.standard import collect
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help=f"Copy the clips of this {collect.LIST} instead of choosing, and check that none has changed.",
 )
+@options.of(Parallel, workers=0)
 @options.follow_links
-def collect_command(data: str, out: Path, count: int, seed: int, splits: tuple[str, ...], frozen: Path | None) -> None:
+def collect_command(
+    parallel: Parallel,
+    data: str,
+    out: Path,
+    count: int,
+    seed: int,
+    splits: tuple[str, ...],
+    frozen: Path | None,
+) -> None:
     """Choose real clips, evenly over subsets and views, as controls and references for generation.
 
     OUT is a small dataset (`openuni generate --bench OUT`, `unibench score --gt OUT`) with the list of its clips and
     their hashes in OUT/collected.json. Training never sees them: their source videos are off the training split of
     every dataset.
     """
-    source = openuni.open(data)
+    source = openuni.open(data if "://" in data else Path(data).absolute())  # workers may stand elsewhere
     if frozen is not None:
-        made = collecting.copy(source, out, collecting.read_list(frozen))
+        made = collecting.copy(source, out, collecting.read_list(frozen), parallel)
     else:
-        made = collecting.freeze(source, out, count, seed, cast(tuple[Split, ...], tuple(dict.fromkeys(splits))))
+        chosen_from = cast(tuple[Split, ...], tuple(dict.fromkeys(splits)))
+        made = collecting.freeze(source, out, count, seed, chosen_from, parallel)
     console = Console()
     for title, counted in (
         ("subsets", Counter(clip.subset for clip in made.clips)),

@@ -10,6 +10,7 @@ from rich.console import Console
 from openuni import printable
 from openuni_pipelines import options
 from openuni_pipelines.engine.importing import Clip, import_truth
+from openuni_pipelines.engine.parallel import Parallel
 from unibench.importers import LeftOut, names
 
 _NAMED = 20
@@ -21,12 +22,9 @@ _NAMED = 20
 @click.option("--format", "name", type=click.Choice(names()), required=True, help="How SRC is written.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
 @click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
-@click.option(
-    "--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes that encode; 0: this one."
-)
-@click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
+@options.of(Parallel, workers=0)
 @options.follow_links
-def import_command(src: Path, name: str, out: Path, shard_size: int, workers: int, ray_address: str | None) -> None:
+def import_command(parallel: Parallel, src: Path, name: str, out: Path, shard_size: int) -> None:
     """Turn ground truth of another origin into OpenUni samples: units, axes, signs and directions end canonical.
 
     Claims are tested where the data allow it (units, planar depth, half precision, whose motion the flow is); what was
@@ -47,7 +45,7 @@ def import_command(src: Path, name: str, out: Path, shard_size: int, workers: in
         for note in news.notes:
             console.print(f"  {printable.rich(note)}")
 
-    count = import_truth(name, src, out, shard_size=shard_size, workers=workers, ray_address=ray_address, progress=say)
+    count = import_truth(name, src, out, parallel, shard_size=shard_size, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
     console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {out}")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from openuni.errors import OpenUniError
 from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
 
 if TYPE_CHECKING:
@@ -39,17 +40,15 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
     show_default=True,
     help="A contact sheet and a film of each scene in OUT/previews.",
 )
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: none but this.  [default: one a core]")
-@click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
+@options.of(Parallel)
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and write nothing.")
 @options.follow_links
 def render_command(
     scene_set: SceneSet,
+    parallel: Parallel,
     standard_name: str | None,
     out: Path | None,
     previews: bool,
-    workers: int | None,
-    ray_address: str | None,
     dry_run: bool,
 ) -> None:
     """Render procedural scenes with exact truth: the same seed gives the same truth on any number of workers.
@@ -72,7 +71,7 @@ def render_command(
         console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {root}")
         return
     with terminal.counting("scenes") as progress:
-        render_set(root, scene_set, workers=workers, ray_address=ray_address, preview=previews, progress=progress)
+        render_set(root, scene_set, parallel, preview=previews, progress=progress)
     if wanted is not None:
         check_standard(root, wanted)
         console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")

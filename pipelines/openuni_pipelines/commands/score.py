@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from openuni import printable
 from openuni_pipelines import options, terminal
-from openuni_pipelines.engine.parallel import mapping
+from openuni_pipelines.engine.parallel import Parallel, mapping
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
 from unibench import standard
 from unibench.report import report
@@ -25,34 +25,26 @@ from unibench.scoring.score import score
 @click.option("--pred", required=True, type=click.Path(path_type=Path), help="A dataset or a folder of ordinary files.")
 @click.option("--gt", help=f"The truth: a dataset (path or URL) or a folder.  [default: the standard set, {STANDARD}]")
 @options.of(ScoreConfig)
-@click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes; 0: this one.")
-@click.option("--ray-address", help="Join this Ray cluster ('auto' finds one) instead of starting Ray here.")
+@options.of(Parallel, workers=0)
 @click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")
 @options.follow_links
-def score_command(
-    config: ScoreConfig, pred: Path, gt: str | None, workers: int, ray_address: str | None, dry_run: bool
-) -> None:
+def score_command(config: ScoreConfig, parallel: Parallel, pred: Path, gt: str | None, dry_run: bool) -> None:
     """Score predictions against exact truth; write report.json and report.html."""
     console = Console(stderr=True)
     try:
-        _score(config, pred, gt, workers, ray_address, dry_run, console)
+        _score(config, parallel, pred, gt, dry_run, console)
     except NoTruthError:
         if not _wants_small_set():
             raise
-        _render_small(workers)
-        _score(replace(config, standard="small"), pred, gt, workers, ray_address, dry_run, console)
+        _render_small(parallel)
+        _score(replace(config, standard="small"), parallel, pred, gt, dry_run, console)
 
 
 def _score(
-    config: ScoreConfig,
-    pred: Path,
-    gt: str | None,
-    workers: int,
-    ray_address: str | None,
-    dry_run: bool,
-    console: Console,
+    config: ScoreConfig, parallel: Parallel, pred: Path, gt: str | None, dry_run: bool, console: Console
 ) -> None:
-    with Progress(console=console, disable=not console.is_terminal) as bar, mapping(workers, ray_address) as mapped:
+    side_by_side = mapping(parallel.workers, parallel.ray_address)
+    with Progress(console=console, disable=not console.is_terminal) as bar, side_by_side as mapped:
         shown = bar.add_task("scoring", total=None)
 
         def show(news: str | Progressed) -> None:
@@ -79,8 +71,10 @@ def _wants_small_set() -> bool:
     )
 
 
-def _render_small(workers: int) -> None:
+def _render_small(parallel: Parallel) -> None:
     wanted = standard.get("small")
     with terminal.counting("scenes") as progress:
-        render_set(wanted.place, SceneSet.of(wanted, "shaded", 64), workers=workers or None, progress=progress)
+        # Rendering takes minutes on all cores, where scoring on one takes seconds.
+        spread = replace(parallel, workers=parallel.workers or None)
+        render_set(wanted.place, SceneSet.of(wanted, "shaded", 64), spread, progress=progress)
     check_standard(wanted.place, wanted)

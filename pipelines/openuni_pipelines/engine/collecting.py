@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from openuni.errors import CorruptDataError, PlanError
@@ -13,6 +14,7 @@ from openuni.shards import layout, writer
 from openuni.shards.reader import Dataset
 from openuni.shards.results import Result
 from openuni_pipelines.engine import stopping
+from openuni_pipelines.engine.parallel import HERE, Parallel, mapping
 from openuni_pipelines.engine.run import holding, start_over
 from unibench.standard import collect
 from unibench.standard.collect import Chosen, Collected
@@ -20,46 +22,40 @@ from unibench.standard.collect import Chosen, Collected
 SHARD_SIZE = 64
 
 
-def freeze(data: Dataset, out: Path, count: int, seed: int, splits: Sequence[Split]) -> Collected:
+def freeze(
+    data: Dataset, out: Path, count: int, seed: int, splits: Sequence[Split], parallel: Parallel = HERE
+) -> Collected:
     """Choose clips of `data`, copy them into a new dataset `out` and write their list into it.
 
     Raises PlanError where `out` holds a dataset, or `data` has too few clips.
     """
     picked = collect.choose(data, count, seed, splits)
     clips = tuple(Chosen(one.key, one.video, one.split, one.subset, view, {}) for one, view in picked)
-    return _copy(data, out, Collected(seed, tuple(splits), dict(data.manifest.columns), clips))
+    return _copy(data, out, Collected(seed, tuple(splits), dict(data.manifest.columns), clips), parallel)
 
 
-def copy(data: Dataset, out: Path, frozen: Collected) -> Collected:
+def copy(data: Dataset, out: Path, frozen: Collected, parallel: Parallel = HERE) -> Collected:
     """Copy the clips of a frozen list out of `data` once more. Raises CorruptDataError for one that has changed."""
     if lacking := [name for name in frozen.columns if name not in data.columns]:
         raise PlanError(f"{data.url} lacks {', '.join(lacking)}, which the list has; it is not the dataset of the list")
-    return _copy(data, out, frozen)
+    return _copy(data, out, frozen, parallel)
 
 
-def _copy(data: Dataset, out: Path, wanted: Collected) -> Collected:
+def _copy(data: Dataset, out: Path, wanted: Collected, parallel: Parallel) -> Collected:
     """Copy members as they are stored, hashing them; where the list has a hash already, it must agree."""
     clips = sorted(wanted.clips, key=lambda clip: clip.key)
+    shards = [tuple(clips[i : i + SHARD_SIZE]) for i in range(0, len(clips), SHARD_SIZE)]
     hashes: dict[str, dict[str, str]] = {clip.key: {} for clip in clips}
-
-    def stored(column: str, some: Sequence[Chosen]) -> Iterator[tuple[str, Result]]:
-        for clip in some:
-            stopping.check()
-            try:
-                result = data.result(clip.key, column)
-            except KeyError:
-                raise PlanError(f"{data.url} has no clip {clip.key}; it is not the dataset of the list") from None
-            found = hashes[clip.key][column] = collect.digest(result)
-            if clip.sha256.get(column, found) != found:
-                raise CorruptDataError(f"{clip.key}: {column} in {data.url} is not what the list froze")
-            yield clip.key, result
-
-    shards = [clips[i : i + SHARD_SIZE] for i in range(0, len(clips), SHARD_SIZE)]
-    with holding(out) as run:
+    with holding(out) as run, mapping(parallel.workers, parallel.ray_address) as mapped:
         start_over(out)
-        for number, some in enumerate(shards):
-            for column in wanted.columns:
-                columns_.commit(out, number, column, wanted.columns[column], stored(column, some), run)
+        due = [
+            _Column(out.absolute(), number, column, fingerprint, some, run)
+            for number, some in enumerate(shards)
+            for column, fingerprint in wanted.columns.items()
+        ]
+        for one, copied in zip(due, mapped(partial(_copy_column, data), due), strict=True):
+            for key, sha256 in copied.items():
+                hashes[key][one.column] = sha256
         frozen = replace(wanted, clips=tuple(replace(clip, sha256=hashes[clip.key]) for clip in clips))
         data_of_list = layout.dump_json(frozen)
         layout.write_atomic(out / collect.LIST, data_of_list, run)
@@ -67,6 +63,38 @@ def _copy(data: Dataset, out: Path, wanted: Collected) -> Collected:
         configuration = {"source": "unibench collect", "list_sha256": layout.digest(data_of_list)}
         writer.write_manifest(out, configuration, wanted.columns, len(clips), len(shards), run)
     return frozen
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of one shard that is to be copied."""
+
+    out: Path
+    shard: int
+    column: str
+    fingerprint: str
+    clips: tuple[Chosen, ...]
+    run: str
+
+
+def _copy_column(data: Dataset, due: _Column) -> dict[str, str]:
+    """Copy and commit one column of one shard; the SHA-256 of what is stored of each clip, by key."""
+    hashes: dict[str, str] = {}
+
+    def stored() -> Iterator[tuple[str, Result]]:
+        for clip in due.clips:
+            stopping.check()
+            try:
+                result = data.result(clip.key, due.column)
+            except KeyError:
+                raise PlanError(f"{data.url} has no clip {clip.key}; it is not the dataset of the list") from None
+            sha256 = hashes[clip.key] = collect.digest(result)
+            if clip.sha256.get(due.column, sha256) != sha256:
+                raise CorruptDataError(f"{clip.key}: {due.column} in {data.url} is not what the list froze")
+            yield clip.key, result
+
+    columns_.commit(due.out, due.shard, due.column, due.fingerprint, stored(), due.run)
+    return hashes
 
 
 def read_list(path: Path) -> Collected:

@@ -12,7 +12,7 @@ from openuni.errors import PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
-from openuni_pipelines.engine.parallel import mapping
+from openuni_pipelines.engine.parallel import HERE, Parallel, mapping
 from openuni_pipelines.engine.run import holding, start_over
 from unibench.formats import sidecar
 from unibench.importers import Imported, LeftOut, read
@@ -36,21 +36,20 @@ def import_truth(
     name: str,
     src: Path,
     out: Path,
+    parallel: Parallel = HERE,
     *,
     shard_size: int = 64,
-    workers: int = 0,
-    ray_address: str | None = None,
     progress: Callable[[Clip | LeftOut], None] = lambda news: None,
 ) -> int:
     """Read the clips of `src` in format `name` and write them as a dataset; the number of clips.
 
-    Readers stream, so clips are read here; `workers` processes encode and store them. `progress` is told of each clip
-    in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a dataset, and
-    OpenUniError naming the first file that is not what it claims.
+    Readers stream, so clips are read here; `parallel` says where they are encoded and stored. `progress` is told of
+    each clip in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a
+    dataset, and OpenUniError naming the first file that is not what it claims.
     """
     columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
     count = shards = 0
-    with holding(out, [sidecar.FOLDER]) as run, mapping(workers, ray_address) as mapped:
+    with holding(out, [sidecar.FOLDER]) as run, mapping(parallel.workers, parallel.ray_address) as mapped:
         start_over(out)
         source = read(name, src)
         due = (_Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from openuni.errors import OpenUniError
@@ -22,9 +22,25 @@ _DEATHS = 2
 _POLL_SECONDS = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Where the work is done. None of it changes what is made."""
+
+    workers: int | None = field(default=None, metadata={"min": 0, "shown": "one a core"})
+    """Processes that share the work; 0: this one alone."""
+    ray_address: str | None = None
+    """Work on this Ray cluster ('auto' finds one) instead of on a Ray started here."""
+
+
+HERE = Parallel(workers=0)
+"""In this process."""
+
+
 @contextmanager
 def mapping(workers: int | None, ray_address: str | None = None) -> Iterator[Map]:
     """A map over `workers` processes (None: one a core; 0: none but this) here, or on the cluster at `ray_address`.
+
+    Whoever names a cluster means it: with an address, 0 is one a core too.
 
     What the function raises comes out of the map as it is. An item whose worker dies is tried again, twice; then an
     OpenUniError says so. Functions and items are pickled: they carry paths, never frames.
@@ -34,7 +50,7 @@ def mapping(workers: int | None, ray_address: str | None = None) -> Iterator[Map
         ...     list(run(abs, [-1, 2]))
         [1, 2]
     """
-    if workers == 0:
+    if workers == 0 and ray_address is None:
         yield _here
         return
     started: list[bool] = []

@@ -13,7 +13,7 @@ from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
 from openuni.shards import layout, verify, writer
-from openuni_pipelines.engine.parallel import mapping
+from openuni_pipelines.engine.parallel import Parallel, mapping
 from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:
@@ -132,9 +132,8 @@ def render_scene(root: Path, scene_set: SceneSet, scene: int, run: str, *, previ
 def render_set(
     root: Path,
     scene_set: SceneSet,
+    parallel: Parallel,
     *,
-    workers: int | None = None,
-    ray_address: str | None = None,
     preview: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -158,7 +157,7 @@ def render_set(
             writer.write_manifest(root, configuration, scene_set.columns, scene_set.scenes, scene_set.shards, run)
         due = [n for n in range(scene_set.shards) if not _is_committed(root, n, scene_set)]
         work = [_Scene(root.absolute(), scene_set, scene, run, preview) for n in due for scene in scene_set.shard(n)]
-        with mapping(workers, ray_address) as mapped:
+        with mapping(parallel.workers, parallel.ray_address) as mapped:
             for done, scene in enumerate(mapped(_render, work), 1):
                 number = scene // scene_set.shard_size
                 # Scenes come in order: with its last one a shard is whole.

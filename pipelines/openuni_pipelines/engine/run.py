@@ -27,19 +27,16 @@ from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
+from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.recipe import RGB, Recipe, recipe
 from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """How the work is done. None of this changes what is made."""
+class Execution(Parallel):
+    """Where and within which limits a build works. None of it changes what is made."""
 
-    workers: int | None = field(default=None, metadata={"min": 0, "shown": "one a core"})
-    """Worker processes; 0: everything in this process, for debugging."""
-    ray_address: str | None = None
-    """Join this Ray cluster ('auto' finds one) instead of starting Ray here."""
     time_limit: float = 900.0
     """Seconds one expert may take for one clip."""
     min_free: float = 1.0

@@ -132,6 +132,18 @@ def test_a_list_makes_the_same_data_set_again_and_notices_a_changed_clip(built: 
         read_list(tmp_path / "none.json")
 
 
+@pytest.mark.slow
+def test_two_workers_copy_the_same_bytes(built: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openuni_pipelines.engine.collecting.SHARD_SIZE", 3)
+    freeze(built, tmp_path / "here", 6, 0, ("test",))
+    run("--data", built.url, "--out", tmp_path / "there", "--count", "6", "--workers", "2")
+    here = {path.relative_to(tmp_path / "here"): path for path in (tmp_path / "here" / "shards").rglob("*.tar")}
+    assert len(here) == 2 * len(COLUMNS)
+    for name, path in here.items():
+        assert (tmp_path / "there" / name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "there" / LIST).read_bytes() == (tmp_path / "here" / LIST).read_bytes()
+
+
 def test_too_few_clips_and_a_folder_in_use_end_in_one_sentence(built: Dataset, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"only 10 source videos in split test .*--count 10"):
         freeze(built, tmp_path / "x", 11, 0, ("test",))

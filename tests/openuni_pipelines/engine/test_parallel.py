@@ -86,6 +86,9 @@ def test_a_port_where_nobody_listens_is_one_sentence() -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(OpenUniError, match=rf"--ray-address {address} \(Connection refused\)"):
         cluster.connect(address)
+    # An address is heeded also where a command works in this process unless told otherwise.
+    with mapping(0, address) as run, pytest.raises(OpenUniError, match="Connection refused"):
+        list(run(abs, [1]))
 
 
 def test_something_that_listens_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

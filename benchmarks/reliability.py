@@ -99,15 +99,15 @@ character, run nothing, and leave every file outside as it was.
 
 | what | where it is tried |
 |---|---|
-| an expert raises, returns nonsense, segfaults, aborts, exits, allocates without end, hangs; a decoder that segfaults on a clip, and while planning; a pipe in place of a video; `--retry-failed`; `--require` | `pytest tests/openuni_pipelines/test_poison.py` |
-| SIGINT and SIGTERM to the driver, and to its whole process group: one sentence, exit status 130 or 143, lock released, no process left, and the next run ends in the same bytes | `pytest tests/openuni_pipelines/test_stop.py` |
-| three nodes, each with an asset cache of its own: model files fetched once a node although two workers ask at once, each model loaded once a worker | `pytest tests/openuni_pipelines/test_nodes.py` |
-| a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/test_disk.py` |
-| 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/test_mend.py` |
-| flipped bits and cut files in `work/`, found before their shard is committed and made again | `pytest tests/openuni_pipelines/test_mend.py tests/openuni_pipelines/test_shard_build.py tests/openuni/shards/test_results.py` |
+| an expert raises, returns nonsense, segfaults, aborts, exits, allocates without end, hangs; a decoder that segfaults on a clip, and while planning; a pipe in place of a video; `--retry-failed`; `--require` | `pytest tests/openuni_pipelines/engine/test_poison.py` |
+| SIGINT and SIGTERM to the driver, and to its whole process group: one sentence, exit status 130 or 143, lock released, no process left, and the next run ends in the same bytes | `pytest tests/openuni_pipelines/engine/test_stop.py` |
+| three nodes, each with an asset cache of its own: model files fetched once a node although two workers ask at once, each model loaded once a worker | `pytest tests/openuni_pipelines/engine/test_nodes.py` |
+| a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/engine/test_disk.py` |
+| 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/engine/test_changes.py` |
+| flipped bits and cut files in `work/`, found before their shard is committed and made again | `pytest tests/openuni_pipelines/engine/test_changes.py tests/openuni_pipelines/engine/test_shard.py tests/openuni/shards/test_results.py` |
 | two runs on one dataset; locks of dead, zombie, remote and reborn holders; nothing of a lock left behind | `pytest tests/openuni/shards/test_lock.py` |
 | temporary files of a killed run: swept as soon as nobody writes to them | `pytest tests/openuni/shards/test_results.py` |
-| `status` of a running, a killed and a finished build | `pytest tests/openuni_pipelines/test_status.py` |
+| `status` of a running, a killed and a finished build | `pytest tests/openuni_pipelines/commands/test_status.py` |
 
 ## What is not promised
 

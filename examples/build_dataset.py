@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import openuni
-from openuni_pipelines import BuildConfig, build
-from openuni_pipelines.engine.run import Execution
+from openuni_pipelines import BuildConfig, Execution, build
 
 
 def main(videos: Path, out: Path) -> None:

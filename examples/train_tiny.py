@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import openuni_model
-from openuni_pipelines.engine.generating import GenerateConfig, generate
+from openuni_pipelines import GenerateConfig, generate
 
 
 def main(data: str, run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Errors a user can act on. Each message says what, where and the mend; the command line prints it and exits 1."""
+"""Errors a user can act on. Each message says what, where and the remedy; the command line prints it and exits 1."""
 
 from __future__ import annotations
 

@@ -140,12 +140,14 @@ class UnifiedDiT(nn.Module):
         if config.absolute:
             x_PND = x_PND + positions(grid, config.width, x_PND.device).type_as(x_PND)
         text_PLD = self.text_in(streams.text_PLT.to(dtype))
-        turn = rope(grid, config, slots(streams, config))
+        rotation = rope(grid, config, slots(streams, config))
         for block in self.blocks:
             if self.checkpoint_blocks and torch.is_grad_enabled():
-                x_PND = checkpoint(block, x_PND, text_PLD, modulation_PG6D, turn, streams.counts, use_reentrant=False)
+                x_PND = checkpoint(
+                    block, x_PND, text_PLD, modulation_PG6D, rotation, streams.counts, use_reentrant=False
+                )
             else:
-                x_PND = block(x_PND, text_PLD, modulation_PG6D, turn, streams.counts)
+                x_PND = block(x_PND, text_PLD, modulation_PG6D, rotation, streams.counts)
 
         temb_PG1D = torch.stack(temb_GPD, dim=1)[:, :, None]
         if self.out_table_K2D is not None:
@@ -178,11 +180,11 @@ class Block(nn.Module):
         x_PND: Tensor,
         text_PLD: Tensor,
         modulation_PG6D: Tensor,
-        turn: tuple[Tensor, Tensor],
+        rotation: tuple[Tensor, Tensor],
         counts: tuple[int, ...],
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.table_6D + modulation_PG6D).float().chunk(6, dim=2)
-        y_PND = self.self_attn(modulate(x_PND, shift1, scale1, self.eps), None, turn, counts)
+        y_PND = self.self_attn(modulate(x_PND, shift1, scale1, self.eps), None, rotation, counts)
         x_PND = (x_PND.float() + by_frame(y_PND, gate1)).type_as(x_PND)
         x_PND = x_PND + self.cross_attn(self.cross_norm(x_PND).type_as(x_PND), text_PLD, None, None)
         y_PND = self.ffn(modulate(x_PND, shift2, scale2, self.eps))
@@ -203,7 +205,7 @@ class Attention(nn.Module):
         self,
         x_PND: Tensor,
         text_PLD: Tensor | None,
-        turn: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
         counts: tuple[int, ...] | None,
     ) -> Tensor:
         """Attend to `text_PLD` stream by stream or, where it is None, to all streams of the same clip."""
@@ -211,8 +213,8 @@ class Attention(nn.Module):
         q = self.norm_q(self.q(x_PND)).unflatten(2, (self.heads, -1))
         k = self.norm_k(self.k(source)).unflatten(2, (self.heads, -1))
         v = self.v(source).unflatten(2, (self.heads, -1))
-        if turn is not None:
-            q, k = rotate(q, *turn).type_as(v), rotate(k, *turn).type_as(v)
+        if rotation is not None:
+            q, k = rotate(q, *rotation).type_as(v), rotate(k, *rotation).type_as(v)
         y = attend(q, k, v) if counts is None else attend_within_clips(q, k, v, counts)
         o_PND: Tensor = self.o(y.flatten(2).type_as(x_PND))
         return o_PND

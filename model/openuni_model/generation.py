@@ -54,7 +54,7 @@ class Sampler:
     batch: int = 8
 
 
-Painted = Callable[[ClipRequest, Mapping[str, Pictures]], None]
+OnPictures = Callable[[ClipRequest, Mapping[str, Pictures]], None]
 
 
 def generate(
@@ -63,7 +63,7 @@ def generate(
     embed: Embed,
     requested: Sequence[ClipRequest],
     sampler: Sampler,
-    painted: Painted | None = None,
+    on_pictures: OnPictures | None = None,
 ) -> Iterator[tuple[ClipRequest, dict[str, Any]]]:
     """Yield each request with a value for every view of it, at its own size.
 
@@ -71,12 +71,15 @@ def generate(
     back. Clips longer than the model's are generated in overlapping windows. Where RGB is generated, a window begins
     with the last frames of the one before it, given to the model clean, and has noise of its own. Estimated views are
     made window by window from the same noise, those of depth brought to one range by the frame that they share.
-    `painted` is called with each finished clip's pictures, as the model made them. Raises ModelConfigError for a clip
-    shorter than the model's patch, or a view that the model does not know.
+    `on_pictures` is called with each finished clip's pictures, as the model made them. Raises ModelConfigError for a
+    clip shorter than the model's patch, or a view that the model does not know.
+
+    This gives values in memory, for a model that is open; `openuni_pipelines.generate` opens weights, reads files or a
+    dataset, and writes a folder of predictions.
     """
     clips = [_Clip(request, *_windows(model, request)) for request in requested]
-    for turn in range(max((len(clip.starts) for clip in clips), default=0)):
-        jobs = [(clip, start) for clip in clips for start in clip.due(turn)]
+    for number in range(max((len(clip.starts) for clip in clips), default=0)):
+        jobs = [(clip, start) for clip in clips for start in clip.due(number)]
         for _, alike in groupby(jobs, key=lambda job: job[0].kind):
             group = list(alike)
             for chunk in (group[first : first + sampler.batch] for first in range(0, len(group), sampler.batch)):
@@ -88,8 +91,8 @@ def generate(
                     clip.made.append((start, {view: codec.decode(z) for view, z in latents.items()}))
                     if len(clip.made) == len(clip.starts):
                         joined = {view: clip.joined(view, model.config) for view in clip.request.views}
-                        if painted is not None:
-                            painted(clip.request, joined)
+                        if on_pictures is not None:
+                            on_pictures(clip.request, joined)
                         yield clip.request, {view: clip.value(view, joined[view], model.config) for view in joined}
                         clip.made.clear()
 
@@ -119,9 +122,9 @@ class _Clip:
         """What windows must have in common to go through the model together."""
         return self.bucket, self.request.views, tuple(self.request.controls)
 
-    def due(self, turn: int) -> list[int]:
-        """The windows that can be made in a turn: one where they are chained, else all in the first."""
-        return self.starts[turn : turn + 1] if self.chained else self.starts if turn == 0 else []
+    def due(self, number: int) -> list[int]:
+        """The windows that can be made in round `number`: one where they are chained, else all in the first."""
+        return self.starts[number : number + 1] if self.chained else self.starts if number == 0 else []
 
     def joined(self, view: str, config: ModelConfig) -> Pictures:
         """The windows' pictures end to end, cut to the request's length; later windows prevail."""

@@ -214,7 +214,7 @@ def fitted_size(surface: Surface) -> float:
 def _draw(
     values: npt.NDArray[np.uint8], surface: Surface, mask: npt.NDArray[np.bool_], person: int, reach: float
 ) -> None:
-    """Paint one person: each pixel of the mask takes the nearest pixel of the drawn body, within `reach` pixels.
+    """Draw one person: each pixel of the mask takes the nearest pixel of the drawn body, within `reach` pixels.
 
     The drawing is eroded first: its rim is seen edge-on, and slivers of the far side would be smeared outwards.
     """

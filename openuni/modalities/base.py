@@ -74,11 +74,11 @@ class Modality(ABC, Generic[V]):
 
     @abstractmethod
     def to_picture(self, value: V) -> Pictures:
-        """The picture that the model reads and paints."""
+        """The picture that the model reads and generates."""
 
     @abstractmethod
     def from_picture(self, picture: Pictures) -> V:
-        """Back from a picture, also a noisy one painted by a model; what is lost is said by each modality."""
+        """Back from a picture, also from a noisy one that a model generated; what is lost is said by each modality."""
 
     @abstractmethod
     def show(self, value: V) -> Frames:

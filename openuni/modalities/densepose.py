@@ -64,7 +64,7 @@ _TURNS_U, _TURNS_V = (3, 4, 5, 6, 23, 24), (1, 2)
 """Parts whose U or V runs the other way in a mirror: hands, feet and head; the trunk. Limbs keep both (the baked
 body's own tests hold these)."""
 _FIRST_RED = 6
-"""Part p is painted with red (6 + p) / 30: the step from background to any part is seven times that between parts,
+"""Part p is drawn with red (6 + p) / 30: the step from background to any part is seven times that between parts,
 because a speckled background would be worse than a confused part."""
 
 
@@ -74,7 +74,7 @@ class DensePose:
     person (0 background, 1… the same over the clip). `layout` says whose charts U and V are.
 
     `confidence` float32 `[T, P]`, 0–1, NaN where person p+1 is not in the frame; None where the expert gives none.
-    `doubt` uint8 `[T, P]`: 0, or one more than the place in `DOUBTS` of the reason why the person is not painted in
+    `doubt` uint8 `[T, P]`: 0, or one more than the place in `DOUBTS` of the reason why the person is not drawn in
     that frame though they are there; None where the expert gives none, and never without `confidence`.
     """
 
@@ -157,7 +157,7 @@ class DensePoseModality(Modality[DensePose]):
         return stored.checked(self, DensePose(np.ascontiguousarray(values), meta.layout, **known))
 
     def to_picture(self, value: DensePose) -> Pictures:
-        """Red = (6 + part) / 30, green = U, blue = V, on black. The person is not painted."""
+        """Red = (6 + part) / 30, green = U, blue = V, on black. The person is not in the picture."""
         part = value.values[..., 0]
         picture = value.values[..., :3].astype(np.float32) / np.float32(255)
         picture[..., 0] = np.where(part > 0, (part + np.float32(_FIRST_RED)) / (len(PARTS) - 1 + _FIRST_RED), 0)

@@ -21,7 +21,7 @@ _MOST_IDS = 65535
 _MOST_RUNS = 2**28
 """Run lengths that a stored clip may claim: 1 GiB of them."""
 _LEAST_SHARE = 1 / 5000
-"""Share of the clip's pixels below which a colour of a painted picture is taken for a blend of its neighbours."""
+"""Share of the clip's pixels below which a colour of a generated picture is taken for a blend of its neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class SegmentationModality(Modality[Segmentation]):
 
     def to_picture(self, value: Segmentation) -> Pictures:
         """Each instance in one of 63 colours, in the order of ids; beyond 63 those of the smallest area are left out
-        (painted as background)."""
+        (drawn as background)."""
         areas = _present(value.ids)
         kept = sorted(sorted(areas, key=lambda i: (-areas[i], i))[:COLOURS])
         colour_of = np.zeros(int(value.ids.max()) + 1, np.uint8)

@@ -200,7 +200,7 @@ class SkeletonModality(Modality[Skeleton]):
         Lost: scores (all 1), world positions, track numbers (renumbered), joints that another disc covers.
         """
         height, width = picture.shape[1:3]
-        # A painted picture is soft, and softness mixes colours with black. All of ours have a channel at 1, so a
+        # A generated picture is soft, and softness mixes colours with black. All of ours have a channel at 1, so a
         # pixel's largest channel tells how much black there is in it.
         index = nearest_colour(picture / np.maximum(picture.max(axis=-1, keepdims=True), 0.5))
         people = [_people(frame, _COCO17, _radius(height, width)) for frame in index]

@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in self._at.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors that a user can mend are one sentence on standard error and exit status 1, never a traceback."""
+        """Errors that a user can act on are one sentence on standard error and exit status 1, never a traceback."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader of our output has gone; click leaves quietly

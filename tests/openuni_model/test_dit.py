@@ -98,7 +98,7 @@ def test_one_time_for_all_frames_gives_the_bits_of_one_time_a_stream(
         model(replace(streams, t_P=streams.t_P[:, None].expand(-1, 3)))
 
 
-def test_compiled_blocks_paint_the_same_and_are_not_compiled_anew_for_other_batches(make_streams: MakeStreams) -> None:
+def test_compiled_blocks_give_the_same_and_are_not_compiled_anew_for_other_batches(make_streams: MakeStreams) -> None:
     torch.compiler.reset()
     config = tiny_config(layers=4)
     plain, compiled = random_model(config), random_model(config)

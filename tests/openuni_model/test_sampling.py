@@ -69,7 +69,7 @@ def test_batched_guidance_is_the_formula_evaluated_call_by_call(solver: str, pre
     torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-4)
 
 
-def test_a_clip_is_painted_alike_alone_and_among_others_and_by_its_seed() -> None:
+def test_a_clip_is_generated_alike_alone_and_among_others_and_by_its_seed() -> None:
     model = random_model(tiny_config(), scale=0.1)
     requests = [LatentRequest(f"k{i}", f"text {i}", ("rgb", "depth"), {}, SIZE) for i in range(3)]
     together = sample_views(model, requests, embed, guidance=Guidance(3.0), steps=3)

@@ -1,4 +1,4 @@
-"""Results named as the data set's authors name its clips (`car-shadow`) are of the imported clip of another key."""
+"""Results named as the dataset's authors name its clips (`car-shadow`) are of the imported clip of another key."""
 
 from __future__ import annotations
 

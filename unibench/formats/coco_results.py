@@ -144,7 +144,7 @@ def segmentation(
         except (ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
             raise InvalidAnnotationError(f"{file}: detection {p + 1} in {name} is malformed: {error!r}") from error
     best_last = np.argsort(scores, kind="stable").tolist()
-    ids = rle.paint(masks, best_last, frames, height, width)
+    ids = rle.draw(masks, best_last, frames, height, width)
     crowds = np.zeros(len(rows), np.bool_)
     return Segmentation(ids, tuple(table), objects=rle.gather(masks, boxes, areas, crowds, scores, masked=masked))
 

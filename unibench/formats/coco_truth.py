@@ -74,7 +74,7 @@ def segmentation(
             raise CorruptDataError(f"{where}: annotation {row.get('id')} is malformed: {error!r}") from error
     largest_first = np.argsort(-np.nansum(areas, axis=0), kind="stable").tolist()
     order = [p for p in largest_first if crowds[p]] + [p for p in largest_first if not crowds[p]]
-    ids = rle.paint(runs, order, frames, height, width)
+    ids = rle.draw(runs, order, frames, height, width)
     ignored = np.isin(ids, np.flatnonzero(crowds) + 1)
     ids[ignored] = 0
     objects = rle.gather(runs, boxes, areas, crowds, np.full(len(rows), np.nan), masked=masked)

@@ -142,7 +142,7 @@ def gather(
     return Objects(boxes, areas, crowds, scores, runs, lengths)
 
 
-def paint(
+def draw(
     masks: Sequence[Sequence[Runs | None]], order: Sequence[int], frames: int, height: int, width: int
 ) -> npt.NDArray[np.int32]:
     """Ids `[T, H, W]`, instance p with p + 1; those later in `order` lie on top."""

@@ -176,7 +176,7 @@ def _texture(colour: str, rng: Rng) -> textures.Picture:
     pattern = textures.PATTERNS[rng.choice(4, p=[0.25, 0.25, 0.25, 0.25])]
     first = np.array(_COLOURS[colour])
     second = first * 0.45 if rng.random() < 0.5 else first + 0.6 * (1 - first)
-    return textures.paint(pattern, first, second, rng)
+    return textures.draw(pattern, first, second, rng)
 
 
 def _ground() -> Body:
@@ -356,7 +356,7 @@ def _pendulum(spec: Spec, rng: Rng) -> _Plan:
         bodies.append(replace(make.ball(r, at), rotation=turn, anchor=anchor))
         anchors.append(anchor)
     width = 0.4 * count + 0.3
-    grey = textures.paint("plain", np.full(3, 0.35), np.full(3, 0.3), rng)
+    grey = textures.draw("plain", np.full(3, 0.35), np.full(3, 0.3), rng)
 
     def dress(state: State) -> tuple[Instance, ...]:
         bar = meshes.cylinder(0.015, width)
@@ -657,7 +657,7 @@ def _stage(spec: Spec, plan: _Plan, target: Floats, reach: float, rng: Rng) -> t
     tones = np.array([[0.62, 0.56, 0.48], [0.55, 0.57, 0.60], [0.66, 0.60, 0.55], [0.45, 0.47, 0.42]])
     base = tones[rng.integers(4)] * rng.uniform(0.8, 1.2)
     floor = meshes.plane(60, 60, repeat=float(rng.uniform(1.5, 2.5)))
-    texture = textures.paint(kind, base, base * rng.uniform(0.45, 0.65), rng, grain=0.07)  # type: ignore[arg-type]
+    texture = textures.draw(kind, base, base * rng.uniform(0.45, 0.65), rng, grain=0.07)  # type: ignore[arg-type]
     at = _pose(_about(2, rng.uniform(0, np.pi)), np.array([*target[:2], 0.0]))
     stage = [Instance("floor", "floor", floor, still(floor, at, spec.frames), texture, thing=False)]
     words = {"planks": "floorboards", "bricks": "tiles", "checker": "a chequered floor", "marble": "marble"}[kind]
@@ -665,7 +665,7 @@ def _stage(spec: Spec, plan: _Plan, target: Floats, reach: float, rng: Rng) -> t
         return tuple(stage), f"on {words} under an open sky"
     height, away = 3.0 * reach, 1.25 * reach + 0.5
     tone = tones[rng.integers(4)] * rng.uniform(0.9, 1.3)
-    paper = textures.paint(str(rng.choice(["plain", "stripes", "bricks"])), tone, tone * 0.8, rng, grain=0.05)  # type: ignore[arg-type]
+    paper = textures.draw(str(rng.choice(["plain", "stripes", "bricks"])), tone, tone * 0.8, rng, grain=0.05)  # type: ignore[arg-type]
     wall = meshes.box(np.array([2.4 * away, 0.1, height]), repeat=2.0)
     for name, turn in (("back wall", 0.0), ("left wall", np.pi / 2), ("right wall", -np.pi / 2)):
         facing = plan.azimuth + np.pi + turn

@@ -249,7 +249,7 @@ def hold(person: Instance, walk: Walk, fps: float, name: str, colour: textures.P
 
 
 def _clothes(body: Body, atlas: Floats, rng: Rng) -> textures.Picture:
-    """A shirt with short sleeves, trousers, shoes, hair and skin: each face is painted in its colour."""
+    """A shirt with short sleeves, trousers, shoes, hair and skin: each face in its colour."""
     skin, hair = np.array(_SKIN_TONES[rng.integers(4)]), np.array(_HAIR[rng.integers(4)])
     shirt, trousers = textures.colour(rng), textures.colour(rng) * rng.uniform(0.4, 0.9)
     shoes = np.full(3, rng.uniform(0.08, 0.9))

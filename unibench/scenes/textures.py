@@ -21,7 +21,7 @@ def colour(rng: np.random.Generator) -> Colour:
     return np.asarray(rgb / 255.0)
 
 
-def paint(
+def draw(
     pattern: Pattern, first: Colour, second: Colour, rng: np.random.Generator, grain: float = 0.12, size: int = 256
 ) -> Picture:
     """A tileable texture in two colours; `grain` is the contrast of fractal noise, so that motion shows everywhere."""

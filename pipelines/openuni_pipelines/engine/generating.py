@@ -186,6 +186,9 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     What lies in OUT already, made in the same way, is not made again. Raises PlanError where OUT holds predictions that
     were made in another way, where it is not ours or another run writes there, and OpenUniError where inputs are
     missing or do not fit the model.
+
+    Files are written as the benchmark reads them, which the model does not know: so this is here, and
+    `openuni_model.generate`, which it calls, gives values in memory for a model that is open.
     """
     from unibench.report import previews
 
@@ -213,7 +216,7 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
     requested = requests_over(config, model.config, say) if config.bench else iter([of_files(config, model.config)])
     total, done = len(openuni.open(config.bench)) if config.bench else 1, 0
 
-    def painted(request: ClipRequest, pictures: Mapping[str, Any]) -> None:
+    def keep_pictures(request: ClipRequest, pictures: Mapping[str, Any]) -> None:
         """A model with pictures in colours of its own: they are kept as it made them."""
         if model.config.pictures == "unityvideo":
             write_pictures(config.out, request.key, pictures, fps[request.key])
@@ -229,7 +232,7 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
             if not all(predictions.is_written(config.out, view, timed.request.key) for view in timed.request.views)
         ]
         new = [replace(request, prompts=config.modality_prompts) for request in new]
-        for request, values in sample_clips(model, codec, embed, new, sampler, painted):
+        for request, values in sample_clips(model, codec, embed, new, sampler, keep_pictures):
             if not made:
                 remember(config)
             # First the pictures: they are made again only with what they show.

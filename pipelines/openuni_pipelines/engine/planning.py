@@ -19,7 +19,8 @@ from openuni_pipelines.engine.executors import Executor, Fault
 from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
 
-# KiB a frame at 832×480 as our codecs store real clips (`benchmarks/codecs.py`); a modality not listed counts as depth.
+# KiB a frame at 832×480 as our codecs store real clips (`benchmarks/modality_codecs.py`); a modality that is not
+# listed counts as depth.
 _KIB_PER_FRAME = {
     "rgb": 8.0,
     "depth": 110.0,

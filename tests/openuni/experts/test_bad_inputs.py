@@ -101,8 +101,8 @@ def cartoon() -> np.ndarray:
     return picture
 
 
-def painted(densepose: Annotation | None) -> float:
-    """Share of the pixels that DensePose paints."""
+def labelled(densepose: Annotation | None) -> float:
+    """Share of the pixels that DensePose labels."""
     if densepose is None:
         return 0.0
     value: DensePose = densepose.value
@@ -110,8 +110,8 @@ def painted(densepose: Annotation | None) -> float:
 
 
 def believed(densepose: Annotation | None) -> float:
-    """The highest confidence with which DensePose paints anybody in any frame."""
-    if densepose is None or not painted(densepose):
+    """The highest confidence with which DensePose labels anybody in any frame."""
+    if densepose is None or not labelled(densepose):
         return 0.0
     return float(np.nanmax(densepose.value.confidence))
 
@@ -141,7 +141,7 @@ def test_a_face_that_fills_the_frame_has_no_body(
     skeleton, segmentation, densepose = look(face)
     assert skeleton.confidence < LOW
     assert segmentation.confidence < LOW
-    assert painted(densepose) == 0
+    assert labelled(densepose) == 0
 
 
 @pytest.mark.parametrize("level", [0, 255, "noise"])
@@ -155,7 +155,7 @@ def test_nothing_at_all_is_an_empty_result_of_no_confidence(
     assert skeleton.value.keypoints.shape[1] == 0
     assert not segmentation.value.ids.any()
     assert (skeleton.confidence, segmentation.confidence, densepose.confidence) == (0, 0, 0)
-    assert painted(densepose) == 0
+    assert labelled(densepose) == 0
 
 
 @pytest.fixture
@@ -176,10 +176,10 @@ def test_a_person_of_ten_pixels_is_nobody(look: Callable[[np.ndarray], Seen], ma
     skeleton, segmentation, densepose = look(pasted(man, [(100, 100)], 5, 10))
     assert skeleton.confidence == 0
     assert all(i.class_name != "person" and i.score < LOW for i in segmentation.value.instances)
-    assert painted(densepose) == 0
+    assert labelled(densepose) == 0
 
 
-def test_twenty_people_are_looked_at_eight_at_a_time_and_nobody_is_painted_twice(
+def test_twenty_people_are_looked_at_eight_at_a_time_and_nobody_is_drawn_twice(
     look: Callable[[np.ndarray], Seen],
     man: np.ndarray,
 ) -> None:
@@ -209,9 +209,9 @@ def test_people_are_believed_as_far_as_they_are_supported(finder: PeopleFinder, 
     assert (still.belief < LOW).all()
 
 
-def test_somebody_in_a_still_picture_is_painted_with_low_confidence(
+def test_somebody_in_a_still_picture_is_drawn_with_low_confidence(
     look: Callable[[np.ndarray], Seen], man: np.ndarray
 ) -> None:
     _, _, densepose = look(pasted(man[[0] * FRAMES], [(250, 20)], 140, 325))
-    assert painted(densepose) > 0.02
+    assert labelled(densepose) > 0.02
     assert believed(densepose) < LOW

@@ -80,7 +80,7 @@ def test_a_known_body_gets_its_parts_and_charts(expert: BodyFit) -> None:
         assert agreement.overlap > 0.97  # the mask is filled
 
 
-def test_nothing_is_painted_outside_the_mask_or_in_another_name(expert: BodyFit) -> None:
+def test_nothing_is_drawn_outside_the_mask_or_in_another_name(expert: BodyFit) -> None:
     people, _ = actor()
     masks = people.masks.copy()
     masks[:, :, :315] = 0
@@ -118,7 +118,7 @@ def test_what_cannot_be_trusted_is_left_out_with_the_reason(expert: BodyFit, dou
         expert.annotate(decoded(bad))
 
 
-def test_a_person_trusted_in_some_frames_is_painted_in_those(expert: BodyFit) -> None:
+def test_a_person_trusted_in_some_frames_is_drawn_in_those(expert: BodyFit) -> None:
     people, _ = actor()
     masks = people.masks.copy()
     masks[2] = np.roll(masks[2], 150, axis=1)

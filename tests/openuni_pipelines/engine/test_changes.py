@@ -1,4 +1,4 @@
-"""Changing what is committed: failed clips tried again, damage found and mended, columns added and dropped."""
+"""Changing what is committed: failed clips tried again, damage found and repaired, columns added and dropped."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Corpus:
             make()
 
     def add(self, kind: str, name: str | bytes, data: bytes) -> None:
-        path = os.path.join(os.fsencode(self.videos), os.fsencode(name))  # noqa: PTH118  names that are no UTF-8
+        path = os.path.join(os.fsencode(self.videos), os.fsencode(name))  # noqa: PTH118  names that are not UTF-8
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
         with open(path, "wb") as file:  # noqa: PTH123
             file.write(data)

@@ -1,4 +1,4 @@
-"""A contact sheet: one picture that shows what is in a dataset, a row a clip and a column a modality."""
+"""A contact sheet: samples in one picture, a row a clip and a column a modality; shared by all that show samples."""
 
 from __future__ import annotations
 

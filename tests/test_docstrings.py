@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.commit_shard(root, 0, list(CAPTIONS), COLUMNS, "run")
     writer.write_manifest(root, {"source": "demo"}, COLUMNS, len(CAPTIONS), 1, "run")
     return folder
+
+
+def test_the_readmes_first_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)  # our own text
+    assert names["cursor"] == 1
+    assert names["sample"].key in ("bikes-street", "carphone")
 
 
 @pytest.mark.parametrize("name", modules())

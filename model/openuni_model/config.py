@@ -118,7 +118,7 @@ class ModelConfig:
     def from_mapping(cls, values: Mapping[str, Any]) -> ModelConfig:
         """The configuration that `to_json` wrote. Raises ModelConfigError on unknown, missing or wrong fields."""
         if not isinstance(values, Mapping):
-            raise ModelConfigError("not a model configuration: it is no JSON object")
+            raise ModelConfigError("not a model configuration: it is not a JSON object")
         known = {field.name for field in fields(cls)}
         # Models written before these fields were there do without.
         expected = known - ({"own_tables", "clean_time", "pictures"} - set(values))

@@ -25,7 +25,7 @@ def flops(config: ModelConfig, tokens: int, counts: Sequence[int]) -> float:
     """Floating point operations of one forward pass: matrix products only, a multiply-add as two.
 
     `tokens` a stream, `counts` streams of each clip. A training step is three times as much, activation
-    checkpointing, which is no useful work, not counted.
+    checkpointing, not useful work, not counted.
     """
     P, N, L, D = sum(counts), tokens, config.text_length, config.width
     volume = config.channels * math.prod(config.patch)

@@ -80,7 +80,7 @@ class TrainConfig:
     lr: float | None = field(default=None, metadata={"shown": "by preset"})
     """Learning rate."""
     new_lr_scale: float | None = field(default=None, metadata={"shown": "10 on Wan's weights, else 1"})
-    """Times the learning rate for what Wan does not bring."""
+    """Factor on the learning rate of parameters that Wan does not have."""
     decay: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up; cosine: down to 0 at the last step."""
     warmup: int | None = field(default=None, metadata={"min": 0, "shown": "by preset"})
@@ -92,7 +92,7 @@ class TrainConfig:
     size: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
     """Side of a square of the frames' area."""
     seed: int = field(default=0, metadata={"min": 0})
-    """Of weights, order, tasks and noise."""
+    """Seed of weights, order, tasks and noise."""
     switcher: bool = True
     """Modality embedding and one expert a modality; without: ablation."""
     in_context: bool = True
@@ -100,7 +100,7 @@ class TrainConfig:
     cache: Path | None = None
     """Folder that keeps latents; losses stay the same."""
     workers: int = field(default=0, metadata={"min": 0})
-    """Processes that read ahead; 0: none but this."""
+    """Processes that read ahead; 0: this one reads."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     compile: bool = False
@@ -122,7 +122,7 @@ class TrainConfig:
     sample_every: int = field(default=500, metadata={"min": 0})
     """Steps between sample pictures; 0: never."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest whole checkpoint in --out."""
+    """auto: continue from the newest whole checkpoint in --out."""
 
     @property
     def folder(self) -> Path:

@@ -89,7 +89,7 @@ def open_vae(file: Path) -> Any:
             shape |= {"is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2}
             shape |= {"scale_factor_spatial": 16, "latents_mean": list(_WAN22_MEAN), "latents_std": list(_WAN22_STD)}
     except KeyError as error:
-        raise ModelConfigError(f"{file} is no Wan autoencoder: it has no {error}") from error
+        raise ModelConfigError(f"{file} is not a Wan autoencoder: it has no {error}") from error
     with torch.device("meta"):
         vae = AutoencoderKLWan(**shape)
     return _filled(vae, state, file)
@@ -115,7 +115,7 @@ def open_umt5(file: Path) -> Any:
             decoder_start_token_id=0,
         )
     except KeyError as error:
-        raise ModelConfigError(f"{file} is no UMT5 encoder of Wan: it has no {error}") from error
+        raise ModelConfigError(f"{file} is not a UMT5 encoder of Wan: it has no {error}") from error
     state["encoder.embed_tokens.weight"] = state["shared.weight"]
     with torch.device("meta"):
         model = UMT5EncoderModel(config)
@@ -133,7 +133,7 @@ def vae_name(key: str) -> str:
     """
     name = _matched(key, _VAE_NAMES) or _flat(key)
     if name is None:
-        raise ModelConfigError(f"{key!r} is no tensor of a Wan autoencoder")
+        raise ModelConfigError(f"{key!r} is not a tensor of a Wan autoencoder")
     for theirs, ours in _RESIDUAL.items():
         name = re.sub(rf"\.{re.escape(theirs)}\.(\w+)$", rf".{ours}.\1", name)
     return name
@@ -143,7 +143,7 @@ def umt5_name(key: str) -> str:
     """transformers' name of a tensor of Wan's UMT5 encoder. Raises ModelConfigError for one that it lacks."""
     name = _matched(key, _UMT5_NAMES)
     if name is None:
-        raise ModelConfigError(f"{key!r} is no tensor of Wan's text encoder")
+        raise ModelConfigError(f"{key!r} is not a tensor of Wan's text encoder")
     return name
 
 

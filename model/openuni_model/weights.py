@@ -74,7 +74,9 @@ def from_wan_key(key: str) -> str:
     for pattern, name in (*_WAN_NAMES, *_ORIGINAL_NAMES):
         if re.fullmatch(pattern, key):
             return re.sub(pattern, name, key)
-    raise ModelConfigError(f"{key!r} is no parameter of a Wan text-to-video transformer (image-to-video is not read)")
+    raise ModelConfigError(
+        f"{key!r} is not a parameter of a Wan text-to-video transformer (image-to-video is not read)"
+    )
 
 
 @torch.no_grad()
@@ -128,14 +130,14 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                for key in tensors.keys():  # noqa: SIM118 (safe_open is not a mapping)
                     yield key, tensors.get_tensor(key)
             return
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ModelConfigError(f"{file} is damaged or holds more than tensors: {error}; download it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelConfigError(f"{file} is no table of tensors; Wan's own checkpoints are")
+        raise ModelConfigError(f"{file} is not a table of tensors; Wan's own checkpoints are")
     yield from state.items()
 
 
@@ -203,7 +205,7 @@ def to_wan(model: UnifiedDiT) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     config = model.config
     if config.prediction != "v" or config.absolute or config.codec == "pixel":
-        raise ModelConfigError("a pixel model is no Wan, so it has no diffusers layout; export it in ours")
+        raise ModelConfigError("a pixel model is not a Wan, so it has no diffusers layout; export it in ours")
     shape = {
         "patch_size": list(config.patch),
         "num_attention_heads": config.heads,

@@ -77,7 +77,7 @@ class DwPose(Expert):
         try:
             self._session: Any = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
-            raise AssetError(f"{file} is no ONNX network that onnxruntime can load: {error}") from error
+            raise AssetError(f"{file} is not an ONNX network that onnxruntime can load: {error}") from error
         self._input: str = self._session.get_inputs()[0].name
         outputs = [output.name for output in self._session.get_outputs()]
         if outputs != ["simcc_x", "simcc_y"]:

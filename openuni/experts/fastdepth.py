@@ -36,7 +36,7 @@ WEIGHTS = Asset(
 _SIDE = 224
 """Height and width of the network's input; frames are squeezed to it whatever their shape."""
 _NEAREST = 0.25
-"""Outputs below are no measurement but a unit that stayed at zero: the training data starts at .5 m."""
+"""Outputs below are not measurements but a unit that stayed at zero: the training data starts at .5 m."""
 _FLAT = 4.0
 """Standard deviation, in levels of 255, below which a frame shows nothing to judge depth by: black, or faded out."""
 _AGREE = 0.1

@@ -289,7 +289,7 @@ def _stands_out(crop: Frame, mask: Mask, window: Mask) -> bool:
     left = ~mask
     if not 0.1 * window.sum() < mask.sum() <= 0.92 * window.sum() or left.sum() < 5:
         return False
-    inner = cv2.erode(window.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the crop's own edge is no rim
+    inner = cv2.erode(window.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the crop's own edge is not a rim
     outline = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
     if (outline & ~inner).sum() > _CUT_OFF * outline.sum():
         return False

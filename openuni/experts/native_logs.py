@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CHATTER = re.compile(rb"(INFO|WARNING): |[IW]\d{4}(\d{4})? \d\d:\d\d:\d+\.\d+ ")
-"""How lines of Abseil and TensorFlow Lite begin that are no error, of today's and of older releases."""
+"""How lines of Abseil and TensorFlow Lite begin that are not errors, of today's and of older releases."""
 
 
 @contextmanager

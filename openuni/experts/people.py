@@ -394,7 +394,7 @@ def _sighting(
     clothes = (torso > 0) & (mask > 127)
     crop = frame[corner[1] : corner[1] + mask.shape[0], corner[0] : corner[0] + mask.shape[1]]
     look = tracking.colours(crop, clothes) if clothes.sum() > 20 else _look_of(frame, box)
-    limbs = landmarks[[*range(11, 17), *range(23, 29)], 2]  # a face alone is no pose
+    limbs = landmarks[[*range(11, 17), *range(23, 29)], 2]  # a face alone is not a pose
     score = float(0.5 * limbs.mean() + 0.5 * np.sort(limbs)[-4:].mean())
     return Sighting(box, score, look, 0.0, landmarks, world, mask, corner)
 

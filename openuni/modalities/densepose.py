@@ -215,7 +215,7 @@ class DensePoseModality(Modality[DensePose]):
     def flip(self, value: DensePose) -> DensePose:
         """Mirrored: left parts become right ones, charts that a mirror turns are turned, people stay who they are.
 
-        Raises InvalidAnnotationError for `densepose-24`: its left and right charts are no mirror images of each other
+        Raises InvalidAnnotationError for `densepose-24`: its left and right charts are not mirror images of each other
         (DensePose ships a table for that, which is not ours to copy).
         """
         if value.layout != "anny-24":

@@ -95,7 +95,7 @@ class DepthModality(Modality[Depth]):
         table[0] = np.nan
         if meta.kind != "affine_disparity":
             if not 0 <= meta.low <= meta.high:
-                raise CorruptDataError(f"stored depth: disparity from {meta.low} to {meta.high} is no depth")
+                raise CorruptDataError(f"stored depth: disparity from {meta.low} to {meta.high} is not depth")
             with np.errstate(divide="ignore"):
                 table = 1 / table
         return Depth(table.astype(np.float32)[codes], meta.kind)

@@ -56,7 +56,7 @@ def encode_planes(array: npt.NDArray[P]) -> bytes:
 def decode_planes(data: bytes, frames: int, height: int, width: int, dtype: type[P]) -> npt.NDArray[P]:
     """The `[frames, height, width]` array of `encode_planes`.
 
-    Raises CorruptDataError where the bytes are no such video or have another size, type or number of frames. The
+    Raises CorruptDataError where the bytes are not such a video or have another size, type or number of frames. The
     caller's size is compared with the stream's header before a frame is decoded, and no more than `frames` are, so
     a false header takes no memory. (A flipped bit inside a frame is not noticed here: the index has the hash.)
     """

@@ -105,7 +105,7 @@ def decode(data: bytes, where: str) -> list[CommitRecord]:
             for row in tables.rows(io.BytesIO(data), _SCHEMA, where)
         ]
     except (TypeError, ValueError) as error:
-        raise CorruptDataError(f"{where} holds what is no commit record: {error}") from None
+        raise CorruptDataError(f"{where} holds something that is not a commit record: {error}") from None
 
 
 def commit_record(store: Store, shard: int, column: str) -> CommitRecord | None:

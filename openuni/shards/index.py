@@ -96,7 +96,7 @@ def decode(data: bytes, column: str, where: str) -> list[Row]:
             rows.append(_row(fields, column))
         except (OpenUniError, ValidationError, TypeError, ValueError) as error:
             what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise CorruptDataError(f"{where}: row {number} is no sample: {what}") from None
+            raise CorruptDataError(f"{where}: row {number} is not a sample: {what}") from None
     if len({row.key for row in rows}) != len(rows):
         raise CorruptDataError(f"{where} names a key twice")
     return rows
@@ -139,7 +139,7 @@ def _row(fields: dict[str, Any], column: str) -> Row:
         known = {f.name: fields[f.name] for f in _RECORD_FIELDS}
         record = _RECORD.validate_python({"key": key, "scores": scores, **known})
         if min(record.frames, record.height, record.width) < 0 or not 1e-6 < record.fps < 1e6:
-            raise ValueError("its frames, size or rate are no numbers of a video")
+            raise ValueError("its frames, size or rate are not numbers of a video")
     return Row(key, shard, status, members, scores, record)
 
 

@@ -181,7 +181,7 @@ def digest(data: bytes) -> str:
 
 
 def file_record(path: Path) -> FileRecord:
-    """Raises CorruptDataError where `path` is no regular file."""
+    """Raises CorruptDataError where `path` is not a regular file."""
     with open_regular(path) as file:
         return FileRecord(file.size, hashlib.file_digest(file, "sha256").hexdigest())
 

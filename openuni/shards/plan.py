@@ -213,7 +213,9 @@ class Plan:
         try:
             return _clip(fields)
         except (OpenUniError, TypeError, ValueError) as error:
-            raise PlanError(f"{self._path} holds what is no clip ({error}); delete it and plan again") from error
+            raise PlanError(
+                f"{self._path} holds something that is not a clip ({error}); delete it and plan again"
+            ) from error
 
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):

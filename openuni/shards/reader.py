@@ -284,7 +284,7 @@ class Dataset:
                         sample[name]
             except CorruptDataError:
                 in_a_row += 1
-                if not skip_damaged or in_a_row > len(self):  # a whole epoch of damage is no dataset
+                if not skip_damaged or in_a_row > len(self):  # an epoch of damage alone is not a dataset
                     raise
                 self.damaged += 1
                 continue

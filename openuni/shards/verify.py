@@ -61,7 +61,7 @@ def verify_plan(root: Path) -> list[Problem]:
         except FileNotFoundError:
             what = "is missing"
         except CorruptDataError:
-            what = "is no regular file"
+            what = "is not a regular file"
         problems.append(Problem(-1, "", "", name, f"{what}; the columns can be read, but no build can go on"))
     return problems
 
@@ -125,7 +125,7 @@ def _differs(path: Path, expected: FileRecord) -> str:
     except FileNotFoundError:
         return "is missing"
     except CorruptDataError:
-        return "is no regular file"
+        return "is not a regular file"
 
 
 def _tar_problems(path: Path, column: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, str]]:
@@ -139,7 +139,7 @@ def _tar_problems(path: Path, column: str, rows: Sequence[Row]) -> Iterator[tupl
         yield "", "", "is missing"
         return
     except CorruptDataError:
-        yield "", "", "is no regular file"
+        yield "", "", "is not a regular file"
         return
     with file:
         for row in rows:

@@ -132,7 +132,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _no_video(path: Path, captioned: Container[str]) -> str:
-    """Why a file that is no video is left out; "" for the caption of one."""
+    """Why a file that is not a video is left out; "" for the caption of one."""
     if path.suffix.lower() not in captions.SUFFIXES:
         return f"not a video by its suffix ({path.suffix.lower() or 'it has none'})"
     return "" if path.stem in captioned else "caption file without a video of its name"
@@ -146,5 +146,5 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _printable(path: Path, root: Path) -> str:
-    """The relative path; bytes that are no UTF-8 as escapes, so that it can be logged and stored."""
+    """The relative path; bytes that are not UTF-8 as escapes, so that it can be logged and stored."""
     return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()

@@ -78,7 +78,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
 
 
 def _with_fades(cuts: list[float], blacks: list[Shot], end: float, min_seconds: float) -> list[float]:
-    """Cuts, and the middles of blacks; a black that a cut begins, ends or lies near is no fade but a shot."""
+    """Cuts, and the middles of blacks; a black that a cut begins, ends or lies near is not a fade but a shot."""
     found = [0.0, *cuts, end]
     for black in blacks:
         if all(not black.start - min_seconds < cut < black.end + min_seconds for cut in found):

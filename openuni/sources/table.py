@@ -175,7 +175,7 @@ def _rejected(database: duckdb.DuckDBPyConnection, funnel: Funnel) -> Iterator[S
         place, kind = rows[0]
         raise PlanError(
             f"{funnel.malformed:,} of {total:,} rows are malformed (the first at byte {place}, {kind.lower()}): "
-            "this is no table of that kind"
+            "this is not a table of that kind"
         )
     for place, kind in rows:
         yield Skipped(f"row at byte {place}", f"malformed row: {kind.lower()}")
@@ -205,7 +205,7 @@ def _entry(row: Mapping[str, Any], videos: Mapping[str, str], seen: set[str]) ->
     if video is None:
         return Skipped(key, "video missing")
     if (start is not None and not 0 <= start < math.inf) or (end is not None and not (start or 0.0) < end < math.inf):
-        return Skipped(key, "start and end are no span of seconds")
+        return Skipped(key, "start and end are not a span of seconds")
     scores = {
         name.removeprefix("score_"): float(value)
         for name, value in row.items()
@@ -230,7 +230,7 @@ def _unnamed(video: str, start: float | None) -> str:
 
 
 def _seconds(value: Any) -> float | None:
-    """Seconds of a number, of `H:MM:SS.fff` or of a time; None where there is none, NaN where it is no time."""
+    """Seconds of a number, of `H:MM:SS.fff` or of a time; None where there is none, NaN where it is not a time."""
     if value is None or value == "":
         return None
     if isinstance(value, int | float):

@@ -22,7 +22,7 @@ class Store(Protocol):
         """The file as a person would name it, for messages."""
 
     def size(self, name: str) -> int:
-        """Bytes of a file. Raises CorruptDataError where it is no regular one."""
+        """Bytes of a file. Raises CorruptDataError where it is not a regular one."""
 
     def exists(self, name: str) -> bool:
         """Whether there is something of that name."""

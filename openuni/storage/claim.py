@@ -74,5 +74,5 @@ def _is_marked(store: LocalStore, marks: Sequence[str]) -> bool:
         return False
     except (ValueError, RecursionError):
         where = store.where(MANIFEST)
-        raise CorruptDataError(f"{where} is damaged, so whose folder it is in cannot be told; restore it") from None
+        raise CorruptDataError(f"{where} is damaged, so nothing says whose folder this is; restore it") from None
     return isinstance(manifest, dict) and "openuni" in manifest

@@ -66,7 +66,7 @@ def follow_links(command: Command) -> Command:
         if given:
             os.environ[FOLLOW_LINKS] = "1"
 
-    said = "Write through links that you made yourself (shards on another disk); else they are refused."
+    said = "Write through symbolic links that you made yourself (shards on another disk). Otherwise they are refused."
     option = click.option("--follow-links", is_flag=True, expose_value=False, callback=allow, help=said)
     decorated: Command = option(command)
     return decorated

@@ -118,7 +118,7 @@ def test_no_link_on_the_way_is_passed_in_writing_or_deleting(store: LocalStore, 
         with pytest.raises(PlanError, match=r"is a link to .*nothing is written through links"):
             act()
     store.sweep(("", "folder"))
-    store.delete_folder(where)  # the link itself is no folder of ours
+    store.delete_folder(where)  # the link itself is not a folder of ours
     assert untouched(outside)
 
 

@@ -106,5 +106,5 @@ def test_umt5_of_either_layout_embeds_the_same(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match="does not fit"):
         open_umt5(file)
     torch.save({"weird": torch.zeros(1)}, file)
-    with pytest.raises(ModelConfigError, match="'weird' is no tensor"):
+    with pytest.raises(ModelConfigError, match="'weird' is not a tensor"):
         open_umt5(file)

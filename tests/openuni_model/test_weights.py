@@ -111,7 +111,7 @@ def test_a_checkpoint_that_holds_code_is_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError, match=r"wan\.pth is damaged or holds more than tensors"):
         list(read_wan(tmp_path))
     torch.save({"epoch": 3}, tmp_path / "wan.pth")
-    with pytest.raises(ModelConfigError, match=r"wan\.pth is no table of tensors"):
+    with pytest.raises(ModelConfigError, match=r"wan\.pth is not a table of tensors"):
         list(read_wan(tmp_path))
     (tmp_path / "wan.pth").write_bytes(b"PK cut")
     with pytest.raises(ModelConfigError, match="download it again"):
@@ -151,5 +151,5 @@ def test_the_wan_in_a_model_generates_what_its_rgb_alone_does(
     torch.testing.assert_close(model(streams), want, atol=1e-5, rtol=1e-5)
     back = UnifiedDiT(tiny_config())
     load_wan(back, read_wan(tmp_path / "transformer"))
-    with pytest.raises(ModelConfigError, match="pixel model is no Wan"):
+    with pytest.raises(ModelConfigError, match="pixel model is not a Wan"):
         save_wan(tmp_path, random_model(tiny_config(prediction="x")))

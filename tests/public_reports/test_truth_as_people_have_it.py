@@ -1,5 +1,5 @@
 """Stereo disparity of Middlebury and KITTI becomes depth in metres, TUM-like folders have other names, and flow that
-Sintel marks as invalid is no truth."""
+Sintel marks as invalid is not truth."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def read_png(path: Path, dtype: type[np.uint8] | type[np.uint16], channels: int)
     with path.open("rb") as file:
         head = file.read(26)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
-        raise CorruptDataError(f"{path} is no PNG; the file is damaged or misnamed")
+        raise CorruptDataError(f"{path} is not a PNG; the file is damaged or misnamed")
     width, height, bits, kind = struct.unpack_from(">IIBB", head, 16)
     found = {0: 1, 2: 3, 4: 2, 6: 4}.get(kind, 0)
     if (bits, found) != (np.dtype(dtype).itemsize * 8, channels):
@@ -91,7 +91,7 @@ def read_npy(path: Path, dtype: npt.DTypeLike, dimensions: int) -> npt.NDArray[A
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise CorruptDataError(f"{path} is no readable .npy file: {error}") from error
+        raise CorruptDataError(f"{path} is not a readable .npy file: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype) or array.ndim != dimensions:
         found = f"{array.dtype} with {array.ndim} dimensions" if isinstance(array, np.ndarray) else "an archive"
         raise CorruptDataError(f"{path} holds {found}; expected {np.dtype(dtype)} with {dimensions}")
@@ -120,7 +120,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     with path.open("rb") as file:
         size = _png_size(file) or _jpeg_size(file) or _pnm_size(file)
     if size is None:
-        raise CorruptDataError(f"{path} is no readable picture; the file is damaged or misnamed")
+        raise CorruptDataError(f"{path} is not a readable picture; the file is damaged or misnamed")
     check_size(path, size[1], size[0])
     return size
 
@@ -177,6 +177,6 @@ def _read(path: Path, flags: int) -> npt.NDArray[Any]:
     except cv2.error as error:  # a picture beyond OpenCV's own bound
         raise CorruptDataError(f"{path} is refused by OpenCV: {error}") from error
     if image is None:
-        raise CorruptDataError(f"{path} is no readable picture; the file is damaged or misnamed")
+        raise CorruptDataError(f"{path} is not a readable picture; the file is damaged or misnamed")
     check_size(path, image.shape[1], image.shape[0])
     return np.asarray(image)

@@ -76,7 +76,7 @@ def _read(file: Path, changed: int) -> dict[str, Rows]:
             found[str(row["video_id"] if "video_id" in row else row["image_id"])].append(row)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidAnnotationError(
-            f"{file} is no list of COCO detections with an image_id (or video_id) each: {error!r}"
+            f"{file} is not a list of COCO detections with an image_id (or video_id) each: {error!r}"
         ) from error
     return dict(found)
 

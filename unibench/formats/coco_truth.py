@@ -24,9 +24,9 @@ def load(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CorruptDataError(f"{file} is no JSON: {error}") from error
+        raise CorruptDataError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(data, dict):
-        raise CorruptDataError(f"{file} is no table of images, annotations and categories")
+        raise CorruptDataError(f"{file} is not a table of images, annotations and categories")
     return data
 
 

@@ -61,7 +61,7 @@ def read_exr(path: Path) -> tuple[Exr, ...]:
         with OpenEXR.File(str(path), header_only=True) as file:
             headers = [dict(part.header) for part in file.parts]
     except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise CorruptDataError(f"{path} is no readable OpenEXR file: {error}") from error
+        raise CorruptDataError(f"{path} is not a readable OpenEXR file: {error}") from error
     total = sum(_bytes(path, header) for header in headers)
     if not headers or total > min(_MOST_BYTES, _MOST_RATIO * path.stat().st_size):
         raise CorruptDataError(
@@ -73,7 +73,9 @@ def read_exr(path: Path) -> tuple[Exr, ...]:
     except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
         raise CorruptDataError(f"{path}: its pixels cannot be read: {error}") from error
     if len(parts) != len(headers):  # OpenEXR prints what is wrong with a part's pixels, and leaves the part out
-        raise CorruptDataError(f"{path}: the pixels of {len(headers) - len(parts)} parts cannot be read; it is cut")
+        raise CorruptDataError(
+            f"{path}: the pixels of {len(headers) - len(parts)} parts cannot be read; it is cut short"
+        )
     return parts
 
 
@@ -126,7 +128,7 @@ def _manifest(exr: Exr, prefix: str) -> dict[int, str]:
         return {int(value, 16): name for name, value in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise CorruptDataError(
-            f"{exr.path}: its Cryptomatte manifest is no table of names and hashes: {error}"
+            f"{exr.path}: its Cryptomatte manifest is not a table of names and hashes: {error}"
         ) from error
 
 

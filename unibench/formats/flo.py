@@ -39,5 +39,7 @@ def read_tagged(path: Path, channels: int) -> Singles:
         expected = width * height * channels * 4
         found = path.stat().st_size - 12
         if found != expected:
-            raise CorruptDataError(f"{path}: {width} × {height} take {expected} bytes, the file has {found}; it is cut")
+            raise CorruptDataError(
+                f"{path}: {width} × {height} take {expected} bytes, the file has {found}; it is cut short"
+            )
         return np.fromfile(file, "<f4").reshape(height, width, channels).astype(np.float32)

@@ -39,7 +39,7 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8]:
     except zlib.error as error:
         raise CorruptDataError(f"{path} is damaged: {error}") from error
     if len(raw) != wanted:
-        raise CorruptDataError(f"{path} is cut: {len(raw)} of {wanted} bytes of pixels")
+        raise CorruptDataError(f"{path} is cut short: {len(raw)} of {wanted} bytes of pixels")
     lines = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
     return _unfilter(lines[:, 0], lines[:, 1:].astype(np.int32), path)
 

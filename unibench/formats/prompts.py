@@ -64,7 +64,7 @@ def _table(file: Path, changed: int) -> dict[str, str]:
             raise OpenUniError(f"{file} is larger than {_LARGEST} bytes; is it a table of prompts?")
         pairs = list(_pairs(json.loads(file.read_text("utf-8"))))
     except (ValueError, RecursionError) as error:
-        raise OpenUniError(f"{file} is no JSON of prompts: {error}") from error
+        raise OpenUniError(f"{file} is not a JSON table of prompts: {error}") from error
     if not pairs:
         raise OpenUniError(f'{file} names no video with a prompt; write {{"name": "prompt"}}')
     return {_name(name): prompt for name, prompt in pairs}

@@ -53,7 +53,7 @@ def _unpacked(counts: str | bytes) -> npt.NDArray[np.int64]:
     letters = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64)
     letters -= 48
     if ((letters < 0) | (letters > 63)).any() or (len(letters) and letters[-1] & 32):
-        raise ValueError("its packed run lengths are no run lengths")
+        raise ValueError("its packed run lengths cannot be unpacked")
     ends = np.flatnonzero((letters & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     digit = np.arange(len(letters)) - np.repeat(starts, ends - starts + 1)

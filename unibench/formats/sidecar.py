@@ -3,7 +3,7 @@
 `camera.npz` (intrinsics `[T, 3, 3]`, pose `[T, 4, 4]`, height, width: see `unibench.camera.Camera`),
 `normals.npz` (float32 `[T, H, W, 3]`), `state.json` (the simulator's numbers and contacts, the hashes of the truth).
 
-They are no columns: a column is a view of a video, with a picture for the model and a meaning under crop and flip, and
+They are not columns: a column is a view of a video, with a picture for the model and a meaning under crop and flip, and
 whatever is registered as one may be trained on. `docs/ground_truth.md` shows how to read them.
 """
 
@@ -81,7 +81,7 @@ def read_camera(path: Path) -> Camera:
         found = load_arrays(path)
         return Camera(found["intrinsics"], found["pose"], int(found["height"]), int(found["width"]))
     except (InvalidAnnotationError, ValueError, KeyError, TypeError) as error:
-        raise CorruptDataError(f"{path} is no camera.npz of unibench: {error}") from error
+        raise CorruptDataError(f"{path} is not a camera.npz of unibench: {error}") from error
 
 
 def read_normals(path: Path) -> npt.NDArray[np.float32]:
@@ -89,7 +89,7 @@ def read_normals(path: Path) -> npt.NDArray[np.float32]:
     try:
         normals = load_arrays(path)["normals"]
     except (InvalidAnnotationError, KeyError) as error:
-        raise CorruptDataError(f"{path} is no normals.npz of unibench: {error}") from error
+        raise CorruptDataError(f"{path} is not a normals.npz of unibench: {error}") from error
     if normals.dtype != np.float32 or normals.ndim != 4 or normals.shape[3] != 3:
         raise CorruptDataError(f"{path} has {normals.dtype} {normals.shape}, not float32 [T, H, W, 3]")
     return normals
@@ -111,7 +111,7 @@ def read_state(path: Path) -> State:
         arrays = {name: np.array(found[name], np.float64).reshape(shape) for name, shape in shapes.items()}
         return State(names=tuple(found["names"]), contacts=contacts, **arrays)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise CorruptDataError(f"{path} is no state.json of unibench: {error}") from error
+        raise CorruptDataError(f"{path} is not a state.json of unibench: {error}") from error
 
 
 def digest(path: Path) -> str:
@@ -137,9 +137,9 @@ def _document(path: Path) -> dict[str, Any]:
             raise CorruptDataError(f"{path} is {path.stat().st_size} bytes, more than a state.json can have")
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CorruptDataError(f"{path} is no state.json of unibench: {error}") from error
+        raise CorruptDataError(f"{path} is not a state.json of unibench: {error}") from error
     if not isinstance(found, dict):
-        raise CorruptDataError(f"{path} is no state.json of unibench: it holds {type(found).__name__}")
+        raise CorruptDataError(f"{path} is not a state.json of unibench: it holds {type(found).__name__}")
     return found
 
 

@@ -58,7 +58,7 @@ def read(name: str, src: Path) -> Clips:
     bad file."""
     reader = registry.load(GROUP, name)
     if not src.is_dir():
-        raise OpenUniError(f"{src} is no folder; give the one that holds the files of {name}")
+        raise OpenUniError(f"{src} is not a folder; give the one that holds the files of {name}")
     return Clips(reader(src))
 
 

@@ -103,7 +103,7 @@ def _read(file: Path) -> _Table:
             annotations[int(row["image_id"])].append(row)
         masked = any(row.get("segmentation") for row in data["annotations"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptDataError(f"{file} is no table of COCO's annotations: {error!r}") from error
+        raise CorruptDataError(f"{file} is not a table of COCO's annotations: {error!r}") from error
     if file.stem.startswith("person_keypoints"):
         return _Table(file, images, annotations)
     return _Table(file, images, annotations, coco_truth.categories(data, file), masked)

@@ -140,7 +140,7 @@ def _segmentation(src: Path) -> Segmentation | None:
             rows = [row for row in csv.reader(file) if len(row) == 4 and row[1].strip().isdigit()]
         classes = {(int(r) << 16) | (int(g) << 8) | int(b): name for name, r, g, b in rows}
     except (OSError, ValueError) as error:
-        raise CorruptDataError(f"{table} is no table of name, R, G, B: {error}") from error
+        raise CorruptDataError(f"{table} is not a table of name, R, G, B: {error}") from error
     ids = np.zeros(packed.shape, np.int32)
     instances = []
     for k, (colour, name) in enumerate(sorted(classes.items()), 1):

@@ -38,7 +38,7 @@ def read_depth(path: Path) -> Singles:
     """Distance `[H, W]` to the camera's centre in metres from a float32 TIFF; NaN where nothing was hit."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.float32:
-        raise CorruptDataError(f"{path} is no float32 TIFF; Kubric writes depth so")
+        raise CorruptDataError(f"{path} is not a float32 TIFF; Kubric writes depth so")
     values = image.reshape(image.shape[0], image.shape[1], -1)[..., 0]
     check_size(path, values.shape[1], values.shape[0])
     return np.where(values < _BACKGROUND, values, np.float32(np.nan))
@@ -87,7 +87,7 @@ def _camera(src: Path, meta: dict[str, Any], height: int, width: int) -> Camera:
         focal = float(numbers["focal_length"]) / float(numbers["sensor_width"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptDataError(
-            f"{src}/metadata.json: its camera lacks or garbles {error}; render the scene again"
+            f"{src}/metadata.json: its camera has no usable {error}; render the scene again"
         ) from error
     blender = pose(rotation(np.stack([x, y, z, w], axis=1)), positions)
     poses = change_axes(blender, np.eye(3), _BLENDER)

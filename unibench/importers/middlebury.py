@@ -37,7 +37,7 @@ def read_cam(path: Path) -> tuple[Floats, Floats]:
     """Sintel's camera: intrinsics `[3, 3]`, with pixel centres at whole numbers, and world to camera `[3, 4]`."""
     data = path.read_bytes()
     if data[:4] != TAG or len(data) != 4 + 21 * 8:
-        raise CorruptDataError(f"{path} is no Sintel camera: it has {len(data)} bytes, 172 are expected")
+        raise CorruptDataError(f"{path} is not a Sintel camera: it has {len(data)} bytes, 172 are expected")
     numbers = np.frombuffer(data, "<f8", offset=4)
     return numbers[:9].reshape(3, 3).copy(), numbers[9:].reshape(3, 4).copy()
 

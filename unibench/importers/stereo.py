@@ -29,11 +29,11 @@ def read_pfm(path: Path) -> Singles:
     with path.open("rb") as file:
         head = re.match(rb"Pf\s+(\d{1,9})\s+(\d{1,9})\s+(-?[0-9.eE+-]{1,20})\s", file.read(128))
         if head is None:
-            raise CorruptDataError(f"{path} is no PFM of one channel; the file is damaged or misnamed")
+            raise CorruptDataError(f"{path} is not a PFM of one channel; the file is damaged or misnamed")
         width, height, scale = int(head[1]), int(head[2]), float(head[3])
         check_size(path, width, height)
         if path.stat().st_size - head.end() != 4 * width * height:
-            raise CorruptDataError(f"{path}: {width} × {height} take {4 * width * height} bytes; the file is cut")
+            raise CorruptDataError(f"{path}: {width} × {height} take {4 * width * height} bytes; the file is cut short")
         file.seek(head.end())
         rows = np.fromfile(file, "<f4" if scale < 0 else ">f4").reshape(height, width)
     return np.ascontiguousarray(rows[::-1], np.float32)
@@ -74,7 +74,7 @@ def read_kitti_stereo(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
         if table is None:
             raise CorruptDataError(
                 f"{path} has disparity and no camera; unpack the benchmark's calibration files ({tables[0]}): without "
-                "focal length and baseline a disparity is no depth"
+                "focal length and baseline a disparity is not depth"
             )
         left, right = _projections(table)
         baseline = (left[0, 3] - right[0, 3]) / left[0, 0]
@@ -114,6 +114,6 @@ def _projections(path: Path) -> tuple[Floats, Floats]:
             try:
                 left, right = (np.array([float(w) for w in lines[name].split()]).reshape(3, 4) for name in pair)
             except ValueError as error:
-                raise CorruptDataError(f"{path}: {pair[0]} is no 12 numbers: {error}") from error
+                raise CorruptDataError(f"{path}: {pair[0]} is not 12 numbers: {error}") from error
             return left, right
     raise CorruptDataError(f"{path} has neither P_rect_02 and P_rect_03 nor P2 and P3")

@@ -184,7 +184,7 @@ def _camera(frames: Sequence[Exr], height: int, width: int) -> Camera:
         angles = [np.radians(_number(exr, f"curRot/{name}")) for name in ("pitch", "yaw", "roll")]
         fov = np.radians(_number(exr, "fov"))
         if not 0.01 < fov < np.pi - 0.01:
-            raise CorruptDataError(f"{exr.path}: a field of view of {np.degrees(fov):g}° cannot be")
+            raise CorruptDataError(f"{exr.path}: a field of view of {np.degrees(fov):g}° is impossible")
         focal = width / 2 / np.tan(fov / 2)
         matrices.append([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
         forward, right, up = unreal_axes(*angles)
@@ -215,7 +215,7 @@ def _number(exr: Exr, name: str, default: float | None = None) -> float:
     try:
         return float(exr.header[min(keys, key=len)])
     except (TypeError, ValueError) as error:
-        raise CorruptDataError(f"{exr.path}: {min(keys, key=len)} is no number") from error
+        raise CorruptDataError(f"{exr.path}: {min(keys, key=len)} is not a number") from error
 
 
 def _ids(frames: Sequence[Exr]) -> tuple[npt.NDArray[np.int32], tuple[Instance, ...]]:
@@ -253,7 +253,9 @@ def _stored(path: Path) -> Calibration:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = Calibration(**data)
     except (ValueError, TypeError) as error:
-        raise CorruptDataError(f"{path} is no calibration ({error}); delete it, or run `unibench calibrate`") from error
+        raise CorruptDataError(
+            f"{path} is not a calibration ({error}); delete it, or run `unibench calibrate`"
+        ) from error
     if known.direction not in ("to the previous frame", "to the next frame"):
         raise CorruptDataError(f"{path}: direction {known.direction!r}; delete it, or run `unibench calibrate`")
     return known

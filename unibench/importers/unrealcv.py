@@ -59,7 +59,7 @@ def _segmentation(src: Path, pictures: list[Path]) -> Segmentation | None:
             (int(r) << 16) | (int(g) << 8) | int(b): name for name, (r, g, b) in json.loads(table.read_text()).items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptDataError(f"{table} is no table of names and colours: {error}") from error
+        raise CorruptDataError(f"{table} is not a table of names and colours: {error}") from error
     ids, rows = np.zeros(packed.shape, np.int32), []
     for k, (colour, name) in enumerate(sorted(names.items(), key=lambda item: item[1]), 1):
         ids[packed == colour] = k

@@ -50,7 +50,7 @@ def _videos(src: Path, table: Path, data: dict[str, Any]) -> Iterator[tuple[Impo
         for row in data["annotations"]:
             objects[int(row["video_id"])].append(row)
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptDataError(f"{table} is no table of YouTube-VIS: {error!r}") from error
+        raise CorruptDataError(f"{table} is not a table of YouTube-VIS: {error!r}") from error
     if strays := sorted(set(objects) - set(videos)):
         raise CorruptDataError(f"{table}: video {strays[0]} has annotations and is not listed")
     for video, files in sorted(videos.items()):

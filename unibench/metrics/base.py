@@ -1,4 +1,4 @@
-"""What a metric is: columns with a direction, a score for each sample, an accumulator for what is no mean of scores.
+"""What a metric is: columns with a direction, a score for each sample, an accumulator for what is not a mean of scores.
 
 Arithmetic is float64. NaN means *undefined* (no valid pixel, no instance, one frame, …), never zero and never perfect.
 """

@@ -11,8 +11,8 @@
 - Truth from COCO's and YouTube-VIS's files has masks that overlap, crowds and boxes of its own (`Objects`), and AP is
   that of those, as `pycocotools` and `ytvoseval` count; the id map on top of them serves mIoU, J and F.
 
-What the truth ignores (void) is left out of all of them: it is no pixel of a class, and what is predicted there is cut
-away before masks and boundaries are compared, as davis2017-evaluation does.
+What the truth ignores (void) is left out of all of them: it is not a pixel of a class, and what is predicted there is
+cut away before masks and boundaries are compared, as davis2017-evaluation does.
 
 An instance without a score counts as 1; equal scores are ranked in the order of keys, frames and the table.
 """
@@ -90,7 +90,7 @@ def class_counts(overlap: Counts, predicted: Segmentation, true: Segmentation) -
 def pair_objects(overlap: Counts) -> list[int | None]:
     """For each true instance the predicted one (position in its table) paired with it, or None.
 
-    One to one, by the largest sum of tube IoU; a pair that nowhere overlaps is no pair.
+    One to one, by the largest sum of tube IoU; a pair that overlaps nowhere is not a pair.
     """
     total = overlap.sum(axis=0)
     inner = total[1:, 1:].astype(np.float64)

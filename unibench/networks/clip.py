@@ -42,7 +42,7 @@ def image_tower(tower: Any, file: Path) -> Any:
             warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out; these archives are it
             state = torch.jit.load(str(file), map_location="cpu").state_dict()
     except RuntimeError as error:
-        raise AssetError(f"{file} is no TorchScript archive: {error}") from error
+        raise AssetError(f"{file} is not a TorchScript archive: {error}") from error
     image = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
     return fill(tower, image, file)
 

@@ -144,7 +144,7 @@ class Musiq(nn.Module):
         return score
 
     def _tokens(self, images: torch.Tensor) -> torch.Tensor:
-        """A token for each patch of 32 px, rows first: `[B, N, width]`. Zeros surround what is no multiple of 32."""
+        """A token for each patch of 32 px, rows first: `[B, N, width]`. Zeros surround what is not a multiple of 32."""
         patches = F.unfold(_same(images, _PATCH, _PATCH), _PATCH, stride=_PATCH).transpose(1, 2)
         x = F.relu(self.gn_root(self.conv_root(patches.reshape(-1, 3, _PATCH, _PATCH))))
         x = self.block1(F.max_pool2d(_same(x, 3, 2), 3, 2))

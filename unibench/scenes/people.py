@@ -224,7 +224,7 @@ def hold(person: Instance, walk: Walk, fps: float, name: str, colour: textures.P
     """What a person of gesture `carry` (a crate between the hands) or `case` (one that hangs from the right hand)
     holds: upright, it goes with the hands and turns with the walker. No force acts on it: it is not simulated.
 
-    Raises OpenUniError for other gestures and for what is no person.
+    Raises OpenUniError for other gestures and for what is not a person.
     """
     if person.skin is None or walk.gesture not in ("carry", "case"):
         raise OpenUniError(f"{person.name} holds nothing: gesture {walk.gesture}")

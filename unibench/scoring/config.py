@@ -15,14 +15,14 @@ from unibench.scoring.protocol import Missing
 class ScoreConfig:
     """What to score, and how."""
 
-    tasks: tuple[str, ...] = field(default=(), metadata={"shown": "all that both have, but physics"})
+    tasks: tuple[str, ...] = field(default=(), metadata={"shown": "all that both have, except physics"})
     """Tasks by comma, such as depth,flow."""
     standard: Literal["estimation", "small"] = "estimation"
-    """The standard set that is the truth where no other is named; their numbers do not compare."""
+    """The standard set to score on if no truth is named; numbers on different sets do not compare."""
     subset: Literal["single_person", "two_person", "general"] | None = None
     """Only samples of this subset."""
     limit: int | None = field(default=None, metadata={"min": 1})
-    """Only the first N samples, in the order of keys."""
+    """Only the first N samples, in key order."""
     missing: Missing = "leave_out"
     """Missing predictions: left out of every mean, or scored as if nothing had been found."""
     max_depth: float = MAX_DEPTH

@@ -78,7 +78,7 @@ def diagnose(task: str, pairs: Sequence[tuple[Any, Any]]) -> Finding | None:
             try:
                 tried = _try(kind, mistake, found, true)
             except OpenUniError:
-                continue  # undone, the value is no value of this task: then this was not the mistake
+                continue  # undone, the value is not one of this task: then this was not the mistake
             if tried is not None and np.isfinite(tried).all():
                 before.append(tried[0])
                 after.append(tried[1])

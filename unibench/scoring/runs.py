@@ -76,7 +76,7 @@ def open_run(path: Path | str, info: Info | None = None) -> Run:
     if "://" in str(path) or (folder / MANIFEST).is_file():
         return Columns(str(path))
     if not folder.is_dir():
-        raise OpenUniError(f"{path} is no folder; give a dataset or a folder laid out as <task>/<key>.<ext>")
+        raise OpenUniError(f"{path} is not a folder; give a dataset or a folder laid out as <task>/<key>.<ext>")
     return Folder(folder, info or read_info(folder))
 
 
@@ -305,7 +305,7 @@ def categories_of(truth: Columns) -> dict[int, str]:
         return TypeAdapter(dict[int, str]).validate_python(said)
     except ValidationError as error:
         raise OpenUniError(
-            f"{truth.path}: its categories are no table of numbers and names; import it again"
+            f"{truth.path}: its categories are not a table of numbers and names; import it again"
         ) from error
 
 

@@ -88,5 +88,5 @@ def recorded(standard: Standard) -> dict[str, str]:
         return {str(k): str(v) for k, v in json.loads(standard.record.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError) as error:
         raise CorruptDataError(
-            f"{standard.record} is no record of a standard set ({error}); reinstall openuni"
+            f"{standard.record} is not a record of a standard set ({error}); reinstall openuni"
         ) from error

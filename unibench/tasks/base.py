@@ -100,7 +100,7 @@ class Run(ABC):
         """Frames a second of the sample, where known."""
 
     def camera(self, key: str) -> Camera | None:
-        """The sample's camera, where known. Raises OpenUniError where its file is no camera."""
+        """The sample's camera, where known. Raises OpenUniError where its file is not a camera."""
         del key
         return None
 
@@ -146,7 +146,7 @@ class Task(ABC):
         """The prediction. Raises AbsentModalityError, or OpenUniError on bad bytes."""
 
     def load_truth(self, truth: Run, key: str) -> Any:
-        """The true value as `metric` wants it. Raises InvalidAnnotationError where the truth is no truth."""
+        """The true value as `metric` wants it. Raises InvalidAnnotationError where the truth cannot be scored on."""
         del truth, key
         return None
 

@@ -95,7 +95,7 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
 
 @assets.command()
 def verify() -> None:
-    """Hash every asset that is on this machine again. Exits 1 if one is not the pinned file."""
+    """Hash every asset on this machine again; exit with 1 if one is not the pinned file."""
     installed = [entry.asset for entry in cache.installed().values()]
     verdicts = cache.verify(installed)
     for verdict in verdicts:

@@ -12,8 +12,8 @@ from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_pl
 @click.command("build")
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
-@click.option("--retry-failed", is_flag=True, help="Also take up the clips that failed before.")
-@click.option("--extend", is_flag=True, help="Add clips that came into the source since, as new shards.")
+@click.option("--retry-failed", is_flag=True, help="Try the clips that failed before again.")
+@click.option("--extend", is_flag=True, help="Add the clips that the source has gained since, as new shards.")
 @options.follow_links
 def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend: bool) -> None:
     """Build a dataset: plan the clips, let experts annotate them, pack verified shards.

@@ -16,7 +16,7 @@ from unibench.report import report
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare_command(first: Path, second: Path, as_json: bool) -> None:
-    """Say in what B differs from A, with paired bootstrap intervals.
+    """Say how B differs from A, with paired bootstrap intervals.
 
     A and B are folders that `unibench score` wrote into (or their parents), or report.json files. Runs scored under
     different protocols are refused.

@@ -16,7 +16,7 @@ _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
 @click.command("doctor")
 def doctor_command() -> None:
-    """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 where something is wrong."""
+    """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 if something is wrong."""
     checks = list(examine())
     table = Table("check", "verdict", "what")
     for check in checks:

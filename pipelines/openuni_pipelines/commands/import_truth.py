@@ -25,7 +25,7 @@ _NAMED = 20
 @options.of(Parallel, workers=0)
 @options.follow_links
 def import_command(parallel: Parallel, src: Path, name: str, out: Path, shard_size: int) -> None:
-    """Turn ground truth of another origin into OpenUni samples: units, axes, signs and directions end canonical.
+    """Convert ground truth of another format into samples, in OpenUni's units, axes, signs and directions.
 
     Claims are tested where the data allow it (units, planar depth, half precision, whose motion the flow is); what was
     found is printed and kept in `truth/<key>/notes.txt`.

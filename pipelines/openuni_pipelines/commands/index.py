@@ -14,7 +14,7 @@ from openuni_pipelines.engine.run import holding
 @click.command("index")
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def index_command(root: Path) -> None:
-    """Write DATASET's catalog anew. Every run does so at its end; this is for a dataset of an older version."""
+    """Rewrite DATASET's catalog. Every run does so at its end; this is for datasets of older versions."""
     verify.manifest(root)
     with holding(root) as run:
         records = catalog.write(root, run)

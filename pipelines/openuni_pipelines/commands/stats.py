@@ -27,7 +27,7 @@ from openuni_pipelines.engine.counting import Stats, count
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Contact sheet PNG.  [default: DATASET/contact_sheet.png, or here where DATASET is a URL]",
+    help="Contact sheet PNG.  [default: DATASET/contact_sheet.png, or here if DATASET is a URL]",
 )
 @click.option(
     "--rows",

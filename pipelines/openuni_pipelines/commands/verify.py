@@ -30,7 +30,8 @@ from openuni_pipelines.engine.run import Execution
 def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, as_json: bool) -> None:
     """Check that DATASET holds what was committed.
 
-    Exit status 1 names what does not; 3 names the clips that --repair had to drop, for their videos gave them no more.
+    Exit status 1: what does not is named. Exit status 3: --repair dropped the clips it names, because their videos no
+    longer give them.
     """
     dropped: list[Failure] = []
     manifest = verify.manifest(root)

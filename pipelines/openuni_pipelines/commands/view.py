@@ -21,7 +21,7 @@ from unibench.report import report
 
 @click.command("view")
 @click.argument("path", metavar="DATASET")
-@click.option("--gt", metavar="TRUTH", help="Show the columns of this dataset beside, and where the two differ.")
+@click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset, and where the two differ.")
 @click.option(
     "--report",
     "report_file",
@@ -32,7 +32,7 @@ from unibench.report import report
     "--flags",
     "flags_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where flags are kept, one JSON line each.  [default: DATASET/flags.jsonl, or here where DATASET is a URL]",
+    help="Where flags are kept, one JSON line each.  [default: DATASET/flags.jsonl, or here if DATASET is a URL]",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback interface; 0 takes a free one."
@@ -44,7 +44,7 @@ def view_command(
 ) -> None:
     """Look at DATASET: its clips in a grid, and every column of a clip side by side, frame by frame.
 
-    The page is served to this machine alone, to who has the link. Ctrl-C ends it. From another machine, forward the
+    Only this machine can open the page, and only by its link. Ctrl-C ends it. From another machine, forward the
     port: `ssh -L 8000:127.0.0.1:8000 host`, with `--port 8000`.
     """
     flags = Flags(flags_file or (Path() if "://" in path else Path(path)) / "flags.jsonl")

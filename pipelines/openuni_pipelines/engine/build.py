@@ -53,11 +53,11 @@ class BuildConfig:
     metadata: Path | None = field(default=None, metadata={"exists": True})
     """The source's table: a file or a folder."""
     map: tuple[str, ...] = ()
-    """Of source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
+    """With --source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
     where: str = ""
-    """Of source table: which rows, in SQL over its columns."""
+    """With --source table: which rows, as SQL over its columns."""
     sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
-    """Of source table: a seeded choice of so many rows."""
+    """With --source table: a seeded choice of this many rows."""
     sample_seed: int = 0
     """Another seed, another choice."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
@@ -84,7 +84,7 @@ class BuildConfig:
     shard_size: int = 128
     """Clips a shard."""
     limit: int | None = field(default=None, metadata={"min": 1})
-    """Stop planning after so many clips."""
+    """Plan at most this many clips."""
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ def build(
     """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
 
     `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `extend` plans the
-    clips that came into the source since, as new shards, once all that is planned is committed. `progress` is called
+    clips that the source has gained since, as new shards, once all that is planned is committed. `progress` is called
     from this thread, once a finished task and at least twice a second while workers are busy.
     """
     begin = time.monotonic()

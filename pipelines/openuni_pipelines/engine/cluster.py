@@ -122,7 +122,7 @@ def _check_answers(address: str) -> None:
 
 def _silent(address: str, why: str) -> OpenUniError:
     return OpenUniError(
-        f"no Ray cluster takes us in at --ray-address {address} ({why}); check that `ray status --address {address}` "
+        f"no Ray cluster can be joined at --ray-address {address} ({why}); check that `ray status --address {address}` "
         "works here, or leave --ray-address out to start Ray on this machine"
     )
 

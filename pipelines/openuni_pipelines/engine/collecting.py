@@ -59,7 +59,7 @@ def _copy(data: Dataset, out: Path, wanted: Collected, parallel: Parallel) -> Co
         frozen = replace(wanted, clips=tuple(replace(clip, sha256=hashes[clip.key]) for clip in clips))
         data_of_list = layout.dump_json(frozen)
         layout.write_atomic(out / collect.LIST, data_of_list, run)
-        # The manifest is last: without it the folder is no dataset, and the next run starts over.
+        # The manifest is last: without it the folder is not a dataset, and the next run starts over.
         configuration = {"source": "unibench collect", "list_sha256": layout.digest(data_of_list)}
         writer.write_manifest(out, configuration, wanted.columns, len(clips), len(shards), run)
     return frozen

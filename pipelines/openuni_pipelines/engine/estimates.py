@@ -16,7 +16,7 @@ from unibench.metrics.segmentation import SegmentationMetric
 def score_estimate(view: str, estimate: Any, truth: Any) -> Mapping[str, float]:
     """Depth AbsRel, flow EPE (pixels of the model's size) and mean IoU of objects (J); nothing for other views.
 
-    Depth is aligned by scale and shift of disparity. Where the truth itself is no depth but an expert's disparity,
+    Depth is aligned by scale and shift of disparity. Where the truth itself is not depth but an expert's disparity,
     its values stand for disparities above one tenth of their range, so such numbers compare between steps of a run
     only. Objects are matched whatever their class, which a picture does not carry.
     """

@@ -238,7 +238,7 @@ class RayPools(Executor):
             if task is None:
                 self._failed_starts += 1
                 if self._failed_starts > MAX_FAILED_STARTS:
-                    raise OpenUniError(f"workers die as they start ({_brief(error)}); see the logs of Ray") from error
+                    raise OpenUniError(f"workers die as they start ({_brief(error)}); see Ray's logs") from error
             self._replace(pool, slot)
             return [] if task is None else [Finished(task, _death(error))]
         slot.ref = None

@@ -41,7 +41,7 @@ class GenerateConfig:
     checkpoint: Path | None = field(default=None, metadata={"exists": True})
     """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
-    """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or a folder with it."""
+    """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or the folder it is in."""
     task: Literal["joint", "cond", "est"]
     """joint: text to RGB and views; cond: views to RGB; est: RGB to views."""
     modality: tuple[str, ...]
@@ -63,7 +63,7 @@ class GenerateConfig:
     steps: int | None = field(default=None, metadata={"min": 1, "shown": "50, with --unityvideo 20"})
     """Steps of the solver."""
     solver: Literal["euler", "adams"] = "euler"
-    """Of first order, or of second (Adams–Bashforth) at the same cost."""
+    """Of first order, or of second order (Adams–Bashforth) at the same cost."""
     guidance_scale: float | None = field(
         default=None, metadata={"shown": "7.5 with Wan's codec, 1 with pixels and --unityvideo"}
     )
@@ -75,7 +75,7 @@ class GenerateConfig:
     aspect: float = 1.0
     """joint: width over height, unless --image or --continue has its own."""
     seed: int = field(default=0, metadata={"min": 0})
-    """Of the noise."""
+    """Seed of the noise."""
     batch: int = field(default=8, metadata={"min": 1})
     """Clips and windows generated at once."""
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
@@ -310,7 +310,7 @@ def _remembered(out: Path) -> dict[str, dict[str, Any]]:
     try:
         known = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise PlanError(f"{path} is no JSON ({error}); delete it, or choose another --out") from error
+        raise PlanError(f"{path} is not valid JSON ({error}); delete it, or choose another --out") from error
     if not isinstance(known, dict) or not all(isinstance(value, dict) for value in known.values()):
         raise PlanError(f"{path} is not what was written there; delete it, or choose another --out")
     return known
@@ -328,7 +328,7 @@ def write_previews(out: Path, request: ClipRequest, values: Mapping[str, Any], f
 
 
 def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:
-    """Solver and scales. Raises OpenUniError for a scale of something that is no control."""
+    """Solver and scales. Raises OpenUniError for a scale of something that is not a control."""
     from openuni_model.generation import Sampler
     from openuni_model.sampling import Guidance
 

@@ -39,11 +39,11 @@ class SceneSet:
     fps: float = 16.0
     """Frames a second."""
     seed: int = field(default=0, metadata={"min": 0})
-    """Scene k has seed + k."""
+    """Scene k has seed SEED + k."""
     families: tuple[str, ...] = field(default=(), metadata={"shown": "all, in turn"})
     """Families of scenes, comma-separated."""
     rgb: Literal["shaded", "mitsuba"] = "shaded"
-    """Pictures."""
+    """How pictures are made: shaded at once, or path-traced."""
     shard_size: int = field(default=64, metadata={"min": 1})
     """Clips a shard."""
     purpose: Literal["test", "train"] = field(default="test", metadata={"flag": "--for"})

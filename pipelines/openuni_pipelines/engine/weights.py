@@ -16,7 +16,7 @@ class ExportWeightsConfig:
     checkpoint: Path | None = field(default=None, metadata={"exists": True})
     """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
-    """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or a folder with it."""
+    """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or the folder it is in."""
     out: Path
     """Folder to write; it must be new or empty."""
     layout: Literal["openuni", "diffusers"] = "openuni"

@@ -1,4 +1,4 @@
-"""What is no whole person gives an empty result or one of low confidence in all that is about people, and no error.
+"""What is not a whole person gives an empty result or one of low confidence in all that is about people, and no error.
 
 Where no real picture is at hand one is made, and called so: the mannequin is our own baked body in grey, the cartoon
 man is drawn, the crowd is one man pasted, and the face is cut out of a real clip. The rabbit is a real cartoon.

@@ -1,4 +1,4 @@
-"""RGB: lossless where asked, close where not; refuses what is no clip."""
+"""RGB: lossless where asked, close where not; refuses what is not a clip."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_key_in_an_index_is_checked_where_it_is_read(root: Path, key: str) -> 
     record = first.record
     assert record is not None
     rewrite_checked(root, "rgb", index.encode([replace(first, key=key, record=replace(record, key=key)), *rest], "rgb"))
-    with pytest.raises(CorruptDataError, match=r"rgb\.parquet: row 0 is no sample: .* cannot be a sample key"):
+    with pytest.raises(CorruptDataError, match=r"rgb\.parquet: row 0 is not a sample: .* cannot be a sample key"):
         openuni.open(str(root))[0]
     with pytest.raises(CorruptDataError, match="cannot be a sample key"):
         columns.rows(root, 0, "rgb")
@@ -208,7 +208,7 @@ def test_keys_in_a_plan_are_checked(tmp_path: Path) -> None:
     for key in ("../../x", "a.b", ""):
         changed = table.set_column(0, plan.SCHEMA.field("key"), pa.array([key, "b"]))
         pq.write_table(changed.cast(plan.SCHEMA.with_metadata(table.schema.metadata)), path)
-        with pytest.raises(PlanError, match=r"holds what is no clip .* cannot be a sample key"):
+        with pytest.raises(PlanError, match=r"holds something that is not a clip .* cannot be a sample key"):
             Plan(path).shard(0)
 
 

@@ -116,7 +116,7 @@ def test_odd_rows_are_left_out_by_name(tmp_path: Path, videos: Path) -> None:
     assert reasons == {
         "path leaves the folder": 2,
         "video missing": 1,
-        "start and end are no span of seconds": 2,
+        "start and end are not a span of seconds": 2,
         "two rows of one id": 1,
     }
 
@@ -132,7 +132,7 @@ def test_malformed_rows_are_counted_by_their_place_until_the_file_is_another_kin
     assert int(skipped.id.rsplit(" ", 1)[1]) - place in range(-1, 40)  # where the row begins, or its first odd cell
     with table.open("a") as file:
         file.write("a,b,c,d,e,f,g,h\n" * 40)
-    with pytest.raises(PlanError, match=r"41 of 61 rows are malformed .*: this is no table of that kind"):
+    with pytest.raises(PlanError, match=r"41 of 61 rows are malformed .*: this is not a table of that kind"):
         list(Table().entries(request))
 
 

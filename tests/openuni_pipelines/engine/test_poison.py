@@ -54,7 +54,7 @@ def test_every_misdeed_costs_one_modality_of_one_clip(
         if sample.key not in innocent:
             assert sample.statuses["thermal"].reason.startswith("failed 3 times: ")
     counts = Counter(calls())
-    assert all(counts[f"toy_depth {key}"] == 1 for key in data.keys())  # noqa: SIM118  a Dataset is no dict
+    assert all(counts[f"toy_depth {key}"] == 1 for key in data.keys())  # noqa: SIM118  a Dataset is not a dict
     assert all(counts[f"toy_poison {key}"] == (1 if key in innocent else 3) for key in data.keys())  # noqa: SIM118
     faults = [json.loads(line) for line in (tmp_path / "d" / layout.LOG).read_text().splitlines()]
     assert Counter(line["kind"] for line in faults if line["event"] == "fault")["hung"] >= 3

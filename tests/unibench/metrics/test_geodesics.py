@@ -80,7 +80,7 @@ def test_the_graph_is_exact_on_a_plane_up_to_its_directions() -> None:
     )
     reach = dijkstra(bake.surface_graph(vertices, faces), directed=False, indices=0)
     assert reach[n - 1] == pytest.approx(n - 1)
-    assert reach[n * n - 1] == pytest.approx((n - 1) * 2**0.5)  # this diagonal is no edge: it crosses one
+    assert reach[n * n - 1] == pytest.approx((n - 1) * 2**0.5)  # this diagonal is not an edge: it crosses one
 
 
 def test_gps_of_a_body_against_itself_is_one_and_of_the_other_side_is_small() -> None:

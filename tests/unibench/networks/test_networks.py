@@ -241,5 +241,5 @@ def test_a_file_that_does_not_fit_or_is_more_than_tensors_is_refused_by_name(tmp
     with pytest.raises(AssetError, match=r"code\.pth is refused"):
         tensors(saved({"call": nn.ReLU()}, tmp_path / "code.pth"))
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 not an archive")
-    with pytest.raises(AssetError, match=r"cut\.pt is no TorchScript archive"):
+    with pytest.raises(AssetError, match=r"cut\.pt is not a TorchScript archive"):
         clip.image_tower(clip.vit_b32(), tmp_path / "cut.pt")

@@ -9,7 +9,7 @@ from unibench.tasks.flow import FlowTask
 
 
 def test_a_pair_without_prediction_is_drawn_as_it_is_scored() -> None:
-    """A pair that repeats a frame is NaN, which counts as no motion: where nothing moves it is no error."""
+    """A pair that repeats a frame is NaN, which counts as no motion: where nothing moves that is not an error."""
     true = np.zeros((2, 8, 8, 2), np.float32)
     true[:, :, 4:, 0] = 2
     true[:, 0] = np.nan

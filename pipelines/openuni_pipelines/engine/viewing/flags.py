@@ -44,7 +44,7 @@ class Flags:
             try:
                 self._take(_FLAG.validate_json(line))
             except ValidationError as error:
-                raise CorruptDataError(f"{path}: line {number} is no flag; repair or remove it") from error
+                raise CorruptDataError(f"{path}: line {number} is not a flag; repair or remove it") from error
 
     @property
     def reasons(self) -> Mapping[str, str]:

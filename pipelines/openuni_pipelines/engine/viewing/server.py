@@ -1,4 +1,4 @@
-"""The server of `openuni view`: one page and its typed JSON, on the loopback interface, to who has the link's token.
+"""The server of `openuni view`: one page and its typed JSON, on the loopback interface, for the link's token.
 
 No path of a URL reaches the file system: the page's own files are a fixed table, clips are looked up in the index.
 """

@@ -338,7 +338,7 @@ def test_flags_are_kept_and_the_last_word_counts(tmp_path: Path) -> None:
     flags.set("a", "")
     assert Flags(tmp_path / "flags.jsonl").reasons == {"b": flags.reasons["b"]}
     (tmp_path / "odd").write_text('{"key": "a"}\n')
-    with pytest.raises(CorruptDataError, match="odd: line 1 is no flag"):
+    with pytest.raises(CorruptDataError, match="odd: line 1 is not a flag"):
         Flags(tmp_path / "odd")
     outside = tmp_path / "outside"
     outside.write_text("")

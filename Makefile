@@ -26,10 +26,10 @@ demo: $(VENV)/.demo
 	@echo "  $(BIN)/python -c \"import openuni; print(openuni.open('$(DEMO)')[0])\""
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/hostile.py

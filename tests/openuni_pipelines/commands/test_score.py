@@ -153,7 +153,7 @@ def test_limit_tasks_and_missing_predictions(folder: Path, tmp_path: Path) -> No
 def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, tmp_path: Path) -> None:
     cases = [
         (("--pred", folder / "good", "--gt", folder / "truth", "--tasks", "sound"), "unknown task 'sound'"),
-        (("--pred", folder / "good", "--gt", folder / "nowhere"), "no folder"),
+        (("--pred", folder / "good", "--gt", folder / "nowhere"), "not a folder"),
         (("--pred", folder / "good", "--gt", folder / "truth", "--subset", "general"), "--subset needs"),
         (("--pred", tmp_path, "--gt", folder / "truth"), "none of it has truth"),
     ]

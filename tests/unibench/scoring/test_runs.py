@@ -197,7 +197,7 @@ def test_what_is_missing_is_absent_not_an_error_of_bytes(tmp_path: Path) -> None
     (tmp_path / "depth").mkdir()
     with pytest.raises(AbsentModalityError):
         open_run(tmp_path, METRIC).load("depth", "nobody")
-    with pytest.raises(OpenUniError, match="no folder"):
+    with pytest.raises(OpenUniError, match="not a folder"):
         open_run(tmp_path / "nowhere")
 
 

@@ -207,7 +207,7 @@ class ToyPoison(Expert):
         if misdeed == "allocate":
             hoard = []
             while True:
-                hoard.append(np.ones(1 << 27, np.uint8))
+                hoard.append(np.empty(1 << 27, np.uint8))  # private memory counts, touched or not
         if misdeed == "nonsense":
             return Annotation(Thermal(np.full(clip.frames.shape[:3], -1, np.float32)))
         return Annotation(Thermal(_kelvin(clip)))

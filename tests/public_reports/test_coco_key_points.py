@@ -15,7 +15,7 @@ import pytest
 from openuni.modalities import get
 from openuni_pipelines.commands.import_truth import import_truth
 from unibench.importers import read
-from unibench.metrics.skeleton import SIGMAS, People, SkeletonMetric
+from unibench.metrics.skeleton import SIGMAS, Poses, SkeletonMetric
 from unibench.scoring.runs import open_run
 
 WIDTH, HEIGHT, PICTURES = 320, 240, 8
@@ -83,7 +83,7 @@ def test_imported_key_points_score_as_in_pycocotools(
     run, metric = open_run(tmp_path / "pred"), SkeletonMetric()
     for clip in read("coco", tmp_path / "coco"):
         truth = stored.decode(stored.encode(clip.skeleton))
-        metric.update(clip.key, People.of(run.load("skeleton", clip.key)), People.of(truth))
+        metric.update(clip.key, Poses.of(run.load("skeleton", clip.key)), Poses.of(truth))
     assert 0.05 < expected < 0.95
     assert metric.compute()["oks_ap"] == pytest.approx(expected, abs=1e-9)
 
@@ -94,11 +94,11 @@ def test_a_wrong_pose_with_a_missing_joint_is_still_wrong() -> None:
     boxes = np.array([[[20.0, 20, 90, 90]]])
     wrong = points + np.array([400, 0, 0])
     wrong[0, 0, 3] = np.nan, np.nan, 0
-    truth = People(tuple(SIGMAS), points, boxes)
+    truth = Poses(tuple(SIGMAS), points, boxes)
     # The better-scored detection is wrong: precision is 1/2 wherever recall is reached.
     both = np.concatenate([points * (1, 1, 0.5), wrong], axis=1)
     metric = SkeletonMetric()
-    metric.update("a", People(tuple(SIGMAS), both, np.concatenate([boxes, boxes], axis=1)), truth)
+    metric.update("a", Poses(tuple(SIGMAS), both, np.concatenate([boxes, boxes], axis=1)), truth)
     assert metric.compute()["oks_ap"] == pytest.approx(0.5, abs=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_results_json_scores_as_in_pycocotools(tmp_path: Path, crowd: bool) -> N
     assert not run.answer_to(truth).unknown
     metric = SkeletonMetric()
     for key in truth.keys("skeleton"):
-        metric.update(key, People.of(run.load("skeleton", key)), People.of(truth.load("skeleton", key)))
+        metric.update(key, Poses.of(run.load("skeleton", key)), Poses.of(truth.load("skeleton", key)))
     (tmp_path / "results.json").write_text(json.dumps(kept))
     fewer = official(tmp_path)
     assert fewer < expected

@@ -56,7 +56,7 @@ def geodesic_point_similarity(distances: Floats, kappa: float = KAPPA) -> float:
 
 
 def person_similarities(
-    found: DensePose, true: DensePose, geodesics: Geodesics, seed: int = 0
+    predicted: DensePose, true: DensePose, geodesics: Geodesics, seed: int = 0
 ) -> list[tuple[float, float]]:
     """GPS and GPSm of each true person in each frame. Of larger people 196 pixels are drawn, the same for every run."""
     scores = []
@@ -69,14 +69,14 @@ def person_similarities(
                 rng = np.random.default_rng([seed, t, int(person)])
                 pixels = np.sort(rng.choice(pixels, _SAMPLED, replace=False))
             there = true.values[t].reshape(-1, 4)[pixels]
-            here = found.values[t].reshape(-1, 4)[pixels]
+            here = predicted.values[t].reshape(-1, 4)[pixels]
             distances = np.full(len(pixels), np.inf)
             body = here[:, 0] > 0
             distances[body] = geodesics.distance(there[body, :3], here[body, :3])
             gps = geodesic_point_similarity(distances)
-            owners = np.bincount(found.values[t, ..., 3][mask], minlength=2)
+            owners = np.bincount(predicted.values[t, ..., 3][mask], minlength=2)
             owners[0] = 0
-            partner = found.values[t, ..., 3] == owners.argmax() if owners.any() else np.zeros_like(mask)
+            partner = predicted.values[t, ..., 3] == owners.argmax() if owners.any() else np.zeros_like(mask)
             iou = np.count_nonzero(partner & mask) / np.count_nonzero(partner | mask)
             scores.append((gps, math.sqrt(gps * iou)))
     return scores

@@ -90,14 +90,14 @@ def _square(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
     return float(np.mean((difference / 255) ** 2))
 
 
-def physics_iq(found: Agreement, truth: Agreement) -> float:
+def physics_iq(predicted: Agreement, truth: Agreement) -> float:
     """The score of a set, 0–100 %, from the mean agreement of predictions with the first take, and of both takes."""
     ratios = (
-        found.spatial / truth.spatial,
-        found.spatiotemporal / truth.spatiotemporal,
-        found.weighted / truth.weighted,
+        predicted.spatial / truth.spatial,
+        predicted.spatiotemporal / truth.spatiotemporal,
+        predicted.weighted / truth.weighted,
     )
-    return 100 * min(max(sum(ratios) / 3 - (found.mse - truth.mse), 0.0), 1.0)
+    return 100 * min(max(sum(ratios) / 3 - (predicted.mse - truth.mse), 0.0), 1.0)
 
 
 _MEASURES = ("spatial", "spatiotemporal", "weighted", "mse")
@@ -125,14 +125,14 @@ class PhysicsMetric(Metric[Video, Takes]):
         """Score one video. Raises InvalidAnnotationError where the shapes differ."""
         del key
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
-        found = agreement(prediction.frames, truth.first)
+        predicted = agreement(prediction.frames, truth.first)
         for name in _MEASURES:
-            scores[name] = Score(getattr(found, name))
+            scores[name] = Score(getattr(predicted, name))
         if truth.second is not None:
             takes = agreement(truth.first, truth.second)
             for name in _MEASURES:
                 scores[f"takes/{name}"] = Score(getattr(takes, name))
-            self._sums += [[getattr(x, name) for name in _MEASURES] for x in (found, takes)]
+            self._sums += [[getattr(x, name) for name in _MEASURES] for x in (predicted, takes)]
             self._paired += 1
         return scores
 
@@ -149,7 +149,7 @@ class PhysicsMetric(Metric[Video, Takes]):
         """The Physics-IQ score; NaN without two takes, or where they share no motion."""
         if not self._paired:
             return {"physics_iq": math.nan}
-        found, takes = (Agreement(*(row / self._paired).tolist()) for row in self._sums)
+        predicted, takes = (Agreement(*(row / self._paired).tolist()) for row in self._sums)
         if min(takes.spatial, takes.spatiotemporal, takes.weighted) <= 0:
             return {"physics_iq": math.nan}
-        return {"physics_iq": physics_iq(found, takes)}
+        return {"physics_iq": physics_iq(predicted, takes)}

@@ -105,7 +105,7 @@ def true_areas(people: Poses) -> Floats:
 
 
 def object_keypoint_similarity(
-    found: npt.NDArray[np.floating], true: npt.NDArray[np.floating], labelled: Bools, area: float, sigmas: Floats
+    predicted: npt.NDArray[np.floating], true: npt.NDArray[np.floating], labelled: Bools, area: float, sigmas: Floats
 ) -> float:
     """COCO's OKS of one pair: points `[K, 2]`, true points that count `[K]`, area in pixels; NaN where none counts.
 
@@ -113,7 +113,7 @@ def object_keypoint_similarity(
     """
     if not labelled.any():
         return math.nan
-    square = ((found[labelled].astype(np.float64) - true[labelled]) ** 2).sum(axis=-1)
+    square = ((predicted[labelled].astype(np.float64) - true[labelled]) ** 2).sum(axis=-1)
     square = np.where(np.isfinite(square), square, np.inf)
     scale = 2 * (area + np.spacing(1)) * (2 * sigmas[labelled]) ** 2
     return float(np.exp(-square / scale).mean())
@@ -134,14 +134,14 @@ def norms(people: Poses) -> dict[str, Floats]:
     return {norm: np.where(length > 0, length, np.nan) for norm, length in lengths.items()}
 
 
-def pair_people(found: Poses, true: Poses) -> npt.NDArray[np.int64]:
+def pair_people(predicted: Poses, true: Poses) -> npt.NDArray[np.int64]:
     """For each frame and true person `[T, P]` the predicted person paired with it, or −1: one to one, largest ΣOKS."""
     from hotcoco import primitives
 
     sigmas = np.array([SIGMAS.get(joint, np.mean(list(SIGMAS.values()))) for joint in true.joints])
     labelled, areas = true.labelled(), true_areas(true)
     pairs = np.full(labelled.shape[:2], -1, dtype=np.int64)
-    found_present, true_present = found.present(), true.present()
+    found_present, true_present = predicted.present(), true.present()
     for t in range(len(pairs)):
         mine, theirs = np.flatnonzero(found_present[t]), np.flatnonzero(true_present[t])
         if not mine.size or not theirs.size:
@@ -150,7 +150,7 @@ def pair_people(found: Poses, true: Poses) -> npt.NDArray[np.int64]:
             [
                 [
                     object_keypoint_similarity(
-                        found.points[t, p, :, :2], true.points[t, n, :, :2], labelled[t, n], areas[t, n], sigmas
+                        predicted.points[t, p, :, :2], true.points[t, n, :, :2], labelled[t, n], areas[t, n], sigmas
                     )
                     for n in theirs
                 ]
@@ -162,13 +162,13 @@ def pair_people(found: Poses, true: Poses) -> npt.NDArray[np.int64]:
     return pairs
 
 
-def correct_points(found: Poses, true: Poses) -> dict[tuple[str, float], tuple[int, int]]:
+def correct_points(predicted: Poses, true: Poses) -> dict[tuple[str, float], tuple[int, int]]:
     """PCK's counts by norm and fraction: points within, and points that count (true, with a norm)."""
-    pairs = pair_people(found, true)
-    if found.points.shape[1] == 0:
-        found = Poses(found.joints, np.zeros_like(true.points), true.boxes)  # nobody, but someone to look up
-    points = np.take_along_axis(found.points, np.maximum(pairs, 0)[..., None, None], axis=1)
-    has = np.take_along_axis(found.labelled(), np.maximum(pairs, 0)[..., None], axis=1)
+    pairs = pair_people(predicted, true)
+    if predicted.points.shape[1] == 0:
+        predicted = Poses(predicted.joints, np.zeros_like(true.points), true.boxes)  # nobody, but someone to look up
+    points = np.take_along_axis(predicted.points, np.maximum(pairs, 0)[..., None, None], axis=1)
+    has = np.take_along_axis(predicted.labelled(), np.maximum(pairs, 0)[..., None], axis=1)
     distance = np.linalg.norm(points[..., :2].astype(np.float64) - true.points[..., :2], axis=-1)
     distance[(pairs < 0)[..., None] | ~has] = np.inf
     counts = {}
@@ -181,11 +181,11 @@ def correct_points(found: Poses, true: Poses) -> dict[tuple[str, float], tuple[i
     return counts
 
 
-def pictures(key: str, found: Poses, true: Poses, height: int, width: int) -> list[Picture]:
+def pictures(key: str, predicted: Poses, true: Poses, height: int, width: int) -> list[Picture]:
     """The frames of a clip for `AveragePrecision`; a true person without a point is there by its box, as in COCO."""
     frames = []
     areas, boxes, crowds = true_areas(true), true.boxes.astype(np.float64), true.grouped()
-    labelled, detected, ranks = true.labelled(), found.labelled(), found.ranks()
+    labelled, detected, ranks = true.labelled(), predicted.labelled(), predicted.ranks()
     for t in range(len(true.points)):
         there = [
             {
@@ -199,7 +199,7 @@ def pictures(key: str, found: Poses, true: Poses, height: int, width: int) -> li
         ]
         mine = [
             {
-                "keypoints": _flat(found.points[t, p], np.ones(len(found.joints)), missing=~detected[t, p]),
+                "keypoints": _flat(predicted.points[t, p], np.ones(len(predicted.joints)), missing=~detected[t, p]),
                 "score": float(ranks[t, p]),
             }
             for p in np.flatnonzero(detected[t].any(axis=-1))

@@ -15,9 +15,9 @@ _EDGE = 320
 """Longer side of a panel, in pixels."""
 
 
-def panels(task: str, found: Any, true: Any, rgb: Image | None, frame: int, max_depth: float) -> list[Panel]:
-    """RGB (where known), truth, prediction and error of one frame; `found` is already resampled to the truth."""
-    return in_frame(rgb, tasks.get(task).panels(found, true, frame, Setup(max_depth=max_depth)))
+def panels(task: str, predicted: Any, true: Any, rgb: Image | None, frame: int, max_depth: float) -> list[Panel]:
+    """RGB (where known), truth, prediction and error of one frame; `predicted` is already resampled to the truth."""
+    return in_frame(rgb, tasks.get(task).panels(predicted, true, frame, Setup(max_depth=max_depth)))
 
 
 def in_frame(rgb: Image | None, drawn: list[Panel]) -> list[Panel]:

@@ -60,8 +60,8 @@ class Reestimated(Run):
             self._experts[name] = experts.get(name)()
             self._experts[name].setup()
         expert = self._experts[name]
-        found = {required: self._annotate(required, clip) for required in expert.requires}
-        return expert.annotate(DecodedClip(clip.key, clip.frames, clip.fps, found))
+        needed = {required: self._annotate(required, clip) for required in expert.requires}
+        return expert.annotate(DecodedClip(clip.key, clip.frames, clip.fps, needed))
 
 
 def fingerprints(names: Mapping[str, str]) -> dict[str, str]:

@@ -74,9 +74,9 @@ def diagnose(task: str, pairs: Sequence[tuple[Any, Any]]) -> Finding | None:
     best: Finding | None = None
     for mistake in kind.mistakes:
         before, after = [], []
-        for found, true in pairs:
+        for predicted, true in pairs:
             try:
-                tried = _try(kind, mistake, found, true)
+                tried = _try(kind, mistake, predicted, true)
             except OpenUniError:
                 continue  # undone, the value is not one of this task: then this was not the mistake
             if tried is not None and np.isfinite(tried).all():
@@ -97,18 +97,18 @@ def diagnose(task: str, pairs: Sequence[tuple[Any, Any]]) -> Finding | None:
     return best
 
 
-def _try(kind: Estimated[Any], mistake: Mistake, found: Any, true: Any) -> tuple[float, float] | None:
+def _try(kind: Estimated[Any], mistake: Mistake, predicted: Any, true: Any) -> tuple[float, float] | None:
     """The error as it is and with the mistake undone, over the same frames."""
-    undone = mistake.undo(found)
+    undone = mistake.undo(predicted)
     if undone is None:
         return None
     if not isinstance(undone, Late):
-        return kind.error(found, true, mistake.column), kind.error(undone, true, mistake.column)
+        return kind.error(predicted, true, mistake.column), kind.error(undone, true, mistake.column)
     here, there = kind.shape(true)[0], undone.by
     window, moved = slice(max(there, 0), here + min(there, 0)), slice(max(-there, 0), here - max(there, 0))
     if window.stop - window.start < 2:
         return None
     take = kind.modality.take
     true_part = take(true, window)
-    as_is = kind.error(take(found, window), true_part, mistake.column)
-    return as_is, kind.error(take(found, moved), true_part, mistake.column)
+    as_is = kind.error(take(predicted, window), true_part, mistake.column)
+    return as_is, kind.error(take(predicted, moved), true_part, mistake.column)

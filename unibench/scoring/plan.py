@@ -71,14 +71,14 @@ class Plan:
 
 def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -> Plan:
     """Open both runs and settle tasks, samples and protocol. Raises OpenUniError where nothing can be scored."""
-    predictions = place(pred, config.depth_kind, config.control)
-    found = open_place(predictions)
-    truth = _truth(gt, found, config.standard)
-    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
-        for sentence in _names_said(found.answer_to(truth)):
+    where = place(pred, config.depth_kind, config.control)
+    predictions = open_place(where)
+    truth = _truth(gt, predictions, config.standard)
+    if isinstance(predictions, Folder | Columns) and isinstance(truth, Columns):
+        for sentence in _names_said(predictions.answer_to(truth)):
             say(sentence)
-    chosen = _tasks(config.tasks, found, truth)
-    keys = {task: _keys(task, found, truth, config.subset, config.limit) for task in chosen}
+    chosen = _tasks(config.tasks, predictions, truth)
+    keys = {task: _keys(task, predictions, truth, config.subset, config.limit) for task in chosen}
     everything = [f"{task}/{key}" for task in chosen for key in keys[task]]
     if not everything:
         raise OpenUniError(f"nothing to score: {pred} and the truth share no sample of {', '.join(chosen)}")
@@ -91,10 +91,10 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
         max_depth=config.max_depth,
         missing=config.missing,
         measures=learned.weights,
-        estimators=fingerprints(dict(predictions.experts)),
+        estimators=fingerprints(dict(where.experts)),
     )
-    job = ScoreJob(predictions, None if truth is None else Place(truth.path, None), protocol)
-    return Plan(job, found, truth, keys, learned.notes)
+    job = ScoreJob(where, None if truth is None else Place(truth.path, None), protocol)
+    return Plan(job, predictions, truth, keys, learned.notes)
 
 
 def _names_said(match: Match) -> Iterator[str]:
@@ -129,11 +129,11 @@ def _task_and_expert(pair: str) -> tuple[str, str]:
     return task, expert
 
 
-def _truth(gt: str | None, found: Run, standard_name: str) -> Run | None:
+def _truth(gt: str | None, predictions: Run, standard_name: str) -> Run | None:
     """The truth asked for, the standard set, or (for generated video alone) none."""
     if gt is not None:
         return open_run(gt)
-    if not standard.get(standard_name).place.is_dir() and not set(found.values()) & set(scored.estimated()):
+    if not standard.get(standard_name).place.is_dir() and not set(predictions.values()) & set(scored.estimated()):
         return None
     return open_standard(standard_name)
 
@@ -165,12 +165,12 @@ def open_standard(name: str = "estimation") -> Columns:
     return truth
 
 
-def _tasks(asked: tuple[str, ...], found: Run, truth: Run | None) -> list[str]:
+def _tasks(asked: tuple[str, ...], predictions: Run, truth: Run | None) -> list[str]:
     if not asked:
-        known = _offered(found, truth)
+        known = _offered(predictions, truth)
         if not known:
-            have = ", ".join(found.values()) or "nothing"
-            raise OpenUniError(f"{found.path} has {have}, and none of it has truth; see `unibench score --help`")
+            have = ", ".join(predictions.values()) or "nothing"
+            raise OpenUniError(f"{predictions.path} has {have}, and none of it has truth; see `unibench score --help`")
         return known
     if unknown := [name for name in asked if name not in scored.names()]:
         raise OpenUniError(f"unknown task {unknown[0]!r}; known: {', '.join(scored.names())}")
@@ -179,20 +179,20 @@ def _tasks(asked: tuple[str, ...], found: Run, truth: Run | None) -> list[str]:
     return [task for task in scored.names() if task in asked]
 
 
-def _offered(found: Run, truth: Run | None) -> list[str]:
+def _offered(predictions: Run, truth: Run | None) -> list[str]:
     """What both have, of the tasks that are scored by default."""
-    have, true = set(found.values()), set() if truth is None else set(truth.values())
+    have, true = set(predictions.values()), set() if truth is None else set(truth.values())
     every = [task for task in map(scored.get, scored.names()) if task.by_default and task.offered(have)]
     known = [task for task in every if not task.needs_truth or task.offered(true)]
-    if isinstance(found, Columns) and any(task.needs_truth for task in known):
+    if isinstance(predictions, Columns) and any(task.needs_truth for task in known):
         # Every dataset has RGB; it is what was looked at, not what was generated, unless the user says otherwise.
         known = [task for task in known if task.needs_truth]
     return [task.name for task in known]
 
 
-def _keys(task: str, found: Run, truth: Run | None, subset: str | None, limit: int | None) -> list[str]:
+def _keys(task: str, predictions: Run, truth: Run | None, subset: str | None, limit: int | None) -> list[str]:
     """Samples with truth (for generated video: those that were generated)."""
-    keys = scored.get(task).keys(found, truth)
+    keys = scored.get(task).keys(predictions, truth)
     if subset is not None:
         if not isinstance(truth, Columns):
             raise OpenUniError("--subset needs truth in OpenUni's columns; plain folders have no subsets")

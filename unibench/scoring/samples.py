@@ -55,10 +55,10 @@ def score_sample(
     true = kind.load_truth(truth, key) if truth is not None and kind.needs_truth else None
     try:
         inputs = input_digest(task, key, predictions)
-        found = kind.load(predictions, key, _most(kind.size(true)))
+        predicted = kind.load(predictions, key, _most(kind.size(true)))
         if true is not None and truth is not None:
-            found = kind.align(found, true, (predictions.fps(key), truth.fps(key)))
-        return replace(score_pair(task, key, "scored", found, true, protocol, tools), inputs=inputs)
+            predicted = kind.align(predicted, true, (predictions.fps(key), truth.fps(key)))
+        return replace(score_pair(task, key, "scored", predicted, true, protocol, tools), inputs=inputs)
     except AbsentModalityError as error:
         status: Status = "missing"
         reason = str(error)
@@ -94,20 +94,20 @@ def comparable_pairs(task: str, predictions: Run, truth: Run, limit: int) -> lis
     for key in keys[:: max(1, len(keys) // limit)][:limit]:
         true = truth.load(task, key)
         try:
-            found = kind.load(predictions, key, _most(kind.shape(true)))
-            pairs.append((kind.resample(found, kind.shape(true), (predictions.fps(key), truth.fps(key))), true))
+            predicted = kind.load(predictions, key, _most(kind.shape(true)))
+            pairs.append((kind.resample(predicted, kind.shape(true), (predictions.fps(key), truth.fps(key))), true))
         except Exception:  # noqa: BLE001, S112  counted and explained where the sample is scored
             continue
     return pairs
 
 
 def score_pair(
-    task: str, key: str, status: Status, found: Any, true: Any, protocol: Protocol, tools: Setup | None = None
+    task: str, key: str, status: Status, predicted: Any, true: Any, protocol: Protocol, tools: Setup | None = None
 ) -> SampleResult:
     """Score a prediction that lies on the truth's frames; `status` is recorded with the scores."""
     kind = tasks.get(task)
     metric = kind.metric(setup_of(protocol, tools))
-    scores = metric.update(key, *kind.compared(found, true))
+    scores = metric.update(key, *kind.compared(predicted, true))
     defined = {name: (score.value, score.weight) for name, score in scores.items() if not math.isnan(score.value)}
     return SampleResult(task, key, status, defined, metric.state())
 

@@ -110,11 +110,11 @@ def _collect(planned: Plan, journal_path: Path, resume: bool, say: Progress, map
 def _score_keys(job: ScoreJob, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
     truth = None if job.truth is None else open_place(job.truth)
-    found = open_place(job.predictions)
-    if isinstance(found, Folder | Columns) and isinstance(truth, Columns):
-        found.answer_to(truth)
+    predictions = open_place(job.predictions)
+    if isinstance(predictions, Folder | Columns) and isinstance(truth, Columns):
+        predictions.answer_to(truth)
     tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))
-    return [score_sample(task, key, found, truth, job.protocol, tools) for task, key in work]
+    return [score_sample(task, key, predictions, truth, job.protocol, tools) for task, key in work]
 
 
 @cache
@@ -124,16 +124,16 @@ def _tools(tasks: tuple[str, ...], weights: tuple[tuple[str, str], ...]) -> Setu
     )
 
 
-def _mistakes(tasks: list[str], found: Run, truth: Run) -> tuple[str, ...]:
+def _mistakes(tasks: list[str], predictions: Run, truth: Run) -> tuple[str, ...]:
     """Conventions that a few samples say were mistaken."""
     checked = [task for task in tasks if task in scored.estimated()]
-    return tuple(sentence for task in checked if (sentence := _mistake(task, found, truth)))
+    return tuple(sentence for task in checked if (sentence := _mistake(task, predictions, truth)))
 
 
-def _mistake(task: str, found: Run, truth: Run) -> str:
+def _mistake(task: str, predictions: Run, truth: Run) -> str:
     """The convention of a task that was mistaken, as a sentence; empty where none was."""
     try:
-        finding = doctor.diagnose(task, comparable_pairs(task, found, truth, _DIAGNOSED))
+        finding = doctor.diagnose(task, comparable_pairs(task, predictions, truth, _DIAGNOSED))
     except Exception as error:  # noqa: BLE001  the scores stand, whatever a prediction from outside provokes here
         return f"{task}: conventions could not be checked: {type(error).__name__}: {error}"
     return "" if finding is None else str(finding)

@@ -155,14 +155,14 @@ class Task(ABC):
         del true
         return None
 
-    def align(self, found: Any, true: Any, rates: Rates) -> Any:
+    def align(self, predicted: Any, true: Any, rates: Rates) -> Any:
         """The prediction on the truth's frames and pixels. Raises InvalidAnnotationError where it cannot be."""
         del true, rates
-        return found
+        return predicted
 
-    def compared(self, found: Any, true: Any) -> tuple[Any, Any]:
+    def compared(self, predicted: Any, true: Any) -> tuple[Any, Any]:
         """The two values as `metric` wants them."""
-        return found, true
+        return predicted, true
 
     def nothing(self, true: Any) -> Any | None:
         """The prediction that nothing is there; None where a missing prediction cannot be penalised."""
@@ -170,8 +170,8 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def panels(self, found: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
-        """Truth, prediction and error of one frame for people; `found` lies on the truth's frames."""
+    def panels(self, predicted: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
+        """Truth, prediction and error of one frame for people; `predicted` lies on the truth's frames."""
 
     def shown(self, predictions: Run, truth: Run | None, key: str, setup: Setup) -> tuple[list[Panel], int]:
         """Panels of the middle frame of a sample, and which frame that is."""
@@ -198,8 +198,8 @@ class Stored(Task, Generic[V]):
 
     def arrays(self, value: V) -> dict[str, npt.NDArray[Any]]:
         """What a prediction's npz holds, which `read` understands; usually all arrays of the value, by their names."""
-        found = {each.name: getattr(value, each.name) for each in fields(cast(Any, value))}
-        return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+        members = {each.name: getattr(value, each.name) for each in fields(cast(Any, value))}
+        return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
 
     @abstractmethod
     def pick(self, value: V, index: npt.NDArray[np.int64]) -> V:
@@ -307,14 +307,14 @@ class Estimated(Stored[V]):
     def size(self, true: Any) -> Shape | None:
         return self.shape(true)
 
-    def align(self, found: V, true: Any, rates: Rates) -> V:
+    def align(self, predicted: V, true: Any, rates: Rates) -> V:
         size = self.size(true)
-        return found if size is None else self.resample(found, size, rates)
+        return predicted if size is None else self.resample(predicted, size, rates)
 
-    def error(self, found: V, true: V, column: str | None = None) -> float:
+    def error(self, predicted: V, true: V, column: str | None = None) -> float:
         """What `column` (else `judge`) says as an error of at least 0, less is better; NaN where it is undefined."""
         metric = self.metric(self.judging(column or self.judge))
-        score = metric.update("doctor", *self.compared(found, true)).get(column or self.judge)
+        score = metric.update("doctor", *self.compared(predicted, true)).get(column or self.judge)
         value = math.nan if score is None else score.value
         return 1 - value if self.rises(column or self.judge) else value
 
@@ -331,9 +331,9 @@ class Estimated(Stored[V]):
         """The error of truth that was stored and read again, and the most that its stored precision allows."""
         return self.error(stored, true), 1e-12
 
-    def panels(self, found: V, true: V, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: V, true: V, frame: int, setup: Setup) -> list[Panel]:
         del setup
-        there, here = self.picture(true, frame), self.picture(found, frame)
+        there, here = self.picture(true, frame), self.picture(predicted, frame)
         return [Panel("truth", there), Panel("prediction", here), difference(there, here)]
 
     def picture(self, value: V, frame: int) -> Image:
@@ -345,12 +345,12 @@ class Estimated(Stored[V]):
         if truth is None:
             return super().shown(predictions, truth, key, setup)
         true = truth.load(self.name, key)
-        found = self.resample(self.load(predictions, key), self.shape(true), (predictions.fps(key), truth.fps(key)))
+        predicted = self.resample(self.load(predictions, key), self.shape(true), (predictions.fps(key), truth.fps(key)))
         middle = self.shape(true)[0] // 2
-        return self.panels(found, true, middle, setup), middle
+        return self.panels(predicted, true, middle, setup), middle
 
 
 def differing(rates: Rates) -> tuple[float, float] | None:
     """The two rates where both are known and differ."""
-    found, true = rates
-    return None if found is None or true is None or abs(found / true - 1) <= 1e-3 else (found, true)
+    predicted, true = rates
+    return None if predicted is None or true is None or abs(predicted / true - 1) <= 1e-3 else (predicted, true)

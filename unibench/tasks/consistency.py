@@ -42,17 +42,17 @@ class ConsistencyTask(Task):
         video, rate = predictions.load("video", key, most), predictions.fps(key)
         shape = VideoTask().shape(video)
         rates = (rate, video.fps)
-        found: dict[str, Any] = {}
+        predicted: dict[str, Any] = {}
         for task in (FlowTask(), DepthTask(), SegmentationTask()):
             if task.name in predictions.values():
                 try:
-                    found[task.name] = task.resample(predictions.load(task.name, key, most), shape, rates)
+                    predicted[task.name] = task.resample(predictions.load(task.name, key, most), shape, rates)
                 except AbsentModalityError:
                     if task.name == "flow":
                         raise
         camera = predictions.camera(key)
-        return Views(video.frames, **found, camera=None if camera is None else camera.cut(shape[0]))
+        return Views(video.frames, **predicted, camera=None if camera is None else camera.cut(shape[0]))
 
-    def panels(self, found: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
         del true, setup
-        return frame_and_change(found.frames, frame)
+        return frame_and_change(predicted.frames, frame)

@@ -79,13 +79,13 @@ class DensePoseTask(Estimated[DensePose]):
             *shifts(),
         )
 
-    def panels(self, found: DensePose, true: DensePose, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: DensePose, true: DensePose, frame: int, setup: Setup) -> list[Panel]:
         """The error is that of the parts: charts of two layouts cannot be compared."""
         del setup
-        error = agreement(true.values[frame, ..., 0], found.values[frame, ..., 0])
+        error = agreement(true.values[frame, ..., 0], predicted.values[frame, ..., 0])
         return [
             Panel("truth", self.picture(true, frame)),
-            Panel("prediction", self.picture(found, frame)),
+            Panel("prediction", self.picture(predicted, frame)),
             replace(error, caption=f"parts: {error.caption}"),
         ]
 

@@ -99,8 +99,8 @@ class DepthTask(Estimated[Depth]):
         frames, height, width = true.values.shape
         return frames, height, width
 
-    def compared(self, found: Depth, true: Any) -> tuple[Depth, DepthTruth]:
-        return found, true if isinstance(true, DepthTruth) else DepthTruth(true.values)
+    def compared(self, predicted: Depth, true: Any) -> tuple[Depth, DepthTruth]:
+        return predicted, true if isinstance(true, DepthTruth) else DepthTruth(true.values)
 
     def arrays(self, value: Depth) -> dict[str, npt.NDArray[Any]]:
         return {"depth": value.values}
@@ -156,20 +156,20 @@ class DepthTask(Estimated[Depth]):
 
     def suspect(self, pairs: Sequence[tuple[Depth, Depth]]) -> Finding | None:
         """Near and far exchanged: no score shows it, because least squares just fits a negative scale."""
-        fits = [fit(found, true.values, valid_truth(true.values), "disparity") for found, true in pairs]
+        fits = [fit(predicted, true.values, valid_truth(true.values), "disparity") for predicted, true in pairs]
         turned = [fitted is not None and fitted.scale < 0 for fitted in fits]
         if not turned or np.mean(turned) < 0.8:
             return None
-        median = float(np.median([self.error(found, true) for found, true in pairs]))
+        median = float(np.median([self.error(predicted, true) for predicted, true in pairs]))
         mistake = "near and far are exchanged (the alignment fits a negative scale)"
         return Finding("depth", mistake, self.judge, median, median, len(pairs))
 
-    def panels(self, found: Depth, true: Any, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Depth, true: Any, frame: int, setup: Setup) -> list[Panel]:
         valid = valid_truth(true.values, setup.max_depth)
-        fitted = fit(found, true.values, valid, "disparity")
+        fitted = fit(predicted, true.values, valid, "disparity")
         if not valid.any() or fitted is None:
             return []
-        aligned = apply_fit(found, fitted, setup.max_depth)[frame]
+        aligned = apply_fit(predicted, fitted, setup.max_depth)[frame]
         truth = np.where(valid[frame], true.values[frame], np.nan)
         low, high = np.nanquantile(1 / true.values[valid], [0.005, 0.995])
         error = np.abs(aligned - truth) / truth

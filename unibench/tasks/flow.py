@@ -97,7 +97,7 @@ class FlowTask(Estimated[Flow]):
             *shifts(),
         )
 
-    def panels(self, found: Flow, true: Flow, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Flow, true: Flow, frame: int, setup: Setup) -> list[Panel]:
         del setup
         t = min(frame, len(true.forward) - 1)
         if t < 0:
@@ -105,10 +105,10 @@ class FlowTask(Estimated[Flow]):
         motion = true.forward[t]
         valid = np.isfinite(motion).all(axis=-1)
         top = max(float(np.quantile(np.linalg.norm(motion[valid], axis=-1), 0.99)), 1.0) if valid.any() else 1.0
-        error = np.linalg.norm(np.nan_to_num(found.forward[t]) - motion, axis=-1)  # as it is scored
+        error = np.linalg.norm(np.nan_to_num(predicted.forward[t]) - motion, axis=-1)  # as it is scored
         return [
             Panel(f"truth (full colour: {top:.3g} px)", wheel(motion, top)),
-            Panel("prediction", wheel(found.forward[t], top)),
+            Panel("prediction", wheel(predicted.forward[t], top)),
             Panel("end-point error: 0 … 5 px", heat(error, 5, valid)),
         ]
 

@@ -45,9 +45,9 @@ class PhysicsTask(Task):
         frames, height, width, _ = true.first.shape
         return frames, height, width
 
-    def align(self, found: Video, true: Takes, rates: Rates) -> Video:
-        return VideoTask().resample(found, self.size(true), (found.fps, rates[1]))
+    def align(self, predicted: Video, true: Takes, rates: Rates) -> Video:
+        return VideoTask().resample(predicted, self.size(true), (predicted.fps, rates[1]))
 
-    def panels(self, found: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Any, true: Any, frame: int, setup: Setup) -> list[Panel]:
         del true, setup
-        return frame_and_change(found.frames, frame)
+        return frame_and_change(predicted.frames, frame)

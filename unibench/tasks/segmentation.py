@@ -84,14 +84,14 @@ class SegmentationTask(Estimated[Segmentation]):
     def mistakes(self) -> tuple[Mistake, ...]:
         return (self.mirrored(), Mistake("rows and columns are swapped", _transposed), *shifts())
 
-    def panels(self, found: Segmentation, true: Segmentation, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Segmentation, true: Segmentation, frame: int, setup: Setup) -> list[Panel]:
         """Predicted objects wear the colour of the true object that they are paired with."""
         del setup
-        pairs = pair_objects(overlaps(found, true))
+        pairs = pair_objects(overlaps(predicted, true))
         colour = {i.id: k + 1 for k, i in enumerate(true.instances)}
-        paired = {found.instances[p].id: k + 1 for k, p in enumerate(pairs) if p is not None}
-        spare = {i.id: len(colour) + k + 1 for k, i in enumerate(found.instances) if i.id not in paired}
-        there, here = _renumber(true.ids[frame], colour), _renumber(found.ids[frame], paired | spare)
+        paired = {predicted.instances[p].id: k + 1 for k, p in enumerate(pairs) if p is not None}
+        spare = {i.id: len(colour) + k + 1 for k, i in enumerate(predicted.instances) if i.id not in paired}
+        there, here = _renumber(true.ids[frame], colour), _renumber(predicted.ids[frame], paired | spare)
         return [
             Panel("truth", _palette(there)),
             Panel("prediction, paired", _palette(here)),

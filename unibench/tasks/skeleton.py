@@ -60,8 +60,8 @@ class SkeletonTask(Estimated[Skeleton]):
         tracks = np.arange(points.shape[1], dtype=np.int32)
         return Skeleton(points, boxes, tracks, height, width, self.options(info).layout, scores=scores)
 
-    def compared(self, found: Skeleton, true: Skeleton) -> tuple[Poses, Poses]:
-        return Poses.of(found), Poses.of(true)
+    def compared(self, predicted: Skeleton, true: Skeleton) -> tuple[Poses, Poses]:
+        return Poses.of(predicted), Poses.of(true)
 
     def arrays(self, value: Skeleton) -> dict[str, npt.NDArray[Any]]:
         return {"keypoints": value.keypoints, "boxes": value.boxes, "size": np.array([value.height, value.width])}

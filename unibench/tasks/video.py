@@ -64,10 +64,10 @@ class VideoTask(Stored[Video]):
         resized: Video = self.modality.resize(value, height, width)
         return resized
 
-    def panels(self, found: Video, true: Any, frame: int, setup: Setup) -> list[Panel]:
+    def panels(self, predicted: Video, true: Any, frame: int, setup: Setup) -> list[Panel]:
         """A frame, and what changes until the next."""
         del true, setup
-        return frame_and_change(found.frames, frame)
+        return frame_and_change(predicted.frames, frame)
 
 
 def frame_and_change(frames: npt.NDArray[np.uint8], t: int) -> list[Panel]:

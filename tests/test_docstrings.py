@@ -18,6 +18,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import writer
+from openuni.video import encode_video
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -48,7 +49,7 @@ def modules() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a dataset of three samples in `data/demo`; depth of the second is not to be trusted much."""
+    """A folder with three samples in `data/demo`, the second's depth hardly to be trusted, and a video in `videos`."""
     folder = tmp_path_factory.mktemp("examples")
     root, rng = folder / "data" / "demo", np.random.default_rng(0)
     for key, caption in CAPTIONS.items():
@@ -63,6 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.save_sample(root, 0, record, annotations, COLUMNS, "run")
     writer.commit_shard(root, 0, list(CAPTIONS), COLUMNS, "run")
     writer.write_manifest(root, {"source": "demo"}, COLUMNS, len(CAPTIONS), 1, "run")
+    (folder / "videos").mkdir()
+    ball = rng.integers(0, 256, (12, 32, 32, 3), np.uint8)
+    (folder / "videos" / "ball.mp4").write_bytes(encode_video(ball, 16.0))
     return folder
 
 
@@ -96,13 +100,14 @@ def test_examples_run_as_they_stand(name: str, folder: Path, monkeypatch: pytest
 
 
 CLASSES = {"Asset", "Annotation", "Clip", "Dataset", "IterableDataset", "Record", "Sample", "Status"}
-PUBLIC = ("openuni", "openuni.sample", "openuni.registry", "openuni.assets", "openuni.shards.reader", "openuni.torch")
+FACES = ("openuni", "unibench", "openuni_model", "openuni_pipelines")
+PUBLIC = (*FACES, "openuni.sample", "openuni.registry", "openuni.assets", "openuni.shards.reader", "openuni.torch")
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_users_call_has_an_example(name: str) -> None:
     """Every public function, and the classes that users make or hold."""
-    if name == "openuni.torch":
+    if name in ("openuni.torch", "openuni_model", "openuni_pipelines"):
         pytest.importorskip("torch")
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", None)

@@ -76,6 +76,18 @@ def generate(
 
     This gives values in memory, for a model that is open; `openuni_pipelines.generate` opens weights, reads files or a
     dataset, and writes a folder of predictions.
+
+    Example:
+        >>> import openuni_model, torch
+        >>> from openuni_model.codecs import PixelCodec
+        >>> from openuni_model.config import preset
+        >>> model = UnifiedDiT(preset("nano"))  # untrained; `openuni_model.checkpoint.load_trained` opens a run
+        >>> embed = lambda text: torch.zeros(model.config.text_length, model.config.text_width)
+        >>> ball = openuni_model.ClipRequest("ball", "a ball rolls", ("rgb", "depth"), {}, 8, 32, 32)
+        >>> once = openuni_model.Sampler(steps=1)
+        >>> for request, values in openuni_model.generate(model, PixelCodec(), embed, [ball], once):
+        ...     request.key, values["rgb"].frames.shape, values["depth"].values.shape
+        ('ball', (8, 32, 32, 3), (8, 32, 32))
     """
     clips = [_Clip(request, *_windows(model, request)) for request in requested]
     for number in range(max((len(clip.starts) for clip in clips), default=0)):

@@ -178,6 +178,15 @@ def train(
     is finished, a checkpoint written and None returned; the same configuration then goes on bit for bit. `score` is
     what `score_every` measures estimates with. Raises PlanError where the folder is not ours or another run holds it,
     OpenUniError where something is missing, and DivergedError.
+
+    Example:
+        >>> import openuni_model
+        >>> config = openuni_model.TrainConfig(
+        ...     stage="2", data="data/demo", modalities=("depth", "flow"), out=Path("runs/first"), steps=1,
+        ...     global_batch_size=1, frames=4, size=16, validate_every=0, sample_every=0,
+        ... )
+        >>> openuni_model.train(config, progress=lambda news: None)
+        PosixPath('runs/first/model')
     """
     from openuni_model.parallel import World, pick_device
 

@@ -273,6 +273,15 @@ def compare_runs(first: Path | str, second: Path | str) -> Comparison:
     """Compare what `unibench score` wrote for two runs: their folders, the folders of their reports, or the files.
 
     Raises OpenUniError where a report is missing or the protocols differ.
+
+    Example:
+        >>> import unibench
+        >>> for out in ("runs/a", "runs/b"):
+        ...     config = unibench.ScoreConfig(tasks=("flow",), out=Path(out), page=False)
+        ...     report = unibench.score("data/demo", "data/demo", config=config)
+        >>> first = unibench.compare("runs/a", "runs/b").columns[0]
+        >>> first.column.name, first.difference.value, first.better
+        ('epe_video', 0.0, None)
     """
     return compare(read(_report_at(Path(first))), read(_report_at(Path(second))))
 

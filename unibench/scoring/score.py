@@ -1,10 +1,4 @@
-"""Scoring a run: predictions against truth, sample by sample, side by side if asked, resumable.
-
-Example:
-    >>> from unibench.scoring.config import ScoreConfig
-    >>> ScoreConfig(tasks=("depth",)).missing
-    'leave_out'
-"""
+"""Scoring a run: predictions against truth, sample by sample, side by side if asked, resumable."""
 
 from __future__ import annotations
 
@@ -54,6 +48,13 @@ def score(
     `pred` and `gt` are datasets or plain folders of ordinary files; without `gt` the truth is the standard set. `map`
     may run samples side by side; in this process by default. Raises NoTruthError, and OpenUniError where nothing could
     be scored; what one prediction raises concerns its sample only.
+
+    Example:
+        >>> import unibench
+        >>> config = unibench.ScoreConfig(out=Path("runs/same"), page=False)
+        >>> report = unibench.score("data/demo", "data/demo", tasks=["flow"], config=config)
+        >>> report.tasks["flow"].columns["epe_video"].value  # pixels, mean over videos
+        0.0
     """
     config = config or ScoreConfig()
     if tasks is not None:

@@ -194,6 +194,15 @@ def build(
     `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `extend` plans the
     clips that the source has gained since, as new shards, once all that is planned is committed. `progress` is called
     from this thread, once a finished task and at least twice a second while workers are busy.
+
+    Example:
+        >>> config = BuildConfig(
+        ...     source="folder", videos=Path("videos"), out=Path("data/mine"), experts=("dis",),
+        ...     execution=Execution(workers=0),
+        ... )
+        >>> summary = build(config)
+        >>> summary.samples, dict(summary.present)
+        (1, {'rgb': 1, 'flow': 1})
     """
     begin = time.monotonic()
     root = config.root

@@ -189,6 +189,18 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
 
     Files are written as the benchmark reads them, which the model does not know: so this is here, and
     `openuni_model.generate`, which it calls, gives values in memory for a model that is open.
+
+    Example:
+        >>> from openuni_model import TrainConfig, train
+        >>> run = train(TrainConfig(
+        ...     stage="2", data="data/demo", modalities=("depth",), out=Path("runs/depth"), steps=1,
+        ...     global_batch_size=1, frames=4, size=16, validate_every=0, sample_every=0,
+        ... ), progress=lambda news: None)
+        >>> made = generate(GenerateConfig(
+        ...     checkpoint=run, task="est", modality=("depth",), bench="data/demo", out=Path("runs/x"), steps=1
+        ... ))
+        >>> sorted(path.name for path in (made / "depth").iterdir())
+        ['bikes-street.npz', 'bunny.npz', 'carphone.npz']
     """
     from unibench.report import previews
 

@@ -135,7 +135,8 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
             return
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelConfigError(f"{file} is damaged or holds more than tensors: {error}; download it again") from error
+        reason = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
+        raise ModelConfigError(f"{file} is damaged or holds more than tensors: {reason}; download it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelConfigError(f"{file} is not a table of tensors; Wan's own checkpoints are")
     yield from state.items()

@@ -30,11 +30,11 @@ def tensors(file: Path) -> Any:
 
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise AssetError(f"{file} is refused: it is not a file of plain tensors: {error}") from error
     except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise AssetError(f"{file} is refused: it is not a file of plain tensors: {error}") from error
+        unreadable = isinstance(error, pickle.UnpicklingError | RuntimeError | EOFError | ValueError | OSError)
+        if unreadable or type(error).__module__.startswith("safetensors"):
+            reason = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
+            raise AssetError(f"{file} is refused: it is not a file of plain tensors: {reason}") from error
         raise
 
 

@@ -131,7 +131,7 @@ def test_other_networks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(AssetError, match="outputs heat_x, heat_y; DWPose's are simcc_x, simcc_y"):
         dwpose.DwPose().setup()
     (tmp_path / "dw.onnx").write_bytes(b"\x08\x08 cut short")
-    with pytest.raises(AssetError, match="no ONNX network"):
+    with pytest.raises(AssetError, match="not an ONNX network"):
         dwpose.DwPose().setup()
 
 

@@ -74,7 +74,7 @@ def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(
     with pytest.raises(AssetError, match=r"raft\.pth does not fit RAFT"):
         raft.RaftLarge().setup()
     (tmp_path / "raft.pth").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(AssetError, match="no file of plain tensors"):
+    with pytest.raises(AssetError, match="not a file of plain tensors"):
         raft.RaftLarge().setup()
 
 

@@ -93,7 +93,7 @@ def test_the_mask_is_the_packages_own(tmp_path: Path, monkeypatch: pytest.Monkey
     second = (logits[1] > 0) & ~first
     np.testing.assert_array_equal(annotation.value.ids[1], first * 1 + second * 2)
     (tmp_path / "sam.pth").write_bytes(b"no weights")
-    with pytest.raises(AssetError, match="not a file of plain tensors: Weights only load failed$"):
+    with pytest.raises(AssetError, match=r"not a file of plain tensors: Weights only load failed$"):
         SmallSam().setup()
 
 

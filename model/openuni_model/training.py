@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.watch import Score
 
 T = TypeVar("T")
-_FOLDERS = ("checkpoints", "samples", "model", "adapter")
+_FOLDERS = ("checkpoints", "samples", "model", "adapter", "texts")
 _SAMPLED, _SAMPLE_STEPS = 2, 20
 _CAPTIONS_LOOKED_AT = 2_000
 
@@ -98,7 +98,7 @@ class TrainConfig:
     in_context: bool = True
     """Views read their own prompt; without, the caption: ablation."""
     cache: Path | None = None
-    """Folder that keeps latents; losses stay the same."""
+    """Folder that keeps latents, and embeddings of texts that the run folder keeps otherwise; losses stay the same."""
     workers: int = field(default=0, metadata={"min": 0})
     """Processes that read ahead; 0: none but this."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -264,12 +264,12 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, Reader
     from openuni_model.lora import add_lora
-    from openuni_model.texts import open_text_encoder
+    from openuni_model.texts import open_texts
     from openuni_model.trainer import Trainer
 
     config, shape, out = plan.config, plan.shape, plan.schedule.out
     codec = open_codec(shape.codec, config.wan, world.device)
-    embed = open_text_encoder(shape, config.wan, world.device)
+    embed = open_texts(shape, config.wan, world.device, config.cache or out)
     model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
     if config.lora:
         keep_base(model, out, world)

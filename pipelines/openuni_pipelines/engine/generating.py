@@ -197,14 +197,14 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
     from openuni_model.codecs import open_codec
     from openuni_model.generation import generate as sample_clips
     from openuni_model.parallel import pick_device
-    from openuni_model.texts import open_text_encoder
+    from openuni_model.texts import open_texts
 
     check_same_way(config)
     device = pick_device(config.device)
     model = open_model(config).to(device).eval()
     wan = config.wan or (config.unityvideo if config.unityvideo and config.unityvideo.is_dir() else None)
     codec = open_codec(model.config.codec, wan, device)
-    embed = open_text_encoder(model.config, wan, device)
+    embed = open_texts(model.config, wan, device)
     for text in (config.prompt, *config.modality_prompts.values()):
         embed.check(text)
     if config.modality_prompts and not model.config.in_context:

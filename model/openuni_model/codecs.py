@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from openuni.modalities import Pictures
+from openuni_model import wan_files
 from openuni_model.config import CodecName, ModelConfigError
 from openuni_model.weights import wan_part
 
@@ -86,16 +87,20 @@ class WanCodec(Codec):
 
 
 def open_codec(name: CodecName, wan: Path | None = None, device: str | torch.device = "cpu") -> Codec:
-    """The codec of a model; `wan` is a folder of Wan in diffusers layout, whose `vae/` is read.
+    """The codec of a model; `wan` is a folder of Wan, with `vae/` (diffusers layout) or Wan's own file in it.
 
     Raises ModelConfigError where the folder is missing or holds another autoencoder.
     """
     if name == "pixel":
         return PixelCodec()
-    folder = wan_part(wan, "vae", name)
-    from diffusers import AutoencoderKLWan
+    original = wan_files.vae_file(wan, name)
+    if original is not None:
+        folder, vae = original, wan_files.open_vae(original)
+    else:
+        from diffusers import AutoencoderKLWan
 
-    vae = AutoencoderKLWan.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+        folder = wan_part(wan, "vae", name)
+        vae = AutoencoderKLWan.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
     channels = {"wan2.1": 16, "wan2.2": 48}[name]
     if vae.config.z_dim != channels:
         raise ModelConfigError(f"{folder} has {vae.config.z_dim} latent channels; {name} has {channels}")

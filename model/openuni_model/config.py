@@ -177,6 +177,7 @@ _MICRO = {"width": 256, "ffn": 1024, "layers": 8, "heads": 4, **_PIXEL, **_MINIL
 _SMALL = {"width": 512, "ffn": 2048, "layers": 12, "heads": 8, **_WAN21, **_UMT5, "frames": 17}
 _LARGE = {"width": 1536, "ffn": 8960, "layers": 30, "heads": 12, **_WAN21, **_UMT5}
 _LARGEST = {"width": 3072, "ffn": 14336, "layers": 30, "heads": 24, **_WAN22, **_UMT5}
+_PAPER = {"width": 5120, "ffn": 13824, "layers": 28, "heads": 40, **_WAN21, **_UMT5}
 
 PRESETS: Mapping[str, Preset] = {
     "nano": Preset(_NANO, 16, 1e-3, 100, 0.999, 2_000),
@@ -184,8 +185,10 @@ PRESETS: Mapping[str, Preset] = {
     "small": Preset(_SMALL, 32, 2e-4, 500, 0.9999),
     "1.3b": Preset(_LARGE, 32, 5e-5, 200, 0.9999),
     "5b": Preset(_LARGEST, 32, 5e-5, 200, 0.9999),
+    "10b": Preset(_PAPER, 32, 5e-5, 200, 0.9999),
 }
-"""`1.3b` has the shapes of Wan2.1-T2V-1.3B and `5b` those of Wan2.2-TI2V-5B, so their weights fit."""
+"""`1.3b` has the shapes of Wan2.1-T2V-1.3B and `5b` those of Wan2.2-TI2V-5B, so their weights fit. `10b` is of the
+paper's size: Wan2.1-T2V-14B's width with 28 of its 40 blocks."""
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:

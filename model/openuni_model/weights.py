@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from openuni.storage import publish, temporary_file, write_atomic
 from openuni_model.config import ModelConfig, ModelConfigError
-from openuni_model.dit import UnifiedDiT
+from openuni_model.dit import GENERATE, UnifiedDiT
 
 _WAN_NAMES: tuple[tuple[str, str], ...] = (
     (r"patch_embedding\.weight", "in_weight_KDI"),
@@ -139,13 +140,18 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def wan_part(wan: Path | None, part: str, wanted_by: str) -> Path:
-    """A part (`transformer`, `vae`, …) of a Wan folder. Raises ModelConfigError where it is not there."""
-    if wan is None or not (wan / part).is_dir():
-        raise ModelConfigError(
-            f"{wanted_by} needs Wan's files: give a folder in diffusers layout with '{part}/' in it "
-            f"(--wan; got {wan or 'none'})"
-        )
-    return wan / part
+    """A part (`transformer`, `vae`, …) of a Wan folder; in Wan's own layout the transformer lies in the folder itself.
+
+    Raises ModelConfigError where it is not there.
+    """
+    if wan is not None and (wan / part).is_dir():
+        return wan / part
+    if wan is not None and part == "transformer" and any(wan.glob(_DIFFUSERS)):
+        return wan
+    raise ModelConfigError(
+        f"{wanted_by} needs Wan's files: give a folder in diffusers layout with '{part}/' in it, or in Wan's own "
+        f"(--wan; got {wan or 'none'})"
+    )
 
 
 def fit_modalities(state: Mapping[str, Tensor], had: tuple[str, ...], has: tuple[str, ...]) -> dict[str, Tensor]:
@@ -184,6 +190,58 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         publish(temporary, path)
+
+
+@torch.no_grad()
+def to_wan(model: UnifiedDiT) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and state dict of a `diffusers.WanTransformer3DModel` that generates what the model's RGB
+    stream does where it is alone: RGB's experts, its switcher and the role folded into the time embedding's bias.
+
+    Raises ModelConfigError for a model that no Wan is: pixels, x-prediction, or a position code of its own.
+    """
+    from diffusers import WanTransformer3DModel
+
+    config = model.config
+    if config.prediction != "v" or config.absolute or config.codec == "pixel":
+        raise ModelConfigError("a pixel model is no Wan, so it has no diffusers layout; export it in ours")
+    shape = {
+        "patch_size": list(config.patch),
+        "num_attention_heads": config.heads,
+        "attention_head_dim": config.width // config.heads,
+        "in_channels": config.channels,
+        "out_channels": config.channels,
+        "text_dim": config.text_width,
+        "freq_dim": config.frequencies,
+        "ffn_dim": config.ffn,
+        "num_layers": config.layers,
+        "cross_attn_norm": True,
+        "eps": config.eps,
+    }
+    with torch.device("meta"):
+        theirs = WanTransformer3DModel(**shape).state_dict()
+    ours, row = model.state_dict(), config.index("rgb") if config.switcher else 0
+    state = {}
+    for key, like in theirs.items():
+        name = from_wan_key(key)
+        if name == "out_table_2D" and config.own_tables:
+            name = "out_table_K2D"
+        value = ours[name][row] if name in _STACKED else ours[name]
+        if name == "time_in.2.bias":
+            switch = 0 if model.modality_KD is None else model.modality_KD[row]
+            value = value + model.role_2D[GENERATE] + switch
+        state[key] = value.reshape(like.shape).contiguous()
+    return shape, state
+
+
+def save_wan(folder: Path, model: UnifiedDiT) -> None:
+    """Write `transformer/` of a Wan pipeline in diffusers layout: what generates RGB alone. Raises ModelConfigError."""
+    from diffusers import WanTransformer3DModel
+
+    shape, state = to_wan(model)
+    with torch.device("meta"):
+        wan = WanTransformer3DModel(**shape)
+    wan.load_state_dict(state, assign=True)
+    wan.save_pretrained(folder / "transformer")
 
 
 def model_card(config: ModelConfig, training: str) -> str:

@@ -21,7 +21,7 @@ _TEXT = b"Written by openuni: its commands replace and remove files of theirs in
 
 
 def claim(root: Path, *, marks: Sequence[str] = (), below: Path | None = None) -> bool:
-    """Make `root` ours: check that it may be, make it, and mark it. True where the mark is new.
+    """Make `root` ours: check that it may be, make it, and mark it. True where it was not ours before.
 
     `marks`: further files by which a folder of an earlier version is known. `below`: the folder of somebody else's that
     `root` lies in, where the user did not name `root` himself (`PRED/score`). Raises as `check_ours` does.
@@ -30,10 +30,10 @@ def claim(root: Path, *, marks: Sequence[str] = (), below: Path | None = None) -
         LocalStore(below).make_folder(root.relative_to(below).as_posix())
     check_ours(root, marks=marks)
     store = LocalStore(root)
-    if _is_marked(store, marks):
-        return False
-    store.put(MARKER, _TEXT, "claim")
-    return True
+    was_ours = _is_marked(store, marks)
+    if not _is_marked(store, ()):
+        store.put(MARKER, _TEXT, "claim")
+    return not was_ours
 
 
 def check_ours(root: Path, *, marks: Sequence[str] = ()) -> None:

@@ -75,6 +75,9 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "view": _at("view", "view_command", "Look at a dataset in the browser, every column side by side."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
+        "export-weights": _at(
+            "export_weights", "export_weights_command", "Write a model's weights, also for diffusers."
+        ),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
         "doctor": _at("environment", "doctor_command", "Is this environment fit to build, train and score?"),
         "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),

@@ -271,7 +271,14 @@ def test_the_position_code_tells_a_token_where_it_is_and_rope_alone_does_not(mak
 
 @pytest.mark.parametrize(
     ("name", "least", "most"),
-    [("nano", 1.5e6, 3e6), ("micro", 8e6, 12e6), ("small", 45e6, 60e6), ("1.3b", 1.3e9, 1.5e9), ("5b", 4.9e9, 5.2e9)],
+    [
+        ("nano", 1.5e6, 3e6),
+        ("micro", 8e6, 12e6),
+        ("small", 45e6, 60e6),
+        ("1.3b", 1.3e9, 1.5e9),
+        ("5b", 4.9e9, 5.2e9),
+        ("10b", 9.8e9, 10.3e9),
+    ],
 )
 def test_presets_have_the_stated_sizes(name: str, least: float, most: float) -> None:
     with torch.device("meta"):
@@ -284,7 +291,7 @@ def test_a_sixth_view_needs_no_change_here() -> None:
     model = UnifiedDiT(preset("nano", modalities=names))
     assert len(model.in_weight_KDI) == 7
     assert model.config.index("normals") == 6
-    assert set(PRESETS) == {"nano", "micro", "small", "1.3b", "5b"}
+    assert set(PRESETS) == {"nano", "micro", "small", "1.3b", "5b", "10b"}
 
 
 def test_wrong_streams_are_refused_in_one_sentence(make_streams: MakeStreams) -> None:

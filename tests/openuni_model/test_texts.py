@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,15 +42,13 @@ def test_a_prompt_too_long_is_refused_or_cut() -> None:
     encoder.check("short")
 
 
-@torch.no_grad()
-def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
-    """A small random UMT5 in Wan's layout; the pipeline of diffusers pads with zeros in the same way."""
-    diffusers = pytest.importorskip("diffusers")
+def save_tiny_umt5(folder: Path, transformers: Any) -> None:
+    """`text_encoder/` and `tokenizer/` of a small random UMT5 in diffusers' layout."""
     torch.manual_seed(0)
     config = transformers.UMT5Config(
         vocab_size=40, d_model=24, d_kv=6, d_ff=32, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
-    transformers.UMT5EncoderModel(config).save_pretrained(tmp_path / "text_encoder")
+    transformers.UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
     tokenizers = pytest.importorskip("tokenizers")
     words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "a", "red", "ball", "falls"])}
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
@@ -57,7 +56,14 @@ def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
     raw.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(tmp_path / "tokenizer")
+    ).save_pretrained(folder / "tokenizer")
+
+
+@torch.no_grad()
+def test_umt5_embeds_as_the_wan_pipeline_does(tmp_path: Path) -> None:
+    """A small random UMT5 in Wan's layout; the pipeline of diffusers pads with zeros in the same way."""
+    diffusers = pytest.importorskip("diffusers")
+    save_tiny_umt5(tmp_path, transformers)
 
     encoder = open_text_encoder(tiny_config(), tmp_path)
     model = transformers.UMT5EncoderModel.from_pretrained(tmp_path / "text_encoder")
@@ -164,3 +170,26 @@ def test_another_encoder_has_another_identity(tmp_path: Path, monkeypatch: pytes
     assert texts._identity([tmp_path], torch.device("cuda")) != ours
     weights.write_bytes(bytes((2 << 20) - 1) + b"\1")
     assert texts._identity([tmp_path], torch.device("cpu")) != ours
+
+
+@torch.no_grad()
+def test_embeddings_by_an_encoder_in_wans_own_layout_are_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_umt5(tmp_path, transformers)
+    (tmp_path / "google").mkdir()
+    (tmp_path / "tokenizer").rename(tmp_path / "google" / "umt5-xxl")
+    model = transformers.UMT5EncoderModel.from_pretrained(tmp_path / "text_encoder")
+    monkeypatch.setattr(texts.wan_files, "open_umt5", lambda _: model)
+    (tmp_path / "models_t5_umt5-xxl-enc-bf16.pth").write_bytes(b"one")
+    want = open_text_encoder(tiny_config(), tmp_path)("a red ball")
+    assert torch.equal(open_texts(tiny_config(), tmp_path, folder=tmp_path / "run")("a red ball"), want)
+    again = open_texts(tiny_config(), tmp_path, folder=tmp_path / "run")
+    assert torch.equal(again("a red ball"), want)
+    assert not again.is_loaded
+    (tmp_path / "models_t5_umt5-xxl-enc-bf16.pth").write_bytes(b"two")
+    other = open_texts(tiny_config(), tmp_path, folder=tmp_path / "run")
+    other("a red ball")
+    assert other.is_loaded
+    with pytest.raises(ModelConfigError, match="24 wide"):
+        open_texts(tiny_config(text_width=25), tmp_path)("a red ball")

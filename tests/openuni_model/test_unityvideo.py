@@ -22,10 +22,10 @@ D, FFN, LAYERS, HEADS, C, TEXT, FREQUENCIES = 256, 96, 2, 2, 4, 24, 32
 SIZE = (2, 4, 6)
 
 
-def released(seed: int = 0) -> dict[str, Tensor]:
+def released(seed: int = 0, channels: int = C) -> dict[str, Tensor]:
     """A checkpoint with the keys and shapes of the release, every value random."""
     shapes: dict[str, tuple[int, ...]] = {
-        "base.patch_embedding.weight": (D, C, 1, 2, 2),
+        "base.patch_embedding.weight": (D, channels, 1, 2, 2),
         "base.patch_embedding.bias": (D,),
         "base.time_embedding.0.weight": (D, FREQUENCIES),
         "base.time_embedding.0.bias": (D,),
@@ -37,15 +37,15 @@ def released(seed: int = 0) -> dict[str, Tensor]:
         "base.text_embedding.0.bias": (D,),
         "base.text_embedding.2.weight": (D, D),
         "base.text_embedding.2.bias": (D,),
-        "flow_patch_embedding.weight": (D, C, 1, 2, 2),
+        "flow_patch_embedding.weight": (D, channels, 1, 2, 2),
         "flow_patch_embedding.bias": (D,),
         "flow_in.weight": (D, D),
         "flow_in.bias": (D,),
     }
     for head in ("base.head", "flow_head"):
         shapes |= {
-            f"{head}.head.weight": (4 * C, D),
-            f"{head}.head.bias": (4 * C,),
+            f"{head}.head.weight": (4 * channels, D),
+            f"{head}.head.bias": (4 * channels,),
             f"{head}.modulation": (1, 2, D),
         }
     for name in VIEWS.values():

@@ -12,7 +12,7 @@ pytest.importorskip("safetensors")
 
 from openuni_model.config import ModelConfigError  # noqa: E402
 from openuni_model.dit import Streams, UnifiedDiT  # noqa: E402
-from openuni_model.weights import load_model, load_wan, read_wan, save_model  # noqa: E402
+from openuni_model.weights import load_model, load_wan, read_wan, save_model, save_wan  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 MakeStreams = Callable[..., Streams]
@@ -134,3 +134,22 @@ def test_damage_is_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelConfigError, match="damaged"):
         load_model(tmp_path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"own_tables": True}, {"switcher": False}])
+def test_the_wan_in_a_model_generates_what_its_rgb_alone_does(
+    tmp_path: Path, make_streams: MakeStreams, changes: dict[str, object]
+) -> None:
+    """Every parameter random, also what Wan has no place for: switcher and role are in the time embedding then."""
+    diffusers = pytest.importorskip("diffusers")
+    model = random_model(tiny_config(modalities=("depth", "rgb", "flow"), **changes))
+    save_wan(tmp_path, model)
+    wan = diffusers.WanTransformer3DModel.from_pretrained(tmp_path / "transformer")
+    streams = make_streams(model.config, (1, 1), [1, 1])
+    want = wan(streams.x_PCFHW, 1000 * streams.t_P, streams.text_PLT).sample
+    torch.testing.assert_close(model(streams), want, atol=1e-5, rtol=1e-5)
+    back = UnifiedDiT(tiny_config())
+    load_wan(back, read_wan(tmp_path / "transformer"))
+    with pytest.raises(ModelConfigError, match="pixel model is no Wan"):
+        save_wan(tmp_path, random_model(tiny_config(prediction="x")))

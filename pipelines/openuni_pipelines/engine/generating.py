@@ -85,7 +85,7 @@ class GenerateConfig:
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
     """What the numbers of a depth file are."""
     wan: Path | None = field(default=None, metadata={"exists": True})
-    """Folder of Wan in diffusers layout."""
+    """Folder of Wan, in diffusers layout or Wan's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to generate."""
 

@@ -208,6 +208,7 @@ def test_outside_text_is_text(viewer: Viewer, page: Any) -> None:
     settled(page, 0)
     assert page.locator("#caption").text_content() == HOSTILE
     assert "taken" not in page.title()
+    page.wait_for_selector("text=1 of 4")  # the neighbours are known
     page.keyboard.press("p")  # there is none before
     for place in range(2, 5):
         page.keyboard.press("n")

@@ -59,7 +59,7 @@ from openuni_model.dit import UnifiedDiT
 from openuni_model.generation import ClipRequest, Sampler, generate
 from openuni_model.sampling import Guidance
 from openuni_model.tasks import Stage
-from openuni_model.texts import open_text_encoder
+from openuni_model.texts import open_texts
 from openuni_model.trainer import Schedule, Trainer
 from openuni_model.watch import load, sample_all_ways, sheet
 from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
@@ -204,7 +204,7 @@ class Run:
     def __init__(self, out: Path, root: Path, seed: int, steps: int, batch: int) -> None:
         self.out = out
         self.config: ModelConfig = preset("nano")
-        self.embed: Embed = open_text_encoder(self.config)
+        self.embed: Embed = open_texts(self.config)
         self.codec = PixelCodec()
         self.reader = Reader(str(root), STAGE, Buckets(self.config), seed, self.codec, out / "cache")
         settings = Schedule(out, steps, global_batch_size=batch, lr=1e-3, warmup=100, ema=0.995, checkpoint_every=500)

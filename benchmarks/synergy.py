@@ -53,7 +53,7 @@ from openuni_model.generation import ClipRequest, Sampler, generate
 from openuni_model.prompts import Target, phrasings, targets
 from openuni_model.sampling import Guidance
 from openuni_model.tasks import Draw, Stage, draw, rng_of
-from openuni_model.texts import open_text_encoder
+from openuni_model.texts import open_texts
 from openuni_model.trainer import Schedule, Trainer
 from openuni_model.watch import load
 from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
@@ -326,7 +326,7 @@ def flops_of_a_clip(arm: Arm, config: ModelConfig) -> float:
 
 @cache
 def open_encoder(config: ModelConfig) -> Any:
-    return open_text_encoder(config)
+    return open_texts(config)
 
 
 def estimates(

@@ -45,13 +45,17 @@ class ClipRequest:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How generation runs: solver steps, guidance, seed, and how many windows go through the model at once."""
+    """How generation runs: solver steps, guidance, seed, and how many windows go through the model at once.
+
+    `shift` moves the solver's times towards noise; None: as the model was trained.
+    """
 
     steps: int = 50
     solver: Solver = "euler"
     guidance: Guidance = field(default_factory=Guidance)
     seed: int = 0
     batch: int = 8
+    shift: float | None = None
 
 
 OnPictures = Callable[[ClipRequest, Mapping[str, Pictures]], None]
@@ -97,7 +101,13 @@ def generate(
             for chunk in (group[first : first + sampler.batch] for first in range(0, len(group), sampler.batch)):
                 requests = [_request(codec, model.config, clip, start, sampler.seed) for clip, start in chunk]
                 generated = sample_views(
-                    model, requests, embed, guidance=sampler.guidance, steps=sampler.steps, solver=sampler.solver
+                    model,
+                    requests,
+                    embed,
+                    guidance=sampler.guidance,
+                    steps=sampler.steps,
+                    solver=sampler.solver,
+                    shift=sampler.shift,
                 )
                 for (clip, start), latents in zip(chunk, generated, strict=True):
                     clip.made.append((start, {view: codec.decode(z) for view, z in latents.items()}))

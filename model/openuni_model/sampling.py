@@ -47,10 +47,14 @@ class Guidance:
     an absent control is left out of the batch. Equal w_k therefore guide by all controls together. Estimation has no
     caption, so only the control counts (the RGB); joint generation has no control, so only the text. The prompts of
     the modalities stay in every pass: they say what is generated, not what it shows.
+
+    `negative` takes the place of the empty caption in ∅: what is generated is led away from it. A request without a
+    caption is then guided too.
     """
 
     text: float = 1.0
     controls: tuple[float, ...] = ()
+    negative: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,10 @@ def sample_views(
     guidance: Guidance,
     steps: int,
     solver: Solver = "euler",
+    shift: float | None = None,
 ) -> list[dict[str, Tensor]]:
-    """For each request the latents of its views, float32 `[C, F, H, W]` on the CPU.
+    """For each request the latents of its views, float32 `[C, F, H, W]` on the CPU; `shift` of the solver's times, or
+    the model's.
 
     The requests must agree in views, controls and size: all of them and all passes go through the model in one call
     a step. Raises ModelConfigError where they do not, or where the strengths do not fit the controls.
@@ -94,7 +100,7 @@ def sample_views(
         raise ModelConfigError(f"cannot sample {sorted(kinds)} together: views, controls and sizes must be the same")
     if len(guidance.controls) != len(first.controls):
         raise ModelConfigError(f"{len(guidance.controls)} control strengths for controls {', '.join(first.controls)}")
-    plan = passes(guidance, any(r.caption for r in requests))
+    plan = passes(guidance, bool(guidance.negative) or any(r.caption for r in requests))
     device = next(model.parameters()).device
     names = tuple(first.controls)
     clean = {name: torch.stack([r.controls[name] for r in requests]) for name in names}
@@ -107,7 +113,8 @@ def sample_views(
         [torch.zeros(config.channels, *first.size) if v in first.views else clean[v][b] for _, b, v in layout]
     ).to(device)
     texts = [
-        stream_text(v, requests[b].caption if p.caption else "", config, requests[b].prompts) for p, b, v in layout
+        stream_text(v, requests[b].caption if p.caption else guidance.negative, config, requests[b].prompts)
+        for p, b, v in layout
     ]
     still = Streams(
         x_PCFHW=x_PCFHW,
@@ -137,7 +144,11 @@ def sample_views(
         guided: Tensor = (weight * v.unflatten(0, (len(plan), -1))).sum(0)
         return guided * free_R1F11
 
-    latents = solve(field, noise, timesteps(steps, config.shift), solver).cpu().unflatten(0, (B, V))
+    latents = (
+        solve(field, noise, timesteps(steps, config.shift if shift is None else shift), solver)
+        .cpu()
+        .unflatten(0, (B, V))
+    )
     return [dict(zip(first.views, clip, strict=True)) for clip in latents]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import comb
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,8 @@ class Stage:
     `subsets` empty: clips of every subset. `p_more`: each further view joins with this probability, so that several
     controls at once are trained. `p_equal`: in joint generation all views share one time, else each has its own.
     `drop_text` replaces the caption by the empty one, `drop_control` leaves the clean streams out; guidance needs both.
+    `p_alone` of the samples train RGB alone without a caption, what guidance starts from, besides those that come to
+    it by these drop-outs (`shares`).
 
     `prompts` gives each view of each sample a prompt of its own (see `prompts.py`), else it is constant a modality:
     with `p_target` a segmentation shows a target, `drop_prompt` leaves the prompt empty, and `held_targets` (kinds of
@@ -52,6 +55,7 @@ class Stage:
     p_equal: float = 0.5
     drop_text: float = 0.1
     drop_control: float = 0.1
+    p_alone: float = 0.0
     prompts: bool = False
     p_target: float = 0.5
     drop_prompt: float = 0.1
@@ -61,7 +65,8 @@ class Stage:
         chances = (self.p_cond, self.p_est, self.p_joint)
         if min(chances) < 0 or abs(sum(chances) - 1) > 1e-6:
             raise StageError(f"stage {self.name}: p_cond, p_est and p_joint are {chances}; they must sum to 1")
-        others = (self.p_more, self.p_equal, self.drop_text, self.drop_control, self.p_target, self.drop_prompt)
+        dropped = (self.drop_text, self.drop_control, self.drop_prompt)
+        others = (self.p_more, self.p_equal, self.p_alone, self.p_target, *dropped)
         if not all(0 <= p <= 1 for p in others) or self.steps <= 0:
             raise StageError(f"stage {self.name}: probabilities lie in 0…1 and steps above 0")
         if len(set(self.modalities)) != len(self.modalities):
@@ -96,6 +101,34 @@ def load_stage(name: str) -> Stage:
         return Stage(**{"name": path.stem, **values})
     except TypeError as error:
         raise StageError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How often a stage trains what it trains rarely, as shares of its samples."""
+
+    alone: float
+    """RGB alone without a caption: v(∅), where guidance starts."""
+    views: tuple[float, ...]
+    """By the number of views besides RGB at once, from none to all."""
+
+
+def shares(stage: Stage) -> Shares:
+    """The shares that `draw` comes to over clips that have every view of the stage.
+
+    Example:
+        >>> found = shares(STAGES["2"])
+        >>> round(found.alone, 4), [round(share, 4) for share in found.views]
+        (0.002, [0.02, 0.643, 0.2858, 0.0476, 0.0035, 0.0001])
+    """
+    others = len(stage.modalities) - 1
+    uncontrolled = stage.p_cond * stage.drop_control if stage.modalities else 1.0
+    drawn = [comb(others, k) * stage.p_more**k * (1 - stage.p_more) ** (others - k) for k in range(others + 1)]
+    rest = 1 - stage.p_alone
+    return Shares(
+        alone=stage.p_alone + rest * uncontrolled * stage.drop_text,
+        views=(stage.p_alone + rest * uncontrolled, *(rest * (1 - uncontrolled) * share for share in drawn)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +167,9 @@ def draw(rng: np.random.Generator, present: Sequence[str], stage: Stage, shift: 
 
     if not views:
         task = "joint"
+    # The last number, and only where it is asked for: without it noise stays as it was.
+    if stage.p_alone and rng.random() < stage.p_alone:
+        return Draw("cond" if views else "joint", ("rgb",), (GENERATE,), (times[0],), caption=False)
     streams = ["rgb", *views]
     clean = {"cond": views, "est": ["rgb"], "joint": []}[task]
     if not keeps_control:

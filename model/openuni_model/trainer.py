@@ -322,6 +322,8 @@ class Trainer:
         """What decides a run's steps, by name. Of it, what `_FIXED` lists must not change when the run is resumed."""
         settings = {name: value for name, value in asdict(self.settings).items() if name not in _FREE}
         stage = {f"stage.{name}": value for name, value in asdict(self.reader.stage).items() if name != "steps"}
+        if not self.reader.stage.p_alone:  # checkpoints from before it was there go on
+            del stage["stage.p_alone"]
         model = {f"model.{name}": value for name, value in asdict(self.config).items()}
         data = {"data": self.reader.data.manifest.plan_sha256, "seed": self.reader.seed}
         data |= {"lora": self.lora} if self.lora else {}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.watch import Score
 
 T = TypeVar("T")
-_FOLDERS = ("checkpoints", "samples", "model", "adapter")
+_FOLDERS = ("checkpoints", "samples", "model", "adapter", "texts")
 _SAMPLED, _SAMPLE_STEPS = 2, 20
 _CAPTIONS_LOOKED_AT = 2_000
 
@@ -98,7 +98,7 @@ class TrainConfig:
     in_context: bool = True
     """Views read their own prompt; without, the caption: ablation."""
     cache: Path | None = None
-    """Folder that keeps latents; losses stay the same."""
+    """Folder that keeps latents, and embeddings of texts that the run folder keeps otherwise; losses stay the same."""
     workers: int = field(default=0, metadata={"min": 0})
     """Processes that read ahead; 0: this one reads."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -273,12 +273,12 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, Reader
     from openuni_model.lora import add_lora
-    from openuni_model.texts import open_text_encoder
+    from openuni_model.texts import open_texts
     from openuni_model.trainer import Trainer
 
     config, shape, out = plan.config, plan.shape, plan.schedule.out
     codec = open_codec(shape.codec, config.wan, world.device)
-    embed = open_text_encoder(shape, config.wan, world.device)
+    embed = open_texts(shape, config.wan, world.device, config.cache or out)
     model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
     if config.lora:
         keep_base(model, out, world)
@@ -379,10 +379,23 @@ def describe(plan: Plan, world: World, say: Progress, *, gpu: bool, room: int | 
     _describe_memory(plan, largest, world.size, say, gpu=gpu, room=room)
     _describe_epoch(plan, counted.buckets, world.size, say)
     say("  views: " + ", ".join(f"{name} {count:,}" for name, count in counted.views.items()))
+    _describe_shares(stage, say)
     if counted.dropped:
         say("  left out: " + ", ".join(f"{count:,} {reason}" for reason, count in counted.dropped.items()))
     _describe_captions(plan, data, say)
     _describe_codec(plan, data, say)
+
+
+def _describe_shares(stage: Stage, say: Progress) -> None:
+    """What is trained rarely, so that nobody is surprised when it is bad at it."""
+    from openuni_model.tasks import shares
+
+    found = shares(stage)
+    views = ", ".join(f"{count} {100 * share:.2g} %" for count, share in enumerate(found.views))
+    say(
+        f"  of samples with every view, RGB alone without a caption: {100 * found.alone:.2g} % (p_alone); "
+        f"views at once: {views} (p_more)"
+    )
 
 
 def parameters(config: ModelConfig, lora: int) -> tuple[int, int]:
@@ -545,6 +558,7 @@ def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
 
 def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | None) -> Path | None:
     from openuni_model.checkpoint import checkpoints, newest
+    from openuni_model.tasks import shares
     from openuni_model.watch import held_out, validation_batches
     from openuni_model.watch import load as load_item
 
@@ -569,7 +583,8 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | Non
     shown = [load_item(reader, s, views[:1]) for s in samples[:_SAMPLED] if views and views[0] in s]
     log = Log(trainer.settings.out, trainer.step) if run.world.rank == 0 else None
     if log:
-        log.write({"event": "start", "step": trainer.step, "from": run.started, **trainer.fingerprint()})
+        said = {"from": run.started, "shares": asdict(shares(reader.stage))}
+        log.write({"event": "start", "step": trainer.step, **said, **trainer.fingerprint()})
     passed_over = 0
     for report in run_until(trainer, stop):
         if log:

@@ -69,6 +69,34 @@ def test_batched_guidance_is_the_formula_evaluated_call_by_call(solver: str, pre
     torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_a_negative_prompt_takes_the_place_of_the_empty_caption_and_the_shift_that_of_the_model() -> None:
+    """v(n) + w [v(c) − v(n)] by hand; without a caption c is the empty one, and batch mates change nothing."""
+    config = tiny_config()
+    model = random_model(config, scale=0.1)
+    captions = ("a red ball", "")
+    requests = [LatentRequest(caption or "none", caption, ("rgb",), {}, SIZE) for caption in captions]
+    guidance = Guidance(4.0, negative="blurred")
+    got = sample_views(model, requests, embed, guidance=guidance, steps=4, shift=1.5)
+    for request, made in zip(requests, got, strict=True):
+
+        def v(x: torch.Tensor, t: float, caption: str) -> torch.Tensor:
+            t_P = torch.tensor([t])
+            zeros = torch.zeros(1, dtype=torch.long)
+            return velocity(model(Streams(x, t_P, zeros, zeros, embed(caption)[None], (1,))), x, t_P, "v")
+
+        def field(x: torch.Tensor, t: float, caption: str = request.caption) -> torch.Tensor:
+            away = v(x, t, "blurred")
+            return away + 4.0 * (v(x, t, caption) - away)
+
+        want = solve(field, torch.stack(noise_of(request, 4)), timesteps(4, 1.5), "euler")[0]
+        torch.testing.assert_close(made["rgb"], want, atol=2e-4, rtol=1e-4)
+    plain = sample_views(model, requests, embed, guidance=Guidance(4.0), steps=4)
+    own = sample_views(model, requests, embed, guidance=Guidance(4.0), steps=4, shift=config.shift)
+    assert all(torch.equal(a["rgb"], b["rgb"]) for a, b in zip(plain, own, strict=True))
+    assert (plain[0]["rgb"] - got[0]["rgb"]).abs().max() > 0.1
+
+
 def test_a_clip_is_generated_alike_alone_and_among_others_and_by_its_seed() -> None:
     model = random_model(tiny_config(), scale=0.1)
     requests = [LatentRequest(f"k{i}", f"text {i}", ("rgb", "depth"), {}, SIZE) for i in range(3)]

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from openuni_model.batch import Batch, Item, collate, losses  # noqa: E402
 from openuni_model.config import ModelConfig  # noqa: E402
 from openuni_model.dit import CONDITION, GENERATE, Streams  # noqa: E402
-from openuni_model.tasks import STAGES, Draw, Stage, StageError, draw, load_stage, rng_of  # noqa: E402
+from openuni_model.tasks import STAGES, Draw, Stage, StageError, draw, load_stage, rng_of, shares  # noqa: E402
 from tests.openuni_model.conftest import random_model, tiny_config  # noqa: E402
 
 MakeStreams = Callable[..., Streams]
@@ -62,6 +62,29 @@ def test_captions_and_controls_are_dropped_as_often_as_stated() -> None:
     assert said.count(False) / len(said) == pytest.approx(0.1, abs=0.01)
     controlled = [CONDITION in d.roles for d in drawn if d.task != "joint"]
     assert controlled.count(False) / len(controlled) == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("p_alone", [0.0, 0.2])
+def test_shares_are_those_that_are_drawn(p_alone: float) -> None:
+    stage, count = replace(STAGES["2"], p_alone=p_alone, p_more=0.3, drop_control=0.4, drop_text=0.3), 5_000
+    drawn, said = draws(stage, count), shares(stage)
+    assert sum(said.views) == pytest.approx(1)
+    views = Counter(len(set(d.views) - {"rgb"}) for d in drawn)
+    alone = sum(d.views == ("rgb",) and not d.caption for d in drawn)
+    for got, want in [(alone, said.alone), *((views[k], share) for k, share in enumerate(said.views))]:
+        assert got / count == pytest.approx(want, abs=4 * (want * (1 - want) / count) ** 0.5)
+
+
+def test_without_p_alone_the_numbers_after_a_draw_are_as_before_it_was_there() -> None:
+    """The noise comes from the same generator: 1 + 5 permuted, 5 more, 3 chances and 6 times."""
+    ours, theirs = rng_of(7, "train", 0), rng_of(7, "train", 0)
+    draw(ours, VIEWS, STAGES["2"], 1.0)
+    theirs.choice(3, p=(0.2, 0.3, 0.5)), theirs.permutation(5), theirs.random(5), theirs.random(3)
+    theirs.standard_normal(6)
+    assert ours.random() == theirs.random()
+    for d in draws(replace(STAGES["2"], p_alone=1.0), 50):
+        assert (d.views, d.roles, d.caption) == (("rgb",), (GENERATE,), False)
+        assert 0 < d.times[0] < 1
 
 
 def test_a_clip_without_the_stages_views_trains_text_to_video_alone() -> None:

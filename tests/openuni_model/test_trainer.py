@@ -179,6 +179,8 @@ def test_fewer_clips_a_step_take_first_what_waits_in_the_same_order_after_any_re
     [
         ({"seed": 1}, r"seed 1 \(was 0\): the order, the tasks and the noise come from it"),
         ({"stage": replace(STAGE, p_more=0.5)}, r"stage.p_more 0.5 \(was 0.3\): the stage decides"),
+        # Left out where it is 0, so that checkpoints from before there was such a share go on.
+        ({"stage": replace(STAGE, p_alone=0.5)}, r"stage.p_alone 0.5 \(was None\): the stage decides"),
         ({"fit": Buckets(replace(tiny(), frames=4))}, r"model.frames 4 \(was 8\): the weights have"),
     ],
 )

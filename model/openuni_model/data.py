@@ -13,7 +13,7 @@ import math
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -60,7 +60,7 @@ class Bucket:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Buckets:
     """How clips are brought to buckets that a model's codec and patches divide."""
 
@@ -90,6 +90,15 @@ class Buckets:
         time, space = _UNITS[self.config.codec]
         frames = bucket.frames if time == 1 else (bucket.frames - 1) // time + 1
         return frames, bucket.height // space, bucket.width // space
+
+    def tokens(self, bucket: Bucket) -> int:
+        """Tokens of one stream of a clip."""
+        return math.prod(self.config.grid(*self.latents(bucket)))
+
+    @cached_property
+    def most_tokens(self) -> int:
+        """Tokens of one stream of the largest bucket."""
+        return max(self.tokens(Bucket(self.lengths[0], *self.sides(aspect))) for aspect in _ASPECTS)
 
     def sides(self, aspect: float) -> tuple[int, int]:
         """Height and width of this aspect (width over height) with the configured area. Raises DataError."""
@@ -173,8 +182,10 @@ class Plan:
     after: Cursor
 
 
-def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: int, cursor: Cursor) -> Iterator[Plan]:
-    """Steps of `clips` clips each, without end, from `cursor` on, which a run of other steps may have left."""
+def plan_steps(
+    data: Dataset, stage: Stage, fit: Buckets, *, clips_of: Callable[[Bucket], int], seed: int, cursor: Cursor
+) -> Iterator[Plan]:
+    """Steps without end, each of `clips_of` its bucket, from `cursor` on, which a run of other steps may have left."""
     waiting: dict[Bucket, list[Entry]] = {}
 
     def take(position: int, sample: Sample) -> Entry:
@@ -185,6 +196,7 @@ def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: i
         return entry
 
     def step(bucket: Bucket, after: int) -> Plan:
+        clips = clips_of(bucket)
         entries, waiting[bucket] = waiting[bucket][:clips], waiting[bucket][clips:]
         left = sorted(entry.position for entries in waiting.values() for entry in entries)
         return Plan(tuple(entries), Cursor(after, tuple(left)))
@@ -192,13 +204,13 @@ def plan_steps(data: Dataset, stage: Stage, fit: Buckets, *, clips: int, seed: i
     for position in cursor.waiting:
         take(position, next(data.samples(seed, cursor=position))[1])
     # Where steps were larger before, more may wait than one of now takes: the oldest first, as after any resume.
-    while full := [bucket for bucket, entries in waiting.items() if len(entries) >= clips]:
+    while full := [bucket for bucket, entries in waiting.items() if len(entries) >= clips_of(bucket)]:
         yield step(min(full, key=lambda bucket: waiting[bucket][0].position), cursor.position)
     for after, sample in data.samples(seed, cursor=cursor.position):
         if why_not(sample.record, stage, fit) is not None:
             continue
         bucket = take(after - 1, sample).bucket
-        if len(waiting[bucket]) == clips:
+        if len(waiting[bucket]) == clips_of(bucket):
             yield step(bucket, after)
 
 
@@ -308,7 +320,8 @@ class Reader:
     def _fingerprint(self) -> str:
         """Changes with the codec and with any column of the dataset, so that a stale latent is never read."""
         manifest = self.data.manifest
-        text = f"{self.config.codec} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
+        codec = self.config.codec + (" tiled" if self.codec.tiled else "")
+        text = f"{codec} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -30,7 +30,7 @@ from openuni_model.batch import Batch, Embed, collate, losses
 from openuni_model.checkpoint import CheckpointError, Progress
 from openuni_model.config import ModelConfig
 from openuni_model.cost import flops
-from openuni_model.data import Cursor, Example, Reader, load_steps, plan_steps
+from openuni_model.data import Bucket, Cursor, Example, Reader, load_steps, plan_steps
 from openuni_model.dit import GENERATE, UnifiedDiT
 from openuni_model.lora import NEW, STACKED, lora_rank
 from openuni_model.parallel import World, autocast, rows_like, shard
@@ -49,6 +49,7 @@ _FIXED = {
 }
 """What may not change when a run is resumed, and why; every other setting may."""
 Decay = Literal["constant", "cosine"]
+BatchBy = Literal["clips", "tokens"]
 
 
 class DivergedError(OpenUniError):
@@ -59,7 +60,8 @@ class DivergedError(OpenUniError):
 class Schedule:
     """How a stage is trained. The learning rate warms up linearly, then stays or falls to 0 at the last step.
 
-    `global_batch_size` clips a step over all ranks, in `gradient_accumulation_steps` micro-batches one after another.
+    `global_batch_size` clips a step over all ranks, in `gradient_accumulation_steps` micro-batches one after another;
+    with `batch_by` tokens that many of the largest bucket, and of smaller ones as many as have no more tokens.
     `new_scale` multiplies the learning rate of what a pre-trained backbone does not bring (1 when there is none): the
     modality and role embeddings, adapters and every modality's experts but RGB's. The EMA's decay rises with the step
     to `ema`, as (1 + n) / (10 + n), so that a short run's average is not its random start.
@@ -69,6 +71,7 @@ class Schedule:
     steps: int
     global_batch_size: int = 32
     gradient_accumulation_steps: int = 1
+    batch_by: BatchBy = "clips"
     lr: float = 5e-5
     new_scale: float = 1.0
     warmup: int = 200
@@ -178,7 +181,7 @@ class Trainer:
             self.reader.data,
             self.reader.stage,
             self.reader.fit,
-            clips=settings.global_batch_size,
+            clips_of=self._clips_of,
             seed=self.reader.seed,
             cursor=self.cursor,
         )
@@ -194,7 +197,7 @@ class Trainer:
             began = time.perf_counter()
             plan, micro_batches = next(steps)
             waited = time.perf_counter() - began
-            outcome = self._train_step(micro_batches)
+            outcome = self._train_step(micro_batches, len(plan.entries))
             self.step += 1
             self.cursor = plan.after
             saved = None
@@ -204,7 +207,7 @@ class Trainer:
                 step=self.step,
                 steps=settings.steps,
                 **outcome,
-                clips=settings.global_batch_size,
+                clips=len(plan.entries),
                 seconds=time.perf_counter() - began,
                 waited=waited,
                 checkpoint=saved,
@@ -215,7 +218,16 @@ class Trainer:
                     f"{', '.join(sorted(set(outcome['keys'])))}; lower --lr, or look at these clips"
                 )
 
-    def _train_step(self, micro_batches: list[list[Example]]) -> dict[str, Any]:
+    def _clips_of(self, bucket: Bucket) -> int:
+        """Clips of a step of this bucket, over all ranks."""
+        settings, fit = self.settings, self.reader.fit
+        micro = settings.micro_batch(self.world.size)
+        if settings.batch_by == "tokens":
+            micro = micro * fit.most_tokens // fit.tokens(bucket)
+        return micro * self.world.size * settings.gradient_accumulation_steps
+
+    def _train_step(self, micro_batches: list[list[Example]], clips: int) -> dict[str, Any]:
+        """`clips` are those of all ranks together."""
         settings, config, device = self.settings, self.config, self.world.device
         lr = settings.learning_rate(self.step)
         for group in self.optimizer.param_groups:
@@ -231,7 +243,7 @@ class Trainer:
                 out = self.model(batch.streams)
             errors_P = losses(out, batch, config)
             # FSDP averages gradients over ranks; times the ranks, the sum over all clips is divided by their number.
-            loss = errors_P.sum() * self.world.size / settings.global_batch_size
+            loss = errors_P.sum() * self.world.size / clips
             loss.backward()
             total += loss.detach() / self.world.size
             task_P = torch.tensor([TASKS.index(task) for task in batch.tasks], device=device)

@@ -77,6 +77,8 @@ class TrainConfig:
     """Clips a step, over all ranks."""
     gradient_accumulation_steps: int = field(default=1, metadata={"min": 1})
     """Micro-batches a step."""
+    batch_by: Literal["clips", "tokens"] = "clips"
+    """tokens: steps of shorter clips take more of them, so that each costs about as much."""
     lr: float | None = field(default=None, metadata={"shown": "by preset"})
     """Learning rate."""
     new_lr_scale: float | None = field(default=None, metadata={"shown": "10 on Wan's weights, else 1"})
@@ -99,6 +101,8 @@ class TrainConfig:
     """Views read their own prompt; without, the caption: ablation."""
     cache: Path | None = None
     """Folder that keeps latents, and embeddings of texts that the run folder keeps otherwise; losses stay the same."""
+    vae_tiling: bool = False
+    """Code large frames tile by tile, in less memory; latents change a little."""
     workers: int = field(default=0, metadata={"min": 0})
     """Processes that read ahead; 0: this one reads."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -255,6 +259,7 @@ def resolve(config: TrainConfig, say: Progress) -> Plan:
         steps=_chosen(config.steps, defaults.steps or stage.steps),
         global_batch_size=_chosen(config.global_batch_size, defaults.global_batch_size),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
+        batch_by=config.batch_by,
         lr=_chosen(config.lr, defaults.lr),
         decay=config.decay,
         warmup=_chosen(config.warmup, defaults.warmup),
@@ -277,7 +282,7 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
     from openuni_model.trainer import Trainer
 
     config, shape, out = plan.config, plan.shape, plan.schedule.out
-    codec = open_codec(shape.codec, config.wan, world.device)
+    codec = open_codec(shape.codec, config.wan, world.device, tiled=config.vae_tiling)
     embed = open_texts(shape, config.wan, world.device, config.cache or out)
     model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
     if config.lora:

@@ -51,6 +51,26 @@ def test_wan_latents_are_those_of_the_wan_pipeline(vae: object) -> None:
     assert codec.error(clip) == pytest.approx(float(np.sqrt(((got - clip) ** 2).mean())))
 
 
+@torch.no_grad()
+def test_large_pictures_go_tile_by_tile_as_the_library_does_and_small_ones_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    vae.save_pretrained(tmp_path / "vae")
+    large, small = pictures(1, 264, 328), pictures(1, 64, 64)
+    plain, tiled = open_codec("wan2.1", tmp_path), open_codec("wan2.1", tmp_path, tiled=True)
+    assert (plain.tiled, tiled.tiled) == (False, True)
+    assert torch.equal(tiled.encode(small), plain.encode(small))
+    vae.enable_tiling()
+    latents = tiled.encode(large)
+    torch.testing.assert_close(latents, WanCodec(vae).encode(large), atol=1e-5, rtol=1e-5)
+    assert latents.shape == plain.encode(large).shape
+    # Away from the seams, whose tiles overlap by 64 pixels, a tile sees what the whole does.
+    whole, parts = plain.decode(latents), tiled.decode(latents)
+    assert parts.shape == large.shape
+    assert not np.array_equal(whole, parts)
+    assert np.abs(whole - parts).mean() < 0.05
+
+
 def test_clips_that_do_not_fit_are_refused(vae: object) -> None:
     codec = WanCodec(vae)
     for size in ((4, 32, 32), (5, 30, 32), (5, 32, 20)):

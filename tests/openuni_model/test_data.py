@@ -21,6 +21,7 @@ from openuni_model.data import (  # noqa: E402
     Buckets,
     Cursor,
     DataError,
+    Plan,
     Reader,
     centre_box,
     load_steps,
@@ -55,12 +56,12 @@ def test_a_stage_that_the_data_cannot_serve_is_refused(discs: Path) -> None:
 
 
 def positions(discs: Path, cursor: Cursor, steps: int, clips: int = 3) -> list[tuple[int, ...]]:
-    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=clips, seed=4, cursor=cursor)
+    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: clips, seed=4, cursor=cursor)
     return [tuple(entry.position for entry in plan.entries) for plan in islice(plans, steps)]
 
 
 def test_every_clip_is_taken_once_an_epoch_and_a_step_has_one_size(discs: Path) -> None:
-    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=3, seed=4, cursor=Cursor())
+    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: 3, seed=4, cursor=Cursor())
     steps = list(islice(plans, 40))
     assert all(len({entry.bucket for entry in step.entries}) == 1 for step in steps)
     epochs: dict[int, Counter[str]] = {}
@@ -76,8 +77,30 @@ def test_every_clip_is_taken_once_an_epoch_and_a_step_has_one_size(discs: Path) 
     assert len(set(order)) > 30
 
 
+def test_a_step_may_take_more_of_smaller_clips(discs: Path) -> None:
+    """Steps bounded by tokens hold each clip of an epoch once too, and go on from every cursor."""
+
+    def clips_of(bucket: Bucket) -> int:
+        return FIT.most_tokens // FIT.tokens(bucket)
+
+    def steps(cursor: Cursor, count: int) -> list[Plan]:
+        plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=clips_of, seed=4, cursor=cursor)
+        return list(islice(plans, count))
+
+    everything = steps(Cursor(), 60)
+    sizes = {(step.entries[0].bucket.frames, len(step.entries)) for step in everything}
+    assert sizes == {(8, 1), (2, 4)}
+    assert all(len(step.entries) * FIT.tokens(step.entries[0].bucket) <= FIT.most_tokens for step in everything)
+    positions = [entry.position for step in everything for entry in step.entries]
+    assert len(set(positions)) == len(positions)
+    for done in range(0, 50, 7):
+        assert steps(everything[done].after, 4) == everything[done + 1 : done + 5]
+
+
 def test_the_order_continues_exactly_from_every_cursor(discs: Path) -> None:
-    plans = list(islice(plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=3, seed=4, cursor=Cursor()), 12))
+    plans = list(
+        islice(plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: 3, seed=4, cursor=Cursor()), 12)
+    )
     everything = positions(discs, Cursor(), 12)
     for done in range(11):
         assert positions(discs, plans[done].after, 11 - done) == everything[done + 1 :]
@@ -100,7 +123,7 @@ def test_pictures_are_cropped_at_the_centre_and_resized(discs: Path) -> None:
 
 
 def test_only_drawn_views_are_read_and_clips_without_a_view_still_train(discs: Path) -> None:
-    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=3, seed=4, cursor=Cursor())
+    plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: 3, seed=4, cursor=Cursor())
     r = reader(discs)
     for plan in islice(plans, 20):
         for entry in plan.entries:
@@ -114,7 +137,7 @@ def test_only_drawn_views_are_read_and_clips_without_a_view_still_train(discs: P
 
 def test_the_cache_changes_nothing_and_is_used(discs: Path, tmp_path: Path) -> None:
     plain, cached = reader(discs), reader(discs, tmp_path)
-    plan = next(plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=3, seed=4, cursor=Cursor()))
+    plan = next(plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: 3, seed=4, cursor=Cursor()))
     for _ in range(2):
         for entry in plan.entries:
             a, b = plain.load(entry), cached.load(entry)
@@ -141,7 +164,7 @@ def test_windows_of_a_long_clip_are_drawn_and_short_clips_take_a_shorter_bucket(
 @pytest.mark.slow
 def test_three_workers_and_two_ranks_load_what_one_process_does(discs: Path) -> None:
     def steps(rank: int, world: int, workers: int) -> list[list[tuple[str, float]]]:
-        plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips=4, seed=4, cursor=Cursor())
+        plans = plan_steps(openuni.open(str(discs)), STAGE, FIT, clips_of=lambda _: 4, seed=4, cursor=Cursor())
         loaded = load_steps(reader(discs), plans, rank=rank, world=world, accumulate=2, workers=workers)
         return [
             [(e.item.key, float(e.rng.random())) for micro in micros for e in micro]

@@ -113,7 +113,7 @@ def test_a_dropped_prompt_is_empty_and_shows_everything() -> None:
 
 def test_text_and_picture_agree_and_hang_on_seed_and_position_alone(scenes: Path, tmp_path: Path) -> None:
     def examples(of: Reader) -> Iterator[tuple[str, object]]:
-        plans = plan_steps(of.data, of.stage, of.fit, clips=3, seed=0, cursor=Cursor())
+        plans = plan_steps(of.data, of.stage, of.fit, clips_of=lambda _: 3, seed=0, cursor=Cursor())
         for _ in range(8):
             for entry in next(plans).entries:
                 example = of.load(entry)
@@ -133,7 +133,7 @@ def test_text_and_picture_agree_and_hang_on_seed_and_position_alone(scenes: Path
 
 def test_prompts_change_neither_draws_nor_noise(scenes: Path) -> None:
     on, off = reader(scenes), reader(scenes, replace(STAGE, prompts=False))
-    plan = next(plan_steps(on.data, STAGE, on.fit, clips=6, seed=0, cursor=Cursor()))
+    plan = next(plan_steps(on.data, STAGE, on.fit, clips_of=lambda _: 6, seed=0, cursor=Cursor()))
     for entry in plan.entries:
         a, b = on.load(entry), off.load(entry)
         assert a.draw == b.draw

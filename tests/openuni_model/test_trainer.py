@@ -167,9 +167,9 @@ def test_a_resumed_run_may_change_how_it_steps_and_says_what_changed(discs: Path
 def test_fewer_clips_a_step_take_first_what_waits_in_the_same_order_after_any_resume(discs: Path) -> None:
     data, fit = openuni.open(str(discs)), Buckets(replace(tiny(), frames=4))
     waiting = Cursor(20, (3, 8, 9, 12, 15))
-    plans = list(islice(plan_steps(data, STAGE, fit, clips=2, seed=0, cursor=waiting), 4))
+    plans = list(islice(plan_steps(data, STAGE, fit, clips_of=lambda _: 2, seed=0, cursor=waiting), 4))
     for number, plan in enumerate(plans[:-1]):
-        again = next(plan_steps(data, STAGE, fit, clips=2, seed=0, cursor=plan.after))
+        again = next(plan_steps(data, STAGE, fit, clips_of=lambda _: 2, seed=0, cursor=plan.after))
         assert again == plans[number + 1]
     assert [[entry.position for entry in plan.entries] for plan in plans[:2]] == [[3, 8], [9, 12]]
 
@@ -227,6 +227,24 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(discs: Path,
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, parameter in parts[0].names.items():
         torch.testing.assert_close(parameter, parts[1].names[name], atol=1e-4, rtol=1e-3)
+
+
+def test_steps_bounded_by_tokens_take_more_short_clips_and_resume_bit_for_bit(discs: Path, tmp_path: Path) -> None:
+    """The clip of two frames comes once an epoch of ten; four of it make a step."""
+
+    def run(folder: str, steps: int) -> Trainer:
+        return trainer(discs, tmp_path / folder, batch_by="tokens", global_batch_size=1, steps=steps, checkpoint_every=9)
+
+    whole = run("whole", 45)
+    reports = list(whole.run())
+    assert {report.clips for report in reports} == {1, 4}
+    assert max(report.tokens for report in reports) <= 3 * whole.reader.fit.most_tokens  # streams of a clip
+    first = run("parts", 9)
+    list(first.run())
+    second = run("parts", 45)
+    second.restore(tmp_path / "parts" / "checkpoints" / "00000009")
+    list(second.run())
+    assert tensors_sha256(second.names) == tensors_sha256(whole.names)
 
 
 @pytest.mark.slow

@@ -80,6 +80,8 @@ class GenerateConfig:
     """joint: width over height, unless --image or --continue has its own."""
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of the noise."""
+    vae_tiling: bool = False
+    """Code large frames tile by tile, in less memory; the pictures change a little."""
     batch: int = field(default=8, metadata={"min": 1})
     """Clips and windows generated at once."""
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
@@ -228,7 +230,7 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
     device = pick_device(config.device)
     model = open_model(config).to(device).eval()
     wan = config.wan or (config.unityvideo if config.unityvideo and config.unityvideo.is_dir() else None)
-    codec = open_codec(model.config.codec, wan, device)
+    codec = open_codec(model.config.codec, wan, device, tiled=config.vae_tiling)
     embed = open_texts(model.config, wan, device)
     for text in (config.prompt, config.negative_prompt, *config.modality_prompts.values()):
         embed.check(text)

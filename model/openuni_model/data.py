@@ -34,7 +34,7 @@ from openuni.shards.reader import Dataset
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfig
-from openuni_model.prompts import Prompt, Target, choose
+from openuni_model.prompts import Prompt, Target, choose, has_targets
 from openuni_model.tasks import Draw, Stage, draw, rng_of
 
 _ASPECTS = (1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
@@ -287,7 +287,7 @@ class Reader:
         # One draw a view of the stage, in its order, so that a view's prompt does not hang on the others drawn.
         seeds = {view: int(rng.integers(1 << 63)) for view in self.stage.modalities}
         values = {
-            view: window_of(sample, view, entry.bucket, window) if view == "segmentation" else None
+            view: window_of(sample, view, entry.bucket, window) if has_targets(view) else None
             for view in views
             if view != "rgb"
         }
@@ -328,7 +328,7 @@ class Reader:
 def picture(
     sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None
 ) -> modalities.Pictures:
-    """The model's picture of one window of a view; with a `target` (of a segmentation) of that alone."""
+    """The model's picture of one window of a view; with a `target` of that alone."""
     value = window_of(sample, view, bucket, window)
     return modalities.get(view).to_picture(value if target is None else target.select(value))
 

@@ -1,8 +1,9 @@
 """Prompts of views: how a modality is asked for, and of what (UnityVideo's in-context learner, section 4.2.2).
 
-With `Stage.prompts` every view of every sample reads a text of its own: one of several phrasings, and for a
-segmentation often a *target* ("the box on the left") that selects what the view shows. Targets come from the instance
-table of the very window that is trained on, so a text and its picture always agree. Only the segmentation has targets.
+With `Stage.prompts` every view of every sample reads a text of its own: one of several phrasings, and for a view that
+tells instances apart often a *target* ("the box on the left", "the largest person") that selects what the view shows.
+Targets come from the very window that is trained on, so a text and its picture always agree: from the instance table of
+a segmentation, the people of skeletons and of DensePose. Depth and flow show the whole scene and have none.
 
 Example:
     >>> plural("person"), plural("box"), plural("sky scraper")
@@ -13,16 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from itertools import combinations
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from openuni import modalities
+from openuni.modalities.densepose import DensePose
 from openuni.modalities.segmentation import Segmentation
+from openuni.modalities.skeleton import Skeleton
 from openuni_model.tasks import Stage
 
 T = TypeVar("T")
+Targets = Segmentation | Skeleton | DensePose
+"""Values of views that tell instances apart."""
+Targeted = TypeVar("Targeted", Segmentation, Skeleton, DensePose)
 Kind = Literal["class", "side", "largest", "pair"]
 KINDS: tuple[Kind, ...] = ("class", "side", "largest", "pair")
 """Every instance of a class; the outermost on a side; the largest; two that are told apart by their classes."""
@@ -35,7 +43,11 @@ _PHRASINGS: Mapping[str, tuple[str, ...]] = {
     "densepose": ("the body surface of all people", "which part of the body each pixel shows", "estimate body maps"),
 }
 """Besides the modality's own prompt, which a fixed-prompt model reads."""
-_TARGETED = ("segment {}", "a segmentation map of {}", "show only {}, in flat colours on black")
+_TARGETED: Mapping[str, tuple[str, ...]] = {
+    "segmentation": ("segment {}", "a segmentation map of {}", "show only {}, in flat colours on black"),
+    "skeleton": ("a skeleton map of {}", "joints and limbs of {}", "estimate poses: {} alone"),
+    "densepose": ("a body surface map of {}", "which part of the body each pixel of {} shows", "body map: {} alone"),
+}
 _COUNTS = ("no", "one", "two", "three", "four", "five")
 _IRREGULAR = {"person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice",
               "sheep": "sheep", "knife": "knives", "bus": "buses"}  # fmt: skip
@@ -48,17 +60,54 @@ _LARGER = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a segmentation shall show: the instances `ids`, called `words`; `classes` are those it names."""
+    """What a view shall show: the instances `ids` (people: by `track_ids`, or their number in DensePose), called
+    `words`; `classes` are those it names.
+    """
 
     kind: Kind
     words: str
     ids: tuple[int, ...]
     classes: tuple[str, ...] = ()
 
-    def select(self, value: Segmentation) -> Segmentation:
-        """The segmentation with these instances alone; the others are background."""
-        kept = tuple(row for row in value.instances if row.id in self.ids)
-        return replace(value, ids=np.where(np.isin(value.ids, self.ids), value.ids, np.int32(0)), instances=kept)
+    def select(self, value: Targeted) -> Targeted:
+        """The value with these instances alone; the others are background."""
+        selected: Targeted = _select(value, self.ids)
+        return selected
+
+
+@singledispatch
+def _select(value: Any, ids: tuple[int, ...]) -> Any:
+    raise TypeError(f"{type(value).__name__} does not tell instances apart")
+
+
+@_select.register
+def _(value: Segmentation, ids: tuple[int, ...]) -> Segmentation:
+    kept = tuple(row for row in value.instances if row.id in ids)
+    return replace(value, ids=np.where(np.isin(value.ids, ids), value.ids, np.int32(0)), instances=kept)
+
+
+@_select.register
+def _(value: Skeleton, ids: tuple[int, ...]) -> Skeleton:
+    kept = np.isin(value.track_ids, ids)
+
+    def of(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        return None if array is None else array[:, kept]
+
+    return replace(
+        value,
+        keypoints=value.keypoints[:, kept],
+        boxes=value.boxes[:, kept],
+        track_ids=value.track_ids[kept],
+        crowds=None if value.crowds is None else value.crowds[kept],
+        world=of(value.world),
+        areas=of(value.areas),
+        scores=of(value.scores),
+    )
+
+
+@_select.register
+def _(value: DensePose, ids: tuple[int, ...]) -> DensePose:
+    return replace(value, values=np.where(np.isin(value.values[..., 3:], ids), value.values, np.uint8(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +120,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An instance in a window: its area in pixels and mean place in [0, 1]."""
+    """An instance in a window: its area in pixels over all frames (a skeleton's: of its boxes) and mean place in
+    [0, 1].
+    """
 
     id: int
     name: str
@@ -81,21 +132,21 @@ class _Seen:
 
 
 def choose(rng: np.random.Generator, view: str, value: Any, stage: Stage) -> Prompt:
-    """The prompt of one view of one sample. `value` is that view's window; only a segmentation's is looked at.
+    """The prompt of one view of one sample. `value` is that view's window, None for one that has no targets.
 
     With probability `stage.drop_prompt` the text is empty, and then the view shows everything; with `stage.p_target`
-    a segmentation that has targets gets one, first by kind, so that rich scenes do not ask for sides alone. Kinds and
+    a view that has targets gets one, first by kind, so that rich scenes do not ask for sides alone. Kinds and
     classes in `stage.held_targets` are never drawn.
     """
     dropped, targeted, kind_u, target_u, phrase_u = rng.random(5)
     if dropped < stage.drop_prompt:
         return Prompt("")
-    found = targets(value, stage.held_targets) if isinstance(value, Segmentation) else []
+    found = [] if value is None else targets(value, stage.held_targets)
     if found and targeted < stage.p_target:
         kinds = [kind for kind in KINDS if any(target.kind == kind for target in found)]
         kind = _pick(kinds, kind_u)
         target = _pick([target for target in found if target.kind == kind], target_u)
-        return Prompt(_pick(_TARGETED, phrase_u).format(target.words), target)
+        return Prompt(_pick(_TARGETED[view], phrase_u).format(target.words), target)
     return Prompt(_pick(phrasings(view), phrase_u))
 
 
@@ -108,23 +159,58 @@ def phrasings(view: str) -> tuple[str, ...]:
     return (modalities.get(view).prompt, *_PHRASINGS.get(view, ()))
 
 
-def targets(value: Segmentation, held: Sequence[str] = ()) -> list[Target]:
-    """Everything that can be asked of a segmentation without doubt, in a fixed order; nothing of `held` (kinds and
-    class names). Instances of less than 1/500 of the pixels are neither asked for nor counted.
+def has_targets(view: str) -> bool:
+    """Whether a view tells instances apart, so that some can be asked for."""
+    return view in _TARGETED
+
+
+def targets(value: Targets, held: Sequence[str] = ()) -> list[Target]:
+    """Everything that can be asked of a view without doubt, in a fixed order; nothing of `held` (kinds and class
+    names). Instances of less than 1/500 of the pixels are neither asked for nor counted.
     """
-    seen = _seen(value)
-    found = [*_classes(seen), *_sides(seen), *_largest(seen), *_pairs(seen)]
-    return [t for t in found if t.kind not in held and not set(t.classes) & set(held)]
+    seen: list[_Seen] = _seen(value)
+    thing = "object" if isinstance(value, Segmentation) else "person"
+    found = [*_classes(seen), *_sides(seen, thing), *_largest(seen, thing), *_pairs(seen, thing)]
+    return [t for t in dict.fromkeys(found) if t.kind not in held and not set(t.classes) & set(held)]
 
 
-def _seen(value: Segmentation) -> list[_Seen]:
-    _, height, width = value.ids.shape
+@singledispatch
+def _seen(value: Any) -> list[_Seen]:
+    raise TypeError(f"{type(value).__name__} does not tell instances apart")
+
+
+@_seen.register
+def _(value: Segmentation) -> list[_Seen]:
+    masks = [_seen_mask(row.id, row.class_name, value.ids == row.id) for row in value.instances]
+    return [one for one in masks if one]
+
+
+@_seen.register
+def _(value: DensePose) -> list[_Seen]:
+    person = value.values[..., 3]
+    masks = [_seen_mask(int(i), "person", person == i) for i in np.unique(person) if i]
+    return [one for one in masks if one]
+
+
+def _seen_mask(id: int, name: str, mask: npt.NDArray[np.bool_]) -> _Seen | None:
+    _, height, width = mask.shape
+    _, y, x = np.nonzero(mask)
+    if len(x) < _LEAST_SHARE * mask.size:
+        return None
+    return _Seen(id, name, len(x), float(x.mean() + 0.5) / width, float(y.mean() + 0.5) / height)
+
+
+@_seen.register
+def _(value: Skeleton) -> list[_Seen]:
     seen = []
-    for row in value.instances:
-        _, y, x = np.nonzero(value.ids == row.id)
-        if len(x) >= _LEAST_SHARE * value.ids.size:
-            place = (float(x.mean() + 0.5) / width, float(y.mean() + 0.5) / height)
-            seen.append(_Seen(row.id, row.class_name, len(x), *place))
+    for p, id in enumerate(value.track_ids):
+        crowd = value.crowds is not None and value.crowds[p]
+        corners = value.boxes[~np.isnan(value.boxes[:, p, 0]), p].astype(np.float64)
+        area = ((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).sum()
+        if crowd or area < _LEAST_SHARE * len(value.boxes) * value.height * value.width:
+            continue
+        x, y = (corners[:, :2] + corners[:, 2:]).mean(axis=0) / 2
+        seen.append(_Seen(int(id), "person", round(area), float(x / value.width), float(y / value.height)))
     return seen
 
 
@@ -140,11 +226,11 @@ def _classes(seen: Sequence[_Seen]) -> list[Target]:
     ]
 
 
-def _sides(seen: Sequence[_Seen]) -> list[Target]:
+def _sides(seen: Sequence[_Seen], thing: str) -> list[Target]:
     """The outermost of a class of several, and of all objects."""
     groups = {name: those for name, those in _by_class(seen).items() if len(those) > 1}
     found = []
-    for name, those in [*groups.items(), ("object", list(seen))]:
+    for name, those in [*groups.items(), (thing, list(seen))]:
         for side, places in (
             ("on the left", [one.x for one in those]),
             ("on the right", [-one.x for one in those]),
@@ -158,14 +244,14 @@ def _sides(seen: Sequence[_Seen]) -> list[Target]:
     return found
 
 
-def _largest(seen: Sequence[_Seen]) -> list[Target]:
+def _largest(seen: Sequence[_Seen], thing: str) -> list[Target]:
     order = sorted(seen, key=lambda one: -one.area)
     if len(order) < 2 or order[0].area < _LARGER * order[1].area:
         return []
-    return [Target("largest", "the largest object", (order[0].id,), (order[0].name,))]
+    return [Target("largest", f"the largest {thing}", (order[0].id,), (order[0].name,))]
 
 
-def _pairs(seen: Sequence[_Seen]) -> list[Target]:
+def _pairs(seen: Sequence[_Seen], thing: str) -> list[Target]:
     """Two instances, each the only one of its class; and 'the two objects' where there are just two."""
     only = [those[0] for those in _by_class(seen).values() if len(those) == 1]
     found = [
@@ -173,7 +259,8 @@ def _pairs(seen: Sequence[_Seen]) -> list[Target]:
         for a, b in combinations(only, 2)
     ]
     if len(seen) == 2:
-        found.append(Target("pair", "the two objects", tuple(one.id for one in seen), tuple(one.name for one in seen)))
+        ids, names = tuple(one.id for one in seen), tuple(one.name for one in seen)
+        found.append(Target("pair", f"the two {plural(thing)}", ids, names))
     return found
 
 

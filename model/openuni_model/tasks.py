@@ -40,8 +40,8 @@ class Stage:
     it by these drop-outs (`shares`).
 
     `prompts` gives each view of each sample a prompt of its own (see `prompts.py`), else it is constant a modality:
-    with `p_target` a segmentation shows a target, `drop_prompt` leaves the prompt empty, and `held_targets` (kinds of
-    target and class names) are never asked for, to be tried on a trained model.
+    with `p_target` a view that tells instances apart shows a target, `drop_prompt` leaves the prompt empty, and
+    `held_targets` (kinds of target and class names) are never asked for, to be tried on a trained model.
     """
 
     name: str

@@ -11,8 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from openuni import modalities  # noqa: E402
+from openuni.modalities.densepose import DensePose  # noqa: E402
 from openuni.modalities.rgb import Rgb  # noqa: E402
 from openuni.modalities.segmentation import Instance, Segmentation  # noqa: E402
+from openuni.modalities.skeleton import Skeleton  # noqa: E402
 from openuni.sample import Annotation, Record  # noqa: E402
 from openuni.shards import writer  # noqa: E402
 from openuni_model import checkpoint  # noqa: E402
@@ -76,6 +79,46 @@ def test_targets_name_the_right_instances() -> None:
     assert found["the object at the top"] == (9,)
     assert found["the largest object"] == (7,)
     assert found["the ball"] == (9,)
+
+
+def crowd() -> tuple[Skeleton, DensePose]:
+    """Three people: a small one on the left, a large one at the right, and one who is there in a single frame."""
+    boxes = np.full((4, 3, 4), np.nan, np.float32)
+    boxes[:, 0], boxes[:, 1], boxes[2, 2] = (2, 10, 8, 20), (40, 4, 60, 40), (20, 20, 22, 24)
+    keypoints = np.concatenate([np.full((4, 3, 17, 2), np.nan), np.zeros((4, 3, 17, 1))], axis=-1).astype(np.float32)
+    keypoints[:, 0], keypoints[:, 1] = (5, 15, 0.5), (50, 20, 0.5)
+    areas = boxes[..., 2] - boxes[..., 0]
+    values = np.zeros((4, 48, 64, 4), np.uint8)
+    values[:, 10:20, 2:8], values[:, 4:40, 40:60] = (1, 5, 6, 1), (2, 7, 8, 2)
+    return Skeleton(keypoints, boxes, np.array([4, 6, 9], np.int32), 48, 64, areas=areas), DensePose(values)
+
+
+def test_people_are_asked_for_by_side_and_size_in_skeletons_and_densepose() -> None:
+    for value, (left, right) in zip(crowd(), ((4, 6), (1, 2)), strict=True):
+        found = {target.words: target.ids for target in targets(value)}
+        assert found == {
+            "the two people": (left, right),
+            "the person on the left": (left,),
+            "the person on the right": (right,),
+            "the person at the top": (left,),
+            "the person at the bottom": (right,),
+            "the largest person": (right,),
+        }
+    skeleton, densepose = crowd()
+    [right] = [target for target in targets(skeleton) if target.words == "the person on the right"]
+    shown = right.select(skeleton)
+    modalities.get("skeleton").check(shown)
+    assert shown.track_ids.tolist() == [6]
+    assert np.array_equal(shown.keypoints[:, 0], skeleton.keypoints[:, 1])
+    assert shown.areas is not None
+    assert shown.areas.shape == (4, 1)
+    [left] = [target for target in targets(densepose) if target.words == "the person on the left"]
+    shown_body = left.select(densepose)
+    modalities.get("densepose").check(shown_body)
+    assert np.unique(shown_body.values[..., 3]).tolist() == [0, 1]
+    drawn = {choose(np.random.default_rng(seed), "skeleton", skeleton, STAGE).text for seed in range(200)}
+    assert "a skeleton map of the person on the left" in drawn
+    assert "the skeletons of all people" in drawn
 
 
 def test_what_is_in_doubt_or_too_small_is_not_asked_for() -> None:

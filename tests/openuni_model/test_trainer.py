@@ -233,7 +233,9 @@ def test_steps_bounded_by_tokens_take_more_short_clips_and_resume_bit_for_bit(di
     """The clip of two frames comes once an epoch of ten; four of it make a step."""
 
     def run(folder: str, steps: int) -> Trainer:
-        return trainer(discs, tmp_path / folder, batch_by="tokens", global_batch_size=1, steps=steps, checkpoint_every=9)
+        return trainer(
+            discs, tmp_path / folder, batch_by="tokens", global_batch_size=1, steps=steps, checkpoint_every=9
+        )
 
     whole = run("whole", 45)
     reports = list(whole.run())

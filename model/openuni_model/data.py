@@ -31,6 +31,7 @@ from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationErr
 from openuni.modalities import Box
 from openuni.sample import Record, Sample
 from openuni.shards.reader import Dataset
+from openuni_model import colours
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
 from openuni_model.config import ModelConfig
@@ -302,13 +303,13 @@ class Reader:
     def latent(self, sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None) -> Tensor:
         """The latents of one view of one window of a clip, from the cache where it has them."""
         if self.cache is None:
-            return self.codec.encode(picture(sample, view, bucket, window, target))
+            return self.codec.encode(picture(sample, view, bucket, window, self.config, target))
         shown = "" if target is None else "-" + hashlib.sha256(repr(target.ids).encode()).hexdigest()[:16]
         name = f"{sample.key}.{view}{shown}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
         path = self.cache / self._fingerprint / hashlib.sha256(sample.key.encode()).hexdigest()[:2] / name
         if path.is_file():
             return torch.from_numpy(np.load(path, allow_pickle=False))
-        latents = self.codec.encode(picture(sample, view, bucket, window, target))
+        latents = self.codec.encode(picture(sample, view, bucket, window, self.config, target))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
@@ -321,16 +322,16 @@ class Reader:
         """Changes with the codec and with any column of the dataset, so that a stale latent is never read."""
         manifest = self.data.manifest
         codec = self.config.codec + (" tiled" if self.codec.tiled else "")
-        text = f"{codec} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
+        text = f"{codec} {self.config.pictures} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def picture(
-    sample: Sample, view: str, bucket: Bucket, window: int, target: Target | None = None
+    sample: Sample, view: str, bucket: Bucket, window: int, config: ModelConfig, target: Target | None = None
 ) -> modalities.Pictures:
     """The model's picture of one window of a view; with a `target` of that alone."""
     value = window_of(sample, view, bucket, window)
-    return modalities.get(view).to_picture(value if target is None else target.select(value))
+    return colours.to_picture(view, value if target is None else target.select(value), config)
 
 
 def window_of(sample: Sample, view: str, bucket: Bucket, window: int) -> Any:

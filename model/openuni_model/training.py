@@ -69,6 +69,8 @@ class TrainConfig:
     """Run, checkpoint or model folder to start from."""
     wan: Path | None = field(default=None, metadata={"exists": True})
     """Folder of Wan in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/)."""
+    unityvideo: Path | None = field(default=None, metadata={"exists": True})
+    """Start from the public UnityVideo weights, a .safetensors file or the folder it is in; --preset is not used."""
     modalities: tuple[str, ...] = field(default=(), metadata={"shown": "the stage's"})
     """Views to train, comma-separated."""
     steps: int | None = field(default=None, metadata={"min": 1, "shown": "by preset or stage"})
@@ -133,6 +135,11 @@ class TrainConfig:
         """The run folder."""
         return self.out or Path("runs") / f"stage-{Path(self.stage).stem}"
 
+    @property
+    def parts(self) -> Path | None:
+        """The folder of Wan's autoencoder and text encoder; UnityVideo's own where it holds them."""
+        return self.wan or (self.unityvideo if self.unityvideo and self.unityvideo.is_dir() else None)
+
     def __post_init__(self) -> None:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
@@ -142,6 +149,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise TrainConfigError(f"--{name.replace('_', '-')} {value}: it must be {low} or more")
+        if self.unityvideo and (self.init or not (self.switcher and self.in_context)):
+            raise TrainConfigError(
+                "--unityvideo starts from weights that have switcher and in-context learner: leave "
+                "--init, --no-switcher and --no-in-context out"
+            )
         if self.lr is not None and not 0 < self.lr < 1:
             raise TrainConfigError(f"--lr {self.lr}: a learning rate lies between 0 and 1")
         if self.new_lr_scale is not None and not 0 < self.new_lr_scale <= 1000:
@@ -242,6 +254,7 @@ def resolve(config: TrainConfig, say: Progress) -> Plan:
     from openuni import registry
     from openuni_model.tasks import load_stage
     from openuni_model.trainer import Schedule
+    from openuni_model.unityvideo import unityvideo_shape
 
     defaults = PRESETS[config.preset]
     stage = load_stage(config.stage)
@@ -253,7 +266,10 @@ def resolve(config: TrainConfig, say: Progress) -> Plan:
     out = config.folder
     say(f"data {url}, out {out}")
     sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
-    shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)
+    if config.unityvideo:
+        shape = replace(unityvideo_shape(config.unityvideo), **sides)
+    else:
+        shape = preset(config.preset, switcher=config.switcher, in_context=config.in_context, **sides)
     schedule = Schedule(
         out=out,
         steps=_chosen(config.steps, defaults.steps or stage.steps),
@@ -282,8 +298,8 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
     from openuni_model.trainer import Trainer
 
     config, shape, out = plan.config, plan.shape, plan.schedule.out
-    codec = open_codec(shape.codec, config.wan, world.device, tiled=config.vae_tiling)
-    embed = open_texts(shape, config.wan, world.device, config.cache or out)
+    codec = open_codec(shape.codec, config.parts, world.device, tiled=config.vae_tiling)
+    embed = open_texts(shape, config.parts, world.device, config.cache or out)
     model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
     if config.lora:
         keep_base(model, out, world)
@@ -306,8 +322,13 @@ def first_weights(
 
     from openuni_model.checkpoint import load_trained
     from openuni_model.dit import UnifiedDiT
+    from openuni_model.unityvideo import open_unityvideo
     from openuni_model.weights import load_wan, read_wan, wan_part
 
+    if config.unityvideo:
+        model = open_unityvideo(config.unityvideo).float()
+        model.config = shape
+        return model, f"from UnityVideo in {config.unityvideo}", False
     before = out.parent / "stage-1"
     init = config.init or (before if stage == "2" and (before / "checkpoints").is_dir() else None)
     if init is not None:
@@ -525,7 +546,7 @@ def _describe_captions(plan: Plan, data: Dataset, say: Progress) -> None:
     """How many captions are longer than the model reads."""
     from openuni_model.texts import token_counter
 
-    tokens = token_counter(plan.shape, plan.config.wan)
+    tokens = token_counter(plan.shape, plan.config.parts)
     if tokens is None:
         say("  captions that are cut: not counted without a tokenizer (--wan)")
         return
@@ -543,7 +564,7 @@ def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, picture
 
-    fit, wan = Buckets(plan.shape), plan.config.wan
+    fit, wan = Buckets(plan.shape), plan.config.parts
     if plan.shape.codec != "pixel" and (wan is None or not (wan / "vae").is_dir()):
         say("  error of a picture through the codec: not measured without its weights (--wan)")
         return
@@ -553,7 +574,7 @@ def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
         return
     codec = open_codec(plan.shape.codec, wan)
     errors = {
-        view: codec.error(picture(sample, view, bucket, 0))
+        view: codec.error(picture(sample, view, bucket, 0, plan.shape))
         for view in ("rgb", *plan.stage.modalities)
         if view in sample
     }

@@ -33,6 +33,32 @@ def open_unityvideo(where: Path) -> UnifiedDiT:
 
     Weights keep their dtype (bfloat16 as released). Raises ModelConfigError where it is another model, or none.
     """
+    file = _file(where)
+    try:
+        return model_from(read_tensors(file))
+    except ModelConfigError as error:
+        raise ModelConfigError(f"{file}: {error}") from error
+
+
+def unityvideo_shape(where: Path) -> ModelConfig:
+    """The configuration of a released checkpoint, from the head of its file. Raises ModelConfigError."""
+    from safetensors import safe_open
+
+    file = _file(where)
+    with safe_open(file, framework="pt") as tensors:
+        shapes = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
+    meta = {
+        from_wan_key(key.removeprefix("base.")): torch.empty(shape, device="meta")
+        for key, shape in shapes.items()
+        if key not in _OWN
+    }
+    try:
+        return config_of(meta)
+    except (KeyError, ValueError) as error:
+        raise ModelConfigError(f"{file}: not the UnityVideo weights: Wan's part lacks {error}") from error
+
+
+def _file(where: Path) -> Path:
     files = [where] if where.is_file() else sorted(where.rglob("*.safetensors"))
     files = [file for file in files if any(key == "flow_in.weight" for key in _keys(file))]
     if len(files) != 1:
@@ -40,10 +66,7 @@ def open_unityvideo(where: Path) -> UnifiedDiT:
             f"{where}: {len(files)} UnityVideo checkpoints here (a .safetensors file with 'flow_in.weight' in it); "
             "download one from KlingTeam/UnityVideo and give its path"
         )
-    try:
-        return model_from(read_tensors(files[0]))
-    except ModelConfigError as error:
-        raise ModelConfigError(f"{files[0]}: {error}") from error
+    return files[0]
 
 
 @torch.no_grad()

@@ -112,10 +112,10 @@ def reader(discs: Path, cache: Path | None = None) -> Reader:
 
 def test_pictures_are_cropped_at_the_centre_and_resized(discs: Path) -> None:
     sample = openuni.open(str(discs))["disc-00"]
-    got = picture(sample, "rgb", Bucket(4, 36, 36), 1)
+    got = picture(sample, "rgb", Bucket(4, 36, 36), 1, NANO)
     want = moving_disc(0)[0][4:8, :, 6:42] / 255
     np.testing.assert_allclose(got, want, atol=1e-6)
-    depth = picture(sample, "depth", Bucket(8, 18, 24), 0)
+    depth = picture(sample, "depth", Bucket(8, 18, 24), 0, NANO)
     assert depth.shape == (8, 18, 24, 3)
     box = centre_box(100, 200, Bucket(1, 32, 32))
     assert (box.x0, box.y0, box.x1, box.y1) == (50, 0, 150, 100)

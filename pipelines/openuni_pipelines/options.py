@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
+from openuni.errors import PlanError
+from openuni.shards.parts import Part
 from openuni.storage.local import FOLLOW_LINKS
 
 Command = Callable[..., Any]
@@ -85,6 +87,18 @@ class Names(click.ParamType[Any, Any]):
             return tuple(value)
         names = (name.strip() for name in value.split(","))
         return tuple(self._item.convert(name, param, ctx) for name in names if name)
+
+
+class Parts(click.ParamType[Any, Any]):
+    """`2/4` as the second of four parts."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
+        try:
+            return value if isinstance(value, Part) else Part.parse(value)
+        except PlanError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _take(config: type[Any], given: dict[str, Any]) -> Any:

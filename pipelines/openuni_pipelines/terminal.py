@@ -98,8 +98,9 @@ def print_summary(summary: Summary) -> None:
     console.print(
         f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
+        + (f"; part {summary.part} is through" if summary.part else "")
     )
-    for line in left_out.lines(summary.root, summary.skipped):
+    for line in left_out.lines(summary.root, summary.skipped) if summary.part is None else ():
         console.print(line, highlight=False)
     for failure in summary.failures[:10]:
         console.print(
@@ -119,7 +120,10 @@ def print_summary(summary: Summary) -> None:
             f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
             f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
         )
-    console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+    if summary.complete:
+        console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+    else:
+        console.print(f"other parts are not through yet: openuni status {summary.root}")
 
 
 def print_estimate(estimate: Estimate, shard_size: int) -> None:

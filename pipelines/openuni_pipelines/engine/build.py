@@ -18,9 +18,10 @@ from openuni import registry, sources
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
-from openuni.shards import columns, failures, layout, plan, verify
+from openuni.shards import columns, layout, parts, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
+from openuni.shards.parts import Part
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
 from openuni.sources import Request, Skipped
 from openuni.sources.folder import videos_below
@@ -30,7 +31,16 @@ from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
 from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
-from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
+from openuni_pipelines.engine.run import (
+    Execution,
+    check_space,
+    complete,
+    finish_parts,
+    holding,
+    is_complete,
+    make_executor,
+    new_id,
+)
 from openuni_pipelines.engine.stages import Job
 
 """All five modalities on a plain CPU, with weights that package registries carry."""
@@ -162,9 +172,9 @@ class BuildConfig:
             return {}
         return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
-    def job(self, run: str) -> Job:
+    def job(self, run: str, part: Part | None = None) -> Job:
         """What the tasks of run `run` share."""
-        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits)
+        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,10 @@ class Summary:
     seconds: float
     new_files: Sequence[str] = ()
     """Videos that came into the folder after the plan was made, and are not in it."""
+    part: Part | None = None
+    """What was built, and what the numbers tell of; None: the whole."""
+    complete: bool = True
+    """Whether the whole dataset is."""
 
 
 def build(
@@ -187,13 +201,16 @@ def build(
     *,
     retry_failed: bool = False,
     extend: bool = False,
+    part: Part | None = None,
     progress: Callable[[RunProgress], None] | None = None,
 ) -> Summary:
     """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
 
     `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `extend` plans the
-    clips that the source has gained since, as new shards, once all that is planned is committed. `progress` is called
-    from this thread, once a finished task and at least twice a second while workers are busy.
+    clips that the source has gained since, as new shards, once all that is planned is committed. `part` builds that
+    part of a plan that is there (`make_plan`), beside other processes that build the others; the last one to end
+    completes the dataset. `progress` is called from this thread, once a finished task and at least twice a second while
+    workers are busy.
 
     Example:
         >>> config = BuildConfig(
@@ -208,19 +225,24 @@ def build(
     root = config.root
     planning.check_ready(config.recipe.experts)
     _check_source(config)
-    with holding(root) as run, ExitStack() as stack:
+    if part is not None:
+        _check_part(config, retry_failed, extend)
+    with holding(root, part=part) as run, ExitStack() as stack:
         manifest = _resume(config)
         # Before hours of planning as well as before each shard.
         check_space(root, config.execution)
-        job = config.job(run)
+        job = config.job(run, part)
         if manifest is not None and retry_failed:
             changes.reopen_failed(job)
         executor = stack.enter_context(make_executor(config.execution, job))
         if manifest is None:
             manifest = _make_plan(config, executor, run)
-        elif extend and _is_complete(root, manifest):
+        elif extend and is_complete(root, manifest):
             manifest = _extend(config, manifest, executor, run)
         complete(job, manifest, executor, config.execution, progress)
+    if part is not None:
+        whole = finish_parts(root, manifest)
+        return replace(summary(root, time.monotonic() - begin, part), complete=whole)
     return replace(summary(root, time.monotonic() - begin), new_files=_new_files(config, manifest))
 
 
@@ -251,18 +273,35 @@ def estimate(config: BuildConfig) -> Estimate:
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
-def summary(root: Path, seconds: float) -> Summary:
-    """What the dataset at `root` holds now."""
+def summary(root: Path, seconds: float, part: Part | None = None) -> Summary:
+    """What the dataset at `root` holds now, or a part of it."""
     manifest = verify.manifest(root)
+    shards = range(manifest.shards) if part is None else part.shards(manifest.shards)
     present = dict.fromkeys(manifest.columns, 0)
     samples = 0
-    for number in range(manifest.shards):
+    for number in shards:
         for column in manifest.columns:
             record = columns.committed(root, number, column)
             if record is not None:
                 present[column] += record.present
                 samples += record.samples if column == RGB else 0
-    return Summary(root, manifest.clips, samples, present, manifest.skipped, failures.read(root), seconds)
+    planned, failed = manifest.clips, parts.all_failures(root, manifest.shards)
+    if part is not None:
+        plans = Plans(root, manifest)
+        planned = sum(plans.size(number) for number in shards)
+        failed = [failure for failure in failed if failure.shard in shards]
+    return Summary(root, planned, samples, present, manifest.skipped, failed, seconds, part=part)
+
+
+def _check_part(config: BuildConfig, retry_failed: bool, extend: bool) -> None:
+    """Raise PlanError where there is nothing to divide yet, or what is asked for is of the whole dataset."""
+    if retry_failed or extend:
+        raise PlanError("--retry-failed and --extend change the whole dataset; run them once, without --part")
+    if not (config.root / layout.MANIFEST).exists():
+        raise PlanError(
+            f"{config.root} has no plan that could be divided; make it once with the same options: "
+            f"openuni plan … --out {config.root}"
+        )
 
 
 def _check_source(config: BuildConfig) -> None:
@@ -289,11 +328,6 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     )
     layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(manifest), run)
     return manifest
-
-
-def _is_complete(root: Path, manifest: Manifest) -> bool:
-    """Whether every shard is committed: an extension that was interrupted is finished before the next is planned."""
-    return all(columns.committed(root, n, name) for n in range(manifest.shards) for name in manifest.columns)
 
 
 def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: str) -> Manifest:

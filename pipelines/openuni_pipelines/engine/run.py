@@ -16,11 +16,12 @@ from pydantic import TypeAdapter
 
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
-from openuni.sample import Clip
-from openuni.shards import catalog, failures, layout
+from openuni.shards import catalog, failures, layout, parts, verify
+from openuni.shards.columns import committed
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
-from openuni.shards.lock import RunLock
+from openuni.shards.lock import HeldError, RunLock
+from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
 from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
@@ -46,10 +47,11 @@ class Execution(Parallel):
 
 
 @contextmanager
-def holding(root: Path, sweeps: Sequence[str] = ()) -> Iterator[str]:
-    """Hold the dataset for a new run and give the run's id. A full disk ends in one sentence.
+def holding(root: Path, sweeps: Sequence[str] = (), part: Part | None = None) -> Iterator[str]:
+    """Hold the dataset, or a part of it, for a new run and give the run's id. A full disk ends in one sentence.
 
-    `sweeps`: folders besides a dataset's own in which killed runs may have left temporary files.
+    `sweeps`: folders besides a dataset's own in which killed runs may have left temporary files. What parts wrote down
+    is folded into the dataset's own files once the whole is held.
 
     SIGINT and SIGTERM end the run in order: workers stopped, lock released, exit status 128 and the signal's number.
     A second one kills. Raises PlanError naming who else holds the dataset, OpenUniError where the folder cannot be
@@ -57,8 +59,13 @@ def holding(root: Path, sweeps: Sequence[str] = ()) -> Iterator[str]:
     """
     run = new_id()
     try:
-        with stopping.stoppable() as received, RunLock(root, run, sweeps):
+        with stopping.stoppable() as received, RunLock(root, run, sweeps, part):
+            if part is not None:
+                yield run  # of the folders that it shares with other parts it empties none
+                return
             _remove_empty_work(root)
+            if parts.there(root):
+                parts.fold(root, verify.manifest(root).shards, run)
             yield run
             # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
             layout.sweep(root, sweeps)
@@ -150,38 +157,63 @@ def complete(
     execution: Execution,
     progress: Callable[[RunProgress], None] | None = None,
 ) -> None:
-    """Do what is left of the job's columns, shard by shard, and write the data card.
+    """Do what is left of the job's columns, shard by shard, and unless it is a part fold and describe the dataset.
 
     Raises OpenUniError where it cannot go on; what is committed stays.
     """
     root = job.root
     check_space(root, execution)
-    clips = _Clips(root, manifest)
+    plans, numbers = Plans(root, manifest), job.shards(manifest.shards)
     columns = tuple(job.recipe.columns)
-    stages = {stage.name: manifest.clips for stage in job.recipe.stages}
-    stages["commit"] = manifest.shards * len(columns)
-    with Monitor(root, job.run, stages, manifest.shards, columns, progress) as monitor:
-        monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
-        _drive(job, manifest.shards, clips, executor, execution, monitor)
-        catalog.write(root, job.run)
-        LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
-        monitor.log("finished", failures=len(failures.read(root)))
+    clips = manifest.clips if job.part is None else sum(plans.size(number) for number in numbers)
+    stages = {stage.name: clips for stage in job.recipe.stages}
+    stages["commit"] = len(numbers) * len(columns)
+    with Monitor(job.home, job.run, stages, len(numbers), columns, progress) as monitor:
+        monitor.log("started", clips=clips, shards=len(numbers), columns=dict(manifest.columns))
+        _drive(job, numbers, plans, executor, execution, monitor)
+        if job.part is None:
+            describe(root, job.run)
+        monitor.log("finished", failures=len(failures.read(job.home)))
 
 
-class _Clips:
-    """The planned clips of a shard; none where the dataset was not built from videos, and has no plan."""
-
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        self._plans = Plans(root, manifest)
-
-    def shard(self, number: int) -> list[Clip]:
-        return self._plans.shard(number)
+def describe(root: Path, run: str) -> None:
+    """Write what is derived from a complete dataset: the catalog, and the data card."""
+    catalog.write(root, run)
+    LocalStore(root).put(layout.CARD, card.render(root).encode(), run)
 
 
-def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:
-    """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
-    known = failures.read(job.root)
-    upcoming = iter(range(shards))
+def is_complete(root: Path, manifest: Manifest) -> bool:
+    """Whether every column of every shard is committed."""
+    names = LocalStore(root).list("commits")  # most often something is missing, and a listing says so
+    if len(names) < manifest.shards * len(manifest.columns):
+        return False
+    for number in range(manifest.shards):
+        for column, fingerprint in manifest.columns.items():
+            record = committed(root, number, column)
+            if record is None or record.fingerprint != fingerprint:
+                return False
+    return True
+
+
+def finish_parts(root: Path, manifest: Manifest) -> bool:
+    """Once nobody works on a part any more and all is committed, fold and describe the dataset. True: that is done.
+
+    Every part asks for it when it has let go of its lock, so the last one to do so finds nobody at work.
+    """
+    if not is_complete(root, manifest):
+        return False
+    try:
+        with holding(root) as run:
+            describe(root, run)
+    except HeldError:  # who holds a part, or folds already, sees to it
+        return False
+    return True
+
+
+def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution: Execution, monitor: Monitor) -> None:
+    """Keep the workers fed, a few shards at a time, until every column of these shards is committed."""
+    known = failures.read(job.root) if job.part is None else parts.known_failures(job.root, job.part, numbers)
+    upcoming = iter(numbers)
     active: dict[int, ShardBuild] = {}
     more = True
     while more or active:
@@ -192,7 +224,7 @@ def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: 
                 more = False
             else:
                 check_space(job.root, execution)
-                active[number] = ShardBuild(job, number, clips.shard(number))
+                active[number] = ShardBuild(job, number, plans.shard(number))
                 known = _settle(active, number, known, job, monitor)
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
@@ -220,7 +252,7 @@ def _settle(
         return known
     after = [f for f in known if f.shard != number or f.stage not in shard.remade] + shard.failures
     if after != known:
-        failures.write(job.root, after, job.run)
+        failures.write(job.home, after, job.run)
     shard.close()
     monitor.shard_done(number, shard.clips)
     del active[number]

@@ -13,7 +13,8 @@ from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
-from openuni.shards import columns, lock, results
+from openuni.shards import columns, lock, parts, results
+from openuni.shards.parts import Part
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
 from openuni.sources import Entry, Request, Skipped
 from openuni.video import Limits, Normalisation, normalise
@@ -32,6 +33,17 @@ class Job:
     recipe: Recipe
     normalisation: Normalisation
     limits: Limits
+    part: Part | None = None
+    """The part of the plan that the run carries out; None: all of it."""
+
+    @property
+    def home(self) -> Path:
+        """Where the run's lock, log, progress and failures lie."""
+        return parts.home(self.root, self.part)
+
+    def shards(self, total: int) -> range:
+        """The run's shards out of all."""
+        return range(total) if self.part is None else self.part.shards(total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +153,7 @@ class Worker:
     def _commit(self, task: Run) -> int:
         root, run, shard, stage = self.job.root, self.job.run, task.shard, task.stage
         samples = ((key, results.load(root, shard, key, stage.fingerprint)) for key in task.keys)
-        guard = partial(lock.check, root, run)
+        guard = partial(lock.check, self.job.home, run)
         return columns.commit(root, shard, stage.column, stage.fingerprint, samples, run, guard).samples
 
     def _save(self, task: Run, note: ColumnNote, members: Mapping[str, bytes]) -> None:

@@ -62,7 +62,7 @@ class RunLock:
         self._sweeps = sweeps
         self._store = LocalStore(root)
         self._name = _name(part)
-        self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
+        self._me = Holder(run, socket.gethostname(), os.getpid(), born(os.getpid()))
         self._is_new = self._is_newly_marked = False
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="openuni-lock")
@@ -142,7 +142,7 @@ def read(home: Path) -> Holder | None:
 def alive(path: Path, holder: Holder) -> bool:
     """Whether the holder still runs: by its process on this host, by its heartbeat on another."""
     if holder.host == socket.gethostname():
-        return _born(holder.pid) == holder.born != ""
+        return born(holder.pid) == holder.born != ""
     try:
         return time.time() - path.stat().st_mtime < STALE_SECONDS
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def _one_at_a_time(store: LocalStore) -> Iterator[None]:
                 return
 
 
-def _born(pid: int) -> str:
+def born(pid: int) -> str:
     """Boot id and start time of a process from /proc, empty if there is none; where /proc is missing, its pid."""
     if not Path("/proc/self/stat").exists():
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -100,7 +101,8 @@ def print_summary(summary: Summary) -> None:
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
         + (f"; part {summary.part} is through" if summary.part else "")
     )
-    for line in left_out.lines(summary.root, summary.skipped) if summary.part is None else ():
+    here = summary.part is None and isinstance(summary.root, Path)
+    for line in left_out.lines(Path(summary.root), summary.skipped) if here else ():
         console.print(line, highlight=False)
     for failure in summary.failures[:10]:
         console.print(
@@ -112,7 +114,7 @@ def print_summary(summary: Summary) -> None:
     if summary.failures:
         console.print(
             f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
-            f"{summary.root / layout.FAILURES}"
+            f"{summary.root}/{layout.FAILURES}"
         )
     if summary.new_files:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])

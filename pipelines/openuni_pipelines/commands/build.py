@@ -34,7 +34,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
         terminal.print_estimate(estimated, config.shard_size)
         return
     what = f"{config.source}, part {part}," if part else config.source
-    terminal.say(f"building [bold]{what}[/] into [bold]{config.root}[/]")
+    terminal.say(f"building [bold]{what}[/] into [bold]{config.place}[/]")
     with terminal.bars(f"planning from {config.source}") as progress:
         made = build(config, retry_failed=retry_failed, extend=extend, part=part, progress=progress)
     terminal.finish(made)
@@ -50,4 +50,4 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)
     if not dry_run:
-        terminal.say(f"the plan is {config.root / layout.PLAN}")
+        terminal.say(f"the plan is {config.place}/{layout.PLAN}")

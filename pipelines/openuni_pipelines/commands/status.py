@@ -11,16 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from openuni.printable import plain, rich
+from openuni_pipelines import options
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
-from openuni_pipelines.engine.state import State, look
+from openuni_pipelines.engine.state import FarState, State, look, look_far
 
 
 @click.command("status")
-@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
-def status_command(root: Path, as_json: bool) -> None:
+def status_command(root: Path | str, as_json: bool) -> None:
     """Say what is committed, who is at work on DATASET, how fast, and what failed."""
+    if isinstance(root, str):
+        _print_far(look_far(root), as_json)
+        return
     state = look(root)
     holder, manifest, progress = state.holder, state.manifest, state.progress
     if manifest is None:
@@ -62,6 +66,21 @@ def status_command(root: Path, as_json: bool) -> None:
         _print_progress(progress, holder is not None, console)
     for (stage, kind), count in sorted(state.failed.items()):
         console.print(f"{count:,} clips failed in {stage} ({rich(kind)})")
+
+
+def _print_far(state: FarState, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(state), indent=1))
+        return
+    console = Console()
+    for name, holder in state.leases.items():
+        who = f"run {holder.run}, process {holder.pid} on {holder.host}"
+        console.print(rich(f"{name}: {who}; a lease that stays behind is found dead by the next run"))
+    table = Table("column", "shards committed", "of")
+    for column, count in state.committed.items():
+        table.add_row(rich(column), f"{count:,}", f"{state.shards:,}")
+    console.print(table)
+    console.print("complete" if state.complete else "not complete: run the same `openuni build` again")
 
 
 def _print_parts(state: State, console: Console) -> None:

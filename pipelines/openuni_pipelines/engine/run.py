@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+import openuni
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
 from openuni.shards import catalog, failures, layout, parts, verify
@@ -25,7 +26,7 @@ from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
 from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.engine import card, stopping
+from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
@@ -171,7 +172,7 @@ def complete(
     with Monitor(job.home, job.run, stages, len(numbers), columns, progress) as monitor:
         monitor.log("started", clips=clips, shards=len(numbers), columns=dict(manifest.columns))
         _drive(job, numbers, plans, executor, execution, monitor)
-        if job.part is None:
+        if job.part is None and not job.url:
             describe(root, job.run)
         monitor.log("finished", failures=len(failures.read(job.home)))
 
@@ -179,7 +180,7 @@ def complete(
 def describe(root: Path, run: str) -> None:
     """Write what is derived from a complete dataset: the catalog, and the data card."""
     catalog.write(root, run)
-    LocalStore(root).put(layout.CARD, card.render(root).encode(), run)
+    LocalStore(root).put(layout.CARD, card.render(openuni.open(str(root))).encode(), run)
 
 
 def is_complete(root: Path, manifest: Manifest) -> bool:
@@ -213,6 +214,7 @@ def finish_parts(root: Path, manifest: Manifest) -> bool:
 def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution: Execution, monitor: Monitor) -> None:
     """Keep the workers fed, a few shards at a time, until every column of these shards is committed."""
     known = failures.read(job.root) if job.part is None else parts.known_failures(job.root, job.part, numbers)
+    target = publishing.Target(job) if job.url else None
     upcoming = iter(numbers)
     active: dict[int, ShardBuild] = {}
     more = True
@@ -224,8 +226,11 @@ def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution
                 more = False
             else:
                 check_space(job.root, execution)
+                if target is not None and not target.prepare(number):
+                    monitor.shard_done(number, plans.size(number))
+                    continue
                 active[number] = ShardBuild(job, number, plans.shard(number))
-                known = _settle(active, number, known, job, monitor)
+                known = _settle(active, number, known, job, monitor, target)
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
                 executor.submit(task)
@@ -235,13 +240,29 @@ def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution
                 raise TypeError("planning is over")
             if isinstance(finished.result, Fault) and finished.result.kind == "machine":
                 raise OpenUniError(finished.result.error)
+            if isinstance(finished.result, Fault) and finished.result.kind == "beaten" and target is not None:
+                monitor.finished(finished, final=False)
+                number = finished.task.shard
+                target.look_again(number)
+                if target.prepare(number):  # begun anew, from the RGB that counts
+                    active[number] = ShardBuild(job, number, plans.shard(number))
+                    known = _settle(active, number, known, job, monitor, target)
+                else:
+                    del active[number]
+                    monitor.shard_done(number, plans.size(number))
+                continue
             shard = active[finished.task.shard]
             monitor.finished(finished, final=shard.finished(finished))
-            known = _settle(active, shard.number, known, job, monitor)
+            known = _settle(active, shard.number, known, job, monitor, target)
 
 
 def _settle(
-    active: dict[int, ShardBuild], number: int, known: list[Failure], job: Job, monitor: Monitor
+    active: dict[int, ShardBuild],
+    number: int,
+    known: list[Failure],
+    job: Job,
+    monitor: Monitor,
+    target: publishing.Target | None,
 ) -> list[Failure]:
     """If nothing of this shard is under way: make its commits due, or write down what failed and close it.
 
@@ -254,6 +275,8 @@ def _settle(
     if after != known:
         failures.write(job.home, after, job.run)
     shard.close()
+    if target is not None:
+        target.release(number)
     monitor.shard_done(number, shard.clips)
     del active[number]
     return after

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openuni.shards import columns, layout, lock, parts, verify
+from openuni.errors import OpenUniError
+from openuni.shards import bucket, columns, layout, lease, lock, parts, verify
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import Holder
 from openuni.shards.parts import Part
 from openuni.storage import DOCUMENT, LocalStore
+from openuni.storage.objects import ObjectStore
 from openuni_pipelines.engine.monitor import RunProgress
 
 
@@ -41,6 +43,30 @@ class State:
     @property
     def complete(self) -> bool:
         return self.manifest is not None and all(done == self.manifest.shards for done in self.committed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FarState:
+    """A dataset in a bucket: shards committed by column, and who holds a lease, by part or `whole`."""
+
+    shards: int
+    committed: Mapping[str, int]
+    leases: Mapping[str, Holder]
+
+    @property
+    def complete(self) -> bool:
+        return all(done == self.shards for done in self.committed.values())
+
+
+def look_far(url: str) -> FarState:
+    """The state of the dataset at `url`. Raises OpenUniError where there is none."""
+    store = ObjectStore(url)
+    manifest = bucket.read_manifest(store)
+    if manifest is None:
+        raise OpenUniError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
+    count = Counter(column for _, column in bucket.committed(store))
+    leases = {name: found.holder for name, found in lease.all_leases(store).items()}
+    return FarState(manifest.shards, {column: count[column] for column in manifest.columns}, leases)
 
 
 def look(root: Path) -> State:

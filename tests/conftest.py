@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 
 from openuni import assets
 from openuni.video import encode_video
+from tests.s3 import ENVIRONMENT, Server, serving
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -64,6 +65,19 @@ def make_clips() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An S3 server with an empty bucket; the environment points this process and its children to it."""
+    pytest.importorskip("obstore")
+    pytest.importorskip("moto.server")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
 
 
 def moving_picture(seed: int, frames: int, size: int) -> np.ndarray:

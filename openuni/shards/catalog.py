@@ -52,12 +52,17 @@ def write(root: Path, run: str) -> int:
     store = LocalStore(root)
     retire(root)
     records = [record for place in _places(store) if (record := commit_record(store, *place)) is not None]
+    put(store, records, run)
+    return len(records)
+
+
+def put(store: Store, records: Sequence[CommitRecord], run: str) -> None:
+    """Write the catalog of these records, which are all that the dataset has, by shard and column."""
     data = encode(records)
     store.put(TABLE, data, run)
     manifest = store.read(layout.MANIFEST, at_most=DOCUMENT)
     head = Head(layout.digest(manifest), FileRecord(len(data), layout.digest(data)))
     store.put(HEAD, layout.dump_checked(head), run)
-    return len(records)
 
 
 def retire(root: Path) -> None:

@@ -31,6 +31,10 @@ LOG = "log.jsonl"
 PROGRESS = "progress.json"
 WORK = "work"
 
+NAMING = "naming"
+"""In a manifest's configuration: how shard files are named, where not plainly."""
+HASHED = "hashed"
+
 MOST_SHARDS = 10**6
 MOST_CLIPS = 10**9
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
@@ -83,6 +87,29 @@ def parse_commit_name(name: str) -> tuple[int, str] | None:
 
 def _place(shard: int, column: str) -> str:
     return f"{check_shard(shard):06d}.{check_column(column)}"
+
+
+def tar_at(record: CommitRecord, naming: str | None) -> str:
+    """The tar of a committed column, in a dataset whose files are named so: plainly, or (HASHED) by what is in them."""
+    name = tar_name(record.shard, record.column)
+    return hashed(name, record.tar.sha256) if naming == HASHED else name
+
+
+def index_at(record: CommitRecord, naming: str | None) -> str:
+    """The index of a committed column; see `tar_at`."""
+    name = index_name(record.shard, record.column)
+    return hashed(name, record.index.sha256) if naming == HASHED else name
+
+
+def hashed(name: str, sha256: str) -> str:
+    """The name of a file that carries a hash.
+
+    Example:
+        >>> hashed("shards/000000.rgb.tar", "0123456789abcdef" * 4)
+        'shards/000000.rgb.0123456789abcdef.tar'
+    """
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{sha256[:16]}.{suffix}"
 
 
 def work_name(shard: int) -> str:
@@ -194,6 +221,14 @@ def parse_json(kind: type[T], data: bytes, where: str) -> T:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"
         raise CorruptDataError(f"{where} is not a valid {kind.__name__}: {place}: {first['msg']}") from None
+
+
+def parse_list(adapter: TypeAdapter[list[T]], data: bytes, where: str) -> list[T]:
+    """`data` as a list of dataclasses. Raises CorruptDataError naming the file."""
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        raise CorruptDataError(f"{where} is damaged: {error.errors()[0]['msg']}") from None
 
 
 def dump_json(value: Any) -> bytes:

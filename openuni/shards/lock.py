@@ -1,4 +1,7 @@
-"""One run at a time may write to a dataset. The lock names its holder, and a dead holder is recognised."""
+"""One run at a time may write to a dataset, or to each of its parts. The lock names its holder.
+
+A dead holder is recognised.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import Self
 
 from openuni import storage
 from openuni.errors import CorruptDataError, PlanError
-from openuni.shards import layout
+from openuni.shards import layout, parts
+from openuni.shards.parts import Part
 from openuni.storage import LocalStore
 
 HEARTBEAT_SECONDS = 5.0
@@ -24,6 +28,10 @@ STALE_SECONDS = 60.0
 _GUARD = f".{layout.LOCK}"
 _MOST = 1 << 16
 """Bytes that a lock may have."""
+
+
+class HeldError(PlanError):
+    """Somebody else holds what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +45,24 @@ class Holder:
 
 
 class RunLock:
-    """`with RunLock(root, run):` holds the dataset for this process. Raises PlanError naming a living holder.
+    """`with RunLock(root, run):` holds the dataset for this process. Raises HeldError naming a living holder.
 
     Before anything else the folder must be empty or ours (`storage.check_ours`), and then it is marked as ours, and
     temporary files that killed runs left are removed, also in the folders `sweeps`. A mark
     or a folder that was made for it, and beside or in which nothing came to lie, is removed again.
+
+    With a `part` it holds only that part, beside the holders of the others; whoever asks for the whole must wait for
+    all of them. Nothing is swept then: what the others write lies in the same folders.
     """
 
-    def __init__(self, root: Path, run: str, sweeps: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, run: str, sweeps: Sequence[str] = (), part: Part | None = None) -> None:
         self._root = root
+        self._part = part
+        self._home = parts.home(root, part)
         self._sweeps = sweeps
         self._store = LocalStore(root)
-        self._path = root / layout.LOCK
-        self._me = Holder(run, socket.gethostname(), os.getpid(), _born(os.getpid()))
+        self._name = _name(part)
+        self._me = Holder(run, socket.gethostname(), os.getpid(), born(os.getpid()))
         self._is_new = self._is_newly_marked = False
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="openuni-lock")
@@ -58,15 +71,11 @@ class RunLock:
         storage.check_ours(self._root)
         self._is_new = not self._root.exists()
         with _one_at_a_time(self._store):
-            holder = read(self._root)
-            if holder is not None and alive(self._path, holder):
-                raise PlanError(
-                    f"{self._root} is being written by run {holder.run} (process {holder.pid} on {holder.host}). "
-                    f"Wait for it or stop it; if it is certainly dead, delete {self._path}"
-                )
-            self._store.put(layout.LOCK, layout.dump_json(self._me), self._me.run)
+            self._check_free()
+            self._store.put(self._name, layout.dump_json(self._me), self._me.run)
             self._is_newly_marked = storage.claim(self._root)
-            layout.sweep(self._root, self._sweeps)
+            if self._part is None:
+                layout.sweep(self._root, self._sweeps)
         self._beat.start()
         return self
 
@@ -75,26 +84,55 @@ class RunLock:
     ) -> None:
         self._stop.set()
         with _one_at_a_time(self._store):
-            if read(self._root) == self._me:
-                self._store.delete(layout.LOCK)
+            if read(self._home) == self._me:
+                self._store.delete(self._name)
             if self._is_newly_marked and {path.name for path in self._root.iterdir()} == {storage.MARKER, _GUARD}:
                 self._store.delete(storage.MARKER)
         if self._is_new:
             with suppress(OSError):  # it holds something
                 self._root.rmdir()
 
+    def _check_free(self) -> None:
+        """Raise where somebody holds some of what is asked for; take their locks from the dead.
+
+        Without its lock a run publishes nothing, although a worker of it may live for a moment.
+        """
+        begun = parts.there(self._root)
+        if self._part is not None and (other := next((one for one in begun if one.of != self._part.of), None)):
+            raise PlanError(
+                f"{self._root} is being built in {other.of} parts; go on with --part i/{other.of}, or fold what they "
+                f"did with `openuni index {self._root}` and divide it anew"
+            )
+        for part in (None, *(one for one in begun if self._part in (None, one))):
+            path = parts.home(self._root, part) / layout.LOCK
+            holder = read(path.parent)
+            if holder is None:
+                continue
+            if alive(path, holder):
+                what = self._root if part is None else f"part {part} of {self._root}"
+                raise HeldError(
+                    f"{what} is being written by run {holder.run} (process {holder.pid} on {holder.host}). "
+                    f"Wait for it or stop it; if it is certainly dead, delete {path}"
+                )
+            if part != self._part:
+                self._store.delete(_name(part))
+
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(FileNotFoundError):
-                if read(self._root) == self._me:
-                    self._store.touch(layout.LOCK)
+                if read(self._home) == self._me:
+                    self._store.touch(self._name)
 
 
-def read(root: Path) -> Holder | None:
-    """Who holds the dataset, dead or alive; None if nobody does."""
-    path = root / layout.LOCK
+def _name(part: Part | None) -> str:
+    return layout.LOCK if part is None else f"{part.folder}/{layout.LOCK}"
+
+
+def read(home: Path) -> Holder | None:
+    """Who holds the dataset or the part whose own files lie in `home`, dead or alive; None if nobody does."""
+    path = home / layout.LOCK
     try:
-        return layout.parse_json(Holder, LocalStore(root).read(layout.LOCK, at_most=_MOST), str(path))
+        return layout.parse_json(Holder, LocalStore(home).read(layout.LOCK, at_most=_MOST), str(path))
     except FileNotFoundError:
         return None
     except CorruptDataError:
@@ -104,18 +142,18 @@ def read(root: Path) -> Holder | None:
 def alive(path: Path, holder: Holder) -> bool:
     """Whether the holder still runs: by its process on this host, by its heartbeat on another."""
     if holder.host == socket.gethostname():
-        return _born(holder.pid) == holder.born != ""
+        return born(holder.pid) == holder.born != ""
     try:
         return time.time() - path.stat().st_mtime < STALE_SECONDS
     except FileNotFoundError:
         return False
 
 
-def check(root: Path, run: str) -> None:
-    """Raise PlanError unless `run` holds the dataset: a worker of a killed run stops before it publishes."""
-    holder = read(root)
+def check(home: Path, run: str) -> None:
+    """Raise PlanError unless `run` holds the dataset or part: a worker of a killed run stops before it publishes."""
+    holder = read(home)
     if holder is None or holder.run != run:
-        raise PlanError(f"run {run} no longer holds {root}; nothing was published")
+        raise PlanError(f"run {run} no longer holds {home}; nothing was published")
 
 
 @contextmanager
@@ -137,7 +175,7 @@ def _one_at_a_time(store: LocalStore) -> Iterator[None]:
                 return
 
 
-def _born(pid: int) -> str:
+def born(pid: int) -> str:
     """Boot id and start time of a process from /proc, empty if there is none; where /proc is missing, its pid."""
     if not Path("/proc/self/stat").exists():
         try:

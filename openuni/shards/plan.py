@@ -155,6 +155,14 @@ class Plans:
             number -= plan.shards
         return []
 
+    def size(self, number: int) -> int:
+        """Clips of one shard, without reading them."""
+        for plan in self._plans:
+            if number < plan.shards:
+                return plan.size(number)
+            number -= plan.shards
+        return 0
+
     def __iter__(self) -> Iterator[Clip]:
         for plan in self._plans:
             yield from plan
@@ -188,9 +196,14 @@ class Plan:
     def clips(self) -> int:
         return int(self._file.metadata.num_rows)
 
+    def size(self, number: int) -> int:
+        """Clips of one shard."""
+        return max(0, min(self._shard_size, self.clips - number * self._shard_size))
+
     def shard(self, number: int) -> list[Clip]:
         """The clips of one shard, in key order."""
-        first, last = number * self._shard_size, min((number + 1) * self._shard_size, self.clips)
+        first = number * self._shard_size
+        last = first + self.size(number)
         clips: list[Clip] = []
         while first < last:
             group, offset = divmod(first, self._group_size)

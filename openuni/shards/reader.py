@@ -229,10 +229,12 @@ class Dataset:
 
         Of the whole shard, also where this is a view.
         """
-        rows = self._rows(position)
-        number = self.shards[position].number
+        rows, shard = self._rows(position), self.shards[position]
         for row, rgb in enumerate(rows["rgb"]):
-            yield rgb.key, [self._stored(number, name, rows[name][row]) for name in names if name in rows]
+            yield (
+                rgb.key,
+                [self._stored(self._tar(shard, name), name, rows[name][row]) for name in names if name in rows],
+            )
 
     def result(self, key: str, column: str) -> Result:
         """The undecoded members of one sample in one column. Raises KeyError where its shard lacks either."""
@@ -240,7 +242,7 @@ class Dataset:
         if place is None:
             raise KeyError(key)
         position, row = place
-        return self._stored(self.shards[position].number, column, self._rows(position)[column][row])
+        return self._stored(self._tar(self.shards[position], column), column, self._rows(position)[column][row])
 
     def samples(
         self,
@@ -382,8 +384,9 @@ class Dataset:
 
     def _index(self, shard: Shard, column: str) -> tuple[str, bytes]:
         """Path and bytes of an index. Raises CorruptDataError where they are not what was committed."""
-        name = layout.index_name(shard.number, column)
-        record, path, data = shard.columns[column], self._path(name), self._read(name, index.MOST_BYTES)
+        record = shard.columns[column]
+        name = layout.index_at(record, self._naming)
+        path, data = self._path(name), self._read(name, index.MOST_BYTES)
         if layout.digest(data) != record.index.sha256:
             raise CorruptDataError(f"{path} does not match its commit record; run `openuni verify --repair`")
         if record.keys_sha256 != shard.columns["rgb"].keys_sha256:
@@ -468,19 +471,28 @@ class Dataset:
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
-        load = partial(self._load, shard.number, {name: rows[name][row] for name in self.columns if name in rows})
+        load = partial(
+            self._load, {name: (self._tar(shard, name), rows[name][row]) for name in self.columns if name in rows}
+        )
         return Sample(replace(record, subset=_subset(record)), statuses, load)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_indices": OrderedDict()}
 
-    def _load(self, shard: int, rows: Mapping[str, Row], column: str) -> Any:
-        return modalities.get(column).decode(self._stored(shard, column, rows[column]).encoded)
+    def _load(self, places: Mapping[str, tuple[str, Row]], column: str) -> Any:
+        tar, row = places[column]
+        return modalities.get(column).decode(self._stored(tar, column, row).encoded)
 
-    def _stored(self, shard: int, column: str, row: Row) -> Result:
-        name = layout.tar_name(shard, column)
+    def _tar(self, shard: Shard, column: str) -> str:
+        return layout.tar_at(shard.columns[column], self._naming)
+
+    @property
+    def _naming(self) -> str | None:
+        return self.manifest.configuration.get(layout.NAMING)
+
+    def _stored(self, tar: str, column: str, row: Row) -> Result:
         read = self._store.read_range
-        return columns.read_row(column, row, self._path(name), lambda begin, end: read(name, begin, end - begin))
+        return columns.read_row(column, row, self._path(tar), lambda begin, end: read(tar, begin, end - begin))
 
 
 class Order:

@@ -22,6 +22,7 @@ from openuni.storage.local import (
     temporary_folder,
     write_atomic,
 )
+from openuni.storage.objects import is_object_url
 from openuni.storage.remote import open_store
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "check_name",
     "check_ours",
     "claim",
+    "is_object_url",
     "open_regular",
     "open_store",
     "publish",

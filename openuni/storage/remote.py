@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import posixpath
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any, BinaryIO
 from openuni.errors import CorruptDataError, PlanError
 from openuni.storage.base import Store, check_name
 from openuni.storage.local import LocalStore
+from openuni.storage.objects import ObjectStore, is_object_url
 
 
 def open_store(url: str) -> Store:
-    """The store at a folder or any fsspec URL. Raises PlanError where nothing installed knows it."""
+    """The store at a folder, in a bucket, or at any fsspec URL. Raises PlanError where nothing installed knows it."""
+    if is_object_url(url) and importlib.util.find_spec("obstore") is not None:
+        return ObjectStore(url)
     import fsspec
 
     try:

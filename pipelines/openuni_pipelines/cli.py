@@ -67,6 +67,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
     commands_at={
         "build": _at("build", "build_command", "Build a dataset: plan, annotate, commit; resumable."),
         "plan": _at("build", "plan_command", "Plan a dataset and say what it will cost."),
+        "launch": _at("launch", "launch", "Write a job file that builds the parts of a plan on a batch system."),
         "add": _at("add", "add_command", "Let experts write further columns of a finished dataset."),
         "drop": _at("add", "drop_command", "Remove one column of a dataset."),
         "status": _at("status", "status_command", "How far a build is, while it runs and after."),

@@ -15,6 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
+from openuni.errors import PlanError
+from openuni.shards.parts import Part
+from openuni.storage import is_object_url
 from openuni.storage.local import FOLLOW_LINKS
 
 Command = Callable[..., Any]
@@ -87,6 +90,39 @@ class Names(click.ParamType[Any, Any]):
         return tuple(self._item.convert(name, param, ctx) for name in names if name)
 
 
+class Place(click.ParamType[Any, Any]):
+    """A folder (Path), or a place in an object store (str). `exists`: a folder must be there; `folder`: only that."""
+
+    name = "place"
+
+    def __init__(self, *, exists: bool = False, only_folder: str = "") -> None:
+        self._exists = exists
+        self._only_folder = only_folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        if isinstance(value, Path):
+            return value
+        if "://" in value:
+            if self._only_folder:
+                self.fail(f"{value}: {self._only_folder}", param, ctx)
+            if not is_object_url(value):
+                self.fail(f"{value} is neither a folder nor s3://…, gs://… or az://…", param, ctx)
+            return str(value)
+        return click.Path(path_type=Path, exists=self._exists, file_okay=not self._exists).convert(value, param, ctx)
+
+
+class Parts(click.ParamType[Any, Any]):
+    """`2/4` as the second of four parts."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
+        try:
+            return value if isinstance(value, Part) else Part.parse(value)
+        except PlanError as error:
+            self.fail(str(error), param, ctx)
+
+
 def _take(config: type[Any], given: dict[str, Any]) -> Any:
     """One `config` of what click has parsed; its options are taken out of `given`."""
     types = get_type_hints(config)
@@ -115,7 +151,8 @@ def _option(field: Field[Any], kind: Any, help_: str, defaults: Mapping[str, Any
     own = field.name in defaults
     said = {name: value for name, value in field.metadata.items() if not (own and name == "shown")}
     if get_origin(kind) in (Union, UnionType):
-        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        kind = Place if kinds == [Path, str] else kinds[0]
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     default = defaults.get(field.name, default)
     flag = said.get("flag", "--" + field.name.replace("_", "-"))
@@ -139,6 +176,8 @@ def _param_type(kind: Any, said: Mapping[str, Any]) -> Any:
         return click.Choice([str(word) for word in get_args(kind)])
     if get_origin(kind) is tuple:
         return Names(get_args(kind)[0])
+    if kind is Place:
+        return Place()
     if kind is Path:
         return click.Path(path_type=Path, exists=said.get("exists", False))
     if kind in (int, float) and ("min" in said or "max" in said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -98,8 +99,10 @@ def print_summary(summary: Summary) -> None:
     console.print(
         f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
+        + (f"; part {summary.part} is through" if summary.part else "")
     )
-    for line in left_out.lines(summary.root, summary.skipped):
+    here = summary.part is None and isinstance(summary.root, Path)
+    for line in left_out.lines(Path(summary.root), summary.skipped) if here else ():
         console.print(line, highlight=False)
     for failure in summary.failures[:10]:
         console.print(
@@ -111,7 +114,7 @@ def print_summary(summary: Summary) -> None:
     if summary.failures:
         console.print(
             f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
-            f"{summary.root / layout.FAILURES}"
+            f"{summary.root}/{layout.FAILURES}"
         )
     if summary.new_files:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
@@ -119,7 +122,10 @@ def print_summary(summary: Summary) -> None:
             f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
             f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
         )
-    console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+    if summary.complete:
+        console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+    else:
+        console.print(f"other parts are not through yet: openuni status {summary.root}")
 
 
 def print_estimate(estimate: Estimate, shard_size: int) -> None:

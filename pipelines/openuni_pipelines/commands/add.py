@@ -12,9 +12,13 @@ from openuni_pipelines.engine import changes
 from openuni_pipelines.engine.build import summary
 from openuni_pipelines.engine.run import Execution
 
+_FOLDER = options.Place(
+    exists=True, only_folder="columns of a dataset in an object store cannot be changed yet; copy it to a folder"
+)
+
 
 @click.command("add")
-@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("root", metavar="DATASET", type=_FOLDER)
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
 @options.of(Execution)
 @options.follow_links
@@ -30,7 +34,7 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> N
 
 
 @click.command("drop")
-@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("root", metavar="DATASET", type=_FOLDER)
 @click.argument("column")
 @options.follow_links
 def drop_command(root: Path, column: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from openuni.shards import layout
+from openuni.shards.parts import Part
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_plan
 
@@ -14,8 +15,15 @@ from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_pl
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try the clips that failed before again.")
 @click.option("--extend", is_flag=True, help="Add the clips that the source has gained since, as new shards.")
+@click.option(
+    "--part",
+    type=options.Parts(),
+    metavar="I/N",
+    help="Build part I of N of a plan that is there (`openuni plan`), beside other processes that build the others. "
+    "Run a lost part's command anywhere else to go on with it; the last part to end completes the dataset.",
+)
 @options.follow_links
-def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend: bool) -> None:
+def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend: bool, part: Part | None) -> None:
     """Build a dataset: plan the clips, let experts annotate them, pack verified shards.
 
     Run the same command again to resume after any interruption.
@@ -25,9 +33,10 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
             estimated = estimate(config)
         terminal.print_estimate(estimated, config.shard_size)
         return
-    terminal.say(f"building [bold]{config.source}[/] into [bold]{config.root}[/]")
+    what = f"{config.source}, part {part}," if part else config.source
+    terminal.say(f"building [bold]{what}[/] into [bold]{config.place}[/]")
     with terminal.bars(f"planning from {config.source}") as progress:
-        made = build(config, retry_failed=retry_failed, extend=extend, progress=progress)
+        made = build(config, retry_failed=retry_failed, extend=extend, part=part, progress=progress)
     terminal.finish(made)
 
 
@@ -41,4 +50,4 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)
     if not dry_run:
-        terminal.say(f"the plan is {config.root / layout.PLAN}")
+        terminal.say(f"the plan is {config.place}/{layout.PLAN}")

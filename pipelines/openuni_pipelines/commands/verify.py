@@ -10,34 +10,43 @@ from pathlib import Path
 
 import click
 
+from openuni.errors import PlanError
 from openuni.printable import plain
-from openuni.shards import failures, verify
+from openuni.shards import bucket, failures, layout, verify
 from openuni.shards.failures import Failure
+from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
+from openuni.storage.objects import ObjectStore
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine import changes, verifying
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import Execution
+from openuni_pipelines.engine.verifying import Report
 
 
 @click.command("verify")
-@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--quick", is_flag=True, help="Hashes and tar members only; decode nothing.")
 @click.option("--repair", is_flag=True, help="Make damaged samples again from their videos, then check again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @options.of(Execution)
 @options.follow_links
-def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, as_json: bool) -> None:
+def verify_command(execution: Execution, root: Path | str, quick: bool, repair: bool, as_json: bool) -> None:
     """Check that DATASET holds what was committed.
 
     Exit status 1: what does not is named. Exit status 3: --repair dropped the clips it names, because their videos no
     longer give them.
     """
     dropped: list[Failure] = []
-    manifest = verify.manifest(root)
-    with terminal.counting("verifying") as progress:
-        report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
-    if report.problems and repair:
+    if isinstance(root, str):
+        if repair:
+            raise PlanError(f"{root} lies in an object store, where nothing is repaired yet; copy it to a folder")
+        manifest, report = _check_far(root, execution, quick)
+    else:
+        manifest = verify.manifest(root)
+        with terminal.counting("verifying") as progress:
+            report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
+    if report.problems and repair and isinstance(root, Path):
         _print_problems(report.problems, err=True)
         before = failures.read(root)
         with terminal.bars("reopening damaged columns") as bars:
@@ -75,6 +84,15 @@ def verify_command(execution: Execution, root: Path, quick: bool, repair: bool, 
         sys.exit(1)
     if dropped:
         sys.exit(3)
+
+
+def _check_far(url: str, execution: Execution, quick: bool) -> tuple[Manifest, Report]:
+    store = ObjectStore(url)
+    manifest = bucket.read_manifest(store)
+    if manifest is None:
+        raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
+    with terminal.counting("verifying") as progress:
+        return manifest, verifying.check_far(store, manifest, execution, quick=quick, progress=progress)
 
 
 def _print_problems(problems: Sequence[Problem], *, err: bool = False) -> None:

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import openuni
-from openuni import registry, sources
+from openuni import registry, sources, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
-from openuni.shards import columns, failures, layout, plan, verify
+from openuni.shards import bucket, columns, layout, lease, parts, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
+from openuni.shards.parts import Part
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
 from openuni.sources import Request, Skipped
 from openuni.sources.folder import videos_below
+from openuni.storage import is_object_url
+from openuni.storage.objects import ObjectStore
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.engine import changes, planning
+from openuni_pipelines.engine import changes, planning, publishing
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
 from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
-from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
+from openuni_pipelines.engine.run import (
+    Execution,
+    check_space,
+    complete,
+    finish_parts,
+    holding,
+    is_complete,
+    make_executor,
+    new_id,
+)
 from openuni_pipelines.engine.stages import Job
 
 """All five modalities on a plain CPU, with weights that package registries carry."""
@@ -60,8 +73,10 @@ class BuildConfig:
     """With --source table: a seeded choice of this many rows."""
     sample_seed: int = 0
     """Another seed, another choice."""
-    out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
-    """Dataset folder."""
+    out: Path | str | None = field(default=None, metadata={"shown": "data/SOURCE"})
+    """Dataset folder, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
+    staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
+    """With --out in an object store: folder on this machine for the shards under way, a folder a part."""
     experts: tuple[str, ...] = ("light",)
     """Experts by name, comma-separated, or a set: 'light', 'paper', 'production'; an expert named beside a set takes
     the place of the set's own."""
@@ -88,6 +103,8 @@ class BuildConfig:
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
+        if self.staging is not None and not self.url:
+            raise PlanError("--staging is for an --out in an object store (s3://…); a folder is built where it is")
         if self.source != "table" and (self.map or self.where or self.sample):
             raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
@@ -102,8 +119,20 @@ class BuildConfig:
 
     @property
     def root(self) -> Path:
-        """The dataset folder."""
-        return self.out or Path("data") / self.source
+        """The dataset folder; of one in an object store, the folder that stages it here."""
+        if self.url:
+            return self.staging or Path("data/staging") / re.sub(r"[^A-Za-z0-9_.]+", "-", self.url.partition("://")[2])
+        return Path(self.out or Path("data") / self.source)
+
+    @property
+    def url(self) -> str:
+        """The place in an object store, without a slash at its end; empty where the dataset is a folder."""
+        return self.out.rstrip("/") if isinstance(self.out, str) and is_object_url(self.out) else ""
+
+    @property
+    def place(self) -> str:
+        """Where the dataset is, for people."""
+        return self.url or str(self.root)
 
     @property
     def request(self) -> Request:
@@ -162,16 +191,16 @@ class BuildConfig:
             return {}
         return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
-    def job(self, run: str) -> Job:
+    def job(self, run: str, part: Part | None = None) -> Job:
         """What the tasks of run `run` share."""
-        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits)
+        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits, part, self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a build came to."""
 
-    root: Path
+    root: Path | str
     planned: int
     samples: int
     present: Mapping[str, int]
@@ -180,6 +209,10 @@ class Summary:
     seconds: float
     new_files: Sequence[str] = ()
     """Videos that came into the folder after the plan was made, and are not in it."""
+    part: Part | None = None
+    """What was built, and what the numbers tell of; None: the whole."""
+    complete: bool = True
+    """Whether the whole dataset is."""
 
 
 def build(
@@ -187,13 +220,16 @@ def build(
     *,
     retry_failed: bool = False,
     extend: bool = False,
+    part: Part | None = None,
     progress: Callable[[RunProgress], None] | None = None,
 ) -> Summary:
     """Run or resume a build. Raises OpenUniError where it cannot go on; what is committed stays.
 
     `retry_failed` takes up the clips of `failures.parquet` again, and no other that is committed. `extend` plans the
-    clips that the source has gained since, as new shards, once all that is planned is committed. `progress` is called
-    from this thread, once a finished task and at least twice a second while workers are busy.
+    clips that the source has gained since, as new shards, once all that is planned is committed. `part` builds that
+    part of a plan that is there (`make_plan`), beside other processes that build the others; the last one to end
+    completes the dataset. `progress` is called from this thread, once a finished task and at least twice a second while
+    workers are busy.
 
     Example:
         >>> config = BuildConfig(
@@ -205,33 +241,49 @@ def build(
         (1, {'rgb': 1, 'flow': 1})
     """
     begin = time.monotonic()
-    root = config.root
     planning.check_ready(config.recipe.experts)
     _check_source(config)
-    with holding(root) as run, ExitStack() as stack:
+    store = _claimed(config)
+    if part is not None or store is not None:
+        _check_divisible(config, part, store, retry_failed or extend)
+    if part is not None and store is not None:  # parts in a bucket share no folder: each stages in its own
+        config = replace(config, staging=config.root / f"{part.number}-of-{part.of}")
+    root = config.root
+    with _holding(config, store, part) as run, ExitStack() as stack:
         manifest = _resume(config)
         # Before hours of planning as well as before each shard.
         check_space(root, config.execution)
-        job = config.job(run)
+        job = config.job(run, part)
         if manifest is not None and retry_failed:
             changes.reopen_failed(job)
         executor = stack.enter_context(make_executor(config.execution, job))
         if manifest is None:
             manifest = _make_plan(config, executor, run)
-        elif extend and _is_complete(root, manifest):
+        elif extend and is_complete(root, manifest):
             manifest = _extend(config, manifest, executor, run)
+        if store is not None:
+            bucket.push_plan(store, root, run)
         complete(job, manifest, executor, config.execution, progress)
+        if store is not None:
+            whole = publishing.finish(store, manifest, run)
+            return replace(_far_summary(config, store, time.monotonic() - begin, part), complete=whole)
+    if part is not None:
+        whole = finish_parts(root, manifest)
+        return replace(summary(root, time.monotonic() - begin, part), complete=whole)
     return replace(summary(root, time.monotonic() - begin), new_files=_new_files(config, manifest))
 
 
 def make_plan(config: BuildConfig) -> Estimate:
     """Write the plan alone, or read the one that is there, and say what carrying it out will cost."""
     _check_source(config)
-    with holding(config.root) as run:
+    store = _claimed(config)
+    with _holding(config, store, None) as run:
         manifest = _resume(config)
         if manifest is None:
             with make_executor(config.execution, config.job(run)) as executor:
                 manifest = _make_plan(config, executor, run)
+        if store is not None:
+            bucket.push_plan(store, config.root, run)
     tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
     for clip in Plans(config.root, manifest):
         tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
@@ -251,18 +303,78 @@ def estimate(config: BuildConfig) -> Estimate:
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
-def summary(root: Path, seconds: float) -> Summary:
-    """What the dataset at `root` holds now."""
+def summary(root: Path, seconds: float, part: Part | None = None) -> Summary:
+    """What the dataset at `root` holds now, or a part of it."""
     manifest = verify.manifest(root)
+    shards = range(manifest.shards) if part is None else part.shards(manifest.shards)
     present = dict.fromkeys(manifest.columns, 0)
     samples = 0
-    for number in range(manifest.shards):
+    for number in shards:
         for column in manifest.columns:
             record = columns.committed(root, number, column)
             if record is not None:
                 present[column] += record.present
                 samples += record.samples if column == RGB else 0
-    return Summary(root, manifest.clips, samples, present, manifest.skipped, failures.read(root), seconds)
+    planned, failed = manifest.clips, parts.all_failures(root, manifest.shards)
+    if part is not None:
+        plans = Plans(root, manifest)
+        planned = sum(plans.size(number) for number in shards)
+        failed = [failure for failure in failed if failure.shard in shards]
+    return Summary(root, planned, samples, present, manifest.skipped, failed, seconds, part=part)
+
+
+def _far_summary(config: BuildConfig, store: ObjectStore, seconds: float, part: Part | None) -> Summary:
+    """What the dataset in the bucket holds now, or a part of it."""
+    data = openuni.open(store.url)
+    shards = range(data.manifest.shards) if part is None else part.shards(data.manifest.shards)
+    plans = Plans(config.root, verify.manifest(config.root))
+    found = [shard for shard in data.shards if shard.number in shards]
+    present = dict.fromkeys(data.manifest.columns, 0)
+    for shard in found:
+        for column, record in shard.columns.items():
+            present[column] += record.present
+    places = [(shard, column) for shard in shards for column in data.manifest.columns]
+    failed = bucket.read_failures(store, bucket.records(store, places))
+    planned, samples = sum(map(plans.size, shards)), sum(shard.samples for shard in found)
+    return Summary(store.url, planned, samples, present, data.manifest.skipped, failed, seconds, part=part)
+
+
+def _claimed(config: BuildConfig) -> ObjectStore | None:
+    """The bucket that is built into, marked as ours; None for a folder."""
+    if not config.url:
+        return None
+    store = ObjectStore(config.url)
+    bucket.claim(store)
+    return store
+
+
+@contextmanager
+def _holding(config: BuildConfig, store: ObjectStore | None, part: Part | None) -> Iterator[str]:
+    """Hold the dataset or part for a new run; of one in a bucket, also its lease, and bring its plan here."""
+    if store is None:
+        with holding(config.root, part=part) as run:
+            yield run
+        return
+    storage.claim(config.root)
+    with holding(config.root, part=part) as run, lease.holding(store, run, part):
+        bucket.pull_plan(store, config.root, run)
+        yield run
+
+
+def _check_divisible(config: BuildConfig, part: Part | None, store: ObjectStore | None, changes_all: bool) -> None:
+    """Raise PlanError where there is nothing to divide yet, or what is asked for is of a whole dataset in a folder."""
+    if changes_all:
+        raise PlanError(
+            "--retry-failed and --extend change a whole dataset in a folder: they take no --part, and no bucket yet"
+        )
+    if part is None:
+        return
+    planned = store.exists(layout.MANIFEST) if store else (config.root / layout.MANIFEST).exists()
+    if not planned:
+        raise PlanError(
+            f"{config.place} has no plan that could be divided; make it once with the same options: "
+            f"openuni plan … --out {config.place}"
+        )
 
 
 def _check_source(config: BuildConfig) -> None:
@@ -289,11 +401,6 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     )
     layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(manifest), run)
     return manifest
-
-
-def _is_complete(root: Path, manifest: Manifest) -> bool:
-    """Whether every shard is committed: an extension that was interrupted is finished before the next is planned."""
-    return all(columns.committed(root, n, name) for n in range(manifest.shards) for name in manifest.columns)
 
 
 def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: str) -> Manifest:

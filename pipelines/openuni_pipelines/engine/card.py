@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
-from pathlib import Path
 
-import openuni
 from openuni import experts, printable
 from openuni.errors import OpenUniError
-from openuni.shards import verify
+from openuni.shards import layout
+from openuni.shards.reader import Dataset
 
 
-def render(root: Path) -> str:
-    """`README.md` of the dataset at `root`, from its manifest and index."""
-    manifest = verify.manifest(root)
-    data = openuni.open(str(root))
+def render(data: Dataset) -> str:
+    """`README.md` of a dataset, from its manifest and index."""
+    manifest = data.manifest
     frames = 0
     seconds = 0.0
     licenses: Counter[str] = Counter()
@@ -32,12 +31,13 @@ def render(root: Path) -> str:
         splits[record.split] += 1
         present.update(column for column in data.columns if column in sample)
     configuration = manifest.configuration
+    hashed = ".HASH" if manifest.configuration.get(layout.NAMING) == layout.HASHED else ""
     lines = [
         "---",
         "task_categories: [text-to-video, depth-estimation, image-segmentation]",
         "tags: [webdataset, video, depth, optical-flow]",
         "---",
-        f"# {printable.markdown(root.name)}",
+        f"# {printable.markdown(posixpath.basename(data.url))}",
         "",
         f"An OpenUni dataset (schema {manifest.schema}), built by openuni {printable.markdown(manifest.openuni)} "
         f"from source {printable.markdown(str(configuration.get('source')))}.",
@@ -57,7 +57,8 @@ def render(root: Path) -> str:
         "",
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
         "",
-        "Each column is plain WebDataset: `shards/NNNNNN.COLUMN.tar`, the same keys in the same order in every column.",
+        f"Each column is plain WebDataset: `shards/NNNNNN.COLUMN{hashed}.tar`, the same keys in the same order in "
+        "every column.",
         "Read it with `openuni.open(path)[key].depth`, or with any WebDataset pipeline.",
         "",
     ]

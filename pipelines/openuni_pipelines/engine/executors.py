@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from openuni import experts
 from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
+from openuni.shards.bucket import BeatenError
 from openuni.shards.results import DamagedResultError
 from openuni_pipelines.engine.cluster import connect as connect
 from openuni_pipelines.engine.cluster import is_connected
@@ -39,11 +40,12 @@ class Fault:
 
     `raised`, `died` (its process, which ran nothing else) and `hung` (it was killed at the time limit) count against
     the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. So is `damaged`: a result
-    that the task needs, of clip `key` by the stage with `fingerprint`, is not as it was written. `machine` is a full
+    that the task needs, of clip `key` by the stage with `fingerprint`, is not as it was written. `beaten` is a commit
+    that another run has made first, in a bucket: the shard is begun anew from what counts there. `machine` is a full
     disk or an expert that cannot be set up: it would hit every clip, so the run ends.
     """
 
-    kind: Literal["raised", "died", "hung", "lost", "damaged", "machine"]
+    kind: Literal["raised", "died", "hung", "lost", "damaged", "beaten", "machine"]
     error: str
     key: str = ""
     fingerprint: str = ""
@@ -115,6 +117,8 @@ def _guarded(worker: Worker, task: Task) -> Outcome | Fault:
         return Fault("machine", str(error))
     except DamagedResultError as error:
         return Fault("damaged", str(error), error.key, error.fingerprint)
+    except BeatenError as error:
+        return Fault("beaten", str(error))
     except OSError as error:
         if error.errno in DISK_ERRORS:
             return Fault("machine", disk_sentence(worker.job.root, error))

@@ -70,11 +70,11 @@ class RunProgress:
 
 
 class Monitor:
-    """Counts what happens, tells it, and writes it down."""
+    """Counts what happens, tells it, and writes it down in `home`."""
 
     def __init__(
         self,
-        root: Path,
+        home: Path,
         run: str,
         stages: Mapping[str, int],
         shards: int,
@@ -84,11 +84,11 @@ class Monitor:
         now = time.time()
         counts = {name: StageProgress(total) for name, total in stages.items()}
         self.progress = RunProgress(run, now, now, shards, columns, stages=counts)
-        self._root = root
+        self._home = home
         self._saved = 0.0
         self._seen: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._tell = tell
-        self._log = LocalStore(root).append(layout.LOG)
+        self._log = LocalStore(home).append(layout.LOG)
 
     def __enter__(self) -> Self:
         return self
@@ -156,4 +156,4 @@ class Monitor:
     def _save(self) -> None:
         self._saved = self.progress.updated = time.time()
         data = json.dumps(asdict(self.progress), indent=1).encode()
-        LocalStore(self._root).put(layout.PROGRESS, data, self.progress.run)
+        LocalStore(self._home).put(layout.PROGRESS, data, self.progress.run)

@@ -14,17 +14,19 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+import openuni
 from openuni import experts
 from openuni.errors import OpenUniError, PlanError
-from openuni.sample import Clip
-from openuni.shards import catalog, failures, layout
+from openuni.shards import catalog, failures, layout, parts, verify
+from openuni.shards.columns import committed
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
-from openuni.shards.lock import RunLock
+from openuni.shards.lock import HeldError, RunLock
+from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
 from openuni.storage import LocalStore
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.engine import card, stopping
+from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
@@ -46,10 +48,11 @@ class Execution(Parallel):
 
 
 @contextmanager
-def holding(root: Path, sweeps: Sequence[str] = ()) -> Iterator[str]:
-    """Hold the dataset for a new run and give the run's id. A full disk ends in one sentence.
+def holding(root: Path, sweeps: Sequence[str] = (), part: Part | None = None) -> Iterator[str]:
+    """Hold the dataset, or a part of it, for a new run and give the run's id. A full disk ends in one sentence.
 
-    `sweeps`: folders besides a dataset's own in which killed runs may have left temporary files.
+    `sweeps`: folders besides a dataset's own in which killed runs may have left temporary files. What parts wrote down
+    is folded into the dataset's own files once the whole is held.
 
     SIGINT and SIGTERM end the run in order: workers stopped, lock released, exit status 128 and the signal's number.
     A second one kills. Raises PlanError naming who else holds the dataset, OpenUniError where the folder cannot be
@@ -57,8 +60,13 @@ def holding(root: Path, sweeps: Sequence[str] = ()) -> Iterator[str]:
     """
     run = new_id()
     try:
-        with stopping.stoppable() as received, RunLock(root, run, sweeps):
+        with stopping.stoppable() as received, RunLock(root, run, sweeps, part):
+            if part is not None:
+                yield run  # of the folders that it shares with other parts it empties none
+                return
             _remove_empty_work(root)
+            if parts.there(root):
+                parts.fold(root, verify.manifest(root).shards, run)
             yield run
             # A worker of this run may have been killed, and those of a killed run have written until a moment ago.
             layout.sweep(root, sweeps)
@@ -150,38 +158,64 @@ def complete(
     execution: Execution,
     progress: Callable[[RunProgress], None] | None = None,
 ) -> None:
-    """Do what is left of the job's columns, shard by shard, and write the data card.
+    """Do what is left of the job's columns, shard by shard, and unless it is a part fold and describe the dataset.
 
     Raises OpenUniError where it cannot go on; what is committed stays.
     """
     root = job.root
     check_space(root, execution)
-    clips = _Clips(root, manifest)
+    plans, numbers = Plans(root, manifest), job.shards(manifest.shards)
     columns = tuple(job.recipe.columns)
-    stages = {stage.name: manifest.clips for stage in job.recipe.stages}
-    stages["commit"] = manifest.shards * len(columns)
-    with Monitor(root, job.run, stages, manifest.shards, columns, progress) as monitor:
-        monitor.log("started", clips=manifest.clips, shards=manifest.shards, columns=dict(manifest.columns))
-        _drive(job, manifest.shards, clips, executor, execution, monitor)
-        catalog.write(root, job.run)
-        LocalStore(root).put(layout.CARD, card.render(root).encode(), job.run)
-        monitor.log("finished", failures=len(failures.read(root)))
+    clips = manifest.clips if job.part is None else sum(plans.size(number) for number in numbers)
+    stages = {stage.name: clips for stage in job.recipe.stages}
+    stages["commit"] = len(numbers) * len(columns)
+    with Monitor(job.home, job.run, stages, len(numbers), columns, progress) as monitor:
+        monitor.log("started", clips=clips, shards=len(numbers), columns=dict(manifest.columns))
+        _drive(job, numbers, plans, executor, execution, monitor)
+        if job.part is None and not job.url:
+            describe(root, job.run)
+        monitor.log("finished", failures=len(failures.read(job.home)))
 
 
-class _Clips:
-    """The planned clips of a shard; none where the dataset was not built from videos, and has no plan."""
-
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        self._plans = Plans(root, manifest)
-
-    def shard(self, number: int) -> list[Clip]:
-        return self._plans.shard(number)
+def describe(root: Path, run: str) -> None:
+    """Write what is derived from a complete dataset: the catalog, and the data card."""
+    catalog.write(root, run)
+    LocalStore(root).put(layout.CARD, card.render(openuni.open(str(root))).encode(), run)
 
 
-def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: Execution, monitor: Monitor) -> None:
-    """Keep the workers fed, a few shards at a time, until every column of every shard is committed."""
-    known = failures.read(job.root)
-    upcoming = iter(range(shards))
+def is_complete(root: Path, manifest: Manifest) -> bool:
+    """Whether every column of every shard is committed."""
+    names = LocalStore(root).list("commits")  # most often something is missing, and a listing says so
+    if len(names) < manifest.shards * len(manifest.columns):
+        return False
+    for number in range(manifest.shards):
+        for column, fingerprint in manifest.columns.items():
+            record = committed(root, number, column)
+            if record is None or record.fingerprint != fingerprint:
+                return False
+    return True
+
+
+def finish_parts(root: Path, manifest: Manifest) -> bool:
+    """Once nobody works on a part any more and all is committed, fold and describe the dataset. True: that is done.
+
+    Every part asks for it when it has let go of its lock, so the last one to do so finds nobody at work.
+    """
+    if not is_complete(root, manifest):
+        return False
+    try:
+        with holding(root) as run:
+            describe(root, run)
+    except HeldError:  # who holds a part, or folds already, sees to it
+        return False
+    return True
+
+
+def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution: Execution, monitor: Monitor) -> None:
+    """Keep the workers fed, a few shards at a time, until every column of these shards is committed."""
+    known = failures.read(job.root) if job.part is None else parts.known_failures(job.root, job.part, numbers)
+    target = publishing.Target(job) if job.url else None
+    upcoming = iter(numbers)
     active: dict[int, ShardBuild] = {}
     more = True
     while more or active:
@@ -192,8 +226,11 @@ def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: 
                 more = False
             else:
                 check_space(job.root, execution)
-                active[number] = ShardBuild(job, number, clips.shard(number))
-                known = _settle(active, number, known, job, monitor)
+                if target is not None and not target.prepare(number):
+                    monitor.shard_done(number, plans.size(number))
+                    continue
+                active[number] = ShardBuild(job, number, plans.shard(number))
+                known = _settle(active, number, known, job, monitor, target)
         for shard in active.values():
             while executor.running < 2 * executor.slots and (task := shard.due()) is not None:
                 executor.submit(task)
@@ -203,13 +240,29 @@ def _drive(job: Job, shards: int, clips: _Clips, executor: Executor, execution: 
                 raise TypeError("planning is over")
             if isinstance(finished.result, Fault) and finished.result.kind == "machine":
                 raise OpenUniError(finished.result.error)
+            if isinstance(finished.result, Fault) and finished.result.kind == "beaten" and target is not None:
+                monitor.finished(finished, final=False)
+                number = finished.task.shard
+                target.look_again(number)
+                if target.prepare(number):  # begun anew, from the RGB that counts
+                    active[number] = ShardBuild(job, number, plans.shard(number))
+                    known = _settle(active, number, known, job, monitor, target)
+                else:
+                    del active[number]
+                    monitor.shard_done(number, plans.size(number))
+                continue
             shard = active[finished.task.shard]
             monitor.finished(finished, final=shard.finished(finished))
-            known = _settle(active, shard.number, known, job, monitor)
+            known = _settle(active, shard.number, known, job, monitor, target)
 
 
 def _settle(
-    active: dict[int, ShardBuild], number: int, known: list[Failure], job: Job, monitor: Monitor
+    active: dict[int, ShardBuild],
+    number: int,
+    known: list[Failure],
+    job: Job,
+    monitor: Monitor,
+    target: publishing.Target | None,
 ) -> list[Failure]:
     """If nothing of this shard is under way: make its commits due, or write down what failed and close it.
 
@@ -220,8 +273,10 @@ def _settle(
         return known
     after = [f for f in known if f.shard != number or f.stage not in shard.remade] + shard.failures
     if after != known:
-        failures.write(job.root, after, job.run)
+        failures.write(job.home, after, job.run)
     shard.close()
+    if target is not None:
+        target.release(number)
     monitor.shard_done(number, shard.clips)
     del active[number]
     return after

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from openuni import assets, experts, modalities, sources
@@ -13,9 +13,11 @@ from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
-from openuni.shards import columns, lock, results
+from openuni.shards import bucket, columns, lock, parts, results
+from openuni.shards.parts import Part
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
 from openuni.sources import Entry, Request, Skipped
+from openuni.storage.objects import ObjectStore
 from openuni.video import Limits, Normalisation, normalise
 from openuni_pipelines.engine.recipe import RGB, Kind, Recipe, Stage
 
@@ -32,6 +34,19 @@ class Job:
     recipe: Recipe
     normalisation: Normalisation
     limits: Limits
+    part: Part | None = None
+    """The part of the plan that the run carries out; None: all of it."""
+    url: str = ""
+    """The place in an object store that the dataset is built for; `root` only stages it then."""
+
+    @property
+    def home(self) -> Path:
+        """Where the run's lock, log, progress and failures lie."""
+        return parts.home(self.root, self.part)
+
+    def shards(self, total: int) -> range:
+        """The run's shards out of all."""
+        return range(total) if self.part is None else self.part.shards(total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,10 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._experts: dict[str, Expert] = {}
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        return ObjectStore(self.job.url)
 
     def run(self, task: Task) -> Outcome:
         begin = time.perf_counter()
@@ -141,8 +160,11 @@ class Worker:
     def _commit(self, task: Run) -> int:
         root, run, shard, stage = self.job.root, self.job.run, task.shard, task.stage
         samples = ((key, results.load(root, shard, key, stage.fingerprint)) for key in task.keys)
-        guard = partial(lock.check, root, run)
-        return columns.commit(root, shard, stage.column, stage.fingerprint, samples, run, guard).samples
+        guard = partial(lock.check, self.job.home, run)
+        record = columns.commit(root, shard, stage.column, stage.fingerprint, samples, run, guard)
+        if self.job.url:
+            record = bucket.push(self._store, root, shard, stage.column)
+        return record.samples
 
     def _save(self, task: Run, note: ColumnNote, members: Mapping[str, bytes]) -> None:
         result = Result(task.stage.column, note, members)

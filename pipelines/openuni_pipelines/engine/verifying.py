@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openuni.shards import columns, verify
+from openuni.errors import OpenUniError
+from openuni.shards import bucket, columns, layout, verify
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Checked, Problem
+from openuni.storage import LocalStore
+from openuni.storage.objects import ObjectStore
 from openuni_pipelines.engine.parallel import mapping
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import Execution
@@ -55,6 +59,36 @@ def check(
     return Report(checked, sorted(found, key=lambda p: (p.shard, p.column, p.key)))
 
 
+def check_far(
+    store: ObjectStore,
+    manifest: Manifest,
+    execution: Execution,
+    *,
+    quick: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """The same for a dataset in a bucket: each column is fetched into a temporary folder, and checked there."""
+    work = [
+        _FarLook(store, manifest, shard, column, not quick)
+        for shard in range(manifest.shards)
+        for column in manifest.columns
+    ]
+    checked: list[Checked] = []
+    with mapping(0 if execution.workers is None else execution.workers, execution.ray_address) as run:
+        for one in run(_check_far, work):
+            checked.append(one)
+            progress(len(checked), len(work))
+    return Report(checked, [*_far_plan(store), *(problem for one in checked for problem in one.problems)])
+
+
+def _far_plan(store: ObjectStore) -> Iterator[Problem]:
+    with tempfile.TemporaryDirectory(prefix="openuni-verify-") as folder:
+        try:
+            bucket.pull_plan(store, Path(folder), "verify")
+        except OpenUniError as error:
+            yield Problem(-1, "", "", layout.PLAN, str(error))
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     root: Path
@@ -63,8 +97,30 @@ class _Look:
     decode: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _FarLook:
+    store: ObjectStore
+    manifest: Manifest
+    shard: int
+    column: str
+    decode: bool
+
+
 def _check(look: _Look) -> Checked:
     return verify.verify_column(look.root, look.shard, look.column, decode=look.decode)
+
+
+def _check_far(look: _FarLook) -> Checked:
+    with tempfile.TemporaryDirectory(prefix="openuni-verify-") as folder:
+        root = Path(folder)
+        try:
+            for column in dict.fromkeys((RGB, look.column)):
+                bucket.pull(look.store, look.shard, column, root, "verify", index_only=column != look.column)
+        except OpenUniError as error:
+            problem = Problem(look.shard, look.column, "", layout.commit_name(look.shard, look.column), str(error))
+            return Checked(look.shard, look.column, 0, 0, 0, (problem,))
+        LocalStore(root).put(layout.MANIFEST, layout.dump_checked(look.manifest), "verify")
+        return verify.verify_column(root, look.shard, look.column, decode=look.decode)
 
 
 def _size(root: Path, work: Sequence[_Look]) -> int:

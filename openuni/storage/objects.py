@@ -1,0 +1,196 @@
+"""A bucket: S3, GCS or Azure, through `obstore`. Nothing is renamed and nothing is changed in place.
+
+What two writers may race for is put with `create_only`: the store refuses the second. All errors of the store are one
+sentence: whose bucket, what it said, what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from openuni.errors import CorruptDataError, OpenUniError, PlanError
+from openuni.storage.base import check_name
+
+SCHEMES = frozenset({"s3", "gs", "az"})
+RETRY_SECONDS = 180.0
+"""How long a store that answers 503, or not at all, is asked again."""
+_MOST_AT_ONCE = 5 << 30
+"""Bytes of one put: only a put at once can be told to create and never to overwrite."""
+
+
+def is_object_url(text: str) -> bool:
+    """Whether `text` names a place in an object store.
+
+    Example:
+        >>> is_object_url("s3://bucket/data"), is_object_url("data/mine")
+        (True, False)
+    """
+    scheme, colon, _ = text.partition("://")
+    return bool(colon) and scheme in SCHEMES
+
+
+class ObjectStore:
+    """A `Store` below a URL such as `s3://bucket/prefix`.
+
+    Credentials come from the environment, as the cloud's own tools name them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE` where
+    `boto3` is installed, `AWS_ENDPOINT_URL` for other servers that speak S3, …), or from the machine's role. Raises
+    PlanError where the URL names no bucket, or `obstore` is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in SCHEMES or not parts.netloc:
+            raise PlanError(f"{url} names no bucket: write s3://BUCKET/FOLDER")
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise PlanError(f"{url} needs obstore; run: pip install 'openuni[cloud]'") from None
+        retry: Any = {"retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+        with self._told(""):
+            self._store: Any = from_url(self.url, retry_config=retry, **_credentials(parts.scheme))
+
+    def __getstate__(self) -> str:
+        return self.url
+
+    def __setstate__(self, url: str) -> None:
+        self.__init__(url)  # type: ignore[misc]  # connections are not sent to other processes
+
+    def where(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    def size(self, name: str) -> int:
+        import obstore
+
+        with self._told(name):
+            return int(obstore.head(self._store, check_name(name))["size"])
+
+    def exists(self, name: str) -> bool:
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, folder: str) -> list[str]:
+        import obstore
+
+        with self._told(folder):
+            found = obstore.list_with_delimiter(self._store, prefix=check_name(folder) if folder else None)
+            return sorted(str(entry["path"]) for entry in found["objects"])
+
+    def read(self, name: str, *, at_most: int) -> bytes:
+        import obstore
+
+        with self._told(name):
+            answer = obstore.get(self._store, check_name(name))
+            if answer.meta["size"] > at_most:
+                raise CorruptDataError(f"{self.where(name)} has more than {at_most:,} bytes")
+            return bytes(answer.bytes())
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        import obstore
+
+        if size == 0:
+            return b""
+        with self._told(name):
+            try:
+                data = bytes(obstore.get_range(self._store, check_name(name), start=offset, length=size))
+            except obstore.exceptions.GenericError as error:
+                if "416" not in str(error):
+                    raise
+                data = b""
+        if len(data) != size:
+            raise CorruptDataError(f"{self.where(name)} ends before byte {offset + size:,} of its index")
+        return data
+
+    def put(self, name: str, data: bytes | Path, run: str, *, create_only: bool = False) -> None:
+        """Write a file, whole or not at all; a path is a file to copy. The store says when something is there already.
+
+        A put whose answer was lost is tried again and then finds itself: who has to know compares what is there.
+        """
+        import obstore
+
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        if size > _MOST_AT_ONCE:
+            raise PlanError(
+                f"{self.where(name)} would have {size:,} bytes, more than one put takes; use smaller shards"
+            )
+        with self._told(name):
+            mode: Any = "create" if create_only else "overwrite"
+            obstore.put(self._store, check_name(name), data, mode=mode, use_multipart=False)
+
+    @contextmanager
+    def create(self, name: str, run: str, *, create_only: bool = False) -> Iterator[BinaryIO]:
+        with tempfile.TemporaryDirectory(prefix="openuni-put-") as folder:
+            path = Path(folder) / "file"
+            with path.open("wb") as file:
+                yield file
+            self.put(name, path, run, create_only=create_only)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to `path`, a piece at a time."""
+        import obstore
+
+        with self._told(name), path.open("wb") as file:
+            for piece in obstore.get(self._store, check_name(name)).stream():
+                file.write(piece)
+
+    def delete(self, name: str) -> None:
+        import obstore
+
+        with self._told(name):
+            try:
+                obstore.delete(self._store, check_name(name))
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """What the store said as an error of ours, or as a missing or present file."""
+        from obstore import exceptions
+
+        where, bucket = self.where(name), urlsplit(self.url).netloc
+        try:
+            yield
+        except exceptions.AlreadyExistsError:
+            raise FileExistsError(f"{where} is there already") from None
+        except (exceptions.NotFoundError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+                raise PlanError(f"there is no bucket {bucket}; make it, or correct {self.url}") from None
+            raise FileNotFoundError(f"{where} is missing") from None
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            raise PlanError(f"{where} is refused to these credentials ({_brief(error)}); ask for the rights") from None
+        except (exceptions.NotSupportedError, NotImplementedError) as error:
+            raise PlanError(f"{where}: the store cannot do what is asked ({_brief(error)})") from None
+        except (exceptions.BaseError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # a file on this machine
+            if "NoSuchBucket" in str(error):
+                raise PlanError(f"there is no bucket {bucket}; make it, or correct {self.url}") from None
+            raise OpenUniError(
+                f"{where} cannot be reached ({_brief(error)}); nothing is half written: run the same command again"
+            ) from None
+
+
+def _credentials(scheme: str) -> dict[str, Any]:
+    """Profiles of the AWS tools, which obstore does not read by itself."""
+    if scheme != "s3" or "AWS_ACCESS_KEY_ID" in os.environ or "AWS_PROFILE" not in os.environ:
+        return {}
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return {}
+    return {"credential_provider": Boto3CredentialProvider()}
+
+
+def _brief(error: BaseException) -> str:
+    """The first line; the store's own answers go on for pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -12,7 +12,7 @@ from openuni.experts import base
 SETS = {
     "light": ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit"),
     "paper": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "dwpose", "body_fit"),
-    "production": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "mediapipe_pose", "body_fit"),
+    "production": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "vitpose", "body_fit"),
 }
 """An expert a modality. `light` runs on any CPU. `paper` is what the paper names, with `body_fit` where it has
 DensePose, whose exports have no license that all agree on. `production` is what may be published and sold."""
@@ -46,7 +46,7 @@ def assets_of(names: Sequence[str]) -> list[Asset]:
 
     Example:
         >>> [asset.name for asset in assets_of(["dwpose"])]
-        ['efficientdet-lite0', 'pose-landmarker', 'dwpose-384']
+        ['rf-detr-medium', 'dwpose-384']
     """
     found: dict[str, Asset] = {}
     for name in expand(names):

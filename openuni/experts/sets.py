@@ -68,6 +68,16 @@ def check_commercial(names: Sequence[str]) -> None:
         raise OpenUniError(f"--commercial refuses {said}; choose others, `--experts production` say")
 
 
+def notices(names: Sequence[str]) -> dict[str, str]:
+    """What is to be said where these experts are chosen, by the expert's name.
+
+    Example:
+        >>> list(notices(["production", "yolo_pose"]))
+        ['yolo_pose']
+    """
+    return {expert.name: expert.notice for name in expand(names) for expert in _with_required(name) if expert.notice}
+
+
 def _with_required(name: str) -> Iterator[type[base.Expert]]:
     expert = base.get(name)
     for needed in expert.requires:

@@ -23,6 +23,7 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> N
 
     A column that another version or another expert has made is replaced. Run the same command again to resume.
     """
+    terminal.say_notices(experts)
     begin = time.monotonic()
     with terminal.bars(f"opening {root}") as progress:
         changes.add(root, experts, execution, progress)

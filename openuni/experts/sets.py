@@ -11,11 +11,11 @@ from openuni.experts import base
 
 SETS = {
     "light": ("fastdepth", "dis", "mediapipe_segmentation", "mediapipe_pose", "body_fit"),
-    "paper": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "dwpose", "body_fit"),
+    "paper": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "dwpose", "densepose_torchscript"),
     "production": ("depth_anything_v2_small", "raft_large", "sam_vit_h", "vitpose", "body_fit"),
 }
-"""An expert a modality. `light` runs on any CPU. `paper` is what the paper names, with `body_fit` where it has
-DensePose, whose exports have no license that all agree on. `production` is what may be published and sold."""
+"""An expert a modality. `light` runs on any CPU. `paper` is what the paper names; it needs `--trust`, for
+DensePose is published as a program. `production` is what may be published and sold."""
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +66,16 @@ def check_commercial(names: Sequence[str]) -> None:
     if reasons:
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise OpenUniError(f"--commercial refuses {said}; choose others, `--experts production` say")
+
+
+def check_trusted(names: Sequence[str], trust: bool) -> None:
+    """Raise OpenUniError naming each expert, or one that it requires, whose model file runs code, without `trust`."""
+    programs = {e.name: e.runs_code for name in expand(names) for e in _with_required(name) if e.runs_code}
+    if programs and not trust:
+        said = "; ".join(f"{name}: {reason}" for name, reason in programs.items())
+        raise OpenUniError(
+            f"{said}. Its hash is pinned; give --trust if you trust who published it, or choose another (`body_fit`)"
+        )
 
 
 def notices(names: Sequence[str]) -> dict[str, str]:

@@ -69,6 +69,25 @@ def published(network: Any, config: Any, file: Path) -> Any:
     return model.float().eval().requires_grad_(False).to(device())
 
 
+def scripted(file: Path) -> Any:
+    """A TorchScript program, in float32 on `device`. Loading it runs what is in the file: only with its pinned hash and
+    the user's trust (`Expert.runs_code`).
+
+    Raises AssetError where it is none.
+    """
+    import warnings
+
+    import torchvision  # noqa: F401  brings operators that such programs call
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch would have programs exported anew; these are published as they are
+            program = torch.jit.load(str(file), map_location=device())
+    except (RuntimeError, ValueError, OSError) as error:
+        raise AssetError(f"{file} is not a TorchScript program: {str(error).strip().splitlines()[0]}") from error
+    return program.float().eval()
+
+
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Without its bar and its table of names, which AssetError tells of."""

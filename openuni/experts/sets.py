@@ -36,7 +36,7 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
         )
     single = [name for name in names if name not in SETS]
     # Also what they build on: SAM brings the flow along which it follows things.
-    by_modality = {expert.modality: expert.name for name in single for expert in _with_required(name)}
+    by_modality = {expert.modality: expert.name for name in single for expert in with_required(name)}
     chosen = [by_modality.get(base.get(name).modality, name) for set_ in names if set_ in SETS for name in SETS[set_]]
     return tuple(dict.fromkeys([*chosen, *single]))
 
@@ -50,7 +50,7 @@ def assets_of(names: Sequence[str]) -> list[Asset]:
     """
     found: dict[str, Asset] = {}
     for name in expand(names):
-        for expert in _with_required(name):
+        for expert in with_required(name):
             found |= {asset.name: asset for asset in expert.assets}
     return list(found.values())
 
@@ -60,7 +60,7 @@ def check_commercial(names: Sequence[str]) -> None:
     reasons = {
         expert.name: expert.noncommercial
         for name in expand(names)
-        for expert in _with_required(name)
+        for expert in with_required(name)
         if expert.noncommercial
     }
     if reasons:
@@ -70,7 +70,7 @@ def check_commercial(names: Sequence[str]) -> None:
 
 def check_trusted(names: Sequence[str], trust: bool) -> None:
     """Raise OpenUniError naming each expert, or one that it requires, whose model file runs code, without `trust`."""
-    programs = {e.name: e.runs_code for name in expand(names) for e in _with_required(name) if e.runs_code}
+    programs = {e.name: e.runs_code for name in expand(names) for e in with_required(name) if e.runs_code}
     if programs and not trust:
         said = "; ".join(f"{name}: {reason}" for name, reason in programs.items())
         raise OpenUniError(
@@ -85,11 +85,12 @@ def notices(names: Sequence[str]) -> dict[str, str]:
         >>> list(notices(["production", "yolo_pose"]))
         ['yolo_pose']
     """
-    return {expert.name: expert.notice for name in expand(names) for expert in _with_required(name) if expert.notice}
+    return {expert.name: expert.notice for name in expand(names) for expert in with_required(name) if expert.notice}
 
 
-def _with_required(name: str) -> Iterator[type[base.Expert]]:
+def with_required(name: str) -> Iterator[type[base.Expert]]:
+    """The experts that one builds on, and itself, the first to run first."""
     expert = base.get(name)
     for needed in expert.requires:
-        yield from _with_required(needed)
+        yield from with_required(needed)
     yield expert

@@ -14,7 +14,9 @@ from openuni.errors import AssetError
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One pinned file. `filename` is its place in the cache, relative, with `/`; `size` is in bytes.
+    """One pinned file. `filename` is its place in the cache, relative, with `/`.
+
+    `size` is in bytes; None where no public record tells it, so that the hash alone decides.
 
     `light` marks what the CPU experts and the demo use.
 
@@ -34,7 +36,7 @@ class Asset:
     filename: str
     license: str
     sha256: str
-    size: int
+    size: int | None
     sources: tuple[Source, ...]
     light: bool = False
 
@@ -103,7 +105,7 @@ def is_cached(asset: Asset) -> bool:
         False
     """
     file = place(asset)
-    return file.is_file() and file.stat().st_size == asset.size
+    return file.is_file() and asset.size in (None, file.stat().st_size)
 
 
 def is_whole(asset: Asset) -> bool:
@@ -128,7 +130,8 @@ def verify(assets: Iterable[Asset]) -> list[Verdict]:
 def put_by_hand(asset: Asset) -> str:
     """Which file to put where, as an error says it."""
     origin = "; or ".join(map(str, asset.sources))
-    return f"put the file at {place(asset)} ({asset.size} bytes, SHA-256 {asset.sha256}; from {origin})"
+    size = "" if asset.size is None else f"{asset.size} bytes, "
+    return f"put the file at {place(asset)} ({size}SHA-256 {asset.sha256}; from {origin})"
 
 
 def _fetch_or_put(asset: Asset) -> str:
@@ -142,7 +145,7 @@ _hashes: dict[tuple[str, int, int, int], str] = {}
 def _problem(asset: Asset, file: Path) -> str | None:
     """How `file` differs from the pinned one, or None."""
     stat = file.stat()
-    if stat.st_size != asset.size:
+    if asset.size not in (None, stat.st_size):
         return f"expected {asset.size} bytes, got {stat.st_size}"
     key = (str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns)
     if key not in _hashes:

@@ -98,14 +98,14 @@ def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: 
     with sources.opened(source, scratch) as stream, part.open("wb") as out:
         while chunk := stream.read(_CHUNK):
             done += len(chunk)
-            if done > asset.size:
+            if asset.size is not None and done > asset.size:
                 raise AssetError(f"expected {asset.size} bytes, got more")
             digest.update(chunk)
             out.write(chunk)
-            progress(done, asset.size)
+            progress(done, asset.size or done)
         out.flush()
         os.fsync(out.fileno())
-    if done != asset.size:
+    if asset.size not in (None, done):
         raise AssetError(f"expected {asset.size} bytes, got {done}")
     if digest.hexdigest() != asset.sha256:
         raise AssetError(f"expected SHA-256 {asset.sha256}, got {digest.hexdigest()}")

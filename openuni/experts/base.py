@@ -49,6 +49,10 @@ class Expert(ABC):
     license: ClassVar[str]
     noncommercial: ClassVar[str] = ""
     """Why it may not be used for profit (code, weights or training data), if so; `--commercial` refuses it."""
+    runs_code: ClassVar[str] = ""
+    """Why its weights cannot be loaded without running what is in them, if so; it needs `--trust`."""
+    notice: ClassVar[str] = ""
+    """What whoever chooses it must know of its license, said where it is chosen."""
     resources: ClassVar[Resources] = Resources()
     assets: ClassVar[tuple[Asset, ...]] = ()
     """Model files that `setup` loads; `openuni assets` finds them here, and a build brings them to each node."""

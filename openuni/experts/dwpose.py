@@ -57,10 +57,10 @@ class DwPose(Expert):
     modality = "skeleton"
     license = "Apache-2.0"
     noncommercial = "its training data, COCO-WholeBody, is for non-commercial research"
-    requires = ("people",)
+    requires = ("rf_detr",)
     assets = (WEIGHTS,)
-    packages = ("mediapipe", "onnxruntime")
-    installed_by = "openuni[build,people]"
+    packages = ("onnxruntime",)
+    installed_by = "openuni[build,production]"
     resources = Resources(cpus=1, gpus=0.25, memory_gib=2)
     seconds_per_frame = 0.4
 
@@ -85,7 +85,7 @@ class DwPose(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Skeleton]:
         """Skeletons of the clip; of nobody, with confidence 0, where nobody is tracked."""
-        people = people_in(clip)
+        people = people_in(clip, "rf_detr")
         frames, height, width, _ = clip.frames.shape
         keypoints = np.full((frames, people.count, _BODY, 3), (np.nan, np.nan, 0), np.float32)
         seen = np.argwhere(~np.isnan(people.boxes[..., 0]))

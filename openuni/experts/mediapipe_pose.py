@@ -92,11 +92,11 @@ def presence(people: TrackedPeople) -> dict[str, float]:
     }
 
 
-def people_in(clip: DecodedClip) -> TrackedPeople:
-    """What the expert `people` found. Raises OpenUniError where it did not run or failed."""
-    if "people" not in clip.annotations:
-        raise OpenUniError(f"{clip.key}: the expert 'people' found nothing to build on: it failed on this clip")
-    people: TrackedPeople = clip.annotations["people"].value
+def people_in(clip: DecodedClip, finder: str = "people") -> TrackedPeople:
+    """What the expert `finder` found, `people` or `rf_detr`. Raises OpenUniError where it did not run or failed."""
+    if finder not in clip.annotations:
+        raise OpenUniError(f"{clip.key}: the expert {finder!r} found nothing to build on: it failed on this clip")
+    people: TrackedPeople = clip.annotations[finder].value
     return people
 
 

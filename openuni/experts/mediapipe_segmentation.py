@@ -119,6 +119,8 @@ class MediapipeSegmentation(Expert):
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
     optional = ("dis",)
+    finder: ClassVar[str] = "people"
+    """Who says what there is, and who is who."""
     follows: ClassVar[str] = "dis"
     """The flow along which things keep their ids."""
     resources = Resources(cpus=1, memory_gib=1.5)
@@ -145,7 +147,7 @@ class MediapipeSegmentation(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
-        people = people_in(clip)
+        people = people_in(clip, self.finder)
         things = self._things(clip, people)
         ids = self._person_ids(clip, people)
         table = [

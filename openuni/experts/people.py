@@ -221,7 +221,7 @@ class PeopleFinder(Expert):
         tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        people = _collect(sorted(kept, key=lambda k: min(k.sightings)), _continued(things, stride), clip, stride)
+        people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
@@ -236,7 +236,7 @@ class PeopleFinder(Expert):
             score = float(category.score)
             if category.category_name == "person" and score < _PERSON:
                 continue
-            seen = Sighting(box.astype(np.float64), score, _look_of(frame, box), detected=score)
+            seen = Sighting(box.astype(np.float64), score, look_of(frame, box), detected=score)
             if category.category_name == "person":
                 people.append(seen)
             else:
@@ -356,7 +356,7 @@ def _without(frame: npt.NDArray[np.uint8], found: Sequence[Sighting]) -> npt.NDA
     return rest
 
 
-def _look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Floats:
+def look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Floats:
     """Colours in the middle of the upper half of a box, where the clothes are."""
     (x0, y0), (w, h) = box[:2], box[2:] - box[:2]
     where = np.zeros(frame.shape[:2], bool)
@@ -393,7 +393,7 @@ def _sighting(
     cv2.fillConvexPoly(torso, cv2.convexHull(trunk.astype(np.int32)), 1)
     clothes = (torso > 0) & (mask > 127)
     crop = frame[corner[1] : corner[1] + mask.shape[0], corner[0] : corner[0] + mask.shape[1]]
-    look = tracking.colours(crop, clothes) if clothes.sum() > 20 else _look_of(frame, box)
+    look = tracking.colours(crop, clothes) if clothes.sum() > 20 else look_of(frame, box)
     limbs = landmarks[[*range(11, 17), *range(23, 29)], 2]  # a face alone is not a pose
     score = float(0.5 * limbs.mean() + 0.5 * np.sort(limbs)[-4:].mean())
     return Sighting(box, score, look, 0.0, landmarks, world, mask, corner)
@@ -405,7 +405,7 @@ def _is_held(thing: Sighting, person: tracking.Floats) -> bool:
     return bool((sides > 0).all() and thing.size**2 < _HELD * np.prod(person[2:] - person[:2]))
 
 
-def _continued(things: Sequence[tuple[int, Sighting, str]], stride: int) -> list[tuple[int, Sighting, str]]:
+def continued(things: Sequence[tuple[int, Sighting, str]], stride: int) -> list[tuple[int, Sighting, str]]:
     """The sure sightings of things, and the weaker ones that continue them, one after the other, either way in time.
 
     One continues another within a stride if it is of like size and no farther away than three sizes, and of a class
@@ -451,7 +451,7 @@ def _liveliness(landmarks: Floats, fps: float) -> float:
     return float(np.interp(motion, (_STILL, _MOVING), (_LEAST_BELIEF, 1.0)))
 
 
-def _collect(
+def collect(
     tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], clip: DecodedClip, stride: int
 ) -> TrackedPeople:
     """Tracks as arrays, gaps between two detections of a person without a pose filled in, masks made exclusive."""

@@ -47,19 +47,20 @@ VIT_H = Asset(
 class SamVitB(MediapipeSegmentation):
     """Instances of people and of COCO's other 79 classes, each outlined by SAM from its box.
 
-    Person p of `people` has id p + 1 and is there in every frame in which their track is, with or without a pose; where
+    Person p of `rf_detr` has id p + 1 and is there in every frame in which their track is; where
     two people overlap, a pixel is the one's whose mask SAM is surer of. Things follow, joined along the flow.
     """
 
     name = "sam_vit_b"
     version = 1
     license = "Apache-2.0"
-    requires = ("people", "raft_large")
+    requires = ("rf_detr", "raft_large")
     optional = ("raft_large",)
+    finder = "rf_detr"
     follows = "raft_large"
     assets = (VIT_B,)
-    packages = ("mediapipe", "segment_anything", "torch", "torchvision")
-    installed_by = "openuni[paper,people]"
+    packages = ("segment_anything", "torch", "torchvision")
+    installed_by = "openuni[production]"
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
     seconds_per_frame = 51.0
 

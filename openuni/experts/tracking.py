@@ -104,6 +104,22 @@ def overlap(a: Floats, b: Floats) -> float:
     return shared / both if both > 0 else 0.0
 
 
+def pairs(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], least: float = 0.5) -> dict[int, int]:
+    """Which box of `b` `[M, 4]` is each of `a` `[N, 4]`: one to one, with the largest sum of overlaps above `least`.
+
+    Example:
+        >>> pairs(np.array([[0, 0, 10, 10], [20, 0, 30, 10]]), np.array([[21, 0, 30, 10], [90, 0, 99, 9]]))
+        {1: 0}
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not len(a) or not len(b):
+        return {}
+    table = np.array([[overlap(x, y) for y in b.astype(np.float64)] for x in a.astype(np.float64)])
+    rows, columns = linear_sum_assignment(np.where(table > least, -table, 0.0))
+    return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if table[r, c] > least}
+
+
 def apart(a: Floats, b: Floats) -> float:
     """Mean distance in pixels between the steady landmarks of two poses `[33, 3]`, weighted by visibility."""
     rows = list(STEADY)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,59 @@ def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
     except RuntimeError as error:
         raise AssetError(f"{file} does not fit {type(model).__name__}: {error}") from error
     return model.float().eval().requires_grad_(False).to(device())
+
+
+def published(network: Any, config: Any, file: Path) -> Any:
+    """A network of transformers with the weights in a file, under today's names or those it was published with.
+
+    transformers knows how it has renamed them. Raises AssetError where a name or a shape does not fit.
+    """
+    state = tensors(file)
+    # Only its own from_pretrained renames; what is missing or left over it would take, with a warning.
+    try:
+        with _quiet_transformers():
+            model, info = network.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
+    except (RuntimeError, ValueError) as error:
+        raise AssetError(f"{file} does not fit {network.__name__}: {str(error).splitlines()[0]}") from error
+    wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
+    if wrong:
+        raise AssetError(f"{file} does not fit {network.__name__}: {len(wrong)} names or shapes, {wrong[0]} among them")
+    return model.float().eval().requires_grad_(False).to(device())
+
+
+def scripted(file: Path) -> Any:
+    """A TorchScript program, in float32 on `device`. Loading it runs what is in the file: only with its pinned hash and
+    the user's trust (`Expert.runs_code`).
+
+    Raises AssetError where it is none.
+    """
+    import warnings
+
+    import torchvision  # noqa: F401  brings operators that such programs call
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch would have programs exported anew; these are published as they are
+            program = torch.jit.load(str(file), map_location=device())
+    except (RuntimeError, ValueError, OSError) as error:
+        raise AssetError(f"{file} is not a TorchScript program: {str(error).strip().splitlines()[0]}") from error
+    return program.float().eval()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its bar and its table of names, which AssetError tells of."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class Batches:

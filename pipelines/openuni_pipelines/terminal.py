@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from openuni import printable
+from openuni.experts import sets
 from openuni.shards import layout
 from openuni_pipelines import left_out
 from openuni_pipelines.engine.build import Summary
@@ -26,6 +28,12 @@ EXIT_WITH_FAILURES = 3
 def say(text: str) -> None:
     """A line on standard error, where it mixes with no output that is piped on."""
     Console(stderr=True).print(text)
+
+
+def say_notices(experts: Sequence[str]) -> None:
+    """What these experts' licenses ask of whoever chooses them."""
+    for name, notice in sets.notices(experts).items():
+        say(f"[yellow]{escape(name)}: {escape(notice)}[/]")
 
 
 def waiting(doing: str) -> AbstractContextManager[object]:

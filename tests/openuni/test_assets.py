@@ -72,7 +72,7 @@ def test_every_installed_asset_is_complete_and_stays_in_the_cache() -> None:
     for asset in pinned:
         assert len(bytes.fromhex(asset.sha256)) == 32, asset.name
         assert asset.sha256 == asset.sha256.lower(), asset.name
-        assert asset.size > 0, asset.name
+        assert asset.size is None or asset.size > 0, asset.name
         assert asset.license, asset.name
         assert asset.sources, asset.name
         assert assets.place(asset).resolve().is_relative_to(assets.folder().resolve()), asset.name
@@ -87,6 +87,26 @@ def test_no_asset_stands_at_a_branch_but_the_one_whose_commit_nobody_records() -
         or re.search(r"/(raw|resolve|blob)/(?![0-9a-f]{40}/)", str(source))
     }
     assert at_branches == {"amt-s"}
+
+
+def test_the_hash_alone_decides_only_where_no_record_tells_a_size() -> None:
+    unknown = {name for name, entry in assets.installed().items() if entry.asset.size is None}
+    assert unknown == {"densepose-r50", "rf-detr-medium"}
+
+
+def test_an_asset_of_unknown_size_enters_by_its_hash(home: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    (folder / "model.bin").write_bytes(CONTENT)
+    asset = dataclasses.replace(pin(Url(f"{address}/model.bin")), size=None)
+    assert not assets.is_cached(asset)
+    assert assets.fetch(asset).read_bytes() == CONTENT
+    assert assets.is_cached(asset)
+    assets.place(asset).write_bytes(CONTENT[:-1])
+    with pytest.raises(AssetError, match="expected SHA-256"):
+        assets.path(asset)
+    (folder / "model.bin").write_bytes(CONTENT + b"more")
+    with pytest.raises(AssetError, match=r"expected SHA-256 .*\n.*put the file at .* \(SHA-256"):
+        assets.fetch(asset)
 
 
 def test_an_asset_is_found_at_its_owner_and_nowhere_else() -> None:

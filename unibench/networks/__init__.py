@@ -100,7 +100,7 @@ def _missing(learned: Learned) -> str:
     for asset in learned.weights:
         if not assets.is_cached(asset):
             wanted = " ".join(each.name for each in learned.weights)
-            size = sum(each.size for each in learned.weights) / 1e6
+            size = sum(each.size or 0 for each in learned.weights) / 1e6
             license = "; ".join(dict.fromkeys(each.license for each in learned.weights))
             return f"no weights of {learned.what}; `openuni assets fetch {wanted}` brings {size:.0f} MB ({license})"
         try:

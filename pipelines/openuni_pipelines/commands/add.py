@@ -20,16 +20,18 @@ _FOLDER = options.Place(
 @click.command("add")
 @click.argument("root", metavar="DATASET", type=_FOLDER)
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
+@click.option("--trust", is_flag=True, help="Run model files that are programs, each only with its pinned SHA-256.")
 @options.of(Execution)
 @options.follow_links
-def add_command(execution: Execution, root: Path, experts: tuple[str, ...]) -> None:
+def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trust: bool) -> None:
     """Let each EXPERT annotate the clips of DATASET and write its column; the other columns are not touched.
 
     A column that another version or another expert has made is replaced. Run the same command again to resume.
     """
+    terminal.say_notices(experts)
     begin = time.monotonic()
     with terminal.bars(f"opening {root}") as progress:
-        changes.add(root, experts, execution, progress)
+        changes.add(root, experts, execution, progress, trust=trust)
     terminal.finish(summary(root, time.monotonic() - begin))
 
 

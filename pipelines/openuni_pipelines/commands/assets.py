@@ -87,7 +87,8 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
                 bars.console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
                 bars.remove_task(bar)
             else:
-                bars.update(bar, completed=asset.size, total=asset.size)
+                size = cache.place(asset).stat().st_size
+                bars.update(bar, completed=size, total=size)
     if failed:
         click.echo(f"failed: {', '.join(failed)}", err=True)
         sys.exit(1)
@@ -119,5 +120,7 @@ def _wanted(names: tuple[str, ...], everything: bool, light: bool) -> list[Asset
     return [asset for asset in installed if everything or asset.name in wanted or (light and asset.light)]
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return "?"
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -28,6 +28,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 
     Run the same command again to resume after any interruption.
     """
+    terminal.say_notices(config.experts)
     if dry_run:
         with terminal.waiting(f"planning from {config.source}"):
             estimated = estimate(config)

@@ -1,4 +1,4 @@
-"""`openuni doctor`: is this environment fit to build, train and score?"""
+"""`openuni doctor`: is this environment fit to build, train and score, and do its networks answer as published?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from openuni import printable
 from openuni_pipelines.engine.environment import examine
 
 _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
 @click.command("doctor")
-def doctor_command() -> None:
-    """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 if something is wrong."""
+@click.option("--experts", is_flag=True, help="Ask networks what they are published to answer to published pictures.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def doctor_command(experts: bool, names: tuple[str, ...]) -> None:
+    """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 if something is wrong.
+
+    With --experts: the experts or sets NAME, by default all whose weights are here. Data cards tell what was found.
+    """
+    if names and not experts:
+        raise click.UsageError(f"give --experts to examine {' '.join(names)}")
+    if experts:
+        _examine_experts(names)
+        return
     checks = list(examine())
     table = Table("check", "verdict", "what")
     for check in checks:
@@ -24,4 +35,15 @@ def doctor_command() -> None:
         table.add_row(check.name, f"[{style}]{check.verdict}[/]", escape(check.what))
     Console().print(table)
     if any(check.verdict == "bad" for check in checks):
+        sys.exit(1)
+
+
+def _examine_experts(names: tuple[str, ...]) -> None:
+    from openuni.experts import known_answers
+
+    wrong = 0
+    for found in known_answers.examine(names):
+        wrong += found.verdict in ("differs", "failed")
+        click.echo(f"{found.expert}: {printable.plain(found.said)}" + (f" [{found.cited}]" if found.cited else ""))
+    if wrong:
         sys.exit(1)

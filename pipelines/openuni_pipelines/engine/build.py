@@ -82,6 +82,8 @@ class BuildConfig:
     the place of the set's own."""
     commercial: bool = False
     """Refuse experts whose code, weights or training data may not be used for profit."""
+    trust: bool = False
+    """Run model files that are programs, each only with its pinned SHA-256: DensePose's."""
     require: tuple[str, ...] = ()
     """Modalities (comma-separated) without which a clip is dropped."""
     fps: float = 16.0
@@ -165,6 +167,7 @@ class BuildConfig:
         sources.get(self.source)
         if self.commercial:
             sets.check_commercial(self.experts)
+        sets.check_trusted(self.experts, self.trust)
         return recipe(sets.expand(self.experts), self.require, rgb_fingerprint(self.normalisation))
 
     @property

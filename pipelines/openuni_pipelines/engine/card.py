@@ -7,6 +7,7 @@ from collections import Counter
 
 from openuni import experts, printable
 from openuni.errors import OpenUniError
+from openuni.experts import known_answers
 from openuni.shards import layout
 from openuni.shards.reader import Dataset
 
@@ -48,11 +49,12 @@ def render(data: Dataset) -> str:
         f"- licenses of the clips: {_counts(licenses)}",
         f"- source rows left out: {_counts(Counter(manifest.skipped)) or 'none'}",
         "",
-        "| column | clips that have it | made by | license of the model |",
-        "|---|---|---|---|",
+        "| column | clips that have it | made by | license of the model | compared with what is published |",
+        "|---|---|---|---|---|",
     ]
     for column, fingerprint in manifest.columns.items():
-        lines.append(f"| {column} | {present[column]:,} of {samples:,} | `{fingerprint}` | {_license(fingerprint)} |")
+        told = f"{_license(fingerprint)} | {_validated(fingerprint)}"
+        lines.append(f"| {column} | {present[column]:,} of {samples:,} | `{fingerprint}` | {told} |")
     lines += [
         "",
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
@@ -76,3 +78,13 @@ def _license(fingerprint: str) -> str:
         return experts.get(fingerprint.rsplit("-", 2)[0]).license
     except OpenUniError:
         return "–"
+
+
+def _validated(fingerprint: str) -> str:
+    """Whether the network that made a column answers as its published weights do, as far as this machine knows."""
+    try:
+        expert = experts.get(fingerprint.rsplit("-", 2)[0])
+    except OpenUniError:
+        return "–"
+    # Other weights or another version than those here may have made it.
+    return known_answers.verdict(expert) if expert.fingerprint() == fingerprint else known_answers.UNVALIDATED

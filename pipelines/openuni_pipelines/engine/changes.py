@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openuni.errors import PlanError
+from openuni.experts import sets
 from openuni.sample import check_key
 from openuni.shards import catalog, columns, failures, layout, results, verify
 from openuni.shards.failures import Failure
@@ -103,11 +104,15 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, progre
             complete(job, manifest, executor, execution, progress)
 
 
-def add(root: Path, names: Sequence[str], execution: Execution, progress: Tell = None) -> Manifest:
+def add(
+    root: Path, names: Sequence[str], execution: Execution, progress: Tell = None, *, trust: bool = False
+) -> Manifest:
     """Let the experts `names` annotate what is there. Each writes its own column, also in place of another version.
 
-    Raises PlanError where an expert would also replace a column that was not asked for.
+    Raises PlanError where an expert would also replace a column that was not asked for, and OpenUniError where a model
+    file is a program and `trust` is not given.
     """
+    sets.check_trusted(names, trust)
     with holding(root) as run:
         manifest = verify.manifest(root)
         if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):

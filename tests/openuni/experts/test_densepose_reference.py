@@ -14,7 +14,7 @@ import pytest
 
 from openuni.experts.base import DecodedClip
 from openuni.experts.body_fit import LEAST, BodyFit
-from openuni.experts.people import PeopleFinder, _collect
+from openuni.experts.people import PeopleFinder, collect
 from openuni.experts.tracking import Track
 from openuni.sample import Annotation
 from openuni.video import read_frames
@@ -105,7 +105,7 @@ def agreement(finder: PeopleFinder, film: Path, people: int) -> np.ndarray:
             if poses:
                 tracks[p].sightings[t] = poses[0]
     frames = np.zeros((*maps.shape, 3), np.uint8)
-    seen = _collect(tracks, [], DecodedClip("film", frames, 25.0 / STRIDE, {}), 1)
+    seen = collect(tracks, [], DecodedClip("film", frames, 25.0 / STRIDE, {}), 1)
     seen.masks[:] = owner
     seen.support[:] = 0.7
     body = BodyFit()

@@ -92,7 +92,7 @@ def test_joints_lie_where_the_network_sees_them(expert: dwpose.DwPose) -> None:
     for (t, p), (x, y) in dots.items():
         frames[t, y, x] = 255
         boxes[t, p] = (x - 30, y - 50, x + 35, y + 44)
-    clip = DecodedClip("two", frames, 16.0, {"people": Annotation(tracked(boxes, height, width))})
+    clip = DecodedClip("two", frames, 16.0, {"rf_detr": Annotation(tracked(boxes, height, width))})
     annotation = expert.annotate(clip)
     SkeletonModality().check(annotation.value)
     keypoints = annotation.value.keypoints
@@ -110,9 +110,9 @@ def test_joints_lie_where_the_network_sees_them(expert: dwpose.DwPose) -> None:
 def test_joints_beside_the_frame_and_a_clip_of_nobody(expert: dwpose.DwPose) -> None:
     frames = np.zeros((1, 100, 100, 3), np.uint8)
     boxes = np.array([[[-300, -300, -200, -100]]], np.float32)
-    clip = DecodedClip("beside", frames, 16.0, {"people": Annotation(tracked(boxes, 100, 100))})
+    clip = DecodedClip("beside", frames, 16.0, {"rf_detr": Annotation(tracked(boxes, 100, 100))})
     assert (expert.annotate(clip).value.keypoints[..., 2] == 0).all()
-    nobody = DecodedClip("nobody", frames, 16.0, {"people": Annotation(tracked(boxes[:, :0], 100, 100))})
+    nobody = DecodedClip("nobody", frames, 16.0, {"rf_detr": Annotation(tracked(boxes[:, :0], 100, 100))})
     annotation = expert.annotate(nobody)
     assert annotation.value.keypoints.shape == (1, 0, 17, 3)
     assert annotation.confidence == 0

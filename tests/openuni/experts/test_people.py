@@ -11,7 +11,7 @@ import pytest
 from openuni.errors import CorruptDataError
 from openuni.experts import tracking
 from openuni.experts.base import DecodedClip
-from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, _continued, exclusive
+from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
 from tests.openuni.experts.clips import clip
@@ -67,9 +67,9 @@ def test_a_weak_sighting_counts_only_where_it_continues_a_sure_one() -> None:
 
     chain = [ball(0, 10, 0.7), ball(2, 30, 0.25), ball(4, 55, 0.22)]
     strays = [ball(2, 400, 0.35), ball(9, 60, 0.35), ball(2, 32, 0.3, "cat")]
-    kept = _continued([*chain, *strays], 2)
+    kept = continued([*chain, *strays], 2)
     assert [id(thing) for thing in kept] == [id(thing) for thing in chain]
-    assert _continued([], 2) == []
+    assert continued([], 2) == []
 
 
 def test_masks_are_exclusive_and_each_keeps_its_own_bones() -> None:

@@ -84,7 +84,7 @@ def test_the_mask_is_the_packages_own(tmp_path: Path, monkeypatch: pytest.Monkey
     people = tracked(boxes, 48, 64)
     expert = SmallSam()
     expert.setup()
-    annotation = expert.annotate(DecodedClip("clip", frames, 16.0, {"people": Annotation(people)}))
+    annotation = expert.annotate(DecodedClip("clip", frames, 16.0, {"rf_detr": Annotation(people)}))
     SegmentationModality().check(annotation.value)
     predictor = SamPredictor(bare)
     predictor.set_image(frames[1])
@@ -120,7 +120,7 @@ def test_two_who_cross_keep_their_ids_and_one_who_leaves_comes_back_as_the_same(
     frames = np.zeros((20, 64, 96, 3), np.uint8)
     expert = BoxSam()
     expert.setup()
-    ids = expert.annotate(DecodedClip("c", frames, 16.0, {"people": Annotation(tracked(boxes, 64, 96))})).value.ids
+    ids = expert.annotate(DecodedClip("c", frames, 16.0, {"rf_detr": Annotation(tracked(boxes, 64, 96))})).value.ids
     for t in range(20):
         for p in range(2):
             if np.isnan(boxes[t, p, 0]):

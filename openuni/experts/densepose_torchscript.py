@@ -1,0 +1,172 @@
+"""Production DensePose (Güler et al., CVPR 2018): the published TorchScript export of detectron2's R50-FPN network.
+
+Its file is a program: it runs only with the pinned hash and the user's `--trust`. Whose it is, is contested: the hub
+says Apache-2.0, the exporter it stems from CC-BY-SA-3.0, and the training data is not for profit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openuni import assets
+from openuni.assets import Asset, HubFile
+from openuni.errors import AssetError
+from openuni.experts import tracking
+from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.mediapipe_pose import people_in
+from openuni.modalities.densepose import PARTS, DensePose
+from openuni.sample import Annotation
+
+Floats = npt.NDArray[np.float32]
+
+WEIGHTS = Asset(
+    name="densepose-r50",
+    filename="densepose_r50_fpn_dl.torchscript",
+    license="contested: Apache-2.0 says the hub, CC-BY-SA-3.0 the exporter",
+    sha256="4f7260daa498ce8d4b4679f0692ef2f1f426e39121a907181eab37b8b0585878",
+    size=None,
+    sources=(
+        HubFile(
+            "LayerNorm/DensePose-TorchScript-with-hint-image",
+            "779f2015fc24435eee3ff8da3e8706d610a6b935",
+            "densepose_r50_fpn_dl.torchscript",
+        ),
+    ),
+)
+_NEARER = 0.05
+"""By how much of the frame's height somebody's feet must be lower than another's for them to be in front."""
+
+
+class DensePoseTorchscript(Expert):
+    """Body part, U and V of each tracked person, in DensePose's own charts (`densepose-24`).
+
+    A person of `rf_detr` is drawn where the network has a box on them (one to one, by overlap), with the detector's
+    score as their confidence, 0 where it has none. Where people overlap the nearer one is in front: whose feet are
+    lower, and where that does not tell, of whom the detector is surer.
+    """
+
+    name = "densepose_torchscript"
+    version = 1
+    modality = "densepose"
+    license = WEIGHTS.license
+    noncommercial = "its training data, DensePose-COCO, is not for profit, and the license of its weights is contested"
+    runs_code = "densepose_r50_fpn_dl.torchscript is a program that is run"
+    requires = ("rf_detr",)
+    assets = (WEIGHTS,)
+    packages = ("scipy", "torch", "torchvision")
+    installed_by = "openuni[production]"
+    resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
+    seconds_per_frame = 6.0
+
+    def setup(self) -> None:
+        """Load the program. Raises AssetError where it is none, or answers otherwise than the published one."""
+        from openuni.experts.weights import scripted
+
+        file = assets.path(self.assets[0])
+        self._model = scripted(file)
+        try:
+            self._look(np.zeros((64, 64, 3), np.uint8))
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise AssetError(f"{file} does not answer as the published DensePose program does: {reason}") from error
+
+    def annotate(self, clip: DecodedClip) -> Annotation[DensePose]:
+        """Body surfaces of the clip; of nobody, with confidence 0, where nobody is tracked."""
+        people = people_in(clip, "rf_detr")
+        frames, height, width, _ = clip.frames.shape
+        values = np.zeros((frames, height, width, 4), np.uint8)
+        confidence = np.where(np.isnan(people.scores), np.nan, 0).astype(np.float32)
+        for t, frame in enumerate(clip.frames):
+            here = np.flatnonzero(~np.isnan(people.boxes[t, :, 0]))
+            if not len(here):
+                continue
+            boxes, bodies = self._look(frame)
+            drawn = {int(here[i]): bodies[j] for i, j in tracking.pairs(people.boxes[t, here], boxes).items()}
+            for p in front_last(list(drawn), people.boxes[t], people.scores[t], height):
+                draw(values[t], drawn[p], p + 1)
+                confidence[t, p] = np.clip(people.scores[t, p], 0, 1)
+        known = confidence[~np.isnan(confidence)]
+        mean = float(known.mean()) if len(known) else 0.0
+        return Annotation(DensePose(values, "densepose-24", confidence), mean)
+
+    def teardown(self) -> None:
+        del self._model
+
+    def _look(self, frame: npt.NDArray[np.uint8]) -> tuple[Floats, list[Body]]:
+        """Boxes `[N, 4]` of everybody whom the network sees in a frame, and their bodies."""
+        import torch
+
+        from openuni.experts.weights import device
+
+        # RGB, planes first, as those who use this very file give it (controlnet_aux); it scales the picture itself.
+        image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))).to(device())
+        with torch.inference_mode():
+            answer = self._model(image)
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            raise ValueError("its answer is not boxes, coarse and fine segmentation, U and V")
+        boxes, coarse, fine, u, v = (part.float().cpu() for part in answer)
+        if not len(boxes):
+            return np.zeros((0, 4), np.float32), []
+        if boxes.shape[1:] != (4,) or fine.shape[1] != len(PARTS) or not fine.shape == u.shape == v.shape:
+            raise ValueError(f"its answer has boxes {tuple(boxes.shape)} and parts {tuple(fine.shape)}")
+        return boxes.numpy(), [decode(*each) for each in zip(boxes, coarse, fine, u, v, strict=True)]
+
+
+Body = tuple[int, int, npt.NDArray[np.uint8]]
+"""Where a body's first pixel lies, x and y, perhaps outside the frame; and its part, U and V, `[h, w, 3]`."""
+
+
+def decode(box: Any, coarse: Any, fine: Any, u: Any, v: Any) -> Body:
+    """One person of the network's answer, as detectron2 decodes it (`densepose/converters`, Apache-2.0).
+
+    Tensors: box `[4]` x0, y0, x1, y1; coarse `[2 or more, S, S]`, 0 the background; fine, u and v `[25, S, S]`.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    x0, y0, x1, y1 = box.long().tolist()
+    size = max(y1 - y0, 1), max(x1 - x0, 1)
+
+    def resized(maps: Any) -> Any:
+        return interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+    part = resized(fine).argmax(0) * (resized(coarse).argmax(0) > 0)
+    charts = [resized(chart).gather(0, part[None])[0].clamp(0, 1) * 255 for chart in (u, v)]
+    body = torch.stack([part.float(), *(torch.where(part > 0, chart, 0) for chart in charts)], -1)
+    # Cut off rather than rounded, as detectron2 stores them.
+    return x0, y0, body.to(torch.uint8).numpy()
+
+
+def front_last(people: list[int], boxes: Floats, scores: Floats, height: int) -> list[int]:
+    """People in the order in which they are drawn, the one in front last, from all boxes `[P, 4]` and scores `[P]`.
+
+    Whose box ends lower stands nearer; where two end within a twentieth of the frame of each other, both below the
+    frame for instance, the surer one is in front.
+
+    Example:
+        >>> boxes = np.array([[0, 0, 9, 99], [5, 0, 12, 60], [7, 0, 13, 98]], np.float32)
+        >>> front_last([0, 1, 2], boxes, np.array([0.6, 0.9, 0.8], np.float32), height=100)
+        [1, 0, 2]
+    """
+    by_feet = sorted(people, key=lambda p: float(boxes[p, 3]))
+    ordered: list[int] = []
+    while by_feet:
+        # All who end near the farthest one: the surer of them, the later.
+        level = [p for p in by_feet if boxes[p, 3] - boxes[by_feet[0], 3] < _NEARER * height]
+        ordered += sorted(level, key=lambda p: float(scores[p]))
+        by_feet = by_feet[len(level) :]
+    return ordered
+
+
+def draw(frame: npt.NDArray[np.uint8], body: Body, number: int) -> None:
+    """Draw a body into values `[H, W, 4]`, over whom it covers; what lies outside the frame is left out."""
+    x, y, values = body
+    height, width = frame.shape[:2]
+    top, left = max(-y, 0), max(-x, 0)
+    values = values[top : max(height - y, 0), left : max(width - x, 0)]
+    window = frame[y + top : y + top + len(values), x + left : x + left + values.shape[1]]
+    there = values[..., 0] > 0
+    window[there] = np.concatenate([values[there], np.full((int(there.sum()), 1), number, np.uint8)], 1)

@@ -1,0 +1,272 @@
+"""What published weights are known to answer to published pictures, and whether those on this machine do.
+
+`openuni doctor --experts` compares; its finding is kept in the asset cache by the expert's fingerprint, which holds the
+hashes of its weights, and data cards tell it. An entry cites where the numbers were published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from openuni import assets
+from openuni.assets import HubFile, Url, sources
+from openuni.errors import AssetError, OpenUniError
+from openuni.experts import sets
+from openuni.experts.base import Expert, get
+
+Frame = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.float64]
+
+_MOST_BYTES = 32 << 20
+"""Of a picture."""
+_FOUND = "known_answers.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A published picture. Without a known hash it is taken as it comes: a wrong one can only make an answer differ."""
+
+    name: str
+    source: Url | HubFile
+    sha256: str | None = None
+
+    def read(self) -> Frame:
+        """The picture, uint8 `[H, W, 3]` RGB, fetched into the asset cache the first time.
+
+        Raises AssetError where it cannot be had, or is another.
+        """
+        file = assets.folder() / "known_answers" / self.name
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with (
+                    tempfile.TemporaryDirectory(prefix=".fetch-", dir=file.parent) as scratch,
+                    sources.opened(self.source, Path(scratch)) as stream,
+                ):
+                    data = stream.read(_MOST_BYTES + 1)
+                    part = Path(scratch) / self.name
+                    part.write_bytes(data)
+                    self._check(data, str(self.source))
+                    part.replace(file)
+            except sources.ERRORS as error:
+                raise AssetError(f"picture {self.source} could not be fetched: {error}; put it at {file}") from error
+        data = file.read_bytes()
+        self._check(data, str(file))
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if decoded is None:
+            raise AssetError(f"{file} is no picture; delete it, and it is fetched again")
+        picture: Frame = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)
+        return picture
+
+    def _check(self, data: bytes, where: str) -> None:
+        if len(data) > _MOST_BYTES:
+            raise AssetError(f"{where} is larger than a picture")
+        if self.sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != self.sha256:
+            raise AssetError(f"{where} has SHA-256 {found}, expected {self.sha256}; delete it, and it is fetched again")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """`ask` puts an expert's loaded network to the picture; `published` is what it must say within `tolerance`.
+
+    The tolerance is the published one, or a hundredth where the records themselves differ by more between decoders.
+    """
+
+    expert: str
+    picture: Picture
+    ask: Callable[[Any, Frame], npt.ArrayLike]
+    published: tuple[float, ...]
+    tolerance: float
+    cited: str
+    """File and commit."""
+
+
+CATS = Picture(
+    "coco-000000039769.jpg",
+    Url("http://images.cocodataset.org/val2017/000000039769.jpg"),
+    "dea9e7ef97386345f7cff32f9055da4982da5471c48d575146c796ab4563b04e",
+)
+ROOM = Picture("coco-000000000139.jpg", Url("http://images.cocodataset.org/val2017/000000000139.jpg"))
+CAR = Picture(
+    "car.png", HubFile("ybelkada/segment-anything", "78a4e09693626d9d18d61db7f7f747c63611f033", "assets/car.png")
+)
+
+
+def _depth(expert: Any, frame: Frame) -> npt.ArrayLike:
+    import torch
+
+    images = expert._processor(images=[frame], return_tensors="pt", input_data_format="channels_last")
+    with torch.inference_mode():
+        predicted = expert._model(images.pixel_values.to(expert._model.device)).predicted_depth
+    corner: npt.ArrayLike = predicted[0, :3, :3].float().cpu().numpy()
+    return corner
+
+
+def _detections(expert: Any, frame: Frame) -> npt.ArrayLike:
+    outputs = expert._outputs(frame[None])[0]
+    return np.concatenate([outputs[:, :91].ravel()[:5], outputs[:, 91:].ravel()[:5]])
+
+
+def _nose(expert: Any, frame: Frame) -> npt.ArrayLike:
+    """Of the second person; the record counts from the middle of the first pixel."""
+    x, y, width, height = 384.43 + 0.5, 172.21 + 0.5, 15.12, 35.74
+    first = [412.8 + 0.5, 157.61 + 0.5, 412.8 + 0.5 + 53.05, 157.61 + 0.5 + 138.01]
+    boxes = np.array([first, [x, y, x + width, y + height]], np.float32)
+    joint: npt.ArrayLike = expert.joints(frame, boxes)[1, 0] - np.array([0.5, 0.5, 0], np.float32)
+    return joint
+
+
+def _car(expert: Any, frame: Frame) -> npt.ArrayLike:
+    """How good SAM takes its three masks of the whole car to be."""
+    expert._predictor.set_image(frame)
+    _, scores, _ = expert._predictor.predict(box=np.array([75, 275, 1725, 850]), multimask_output=True)
+    quality: npt.ArrayLike = scores
+    return quality
+
+
+def _car_last(expert: Any, frame: Frame) -> npt.ArrayLike:
+    return np.asarray(_car(expert, frame))[-1:]
+
+
+_TRANSFORMERS = "huggingface/transformers"
+ANSWERS = (
+    KnownAnswer(
+        "depth_anything_v2_small",
+        CATS,
+        _depth,
+        (2.6751, 2.6211, 2.6571, 2.5820, 2.6138, 2.6271, 2.6160, 2.6141, 2.6306),
+        0.01,
+        f"{_TRANSFORMERS} src/transformers/models/depth_anything/convert_depth_anything_to_hf.py @23925e1607",
+    ),
+    KnownAnswer(
+        "rf_detr",
+        CATS,
+        _detections,
+        (-6.58581, -8.07883, -12.52392, -7.78248, -10.47323, 0.16824, 0.19932, 0.21110, 0.09385, 0.77087),
+        0.01,
+        f"{_TRANSFORMERS} src/transformers/models/rf_detr/convert_rf_detr_weights_to_hf.py @ac646198f4",
+    ),
+    KnownAnswer(
+        "vitpose",
+        ROOM,
+        _nose,
+        (398.1597, 181.6902, 0.9051),
+        0.05,
+        f"{_TRANSFORMERS} src/transformers/models/vitpose/convert_vitpose_to_hf.py @a1567e0222",
+    ),
+    KnownAnswer(
+        "sam_vit_b",
+        CAR,
+        _car,
+        (0.5996, 0.7661, 0.7937),
+        0.01,
+        f"{_TRANSFORMERS} tests/models/sam/test_modeling_sam.py @032b32abfb",
+    ),
+    KnownAnswer(
+        "sam_vit_h",
+        CAR,
+        _car_last,
+        (0.8686015606,),
+        0.01,
+        f"{_TRANSFORMERS} src/transformers/models/sam/convert_sam_to_hf.py @09cb93d889",
+    ),
+)
+"""None are readable for RAFT and DensePose (errors on data sets only), DWPose (a binary file) and YOLO11 pose."""
+
+NONE_KNOWN = "no published output known"
+UNVALIDATED = "unvalidated"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one expert: `said` is the sentence for people."""
+
+    expert: str
+    verdict: Literal["matches", "differs", "unknown", "failed"]
+    said: str
+    cited: str = ""
+
+
+def examine(names: Sequence[str] = ()) -> Iterator[Finding]:
+    """Compare the networks of these experts and sets, by default of all whose weights are here; keep what is found.
+
+    An expert without a known answer is not loaded. Raises OpenUniError on an unknown name.
+    """
+    from openuni import registry
+
+    chosen = sets.expand(names) if names else [n for n in registry.names("experts") if _is_fetched(get(n))]
+    for name in dict.fromkeys(needed.name for each in chosen for needed in sets.with_required(each)):
+        finding = _examined(get(name), [answer for answer in ANSWERS if answer.expert == name])
+        if finding.verdict in ("matches", "differs"):
+            _keep(get(name).fingerprint(), finding.said)
+        yield finding
+
+
+def verdict(expert: type[Expert]) -> str:
+    """What is known here of whether the expert's network answers as published, for a data card."""
+    if all(answer.expert != expert.name for answer in ANSWERS):
+        return NONE_KNOWN
+    return _found().get(expert.fingerprint(), UNVALIDATED)
+
+
+def _is_fetched(expert: type[Expert]) -> bool:
+    return bool(expert.assets) and all(assets.is_cached(asset) for asset in expert.assets)
+
+
+def _examined(expert: type[Expert], known: Sequence[KnownAnswer]) -> Finding:
+    if not known:
+        return Finding(expert.name, "unknown", NONE_KNOWN)
+    loaded = expert()
+    try:
+        loaded.setup()
+    except (OpenUniError, ImportError) as error:
+        return Finding(expert.name, "failed", str(error))
+    try:
+        errors = [_error(answer, loaded) for answer in known]
+    except AssetError as error:
+        return Finding(expert.name, "failed", str(error))
+    finally:
+        loaded.teardown()
+    worst = max(errors)
+    cited = "; ".join(answer.cited for answer in known)
+    if all(error <= answer.tolerance for error, answer in zip(errors, known, strict=True)):
+        return Finding(expert.name, "matches", f"matches the published output (max error {worst:.2g})", cited)
+    return Finding(expert.name, "differs", f"differs from the published output (max error {worst:.2g})", cited)
+
+
+def _error(answer: KnownAnswer, loaded: Expert) -> float:
+    """The largest difference from what is published; infinite where the answer has another size or is not finite."""
+    said: Numbers = np.asarray(answer.ask(loaded, answer.picture.read()), np.float64).ravel()
+    if said.shape != (len(answer.published),) or not np.isfinite(said).all():
+        return float("inf")
+    return float(np.abs(said - answer.published).max())
+
+
+def _found() -> dict[str, str]:
+    """What was found before, by fingerprint; nothing where the file is not ours."""
+    try:
+        kept = json.loads((assets.folder() / _FOUND).read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(kept, dict):
+        return {}
+    return {name: said for name, said in kept.items() if isinstance(said, str) and len(said) < 200}
+
+
+def _keep(fingerprint: str, said: str) -> None:
+    folder = assets.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".found-", dir=folder) as scratch:
+        part = Path(scratch) / _FOUND
+        part.write_text(json.dumps({**_found(), fingerprint: said}, indent=2, sort_keys=True))
+        part.replace(folder / _FOUND)

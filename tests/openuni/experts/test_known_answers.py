@@ -1,0 +1,107 @@
+"""Known answers: a server with other weights and pictures is told from the published ones, and cards tell it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from openuni import experts  # noqa: E402
+from openuni.assets import Url  # noqa: E402
+from openuni.errors import AssetError  # noqa: E402
+from openuni.experts import known_answers, rf_detr, sets  # noqa: E402
+from openuni_pipelines.cli import openuni  # noqa: E402
+from tests.openuni.experts.published import serve  # noqa: E402
+from tests.openuni.experts.test_rf_detr import SmallRfDetr  # noqa: E402
+
+
+@pytest.fixture
+def small(served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> known_answers.KnownAnswer:
+    """RF-DETR of random weights in the cache, and its known answer about a picture from the same server."""
+    from transformers import RfDetrForObjectDetection
+
+    torch.manual_seed(0)
+    RfDetrForObjectDetection(SmallRfDetr._config()).save_pretrained(tmp_path)
+    monkeypatch.setattr(rf_detr.RfDetr, "_config", staticmethod(SmallRfDetr._config))
+    pinned = serve(served, rf_detr.WEIGHTS, tmp_path / "model.safetensors")
+    monkeypatch.setattr(rf_detr.RfDetr, "assets", (pinned,))
+    folder, address = served
+    cv2.imwrite(str(folder / "cats.png"), np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    picture = known_answers.Picture("cats.png", Url(f"{address}/cats.png"))
+    (answer,) = [answer for answer in known_answers.ANSWERS if answer.expert == "rf_detr"]
+    answer = replace(answer, picture=picture)
+    monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
+    return answer
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(openuni, ["doctor", *arguments])
+
+
+def test_random_weights_differ(small: known_answers.KnownAnswer) -> None:
+    assert known_answers.verdict(rf_detr.RfDetr) == "unvalidated"
+    result = run("--experts")
+    assert result.exit_code == 1
+    assert "rf_detr: differs from the published output (max error " in result.output
+    assert "convert_rf_detr_weights_to_hf.py @ac646198f4" in result.output
+    assert known_answers.verdict(rf_detr.RfDetr).startswith("differs from the published output")
+
+
+def test_the_published_weights_match(small: known_answers.KnownAnswer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expert = rf_detr.RfDetr()
+    expert.setup()
+    said = np.asarray(small.ask(expert, small.picture.read()))
+    answer = replace(small, published=tuple(said.tolist()))
+    monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
+    result = run("--experts", "vitpose")  # and what it requires
+    assert result.exit_code == 0, result.output
+    assert "rf_detr: matches the published output (max error 0)" in result.output
+    assert "vitpose: no published output known" in result.output
+    assert known_answers.verdict(rf_detr.RfDetr) == "matches the published output (max error 0)"
+    assert known_answers.verdict(experts.get("raft_large")) == "no published output known"
+    monkeypatch.setattr(rf_detr.RfDetr, "assets", (replace(rf_detr.RfDetr.assets[0], sha256="00" * 32),))
+    assert known_answers.verdict(rf_detr.RfDetr) == "unvalidated"  # other weights
+
+
+def test_what_is_missing_is_said(
+    small: known_answers.KnownAnswer, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = replace(small, picture=replace(small.picture, name="gone.png", source=Url(f"{served[1]}/gone.png")))
+    other = replace(small.picture, sha256="00" * 32)
+    monkeypatch.setattr(known_answers, "ANSWERS", (gone,))
+    result = run("--experts", "rf_detr")
+    assert result.exit_code == 1
+    assert "gone.png could not be fetched: HTTP Error 404" in result.output
+    assert known_answers.verdict(rf_detr.RfDetr) == "unvalidated"
+    with pytest.raises(AssetError, match=r"has SHA-256 .*, expected 0000"):
+        other.read()
+    assert not list((Path(served[0]).parent / "home" / "assets" / "known_answers").glob("*"))
+    assert run("rf_detr").exit_code == 2
+    assert "no expert rf_dtr" in run("--experts", "rf_dtr").output
+
+
+def test_every_entry_cites_a_commit_and_names_an_expert_of_a_set_or_beside() -> None:
+    for answer in known_answers.ANSWERS:
+        assert "@" in answer.cited
+        assert experts.get(answer.expert).assets
+    asked = {answer.expert for answer in known_answers.ANSWERS}
+    assert {"depth_anything_v2_small", "sam_vit_h", "vitpose"} <= asked & set(sets.SETS["production"])
+
+
+def test_a_card_tells_it(small: known_answers.KnownAnswer) -> None:
+    from openuni_pipelines.engine import card
+
+    fingerprint = rf_detr.RfDetr.fingerprint()
+    assert card._validated(fingerprint) == "unvalidated"
+    run("--experts", "rf_detr")
+    assert card._validated(fingerprint).startswith("differs")
+    assert card._validated("rf_detr-1-00000000") == "unvalidated"
+    assert card._validated("rgb-1-00000000") == "–"

@@ -52,6 +52,7 @@ class RaftLarge(Expert):
     installed_by = "openuni[paper]"
     assets = (WEIGHTS,)
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
+    concurrent = True
     seconds_per_frame = 30.0
 
     def setup(self) -> None:
@@ -86,7 +87,8 @@ class RaftLarge(Expert):
             staying += int(np.count_nonzero(inside))
             consistent += int(np.count_nonzero(inside & agrees))
         confidence = consistent / staying if staying else 0.0
-        return Annotation(Flow(np.ascontiguousarray(forward), occluded), confidence)
+        flow = Flow(np.ascontiguousarray(forward), occluded)
+        return Annotation(flow, confidence, provenance=self._batches.provenance)
 
     def teardown(self) -> None:
         del self._model

@@ -40,7 +40,7 @@ KINDS = ("driver", "worker", "raylet", "group")
 MOMENTS = ("planning", "annotating", "writing", "renamed", "committed", "any")
 SHARD_SIZE = 4
 CLIPS = 24
-TOYS = ("toy_thermal", "dis")
+TOYS = ("toy_card", "dis")
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class Harness:
         for name, record in committed.items():
             if after.get(name) != record:
                 self._problem(root, f"{name} was committed and has been written again")
-        experts = {"thermal": "toy_thermal", "depth": "toy_depth"}
+        experts = {"thermal": "toy_card", "depth": "toy_depth"}
         for call in self._calls(root)[len(calls) :]:
             expert, key = call.split()
             shard = int(key[1:]) // SHARD_SIZE
@@ -267,6 +267,7 @@ def toy_env() -> dict[str, str]:
         "OPENUNI_TOY_SLEEP": "0.15",
         "OPENUNI_TOY_LINGER": "0.1",
         "OMP_NUM_THREADS": "1",
+        "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}',  # which only Ray counts: the worker of `toy_card` holds several clips
     }
 
 

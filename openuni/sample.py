@@ -104,7 +104,8 @@ class Clip:
 class Annotation(Generic[V]):
     """What one expert says of one clip: a modality's value and how far to trust it (0–1, or None: no estimate).
 
-    `scores` are facts about the clip that the index should carry (`people`: how many were tracked).
+    `scores` are facts about the clip that the index should carry (`people`: how many were tracked). `provenance` says
+    on what a network ran (`device`, `batch`), and is stored beside the value.
 
     Example:
         >>> import numpy as np
@@ -117,6 +118,7 @@ class Annotation(Generic[V]):
     value: V
     confidence: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,9 @@ class Expert(ABC):
     """Import names beyond the base installation; checked before a build starts."""
     installed_by: ClassVar[str] = "openuni[build]"
     """What brings `packages`, as pip spells it."""
+    concurrent: ClassVar[bool] = False
+    """Whether `annotate` may look at several clips at once, in threads, because it takes turns at the network itself
+    (`weights.Batches` does). Else a clip waits for the one before, and only decoding and encoding overlap with it."""
     seconds_per_frame: ClassVar[float] = 0.1
     """A rough cost at 640×360 on one thread, for estimates before the first measurement."""
 

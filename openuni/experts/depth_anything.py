@@ -58,6 +58,7 @@ class DepthAnythingV2(Expert):
     modality = "depth"
     packages = ("torch", "transformers", "safetensors")
     installed_by = "openuni[paper]"
+    concurrent = True
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if a file is missing or does not fit."""
@@ -76,7 +77,8 @@ class DepthAnythingV2(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Depth]:
         """Disparity `[T, H, W]` of the frames."""
-        return Annotation(Depth(align(self._disparity(clip.frames)), "affine_disparity"))
+        depth = Depth(align(self._disparity(clip.frames)), "affine_disparity")
+        return Annotation(depth, provenance=self._batches.provenance)
 
     def teardown(self) -> None:
         del self._model, self._processor

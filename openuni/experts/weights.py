@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from openuni.errors import AssetError
 
 M = TypeVar("M", bound=torch.nn.Module)
+_log = logging.getLogger(__name__)
 
 
 def device() -> torch.device:
@@ -107,14 +110,31 @@ def _quiet_transformers() -> Iterator[None]:
 class Batches:
     """Runs a network over the frames of a clip in batches, each half as large once a card runs out of memory.
 
-    The smaller size is kept for the clips that follow, so that the error is met once.
+    The smaller size is kept for the clips that follow, so that the error is met once, and the provenance of each says
+    it. A batch never holds frames of two clips. Threads take turns, a clip each: so the card works on one clip while
+    others are prepared before it and finished behind it, and holds no more than one batch.
     """
 
     def __init__(self, largest: int) -> None:
         self.size = largest
+        self._turn = threading.Lock()
+
+    @property
+    def provenance(self) -> dict[str, str | int]:
+        """What the network runs on, and how many inputs it now takes at once."""
+        where = device()
+        name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+        return {"device": name, "batch": self.size}
 
     def run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """`network(*parts)` over slices of the inputs' first axis, joined again on the CPU as float32."""
+        """`network(*parts)` over slices of the inputs' first axis, joined again on the CPU as float32.
+
+        Raises torch.OutOfMemoryError where the card cannot take a single one.
+        """
+        with self._turn:
+            return self._run(network, inputs)
+
+    def _run(self, network: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         outputs: list[torch.Tensor] = []
         start, total = 0, len(inputs[0])
         while start < total:
@@ -126,6 +146,7 @@ class Batches:
                 if self.size == 1:
                     raise
                 self.size //= 2
+                _log.warning("the card is out of memory: batches of %d from now on", self.size)
                 torch.cuda.empty_cache()
                 continue
             start += len(parts[0])

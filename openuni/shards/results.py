@@ -39,13 +39,15 @@ class DamagedResultError(CorruptDataError):
 class ColumnNote:
     """The JSON member that every sample has in every column: its status, and the numbers that decode the value.
 
-    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …).
+    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …). `provenance` is there
+    only where a network ran: its device and the size of its batches, on which a GPU's last bits depend.
     """
 
     status: Status
     meta: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     record: Record | None = None
+    provenance: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def encode_note(note: ColumnNote) -> bytes:
     """Canonical JSON: the same note gives the same bytes. Raises ValueError on NaN, which JSON has not."""
     fields = asdict(note)
     record = fields.pop("record")
+    if not note.provenance:
+        del fields["provenance"]
     if record is not None:
         fields |= record
     return json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"

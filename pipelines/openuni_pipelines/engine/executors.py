@@ -26,6 +26,9 @@ from openuni_pipelines.engine.recipe import Kind
 from openuni_pipelines.engine.stages import Expand, Job, Outcome, SetupError, Task, Worker
 
 _POLL_SECONDS = 0.5
+MOST_HANDS = 16
+"""Clips in the hands of one GPU worker: six threads encode flow as fast as a card makes it that takes 7.5 ms a frame
+(49 ms), one or two decode, and more would only wait and fill the memory."""
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 MAX_FAILED_STARTS = 10
 """Workers in a row that died before their first task, after which something is wrong with all of them."""
@@ -39,9 +42,10 @@ class Fault:
     """Why a task did not finish.
 
     `raised`, `died` (its process, which ran nothing else) and `hung` (it was killed at the time limit) count against
-    the clip. `lost` is a worker that went down with its node: no clip's fault, tried again. So is `damaged`: a result
-    that the task needs, of clip `key` by the stage with `fingerprint`, is not as it was written. `beaten` is a commit
-    that another run has made first, in a bucket: the shard is begun anew from what counts there. `machine` is a full
+    the clip. `lost` is a worker that went down with its node, or with several clips in its hands: no clip's fault as
+    far as one can tell, tried again, of several each alone. So is `damaged`: a result that the task needs, of clip
+    `key` by the stage with `fingerprint`, is not as it was written. `beaten` is a commit that another run has made
+    first, in a bucket: the shard is begun anew from what counts there. `machine` is a full
     disk or an expert that cannot be set up: it would hit every clip, so the run ends.
     """
 
@@ -142,27 +146,45 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}"[:2000]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A task in an actor's hands, since when."""
+
+    task: Task
+    since: float
+
+
+@dataclass(eq=False)
 class _Slot:
-    """One actor and what it is doing. `since` is when the task began, or when the actor was asked for."""
+    """One actor and the tasks in its hands, by Ray's reference. `since` is when the actor was asked for."""
 
     actor: Any
     since: float
-    ref: Any
-    task: Task | None = None
-    ready: bool = False
+    starting: Any
+    """Ray's reference of the sign of life that it owes; None once it has come."""
+    held: dict[Any, _Held] = field(default_factory=dict)
+    listed: bool = False
+    """Whether it stands in its pool's list of those with a free hand."""
 
 
 @dataclass
 class _Pool:
-    """Actors for tasks of like needs. Work waits here, never in an actor's own queue: a dead actor loses one task."""
+    """Actors for tasks of like needs, each with `hands` tasks at most. Work waits here, never in an actor's own queue.
+
+    A CPU actor has one hand, so that its death accuses one clip. A GPU actor has several: while the card works on one
+    clip, others are decoded and encoded. When it dies, each of its clips is tried again `alone`, with both hands.
+    """
 
     needs: Resources
     size: int
     share: float
     """CPUs that Ray counts for one actor: below one where pools outnumber cores."""
+    hands: int = 1
     slots: list[_Slot] = field(default_factory=list)
+    free: deque[_Slot] = field(default_factory=deque)
+    """Actors with a free hand, each once, the one that was handed something last at the end."""
     queue: deque[Task] = field(default_factory=deque)
+    alone: deque[Task] = field(default_factory=deque)
 
 
 class RayPools(Executor):
@@ -199,10 +221,15 @@ class RayPools(Executor):
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
         self._pools = _sized(_pooled(job.recipe.experts), capacity, workers)
-        self.slots = sum(pool.size for pool in self._pools.values())
+        self.slots = sum(pool.size * pool.hands for pool in self._pools.values())
         self.running = 0
-        self._memory_gib = worker_memory_gib or capacity.memory_gib / self.slots
+        self._memory_gib = worker_memory_gib or capacity.memory_gib / sum(pool.size for pool in self._pools.values())
         self._failed_starts = 0
+        self._awaited: dict[Any, tuple[_Pool, _Slot]] = {}
+        """Whose answer each of Ray's references is."""
+        self._suspects: set[tuple[int, str, str]] = set()
+        """Tasks that were in the hands of an actor that died, until they end well: each runs alone."""
+        self._inspected = time.monotonic()
         for pool in self._pools.values():
             pool.slots = [self._start(pool) for _ in range(pool.size)]
 
@@ -216,59 +243,111 @@ class RayPools(Executor):
     def submit(self, task: Task) -> None:
         self.running += 1
         pool = self._pools[_pool_of(task)]
-        pool.queue.append(task)
+        (pool.alone if _name(task) in self._suspects else pool.queue).append(task)
         self._feed(pool)
 
     def wait(self) -> list[Finished]:
-        slots = {slot.ref: (pool, slot) for pool in self._pools.values() for slot in pool.slots if slot.ref is not None}
-        if not slots:
+        if not self._awaited:
             return []
-        done, _ = self._ray.wait(list(slots), num_returns=1, timeout=_POLL_SECONDS)
+        done, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=_POLL_SECONDS)
         if done:
-            done, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
-        finished = [result for ref in done for result in self._collect(*slots[ref])]
-        finished += [result for pool, slot in slots.values() for result in self._overdue(pool, slot)]
+            done, _ = self._ray.wait(list(self._awaited), num_returns=len(self._awaited), timeout=0)
+        # One that died takes the references of all that it held with it.
+        finished = [end for ref in done if ref in self._awaited for end in self._collect(ref)]
+        if time.monotonic() - self._inspected > _POLL_SECONDS:
+            self._inspected = time.monotonic()
+            for pool in self._pools.values():
+                finished += [end for slot in tuple(pool.slots) for end in self._overdue(pool, slot)]
+                self._check_alive(pool)
         for pool in self._pools.values():
             self._feed(pool)
-            self._check_alive(pool)
         self.running -= len(finished)
         return finished
 
-    def _collect(self, pool: _Pool, slot: _Slot) -> list[Finished]:
-        task, slot.task = slot.task, None
+    def _collect(self, ref: Any) -> list[Finished]:
+        pool, slot = self._awaited[ref]
         try:
-            result = self._ray.get(slot.ref)
+            result = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            if task is None:
+            if ref is slot.starting:
                 self._failed_starts += 1
                 if self._failed_starts > MAX_FAILED_STARTS:
                     raise OpenUniError(f"workers die as they start ({_brief(error)}); see Ray's logs") from error
-            self._replace(pool, slot)
-            return [] if task is None else [Finished(task, _death(error))]
-        slot.ref = None
-        slot.ready = True
+            return self._bury(pool, slot, _death(error))
+        del self._awaited[ref]
         self._failed_starts = 0
-        return [] if task is None else [Finished(task, result)]
+        if ref is slot.starting:
+            slot.starting = None
+            self._list_free(pool, slot)
+            return []
+        task = slot.held.pop(ref).task
+        self._list_free(pool, slot)
+        if isinstance(result, Outcome):
+            self._suspects.discard(_name(task))
+        return [Finished(task, result)]
+
+    def _bury(self, pool: _Pool, slot: _Slot, fault: Fault) -> list[Finished]:
+        """Replace an actor that is gone; what it had finished counts.
+
+        Nobody knows which of several clips in its hands has killed it: each is tried again alone.
+        """
+        pool.slots[pool.slots.index(slot)] = self._start(pool)
+        if slot.listed:
+            pool.free.remove(slot)
+        for ref in (slot.starting, *slot.held):
+            self._awaited.pop(ref, None)
+        ended: list[Finished] = []
+        tasks: list[Task] = []
+        for ref, held in slot.held.items():
+            try:
+                ended.append(Finished(held.task, self._ray.get(ref, timeout=0)))
+            except self._ray.exceptions.RayError:
+                tasks.append(held.task)
+        if len(tasks) > 1 and fault.kind != "lost":
+            self._suspects.update(map(_name, tasks))
+            fault = Fault("lost", f"{fault.error} with {len(tasks)} clips in its hands; each is tried again alone")
+        return ended + [Finished(task, fault) for task in tasks]
 
     def _overdue(self, pool: _Pool, slot: _Slot) -> list[Finished]:
-        task = slot.task
-        limit = self._limit * (EXPAND_PATIENCE if isinstance(task, Expand) else 1)
-        if task is None or time.monotonic() - slot.since < limit:
+        """What comes of killing an actor of which a task takes too long; with full hands each may take so much more."""
+        if not slot.held:
+            return []
+        oldest = next(iter(slot.held.values()))
+        patience = EXPAND_PATIENCE if isinstance(oldest.task, Expand) else len(slot.held)
+        if time.monotonic() - oldest.since < self._limit * patience:
             return []
         self._ray.kill(slot.actor)
-        self._replace(pool, slot)
-        return [Finished(task, Fault("hung", f"did not finish within {limit:g} s"))]
+        return self._bury(pool, slot, Fault("hung", f"did not finish within {self._limit * patience:g} s"))
 
     def _feed(self, pool: _Pool) -> None:
-        for slot in pool.slots:
-            if pool.queue and slot.ready and slot.task is None and slot.ref is None:
-                slot.task = pool.queue.popleft()
-                slot.since = time.monotonic()
-                slot.ref = slot.actor.run.remote(slot.task)
+        """Hand out what waits, in its order, to the actors in turn. Who runs alone has an actor to itself."""
+        while pool.free and (pool.alone or pool.queue):
+            slot = pool.free.popleft()
+            slot.listed = False
+            if pool.alone:
+                if slot.held:
+                    continue  # until it has put down what it holds, which lists it again
+                self._hand(pool, slot, pool.alone.popleft())
+            else:
+                self._hand(pool, slot, pool.queue.popleft())
+                self._list_free(pool, slot)
+
+    def _hand(self, pool: _Pool, slot: _Slot, task: Task) -> None:
+        ref = slot.actor.run.remote(task)
+        slot.held[ref] = _Held(task, time.monotonic())
+        self._awaited[ref] = pool, slot
+
+    def _list_free(self, pool: _Pool, slot: _Slot) -> None:
+        if not slot.listed and len(slot.held) < pool.hands and not self._is_alone(slot):
+            slot.listed = True
+            pool.free.append(slot)
+
+    def _is_alone(self, slot: _Slot) -> bool:
+        return any(_name(held.task) in self._suspects for held in slot.held.values())
 
     def _check_alive(self, pool: _Pool) -> None:
         """A pool with work and without a worker waits for Ray to find room for one, but not for ever."""
-        if pool.queue and not any(slot.ready for slot in pool.slots):
+        if (pool.queue or pool.alone) and all(slot.starting is not None for slot in pool.slots):
             waited = time.monotonic() - min(slot.since for slot in pool.slots)
             if waited > START_SECONDS:
                 raise OpenUniError(
@@ -277,18 +356,17 @@ class RayPools(Executor):
                 )
 
     def _start(self, pool: _Pool) -> _Slot:
-        options = {"num_cpus": pool.share, "num_gpus": pool.needs.gpus}
+        options = {"num_cpus": pool.share, "num_gpus": pool.needs.gpus, "max_concurrency": pool.hands}
         # CUDA maps more address space than there is memory, so a GPU worker is left to Ray's memory monitor.
         memory = None if pool.needs.gpus else max(self._memory_gib, pool.needs.memory_gib)
         actor = self._actor_class.options(**options).remote(self._job_ref, pool.needs.cpus, memory)
-        return _Slot(actor, time.monotonic(), actor.ready.remote())
-
-    def _replace(self, pool: _Pool, slot: _Slot) -> None:
-        pool.slots[pool.slots.index(slot)] = self._start(pool)
+        slot = _Slot(actor, time.monotonic(), actor.ready.remote())
+        self._awaited[slot.starting] = pool, slot
+        return slot
 
 
 class _Actor:
-    """The process that a pool's tasks run in."""
+    """The process that a pool's tasks run in, each in a thread."""
 
     def __init__(self, job: Job, threads: int, memory_gib: float | None) -> None:
         # Read by OpenMP and OpenBLAS when the first library loads them, which is after this.
@@ -333,6 +411,11 @@ def _capacity(ray: Any) -> _Capacity:
     return _Capacity(total.get("CPU", 1.0), total.get("GPU", 0.0), memory_gib, node_cpus)
 
 
+def _name(task: Task) -> tuple[int, str, str]:
+    """What tells a task from all others; a row of a source, of which no actor holds two, has none."""
+    return (-1, "", "") if isinstance(task, Expand) else (task.shard, task.key, task.stage.name)
+
+
 def _pool_name(expert: type[Expert] | None) -> str:
     """Which pool an expert works in; None: cutting, encoding and packing."""
     needs = Resources() if expert is None else expert.resources
@@ -358,6 +441,9 @@ def _pooled(made: Iterable[type[Expert]]) -> dict[str, Resources]:
 def _sized(needs: Mapping[str, Resources], capacity: _Capacity, workers: int | None) -> dict[str, _Pool]:
     """How many actors each pool gets. GPU pools are sized by GPUs; CPU pools share the cores that are left equally.
 
+    GPU actors have as many hands as there are cores for each, which decode ahead of the card and encode behind it, as
+    far as the memory goes: each clip in hand is counted with all that its expert declares.
+
     Every pool gets at least one actor, with a fraction of a core where the pools outnumber the cores.
     """
     pools: dict[str, _Pool] = {}
@@ -368,6 +454,10 @@ def _sized(needs: Mapping[str, Resources], capacity: _Capacity, workers: int | N
         size = max(1, int(capacity.gpus / len(on_gpu) / need.gpus))
         pools[name] = _Pool(need, size, share=0.0)
         cpus -= size * need.cpus
+    cards = sum(pools[name].size for name in on_gpu)
+    for name, need in on_gpu.items():
+        by_memory = int(capacity.memory_gib / cards / need.memory_gib)
+        pools[name].hands = min(MOST_HANDS, max(2, min(int(capacity.cpus / cards), by_memory)))
     for name, need in on_cpu.items():
         room = max(cpus, 1.0) / len(on_cpu)
         by_memory = int(capacity.memory_gib / len(on_cpu) / need.memory_gib)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -89,11 +91,19 @@ class SetupError(OpenUniError):
 
 
 class Worker:
-    """Does tasks one after another. Experts are set up on first use and kept."""
+    """Does tasks, in as many threads as call `run`. Experts are set up on first use and kept.
+
+    Each thread decodes its clip before, and encodes what was said of it after, its turn at the expert. So the card of a
+    GPU expert works on one clip while others are decoded ahead of it and encoded behind it (FFmpeg lets go of Python's
+    lock), and no more clips are in memory than there are threads.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._experts: dict[str, Expert] = {}
+        self._setting_up = threading.Lock()
+        self._turns: dict[str, AbstractContextManager[object]] = {}
+        """By expert, what a thread holds while it is at it: a lock, unless the expert takes turns itself."""
 
     @cached_property
     def _store(self) -> ObjectStore:
@@ -145,7 +155,8 @@ class Worker:
         rgb = modalities.get(RGB).decode(self._stored(task, RGB).encoded)
         clip = DecodedClip(task.key, rgb.frames, rgb.fps, self._required(task, expert))
         try:
-            annotation = expert.annotate(clip)
+            with self._turns[expert.name]:
+                annotation = expert.annotate(clip)
         except OpenUniError as error:
             # The expert abstains, which is an answer; nonsense in an annotation is a failure and raises below.
             # The reason is counted over clips: it must not begin with this one's name.
@@ -154,7 +165,8 @@ class Worker:
         encoded = _encode(expert, annotation, len(rgb.frames))
         status = Status(True, expert=task.stage.fingerprint, confidence=_rounded(annotation.confidence))
         scores = {name: round(float(value), 6) for name, value in annotation.scores.items()}
-        self._save(task, ColumnNote(status, encoded.meta, scores), encoded.members)
+        note = ColumnNote(status, encoded.meta, scores, provenance=annotation.provenance)
+        self._save(task, note, encoded.members)
         return len(rgb.frames), True
 
     def _commit(self, task: Run) -> int:
@@ -193,15 +205,17 @@ class Worker:
         return columns.read(root, task.shard, stage.column, task.key)
 
     def _expert(self, name: str) -> Expert:
-        if name not in self._experts:
-            expert = experts.get(name)()
-            try:
-                assets.stage(expert.assets)
-                expert.setup()
-            except Exception as error:
-                raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
-            self._experts[name] = expert
-        return self._experts[name]
+        with self._setting_up:
+            if name not in self._experts:
+                expert = experts.get(name)()
+                try:
+                    assets.stage(expert.assets)
+                    expert.setup()
+                except Exception as error:
+                    raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
+                self._turns[name] = nullcontext() if expert.concurrent else threading.Lock()
+                self._experts[name] = expert
+            return self._experts[name]
 
 
 def _encode(expert: Expert, annotation: Annotation[object], frames: int) -> Encoded:

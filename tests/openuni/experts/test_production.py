@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 from openuni.errors import AssetError, OpenUniError  # noqa: E402
 from openuni.experts import depth_anything, raft  # noqa: E402
 from openuni.experts.base import DecodedClip  # noqa: E402
-from openuni.experts.weights import Batches  # noqa: E402
+from openuni.experts.weights import Batches, device  # noqa: E402
 from openuni.modalities.depth import DepthModality  # noqa: E402
 from openuni.modalities.flow import FlowModality  # noqa: E402
 
@@ -24,16 +24,6 @@ def moving(frames: int = 3, height: int = 72, width: int = 100) -> DecodedClip:
     random = np.random.default_rng(0)
     wide = random.integers(0, 255, (height, width + 2 * frames, 3), dtype=np.uint8)
     return DecodedClip("clip", np.stack([wide[:, 2 * t : 2 * t + width] for t in range(frames)]), 16.0, {})
-
-
-class SmallRaft(raft.RaftLarge):
-    """The same expert around torchvision's small network, which a test can afford."""
-
-    @staticmethod
-    def _network() -> object:
-        from torchvision.models.optical_flow import raft_small
-
-        return raft_small(weights=None)
 
 
 def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
@@ -45,7 +35,7 @@ def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
     bare = raft_small(weights=None).eval()
     torch.save(bare.state_dict(), tmp_path / "raft.pth")
     monkeypatch.setattr(raft.assets, "path", lambda name: tmp_path / "raft.pth")
-    clip, expert = moving(), SmallRaft()
+    clip, expert = moving(), raft.RaftSmall()
     expert.setup()
     annotation = expert.annotate(clip)
     FlowModality().check(annotation.value)
@@ -60,6 +50,30 @@ def test_raft_gives_what_torchvision_gives_on_a_frame_smaller_than_its_pyramid(
     np.testing.assert_array_equal(annotation.value.forward, again.value.forward)
     with pytest.raises(OpenUniError, match="two frames"):
         expert.annotate(moving(frames=1))
+
+
+def test_raft_marks_frames_that_a_slow_source_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames 0 1 1 2: the pair in the middle is unknown, and the others are what they are without the repetition."""
+    monkeypatch.setattr(raft.RaftSmall, "setup", lambda self: setattr(self, "_batches", Batches(4)))
+    seen: list[int] = []
+
+    def flow(self: raft.Raft, first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
+        seen.append(len(first))
+        return np.full((len(first), 128, 128, 2), 1.0 if len(seen) == 1 else -1.0, np.float32)
+
+    monkeypatch.setattr(raft.RaftSmall, "_flow", flow)
+    expert = raft.RaftSmall()
+    expert.setup()
+    clip = moving()
+    annotation = expert.annotate(DecodedClip("clip", clip.frames[[0, 1, 1, 2]], 16.0, {}))
+    FlowModality().check(annotation.value)
+    assert seen == [2, 2]
+    assert np.isnan(annotation.value.forward[1]).all()
+    assert np.all(annotation.value.forward[[0, 2]] == 1)
+    assert not annotation.value.occluded[1].any()
+    assert annotation.scores == {"flow_repeated": 1 / 3}
+    assert annotation.confidence == 1.0
+    assert annotation.provenance == {"device": str(device()), "batch": 4}
 
 
 def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(

@@ -19,6 +19,7 @@ from openuni import assets
 from openuni.assets import Asset, Url
 from openuni.errors import OpenUniError
 from openuni.experts import DecodedClip, Expert
+from openuni.experts.base import Resources
 from openuni.modalities import Encoded
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
@@ -211,3 +212,10 @@ class ToyPoison(Expert):
         if misdeed == "nonsense":
             return Annotation(Thermal(np.full(clip.frames.shape[:3], -1, np.float32)))
         return Annotation(Thermal(_kelvin(clip)))
+
+
+class ToyCard(ToyPoison):
+    """The same on a card: its worker holds several clips."""
+
+    name = "toy_card"
+    resources = Resources(gpus=0.5, memory_gib=0.25)

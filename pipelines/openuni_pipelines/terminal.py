@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from openuni import printable
 from openuni.shards import layout
+from openuni.sources.selection import Step
 from openuni_pipelines import left_out
 from openuni_pipelines.engine.build import Summary
 from openuni_pipelines.engine.monitor import RunProgress
@@ -122,6 +123,16 @@ def print_summary(summary: Summary) -> None:
     console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
 
 
+def print_funnel(console: Console, funnel: Sequence[Step]) -> None:
+    """What each step of choosing rows left; nothing where none were chosen."""
+    if not funnel:
+        return
+    table = Table("step", "rows left", "of all")
+    for step in funnel:
+        table.add_row(printable.rich(step.what), f"{step.left:,}", f"{step.left / max(funnel[0].left, 1):.1%}")
+    console.print(table)
+
+
 def print_estimate(estimate: Estimate, shard_size: int) -> None:
     """What a build will make and need, on standard output."""
     console = Console()
@@ -129,6 +140,7 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
         f"{estimate.clips:,} clips in {-(-estimate.clips // shard_size):,} shards, about {estimate.frames:,} frames, "
         f"{estimate.video_hours:.2f} hours of video"
     )
+    print_funnel(console, estimate.funnel)
     for reason, count in sorted(estimate.skipped.items(), key=lambda item: -item[1]):
         console.print(f"  left out: {count:,} × {printable.rich(reason)}")
     table = Table("column", "expert", "expected size", "CPU hours")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import openuni
-from openuni import registry, sources
+from openuni import sources
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
@@ -22,8 +22,10 @@ from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
-from openuni.sources import Request, Skipped
+from openuni.sources import Request, Skipped, Source
 from openuni.sources.folder import videos_below
+from openuni.sources.rows import RowSource
+from openuni.sources.selection import PLANNED_BEFORE
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import changes, planning
 from openuni_pipelines.engine.executors import Executor
@@ -33,7 +35,6 @@ from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.run import Execution, check_space, complete, holding, make_executor, new_id
 from openuni_pipelines.engine.stages import Job
 
-"""All five modalities on a plain CPU, with weights that package registries carry."""
 _LIMITS = Limits()
 
 
@@ -46,20 +47,12 @@ class BuildConfig:
         PosixPath('data/folder')
     """
 
-    source: str = field(metadata={"known": lambda: registry.names("sources")})
-    """Where clips come from."""
+    source: Source | str = field(metadata={"plugins": "sources"})
+    """Where clips come from, by name; a source with options of its own as an object."""
     videos: Path | None = field(default=None, metadata={"exists": True})
     """Folder that holds the videos."""
     metadata: Path | None = field(default=None, metadata={"exists": True})
     """The source's table: a file or a folder."""
-    map: tuple[str, ...] = ()
-    """With --source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
-    where: str = ""
-    """With --source table: which rows, as SQL over its columns."""
-    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
-    """With --source table: a seeded choice of this many rows."""
-    sample_seed: int = 0
-    """Another seed, another choice."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
     experts: tuple[str, ...] = ("light",)
@@ -88,8 +81,6 @@ class BuildConfig:
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
-        if self.source != "table" and (self.map or self.where or self.sample):
-            raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
             not 0 < self.fps <= 240
             or self.size < 16
@@ -103,7 +94,12 @@ class BuildConfig:
     @property
     def root(self) -> Path:
         """The dataset folder."""
-        return self.out or Path("data") / self.source
+        return self.out or Path("data") / self.reader.name
+
+    @cached_property
+    def reader(self) -> Source:
+        """The source. Raises OpenUniError where none has that name."""
+        return sources.get(self.source) if isinstance(self.source, str) else self.source
 
     @property
     def request(self) -> Request:
@@ -115,10 +111,6 @@ class BuildConfig:
             clip_seconds=self.max_frames / self.fps,
             # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
             min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
-            columns=self.map,
-            where=self.where,
-            sample=self.sample,
-            sample_seed=self.sample_seed,
             limits=self.limits,
         )
 
@@ -133,7 +125,6 @@ class BuildConfig:
     @cached_property
     def recipe(self) -> Recipe:
         """The stages of the build. Raises OpenUniError on experts that are unknown or contradict each other."""
-        sources.get(self.source)
         if self.commercial:
             sets.check_commercial(self.experts)
         return recipe(sets.expand(self.experts), self.require, rgb_fingerprint(self.normalisation))
@@ -142,7 +133,7 @@ class BuildConfig:
     def recorded(self) -> dict[str, Any]:
         """What may not change between two runs on one dataset."""
         return {
-            "source": self.source,
+            "source": self.reader.name,
             "videos": str(self.videos.resolve()) if self.videos else None,
             "metadata": str(self.metadata.resolve()) if self.metadata else None,
             "clip_seconds": self.request.clip_seconds,
@@ -152,15 +143,8 @@ class BuildConfig:
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted({*self.require}),
-            **self._selection,
+            **({"options": self.reader.options} if self.reader.options else {}),
         }
-
-    @property
-    def _selection(self) -> dict[str, Any]:
-        """Which rows of a table; nothing for the sources that have none to choose from."""
-        if self.source != "table":
-            return {}
-        return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
     def job(self, run: str) -> Job:
         """What the tasks of run `run` share."""
@@ -232,10 +216,8 @@ def make_plan(config: BuildConfig) -> Estimate:
         if manifest is None:
             with make_executor(config.execution, config.job(run)) as executor:
                 manifest = _make_plan(config, executor, run)
-    tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
-    for clip in Plans(config.root, manifest):
-        tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
-        tally.open_ended += clip.end is None
+    seconds, open_ended = Plans(config.root, manifest).spans()
+    tally = Tally(manifest.clips, seconds, open_ended, dict(manifest.skipped), plan.funnel(manifest))
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
@@ -246,8 +228,10 @@ def estimate(config: BuildConfig) -> Estimate:
         tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
         make_executor(config.execution, job) as executor,
     ):
-        rows = planning.clips(executor, config.source, config.request, config.limit)
-        tally = plan.write(Path(scratch) / layout.PLAN, rows, config.shard_size, job.run)
+        target = Path(scratch) / layout.PLAN
+        tally = planning.write(
+            target, config.reader, config.request, executor, config.shard_size, job.run, config.limit
+        )
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
@@ -266,20 +250,23 @@ def summary(root: Path, seconds: float) -> Summary:
 
 
 def _check_source(config: BuildConfig) -> None:
-    """Let the source say what it lacks before a folder is made for it, by asking for its first row."""
+    """Let the source say what it lacks before a folder is made for it, before a row is read."""
     config.recipe  # noqa: B018  raises on what cannot be
     if not (config.root / layout.MANIFEST).exists():
-        next(iter(sources.get(config.source).entries(config.request)), None)
+        config.reader.check(config.request)
 
 
 def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
     path = config.root / layout.PLAN
-    rows = planning.clips(executor, config.source, config.request, config.limit)
-    tally = plan.write(path, rows, config.shard_size, run)
+    tally = planning.write(path, config.reader, config.request, executor, config.shard_size, run, config.limit)
     frozen = Plan(path)
     manifest = Manifest(
-        configuration={**config.recorded, "listing": _listing(config.videos)},
+        configuration={
+            **config.recorded,
+            "listing": _listing(config.videos),
+            **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
+        },
         columns=config.recipe.columns,
         clips=frozen.clips,
         shards=frozen.shards,
@@ -302,19 +289,11 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
     The plan is a file of its own, and the manifest, which names it, is written last: a run that is killed in between
     leaves a plan that the next one replaces. What was planned before, and its files, stay byte for byte.
     """
-    keys = {clip.key for clip in Plans(config.root, manifest)}
-    left_out = _left_out(config.root, manifest)
-
-    def is_new(row: Clip | Skipped) -> bool:
-        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
-
     before = plan.generations(manifest)
     path = config.root / plan.name_of(len(before))
     listing = _listing(config.videos)  # before the rows: what comes in meanwhile is told of at the end
-    rows = planning.clips(executor, config.source, config.request, None)
-    new = itertools.islice(filter(is_new, rows), config.limit)
     try:
-        tally = plan.write(path, new, config.shard_size, run)
+        tally, skipped = _plan_new(config, manifest, executor, path, run)
     except NoClipsError:
         return manifest
     added = Generation(tally.clips, Plan(path).shards, layout.file_record(path).sha256)
@@ -330,10 +309,31 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
         shards=manifest.shards + added.shards,
         # Of all plans, so that whoever compares two datasets by it sees that this one has grown.
         plan_sha256=layout.digest(" ".join(generation.plan_sha256 for generation in generations).encode()),
-        skipped=dict(Counter(manifest.skipped) + Counter(tally.skipped)),
+        skipped=skipped,
     )
     layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(extended), run)
     return extended
+
+
+def _plan_new(
+    config: BuildConfig, manifest: Manifest, executor: Executor, path: Path, run: str
+) -> tuple[Tally, dict[str, int]]:
+    """Plan into `path` what the dataset has not. Returns what came of it, and all that is left out, old and new."""
+    reader = config.reader
+    if isinstance(reader, RowSource):
+        known = tuple(config.root / plan.name_of(number) for number in range(len(plan.generations(manifest))))
+        tally = plan.write_rows(path, reader, config.request, config.shard_size, run, config.limit, known)
+        # All rows were judged again.
+        return tally, {reason: count for reason, count in tally.skipped.items() if reason != PLANNED_BEFORE}
+    keys = {clip.key for clip in Plans(config.root, manifest)}
+    left_out = _left_out(config.root, manifest)
+
+    def is_new(row: Clip | Skipped) -> bool:
+        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
+
+    rows = planning.clips(executor, reader, config.request, None)
+    tally = plan.write(path, itertools.islice(filter(is_new, rows), config.limit), config.shard_size, run)
+    return tally, dict(Counter(manifest.skipped) + Counter(tally.skipped))
 
 
 def _left_out(root: Path, manifest: Manifest) -> set[str]:

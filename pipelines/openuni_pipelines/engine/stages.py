@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from openuni import assets, experts, modalities, sources
+from openuni import assets, experts, modalities
 from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import columns, lock, results
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
-from openuni.sources import Entry, Request, Skipped
+from openuni.sources import Entry, Request, Skipped, Source
 from openuni.video import Limits, Normalisation, normalise
 from openuni_pipelines.engine.recipe import RGB, Kind, Recipe, Stage
 
@@ -38,7 +38,7 @@ class Job:
 class Expand:
     """Find the clips of one row of the source."""
 
-    source: str
+    source: Source
     entry: Entry
     request: Request
 
@@ -83,7 +83,7 @@ class Worker:
     def run(self, task: Task) -> Outcome:
         begin = time.perf_counter()
         if isinstance(task, Expand):
-            clips = sources.get(task.source).expand(task.entry, task.request)
+            clips = task.source.expand(task.entry, task.request)
             return Outcome(time.perf_counter() - begin, clips=clips)
         match task.stage.kind:
             case Kind.NORMALISE:

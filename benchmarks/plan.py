@@ -27,9 +27,9 @@ from rich.table import Table
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 WORDS = (
-    "the a man woman dog walks slowly past bright red car in front of an old house while the camera pans left and "
-    'people, two of them, talk about something "quoted" near trees with soft light and moving water'
-).split()
+    "a man", "the woman", "two people, both old,", "a small dog", "walks slowly", "says \"hello\"", "past the",
+    "near a", "bright red car", "old house", "quiet street", "in soft light", "while the camera pans left",
+)  # fmt: skip
 CLIPS_A_VIDEO = 7
 
 
@@ -74,8 +74,8 @@ def tables(folder: Path, rows: int) -> tuple[Path, Path]:
     rng = random.Random(0)
     captions = []
     for number in range(4000):
-        said = " ".join(rng.choices(WORDS, k=rng.randrange(60, 150)))
-        said = said.replace(" camera", ".\nThe camera", 1) if number % 3 == 0 else said
+        said = " ".join(rng.choices(WORDS, k=rng.randrange(25, 60)))
+        said = said.replace(" while", ".\nAll the while", 1) if number % 3 == 0 else said
         captions.append('"' + said.replace('"', '""') + '"')
     with source.open("w", encoding="utf-8-sig") as file:
         file.write("videoID,url,timestamp,caption,clarity_score,aesthetic_score,motion_score,")

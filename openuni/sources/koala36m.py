@@ -39,7 +39,7 @@ class Koala36M(RowSource):
         return csv_files(_tables(request.metadata), scratch, request.metadata, types)
 
     def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
-        need(columns, COLUMNS, rows, "a Koala-36M table")
+        need(columns, COLUMNS, rows.file, "a Koala-36M table")
         return Fields(
             id="videoID",
             cut="videoID",

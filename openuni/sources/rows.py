@@ -11,7 +11,7 @@ import gzip
 import shutil
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,21 +124,22 @@ def csv_files(
 
 def _columns(files: list[Path], types: Mapping[str, str]) -> str:
     """The columns of the files and their types as SQL. Raises PlanError where files differ in them."""
-    headers = [_header(file) for file in files]
-    for file, header in zip(files, headers, strict=True):
-        if header != headers[0]:
-            raise PlanError(f"{file} has columns {', '.join(header)}, {files[0]} has {', '.join(headers[0])}")
+    headers = [header(file) for file in files]
+    for file, found in zip(files, headers, strict=True):
+        if found != headers[0]:
+            raise PlanError(f"{file} has columns {', '.join(found)}, {files[0]} has {', '.join(headers[0])}")
     pairs = (f"{selection.text(column)}: {selection.text(types.get(column, 'VARCHAR'))}" for column in headers[0])
     return f"{{{', '.join(pairs)}}}"
 
 
-def _header(file: Path) -> list[str]:
+def header(file: Path) -> list[str]:
+    """The names of a CSV file's columns. Raises PlanError where it has none."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         first = lines.readline(text.SAMPLE_BYTES).decode("utf-8-sig", "replace")
-    header = next(csv.reader([first]), [])
-    if not header or len({*header}) != len(header):
+    found = next(csv.reader([first]), [])
+    if not found or len({*found}) != len(found):
         raise PlanError(f"{file} has no line of column names, or one that names a column twice")
-    return header
+    return found
 
 
 def table_files(metadata: Path, scratch: Path) -> Rows:
@@ -157,16 +158,27 @@ def table_files(metadata: Path, scratch: Path) -> Rows:
     return Rows(f"read_json([{listed}], format = 'newline_delimited', ignore_errors = true)", metadata)
 
 
+def one_table(source: str, request: Request, pattern: str = "*.csv") -> list[Path]:
+    """The file `--metadata`, or the files of that pattern in the folder. Raises PlanError where there is none."""
+    metadata = request.metadata
+    if metadata is None:
+        raise PlanError(f"source {source} needs its table: give --metadata a file, or a folder of {pattern}")
+    files = [metadata] if metadata.is_file() else sorted(metadata.glob(pattern))
+    if not files:
+        raise PlanError(f"{metadata} holds no {pattern}; download the tables of {source} there, or name a file")
+    return files
+
+
 def suffix(path: Path) -> str:
     """The suffix of a table without that of its compression; "" for what is no table."""
     inner = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
     return inner.lower() if inner.lower() in SUFFIXES else ""
 
 
-def need(columns: Mapping[str, str], wanted: tuple[str, ...], rows: Rows, what: str) -> None:
+def need(columns: Iterable[str], wanted: tuple[str, ...], file: Path, what: str) -> None:
     """Raise PlanError where columns are missing, with those that are there."""
     if absent := [column for column in wanted if column not in columns]:
-        raise PlanError(f"{rows.file} is not {what}: it has no column {', '.join(absent)}; it has {', '.join(columns)}")
+        raise PlanError(f"{file} is not {what}: it has no column {', '.join(absent)}; it has {', '.join(columns)}")
 
 
 def _encoding(table: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from openuni import registry
 from openuni.assets import Asset
 from openuni.sample import Clip
+from openuni.sources.hub import Hub
 from openuni.video import Limits
 
 
@@ -58,6 +59,10 @@ class Source(ABC):
     license: ClassVar[str] = "unknown"
     assets: ClassVar[tuple[Asset, ...]] = ()
     """Videos of its own; `openuni assets` finds them here."""
+    hub: ClassVar[Hub | None] = None
+    """Where its tables are published."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Of `metadata` and `videos`, which are looked for in their default places where they are not given."""
     opens_videos: ClassVar[bool] = True
     """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
 

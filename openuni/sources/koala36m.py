@@ -15,6 +15,7 @@ from typing import ClassVar
 from openuni.errors import PlanError
 from openuni.sources import selection
 from openuni.sources.base import Request
+from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, need
 from openuni.sources.selection import Fields, Rows, Rule, clock
 
@@ -31,6 +32,7 @@ class Koala36M(RowSource):
 
     name: ClassVar[str] = "koala36m"
     license: ClassVar[str] = "Koala-36M: non-commercial research only"
+    hub: ClassVar[Hub | None] = Hub("Koala-36M/Koala-36M-v1")
 
     def rows(self, request: Request, scratch: Path) -> Rows:
         if request.metadata is None:
@@ -80,7 +82,7 @@ def _tables(metadata: Path) -> list[Path]:
         return [metadata]
     numbered = re.compile(r"Koala_36M_([0-9]+)\.csv")
     found = [
-        (int(match[1]), path) for path in metadata.glob("Koala_36M_*.csv") if (match := numbered.fullmatch(path.name))
+        (int(match[1]), path) for path in metadata.rglob("Koala_36M_*.csv") if (match := numbered.fullmatch(path.name))
     ]
     if not found:
         raise PlanError(f"{metadata} holds no Koala_36M_<number>.csv; download the tables there, or name one CSV")

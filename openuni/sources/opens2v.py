@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from openuni.errors import PlanError
 from openuni.sources import selection
 from openuni.sources.base import Request
+from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, need, one_table
 from openuni.sources.selection import Fields, Rows, Rule
 
@@ -28,6 +29,7 @@ class OpenS2V(RowSource):
 
     name: ClassVar[str] = "opens2v"
     license: ClassVar[str] = "CC-BY-4.0"
+    hub: ClassVar[Hub | None] = Hub("BestWishYsh/OpenS2V-5M", "Jsons/total_part*.json")
 
     def rows(self, request: Request, scratch: Path) -> Rows:
         files = one_table(self.name, request, "*.json")

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from openuni.sources import selection
 from openuni.sources.base import Request
+from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, need, one_table
 from openuni.sources.selection import Fields, Rows
 
@@ -22,6 +23,7 @@ class OpenVid1M(RowSource):
 
     name: ClassVar[str] = "openvid1m"
     license: ClassVar[str] = "OpenVid-1M: CC-BY-4.0 (the clips' own terms differ)"
+    hub: ClassVar[Hub | None] = Hub("nkp37/OpenVid-1M", "data/train/OpenVid-1M.csv")
 
     def rows(self, request: Request, scratch: Path) -> Rows:
         return csv_files(one_table(self.name, request), scratch, request.metadata or Path(), _TYPES)

@@ -38,6 +38,7 @@ class RowSource(Source):
 
     name: ClassVar[str]
     opens_videos: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("metadata", "videos")
     choice: Choice = field(default=Choice(), kw_only=True)
     """Which of the rows; an option each, its own."""
 
@@ -163,7 +164,7 @@ def one_table(source: str, request: Request, pattern: str = "*.csv") -> list[Pat
     metadata = request.metadata
     if metadata is None:
         raise PlanError(f"source {source} needs its table: give --metadata a file, or a folder of {pattern}")
-    files = [metadata] if metadata.is_file() else sorted(metadata.glob(pattern))
+    files = [metadata] if metadata.is_file() else sorted(metadata.rglob(pattern))
     if not files:
         raise PlanError(f"{metadata} holds no {pattern}; download the tables of {source} there, or name a file")
     return files

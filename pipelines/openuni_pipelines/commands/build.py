@@ -20,6 +20,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 
     Run the same command again to resume after any interruption.
     """
+    terminal.print_places(config)
     if dry_run:
         with terminal.waiting(f"planning from {config.reader.name}"):
             estimated = estimate(config)
@@ -37,6 +38,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 @options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""
+    terminal.print_places(config)
     with terminal.waiting(f"planning from {config.reader.name}"):
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openuni
 from openuni import sources
@@ -22,7 +22,7 @@ from openuni.shards import columns, failures, layout, plan, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
-from openuni.sources import Request, Skipped, Source
+from openuni.sources import Request, Skipped, Source, hub
 from openuni.sources.folder import videos_below
 from openuni.sources.rows import RowSource
 from openuni.sources.selection import PLANNED_BEFORE
@@ -49,9 +49,9 @@ class BuildConfig:
 
     source: Source | str = field(metadata={"plugins": "sources"})
     """Where clips come from, by name; a source with options of its own as an object."""
-    videos: Path | None = field(default=None, metadata={"exists": True})
+    videos: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/videos"})
     """Folder that holds the videos."""
-    metadata: Path | None = field(default=None, metadata={"exists": True})
+    metadata: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/metadata"})
     """The source's table: a file or a folder."""
     out: Path | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder."""
@@ -101,13 +101,19 @@ class BuildConfig:
         """The source. Raises OpenUniError where none has that name."""
         return sources.get(self.source) if isinstance(self.source, str) else self.source
 
+    def place(self, kind: Literal["metadata", "videos"]) -> Path | None:
+        """Where the source's tables or videos are: what is given, or the default place if there is anything."""
+        given = self.metadata if kind == "metadata" else self.videos
+        found = given or (hub.default(self.reader.name, kind) if kind in self.reader.needs else None)
+        # Resolved: the plan names videos by it, and the next run may have another working directory.
+        return found.resolve() if found else None
+
     @property
     def request(self) -> Request:
         """What the source is asked for."""
-        # Resolved: the plan names videos by it, and the next run may have another working directory.
         return Request(
-            self.videos.resolve() if self.videos else None,
-            self.metadata.resolve() if self.metadata else None,
+            self.place("videos"),
+            self.place("metadata"),
             clip_seconds=self.max_frames / self.fps,
             # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
             min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
@@ -134,8 +140,8 @@ class BuildConfig:
         """What may not change between two runs on one dataset."""
         return {
             "source": self.reader.name,
-            "videos": str(self.videos.resolve()) if self.videos else None,
-            "metadata": str(self.metadata.resolve()) if self.metadata else None,
+            "videos": str(place) if (place := self.place("videos")) else None,
+            "metadata": str(place) if (place := self.place("metadata")) else None,
             "clip_seconds": self.request.clip_seconds,
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
@@ -264,7 +270,7 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     manifest = Manifest(
         configuration={
             **config.recorded,
-            "listing": _listing(config.videos),
+            "listing": _listing(config.place("videos")),
             **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
         },
         columns=config.recipe.columns,
@@ -291,7 +297,7 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
     """
     before = plan.generations(manifest)
     path = config.root / plan.name_of(len(before))
-    listing = _listing(config.videos)  # before the rows: what comes in meanwhile is told of at the end
+    listing = _listing(config.place("videos"))  # before the rows: what comes in meanwhile is told of at the end
     try:
         tally, skipped = _plan_new(config, manifest, executor, path, run)
     except NoClipsError:
@@ -351,7 +357,7 @@ def _listing(videos: Path | None) -> str | None:
 
 def _new_files(config: BuildConfig, manifest: Manifest) -> tuple[str, ...]:
     """Names of videos that the plan does not know. None are named under --limit, which leaves out others anyway."""
-    videos, before = config.videos, manifest.configuration.get("listing")
+    videos, before = config.place("videos"), manifest.configuration.get("listing")
     if videos is None or before is None or config.limit is not None or _listing(videos) == before:
         return ()
     root = videos.resolve()

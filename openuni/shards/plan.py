@@ -19,7 +19,9 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
 from openuni.shards import layout, tables
 from openuni.shards.layout import Manifest
-from openuni.sources import Skipped
+from openuni.sources import Request, Skipped
+from openuni.sources.rows import RowSource
+from openuni.sources.selection import Step
 from openuni.storage import open_regular
 
 _BATCH = 4096
@@ -33,6 +35,8 @@ _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
 GENERATIONS = "generations"
 """In a manifest's configuration: a `Generation` for each time that the dataset was planned or extended."""
+FUNNEL = "funnel"
+"""In a manifest's configuration: a `Step` for each step of choosing rows."""
 OTHER_REASONS = "other reasons, see skipped.parquet"
 SCHEMA = pa.schema(
     [
@@ -54,10 +58,6 @@ SCHEMA = pa.schema(
 _SKIPPED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("reason", pa.string())])
 
 
-class NoClipsError(PlanError):
-    """A source gave no clip."""
-
-
 @dataclass
 class Tally:
     """What a plan holds: clips, their seconds (of those whose end is known), and why rows were skipped."""
@@ -66,11 +66,21 @@ class Tally:
     seconds: float = 0.0
     open_ended: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    funnel: tuple[Step, ...] = ()
+    """The rows that were left after each step; none of sources that choose no rows."""
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count by reason; reasons beyond the first few dozen are in `skipped.parquet` only."""
         reason = reason if reason in self.skipped or len(self.skipped) < _MAX_REASONS else OTHER_REASONS
         self.skipped[reason] = self.skipped.get(reason, 0) + count
+
+
+class NoClipsError(PlanError):
+    """A source gave no clip; why is in the message."""
+
+    def __init__(self, tally: Tally) -> None:
+        why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
+        super().__init__(f"the source gave no usable clip ({why or 'it has no rows'})")
 
 
 def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str) -> Tally:
@@ -93,18 +103,61 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
         with pa.memory_map(str(unsorted)) as source:
             reader = pa.ipc.open_file(source)
             if tally.clips == 0:
-                why = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.skipped.items()))
-                raise NoClipsError(f"the source gave no usable clip ({why or 'it has no rows'})")
+                raise NoClipsError(tally)
             temporary = scratch / path.name
             schema = SCHEMA.with_metadata({_SHARD_SIZE: str(shard_size)})
             with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
                 for begin in range(0, len(order), _BLOCK):
                     writer.write_table(_take(reader, order[begin : begin + _BLOCK]), row_group_size=_BLOCK)
-        for finished, final in ((skipped, _skipped_beside(path)), (temporary, path)):
-            with finished.open("rb") as file:
-                os.fsync(file.fileno())
-            layout.publish(finished, final)
+        _publish(skipped, temporary, path)
     return tally
+
+
+def write_rows(
+    path: Path,
+    source: RowSource,
+    request: Request,
+    shard_size: int,
+    run: str,
+    limit: int | None = None,
+    known: tuple[Path, ...] = (),
+) -> Tally:
+    """As `write`, of a source whose rows are chosen in SQL: rows go from its files to the plan without Python.
+
+    At most `limit` clips, the first by key; none whose key is in one of the plans `known`. Memory is bounded whatever
+    the number of rows. Raises PlanError as the source does, and NoClipsError when no clip is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with layout.temporary_folder(path, run) as scratch:
+        with source.select(request, scratch, limit, known) as chosen:
+            tally = Tally(chosen.clips, chosen.seconds, funnel=chosen.funnel)
+            for reason, count in chosen.left_out.items():
+                tally.skip(reason, count)
+            if tally.clips == 0:
+                raise NoClipsError(tally)
+            skipped, temporary = scratch / layout.SKIPPED, scratch / path.name
+            columns = ", ".join(f'"{column}"' for column in SCHEMA.names)
+            written = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_BLOCK}"
+            size = f"KV_METADATA {{{_SHARD_SIZE.decode()}: '{shard_size}'}}"
+            for query, target, more in (
+                (f"SELECT {columns} FROM clips", temporary, f", {size}"),
+                ("SELECT id, reason FROM left_out", skipped, ""),
+            ):
+                chosen.database.execute(f"COPY ({query}) TO '{_quoted(target)}' ({written}{more})")
+        _publish(skipped, temporary, path)
+    return tally
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _publish(skipped: Path, plan: Path, path: Path) -> None:
+    """Put both in place, the plan last."""
+    for finished, final in ((skipped, _skipped_beside(path)), (plan, path)):
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
+        layout.publish(finished, final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +182,14 @@ def generations(manifest: Manifest) -> list[Generation]:
     if not made or (sum(g.clips for g in made), sum(g.shards for g in made)) != (manifest.clips, manifest.shards):
         raise CorruptDataError(f"{layout.MANIFEST} has {GENERATIONS} that do not add up to its clips and shards")
     return made
+
+
+def funnel(manifest: Manifest) -> tuple[Step, ...]:
+    """How the rows of a dataset were chosen; empty where its source chooses none. Raises CorruptDataError."""
+    try:
+        return tuple(TypeAdapter(list[Step]).validate_python(manifest.configuration.get(FUNNEL, [])))
+    except ValidationError as error:
+        raise CorruptDataError(f"{layout.MANIFEST} has a {FUNNEL} that is none of ours") from error
 
 
 def starts(manifest: Manifest) -> list[int]:
@@ -162,6 +223,11 @@ class Plans:
                 return plan.size(number)
             number -= plan.shards
         return 0
+
+    def spans(self) -> tuple[float, int]:
+        """Seconds of the clips whose end is known, and how many have none."""
+        each = [plan.spans() for plan in self._plans]
+        return sum(seconds for seconds, _ in each), sum(count for _, count in each)
 
     def __iter__(self) -> Iterator[Clip]:
         for plan in self._plans:
@@ -215,6 +281,15 @@ class Plan:
             clips += [self._clip(fields) for fields in rows.to_pylist()]
             first += len(rows)
         return clips
+
+    def spans(self) -> tuple[float, int]:
+        """Seconds of the clips whose end is known, and how many have none."""
+        seconds, open_ended = 0.0, 0
+        for number in range(self._file.num_row_groups):
+            rows = self._read_group(number)
+            seconds += pc.sum(pc.subtract(rows["end"], rows["start"])).as_py() or 0.0
+            open_ended += rows["end"].null_count
+        return seconds, open_ended
 
     def _read_group(self, number: int) -> pa.Table:
         try:

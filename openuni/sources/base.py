@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from openuni import registry
 from openuni.assets import Asset
 from openuni.sample import Clip
+from openuni.sources.hub import Hub
 from openuni.video import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked of a source."""
+    """What a build asks of any source; what only one source knows are that source's own fields."""
 
     videos: Path | None = None
     """The folder that holds the video files."""
@@ -26,13 +28,6 @@ class Request:
     """Longest clip; 81 frames at 16 fps."""
     min_seconds: float = 0.5
     """Shortest clip worth keeping."""
-    columns: tuple[str, ...] = ()
-    """FIELD=COLUMN: what a table calls what a clip needs."""
-    where: str = ""
-    """Which rows, in SQL."""
-    sample: int | None = None
-    """A seeded choice of so many of them."""
-    sample_seed: int = 0
     limits: Limits = Limits()  # noqa: RUF009  frozen
     """What a video may ask of this machine while it is planned."""
 
@@ -54,14 +49,31 @@ class Skipped:
 
 
 class Source(ABC):
-    """`entries` is cheap and streams; `expand` may open the video (to find its shots) and runs in parallel."""
+    """`entries` is cheap and streams; `expand` may open the video (to find its shots) and runs in parallel.
+
+    A source with options is a frozen dataclass: its fields, each with a docstring, are options of `openuni build
+    --source NAME`, and their names are its own.
+    """
 
     name: ClassVar[str]
     license: ClassVar[str] = "unknown"
     assets: ClassVar[tuple[Asset, ...]] = ()
     """Videos of its own; `openuni assets` finds them here."""
+    hub: ClassVar[Hub | None] = None
+    """Where its tables are published."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Of `metadata` and `videos`, which are looked for in their default places where they are not given."""
     opens_videos: ClassVar[bool] = True
     """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as they were given, in plain values: what may not change between two runs on one dataset."""
+        return {} if not is_dataclass(self) else json.loads(json.dumps(asdict(self), default=str))
+
+    def check(self, request: Request) -> None:
+        """Raise OpenUniError where something is missing, before a folder is made for what comes out."""
+        next(iter(self.entries(request)), None)
 
     @abstractmethod
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
@@ -73,6 +85,6 @@ class Source(ABC):
 
 
 def get(name: str) -> Source:
-    """The source registered as `name`."""
+    """The source registered as `name`, with its options at their defaults."""
     source: Source = registry.load("sources", name)()
     return source

@@ -28,6 +28,7 @@ class Folder(Source):
     """One row a video file; its id, and the `video_id` of its clips, is the path below `--videos`."""
 
     name: ClassVar[str] = "folder"
+    needs: ClassVar[tuple[str, ...]] = ("videos",)
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
         rows = videos_below(video_root(self.name, request))

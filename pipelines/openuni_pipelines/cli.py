@@ -80,6 +80,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
             "export_weights", "export_weights_command", "Write a model's weights, also for diffusers."
         ),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
+        "sources": _at("sources", "sources_command", "What each source needs; fetch its tables from the hub."),
         "doctor": _at("environment", "doctor_command", "Is this environment fit to build, train and score?"),
         "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),
         "generate": _at("generate", "generate_command", "Generate, control or estimate with a trained model."),

@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from openuni.errors import PlanError
+from openuni import registry
+from openuni.errors import OpenUniError, PlanError
 from openuni.shards.parts import Part
 from openuni.storage import is_object_url
 from openuni.storage.local import FOLLOW_LINKS
@@ -32,8 +33,10 @@ def of(config: type[Any], **defaults: Any) -> Callable[[Command], Command]:
     a default is required. A `bool` is a flag (`--x/--no-x` where it is True by default), a `Literal` a choice, a tuple
     a list by comma; a dataclass in a field gives its own options. The docstring below a field is the option's help, and
     the field's `metadata` may say more: `flag` (another name), `min` and `max`, `exists` (a path that must be there),
-    `shown` (what None stands for), `known` (a function that lists names to print after the help). `defaults` are this
-    command's own, by name of the field.
+    `shown` (what None stands for), `known` (a function that lists names to print after the help), `plugins` (an
+    entry-point group: the option names one of its classes, of which an object is made; the fields of that class are
+    further options of the command, which must be a `PluggedCommand`). `defaults` are this command's own, by name of the
+    field.
 
     Example:
         >>> from dataclasses import dataclass
@@ -73,6 +76,90 @@ def follow_links(command: Command) -> Command:
     option = click.option("--follow-links", is_flag=True, expose_value=False, callback=allow, help=said)
     decorated: Command = option(command)
     return decorated
+
+
+class PluginOption(click.Option):
+    """Names a class of an entry-point group; the fields of a class that is a dataclass are options beside it."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+    def named(self, args: list[str]) -> str | None:
+        """The name that is given on the command line."""
+        for place, word in enumerate(args):
+            flag, equals, value = word.partition("=")
+            if flag in self.opts:
+                return value if equals else next(iter(args[place + 1 :]), None)
+        return None
+
+
+class PluggedCommand(click.Command):
+    """A command with options of a plug-in that one of its options names; `--help` beside that option shows them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        plugins = [param for param in self.params if isinstance(param, PluginOption)]
+        names = [plugin.named(args) for plugin in plugins]  # before click takes the words away
+        ctx.meta[_PLUGGED] = [
+            option
+            for plugin, name in zip(plugins, names, strict=True)
+            for option in _plugged(plugin, name, self.params)
+        ]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for plugin, name in zip(plugins, names, strict=True):
+                if owners := _owners(plugin.group, error.option_name):
+                    group = plugin.group.removesuffix("s")
+                    raise click.UsageError(
+                        f"{error.option_name} is an option of {group} {', '.join(owners)}, not of {name}",
+                        ctx,
+                    ) from error
+            raise
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *ctx.meta.get(_PLUGGED, ())]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        plugged = ctx.meta.get(_PLUGGED, [])
+        own = [param for param in self.get_params(ctx) if param not in plugged]
+        for title, params in (("Options", own), ("Options of what it names", plugged)):
+            if records := [record for param in params if (record := param.get_help_record(ctx))]:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+_PLUGGED = "openuni.plugged"
+
+
+def _plugged(plugin: PluginOption, name: str | None, taken: list[click.Parameter]) -> list[click.Parameter]:
+    """The options of the plug-in `name`. Raises OpenUniError where the command has one of that name already."""
+    if name is None or name not in registry.names(plugin.group):
+        return []
+    options = _params(registry.load(plugin.group, name))
+    for flag in {flag for param in taken for flag in param.opts} & {flag for option in options for flag in option.opts}:
+        raise OpenUniError(f"{plugin.group}: {name!r} has an option {flag}, as the command has; rename its field")
+    return options
+
+
+def _owners(group: str, flag: str) -> list[str]:
+    """The plug-ins that have an option `flag`."""
+    return [
+        name
+        for name in registry.names(group)
+        if any(flag in option.opts for option in _params(registry.load(group, name)))
+    ]
+
+
+def _params(config: type[Any]) -> list[click.Parameter]:
+    if not is_dataclass(config):
+        return []
+
+    def bare() -> None: ...
+
+    for option in reversed(list(_options(config, {}))):
+        option(bare)
+    return list(reversed(getattr(bare, "__click_params__", [])))
 
 
 class Names(click.ParamType[Any, Any]):
@@ -126,21 +213,34 @@ class Parts(click.ParamType[Any, Any]):
 def _take(config: type[Any], given: dict[str, Any]) -> Any:
     """One `config` of what click has parsed; its options are taken out of `given`."""
     types = get_type_hints(config)
-    values = {
-        field.name: _take(types[field.name], given) if is_dataclass(types[field.name]) else given.pop(field.name)
-        for field in _fields(config)
-    }
-    return config(**values)
+    return config(**{field.name: _value(field, types[field.name], given) for field in _fields(config)})
+
+
+def _value(field: Field[Any], kind: Any, given: dict[str, Any]) -> Any:
+    if "plugins" in field.metadata:
+        plugin: type[Any] = registry.load(field.metadata["plugins"], given.pop(field.name))
+        return _take(plugin, given) if is_dataclass(plugin) else plugin()
+    return _take(kind, given) if isinstance(kind, type) and is_dataclass(kind) else given.pop(field.name)
 
 
 def _options(config: type[Any], defaults: Mapping[str, Any]) -> Iterator[Callable[[Command], Command]]:
     types, helps = get_type_hints(config), _docstrings(config)
     for field in _fields(config):
         kind = types[field.name]
-        if isinstance(kind, type) and is_dataclass(kind):
+        if "plugins" in field.metadata:
+            yield _plugin_option(field, helps.get(field.name, ""))
+        elif isinstance(kind, type) and is_dataclass(kind):
             yield from _options(kind, defaults)
         else:
             yield _option(field, kind, helps.get(field.name, ""), defaults)
+
+
+def _plugin_option(field: Field[Any], help_: str) -> Callable[[Command], Command]:
+    group, flag = field.metadata["plugins"], f"--{field.name}"
+    help_ = (
+        f"{help_.split(';')[0].rstrip('.')}: {', '.join(registry.names(group))}. {flag} NAME --help shows its options."
+    )
+    return click.option(flag, field.name, cls=PluginOption, group=group, required=True, help=help_)
 
 
 def _fields(config: type[Any]) -> list[Field[Any]]:

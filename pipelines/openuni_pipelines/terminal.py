@@ -15,8 +15,10 @@ from rich.table import Table
 from openuni import printable
 from openuni.experts import sets
 from openuni.shards import layout
+from openuni.sources import hub
+from openuni.sources.selection import Step
 from openuni_pipelines import left_out
-from openuni_pipelines.engine.build import Summary
+from openuni_pipelines.engine.build import BuildConfig, Summary
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
@@ -136,6 +138,56 @@ def print_summary(summary: Summary) -> None:
         console.print(f"other parts are not through yet: openuni status {summary.root}")
 
 
+def size(count: float) -> str:
+    """Bytes for people.
+
+    Example:
+        >>> size(49_000_000_000)
+        '49.0 GB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def print_places(config: BuildConfig) -> None:
+    """What a source that wants tables or videos has at hand, what it lacks and the next command, on one screen."""
+    source = config.reader
+    if not source.needs or (
+        config.videos is not None and (config.metadata is not None or "metadata" not in source.needs)
+    ):
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"source [bold]{source.name}[/]: {printable.rich(source.license)}")
+    lacks = []
+    for kind in source.needs:
+        given = config.metadata if kind == "metadata" else config.videos
+        if given is not None:
+            console.print(f"  {kind:<8}  {printable.rich(str(given))}")
+            continue
+        place = hub.look(source.name, kind)
+        lacks += [] if place.files else [kind]
+        what = f"{place.files:,} files, {size(place.bytes)}" if place.files else "[yellow]nothing there[/]"
+        console.print(f"  {kind:<8}  {printable.rich(str(place.path))}: {what}")
+    if "metadata" in lacks and source.hub:
+        console.print(f"  next: openuni sources fetch {source.name}")
+    elif lacks:
+        options = " ".join(f"--{kind} FOLDER" for kind in lacks)
+        console.print(f"  next: put the {' and the '.join(lacks)} there, or give {options}")
+
+
+def print_funnel(console: Console, funnel: Sequence[Step]) -> None:
+    """What each step of choosing rows left; nothing where none were chosen."""
+    if not funnel:
+        return
+    table = Table("step", "rows left", "of all")
+    for step in funnel:
+        table.add_row(printable.rich(step.what), f"{step.left:,}", f"{step.left / max(funnel[0].left, 1):.1%}")
+    console.print(table)
+
+
 def print_estimate(estimate: Estimate, shard_size: int) -> None:
     """What a build will make and need, on standard output."""
     console = Console()
@@ -143,6 +195,7 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
         f"{estimate.clips:,} clips in {-(-estimate.clips // shard_size):,} shards, about {estimate.frames:,} frames, "
         f"{estimate.video_hours:.2f} hours of video"
     )
+    print_funnel(console, estimate.funnel)
     for reason, count in sorted(estimate.skipped.items(), key=lambda item: -item[1]):
         console.print(f"  left out: {count:,} × {printable.rich(reason)}")
     table = Table("column", "expert", "expected size", "CPU hours")

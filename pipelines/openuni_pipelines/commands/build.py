@@ -10,7 +10,7 @@ from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_plan
 
 
-@click.command("build")
+@click.command("build", cls=options.PluggedCommand)
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try the clips that failed before again.")
@@ -29,25 +29,27 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
     Run the same command again to resume after any interruption.
     """
     terminal.say_notices(config.experts)
+    terminal.print_places(config)
     if dry_run:
-        with terminal.waiting(f"planning from {config.source}"):
+        with terminal.waiting(f"planning from {config.reader.name}"):
             estimated = estimate(config)
         terminal.print_estimate(estimated, config.shard_size)
         return
-    what = f"{config.source}, part {part}," if part else config.source
+    what = f"{config.reader.name}, part {part}," if part else config.reader.name
     terminal.say(f"building [bold]{what}[/] into [bold]{config.place}[/]")
-    with terminal.bars(f"planning from {config.source}") as progress:
+    with terminal.bars(f"planning from {config.reader.name}") as progress:
         made = build(config, retry_failed=retry_failed, extend=extend, part=part, progress=progress)
     terminal.finish(made)
 
 
-@click.command("plan")
+@click.command("plan", cls=options.PluggedCommand)
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Write nothing, only say what the build would make and need.")
 @options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""
-    with terminal.waiting(f"planning from {config.source}"):
+    terminal.print_places(config)
+    with terminal.waiting(f"planning from {config.reader.name}"):
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)
     if not dry_run:

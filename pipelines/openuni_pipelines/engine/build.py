@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openuni
-from openuni import registry, sources, storage
+from openuni import sources, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
@@ -24,8 +24,10 @@ from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.parts import Part
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
-from openuni.sources import Request, Skipped
+from openuni.sources import Request, Skipped, Source, hub
 from openuni.sources.folder import videos_below
+from openuni.sources.rows import RowSource
+from openuni.sources.selection import PLANNED_BEFORE
 from openuni.storage import is_object_url
 from openuni.storage.objects import ObjectStore
 from openuni.video import Limits, Normalisation
@@ -46,7 +48,6 @@ from openuni_pipelines.engine.run import (
 )
 from openuni_pipelines.engine.stages import Job
 
-"""All five modalities on a plain CPU, with weights that package registries carry."""
 _LIMITS = Limits()
 
 
@@ -59,20 +60,12 @@ class BuildConfig:
         PosixPath('data/folder')
     """
 
-    source: str = field(metadata={"known": lambda: registry.names("sources")})
-    """Where clips come from."""
-    videos: Path | None = field(default=None, metadata={"exists": True})
+    source: Source | str = field(metadata={"plugins": "sources"})
+    """Where clips come from, by name; a source with options of its own as an object."""
+    videos: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/videos"})
     """Folder that holds the videos."""
-    metadata: Path | None = field(default=None, metadata={"exists": True})
+    metadata: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/metadata"})
     """The source's table: a file or a folder."""
-    map: tuple[str, ...] = ()
-    """With --source table: FIELD=COLUMN by comma, for video, id, caption, start, end, license, video_id."""
-    where: str = ""
-    """With --source table: which rows, as SQL over its columns."""
-    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
-    """With --source table: a seeded choice of this many rows."""
-    sample_seed: int = 0
-    """Another seed, another choice."""
     out: Path | str | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
     staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
@@ -107,8 +100,6 @@ class BuildConfig:
     def __post_init__(self) -> None:
         if self.staging is not None and not self.url:
             raise PlanError("--staging is for an --out in an object store (s3://…); a folder is built where it is")
-        if self.source != "table" and (self.map or self.where or self.sample):
-            raise PlanError(f"--map, --where and --sample choose rows of source table, not of {self.source}")
         if (
             not 0 < self.fps <= 240
             or self.size < 16
@@ -124,7 +115,7 @@ class BuildConfig:
         """The dataset folder; of one in an object store, the folder that stages it here."""
         if self.url:
             return self.staging or Path("data/staging") / re.sub(r"[^A-Za-z0-9_.]+", "-", self.url.partition("://")[2])
-        return Path(self.out or Path("data") / self.source)
+        return Path(self.out or Path("data") / self.reader.name)
 
     @property
     def url(self) -> str:
@@ -136,20 +127,27 @@ class BuildConfig:
         """Where the dataset is, for people."""
         return self.url or str(self.root)
 
+    @cached_property
+    def reader(self) -> Source:
+        """The source. Raises OpenUniError where none has that name."""
+        return sources.get(self.source) if isinstance(self.source, str) else self.source
+
+    def input(self, kind: Literal["metadata", "videos"]) -> Path | None:
+        """Where the source's tables or videos are: what is given, or the default place if there is anything."""
+        given = self.metadata if kind == "metadata" else self.videos
+        found = given or (hub.default(self.reader.name, kind) if kind in self.reader.needs else None)
+        # Resolved: the plan names videos by it, and the next run may have another working directory.
+        return found.resolve() if found else None
+
     @property
     def request(self) -> Request:
         """What the source is asked for."""
-        # Resolved: the plan names videos by it, and the next run may have another working directory.
         return Request(
-            self.videos.resolve() if self.videos else None,
-            self.metadata.resolve() if self.metadata else None,
+            self.input("videos"),
+            self.input("metadata"),
             clip_seconds=self.max_frames / self.fps,
             # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
             min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
-            columns=self.map,
-            where=self.where,
-            sample=self.sample,
-            sample_seed=self.sample_seed,
             limits=self.limits,
         )
 
@@ -164,7 +162,6 @@ class BuildConfig:
     @cached_property
     def recipe(self) -> Recipe:
         """The stages of the build. Raises OpenUniError on experts that are unknown or contradict each other."""
-        sources.get(self.source)
         if self.commercial:
             sets.check_commercial(self.experts)
         sets.check_trusted(self.experts, self.trust)
@@ -174,9 +171,9 @@ class BuildConfig:
     def recorded(self) -> dict[str, Any]:
         """What may not change between two runs on one dataset."""
         return {
-            "source": self.source,
-            "videos": str(self.videos.resolve()) if self.videos else None,
-            "metadata": str(self.metadata.resolve()) if self.metadata else None,
+            "source": self.reader.name,
+            "videos": str(place) if (place := self.input("videos")) else None,
+            "metadata": str(place) if (place := self.input("metadata")) else None,
             "clip_seconds": self.request.clip_seconds,
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
@@ -184,15 +181,8 @@ class BuildConfig:
             "shard_size": self.shard_size,
             "limit": self.limit,
             "require": sorted({*self.require}),
-            **self._selection,
+            **({"options": self.reader.options} if self.reader.options else {}),
         }
-
-    @property
-    def _selection(self) -> dict[str, Any]:
-        """Which rows of a table; nothing for the sources that have none to choose from."""
-        if self.source != "table":
-            return {}
-        return {"map": list(self.map), "where": self.where, "sample": self.sample, "sample_seed": self.sample_seed}
 
     def job(self, run: str, part: Part | None = None) -> Job:
         """What the tasks of run `run` share."""
@@ -287,10 +277,8 @@ def make_plan(config: BuildConfig) -> Estimate:
                 manifest = _make_plan(config, executor, run)
         if store is not None:
             bucket.push_plan(store, config.root, run)
-    tally = Tally(manifest.clips, skipped=dict(manifest.skipped))
-    for clip in Plans(config.root, manifest):
-        tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
-        tally.open_ended += clip.end is None
+    seconds, open_ended = Plans(config.root, manifest).spans()
+    tally = Tally(manifest.clips, seconds, open_ended, dict(manifest.skipped), plan.funnel(manifest))
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
@@ -301,8 +289,10 @@ def estimate(config: BuildConfig) -> Estimate:
         tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
         make_executor(config.execution, job) as executor,
     ):
-        rows = planning.clips(executor, config.source, config.request, config.limit)
-        tally = plan.write(Path(scratch) / layout.PLAN, rows, config.shard_size, job.run)
+        target = Path(scratch) / layout.PLAN
+        tally = planning.write(
+            target, config.reader, config.request, executor, config.shard_size, job.run, config.limit
+        )
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
@@ -381,20 +371,23 @@ def _check_divisible(config: BuildConfig, part: Part | None, store: ObjectStore 
 
 
 def _check_source(config: BuildConfig) -> None:
-    """Let the source say what it lacks before a folder is made for it, by asking for its first row."""
+    """Let the source say what it lacks before a folder is made for it, before a row is read."""
     config.recipe  # noqa: B018  raises on what cannot be
     if not (config.root / layout.MANIFEST).exists():
-        next(iter(sources.get(config.source).entries(config.request)), None)
+        config.reader.check(config.request)
 
 
 def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
     path = config.root / layout.PLAN
-    rows = planning.clips(executor, config.source, config.request, config.limit)
-    tally = plan.write(path, rows, config.shard_size, run)
+    tally = planning.write(path, config.reader, config.request, executor, config.shard_size, run, config.limit)
     frozen = Plan(path)
     manifest = Manifest(
-        configuration={**config.recorded, "listing": _listing(config.videos)},
+        configuration={
+            **config.recorded,
+            "listing": _listing(config.input("videos")),
+            **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
+        },
         columns=config.recipe.columns,
         clips=frozen.clips,
         shards=frozen.shards,
@@ -412,19 +405,11 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
     The plan is a file of its own, and the manifest, which names it, is written last: a run that is killed in between
     leaves a plan that the next one replaces. What was planned before, and its files, stay byte for byte.
     """
-    keys = {clip.key for clip in Plans(config.root, manifest)}
-    left_out = _left_out(config.root, manifest)
-
-    def is_new(row: Clip | Skipped) -> bool:
-        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
-
     before = plan.generations(manifest)
     path = config.root / plan.name_of(len(before))
-    listing = _listing(config.videos)  # before the rows: what comes in meanwhile is told of at the end
-    rows = planning.clips(executor, config.source, config.request, None)
-    new = itertools.islice(filter(is_new, rows), config.limit)
+    listing = _listing(config.input("videos"))  # before the rows: what comes in meanwhile is told of at the end
     try:
-        tally = plan.write(path, new, config.shard_size, run)
+        tally, skipped = _plan_new(config, manifest, executor, path, run)
     except NoClipsError:
         return manifest
     added = Generation(tally.clips, Plan(path).shards, layout.file_record(path).sha256)
@@ -440,10 +425,31 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
         shards=manifest.shards + added.shards,
         # Of all plans, so that whoever compares two datasets by it sees that this one has grown.
         plan_sha256=layout.digest(" ".join(generation.plan_sha256 for generation in generations).encode()),
-        skipped=dict(Counter(manifest.skipped) + Counter(tally.skipped)),
+        skipped=skipped,
     )
     layout.write_atomic(config.root / layout.MANIFEST, layout.dump_checked(extended), run)
     return extended
+
+
+def _plan_new(
+    config: BuildConfig, manifest: Manifest, executor: Executor, path: Path, run: str
+) -> tuple[Tally, dict[str, int]]:
+    """Plan into `path` what the dataset has not. Returns what came of it, and all that is left out, old and new."""
+    reader = config.reader
+    if isinstance(reader, RowSource):
+        known = tuple(config.root / plan.name_of(number) for number in range(len(plan.generations(manifest))))
+        tally = plan.write_rows(path, reader, config.request, config.shard_size, run, config.limit, known)
+        # All rows were judged again.
+        return tally, {reason: count for reason, count in tally.skipped.items() if reason != PLANNED_BEFORE}
+    keys = {clip.key for clip in Plans(config.root, manifest)}
+    left_out = _left_out(config.root, manifest)
+
+    def is_new(row: Clip | Skipped) -> bool:
+        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
+
+    rows = planning.clips(executor, reader, config.request, None)
+    tally = plan.write(path, itertools.islice(filter(is_new, rows), config.limit), config.shard_size, run)
+    return tally, dict(Counter(manifest.skipped) + Counter(tally.skipped))
 
 
 def _left_out(root: Path, manifest: Manifest) -> set[str]:
@@ -461,7 +467,7 @@ def _listing(videos: Path | None) -> str | None:
 
 def _new_files(config: BuildConfig, manifest: Manifest) -> tuple[str, ...]:
     """Names of videos that the plan does not know. None are named under --limit, which leaves out others anyway."""
-    videos, before = config.videos, manifest.configuration.get("listing")
+    videos, before = config.input("videos"), manifest.configuration.get("listing")
     if videos is None or before is None or config.limit is not None or _listing(videos) == before:
         return ()
     root = videos.resolve()

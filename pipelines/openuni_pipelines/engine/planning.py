@@ -6,13 +6,17 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from openuni import assets, sources
+from openuni import assets
 from openuni.errors import AssetError, OpenUniError, PlanError
 from openuni.experts import Expert
 from openuni.sample import Clip
+from openuni.shards import plan
 from openuni.shards.plan import Tally
-from openuni.sources import Request, Skipped
+from openuni.sources import Request, Skipped, Source
+from openuni.sources.rows import RowSource
+from openuni.sources.selection import Step
 from openuni.video import Normalisation
 from openuni_pipelines.engine import stopping
 from openuni_pipelines.engine.executors import Executor, Fault
@@ -47,13 +51,29 @@ class Estimate:
     """The stage that makes a column."""
     cpu_hours: dict[str, float]
     missing_assets: tuple[str, ...]
+    funnel: tuple[Step, ...] = ()
+    """The rows that were left after each step of choosing them."""
 
 
-def clips(executor: Executor, source_name: str, request: Request, limit: int | None) -> Iterator[Clip | Skipped]:
+def write(
+    path: Path,
+    source: Source,
+    request: Request,
+    executor: Executor,
+    shard_size: int,
+    run: str,
+    limit: int | None = None,
+) -> Tally:
+    """Plan the clips of `source` into `path`: in SQL where its rows are a table, otherwise row by row."""
+    if isinstance(source, RowSource):
+        return plan.write_rows(path, source, request, shard_size, run, limit)
+    return plan.write(path, clips(executor, source, request, limit), shard_size, run)
+
+
+def clips(executor: Executor, source: Source, request: Request, limit: int | None) -> Iterator[Clip | Skipped]:
     """The source's clips in the order of its rows; rows whose videos must be opened are expanded by `executor`."""
-    source = sources.get(source_name)
     found = 0
-    for clip in _expanded(executor, source_name, request):
+    for clip in _expanded(executor, source, request):
         stopping.check()
         if limit is not None and found >= limit and isinstance(clip, Clip):
             break
@@ -67,8 +87,7 @@ def clips(executor: Executor, source_name: str, request: Request, limit: int | N
         executor.wait()
 
 
-def _expanded(executor: Executor, source_name: str, request: Request) -> Iterator[Clip | Skipped]:
-    source = sources.get(source_name)
+def _expanded(executor: Executor, source: Source, request: Request) -> Iterator[Clip | Skipped]:
     entries = source.entries(request)
     if not source.opens_videos:
         for entry in entries:
@@ -96,7 +115,7 @@ def _expanded(executor: Executor, source_name: str, request: Request) -> Iterato
                 case entry:
                     order.append(entry.id)
                     waiting.add(entry.id)
-                    executor.submit(Expand(source_name, entry, request))
+                    executor.submit(Expand(source, entry, request))
         for finished in executor.wait():
             task, result = finished.task, finished.result
             if not isinstance(task, Expand):
@@ -144,6 +163,7 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
             expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in made.experts
         },
         missing_assets=missing_assets(made.experts),
+        funnel=tally.funnel,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from openuni import assets, experts, modalities, sources
+from openuni import assets, experts, modalities
 from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
@@ -18,7 +18,7 @@ from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import bucket, columns, lock, parts, results
 from openuni.shards.parts import Part
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
-from openuni.sources import Entry, Request, Skipped
+from openuni.sources import Entry, Request, Skipped, Source
 from openuni.storage.objects import ObjectStore
 from openuni.video import Limits, Normalisation, normalise
 from openuni_pipelines.engine.recipe import RGB, Kind, Recipe, Stage
@@ -55,7 +55,7 @@ class Job:
 class Expand:
     """Find the clips of one row of the source."""
 
-    source: str
+    source: Source
     entry: Entry
     request: Request
 
@@ -112,7 +112,7 @@ class Worker:
     def run(self, task: Task) -> Outcome:
         begin = time.perf_counter()
         if isinstance(task, Expand):
-            clips = sources.get(task.source).expand(task.entry, task.request)
+            clips = task.source.expand(task.entry, task.request)
             return Outcome(time.perf_counter() - begin, clips=clips)
         match task.stage.kind:
             case Kind.NORMALISE:

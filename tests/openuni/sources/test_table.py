@@ -16,6 +16,7 @@ pytest.importorskip("duckdb")
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources.base import Request, Skipped
+from openuni.sources.selection import Choice
 from openuni.sources.table import Table
 
 ROWS = [
@@ -62,8 +63,8 @@ def write_parquet(path: Path) -> Path:
 
 def clips(metadata: Path, videos: Path, **asked: object) -> tuple[list[Clip], Counter[str]]:
     """Clips, and the reasons of what became none."""
-    request = Request(videos, metadata, columns=MAP, **asked)  # type: ignore[arg-type]
-    source, made, reasons = Table(), [], Counter[str]()
+    request, source = Request(videos, metadata), Table(MAP, choice=Choice(**asked))  # type: ignore[arg-type]
+    made, reasons = [], Counter[str]()
     for entry in source.entries(request):
         for one in [entry] if isinstance(entry, Skipped) else source.expand(entry, request):
             if isinstance(one, Clip):
@@ -92,7 +93,7 @@ def test_rows_are_chosen_by_sql_by_quantile_and_by_a_seeded_sample(tmp_path: Pat
     table = write_csv(tmp_path / "rows.csv")
     made, reasons = clips(table, videos, where="aesthetic > 5 and length(text) > 3")
     assert [clip.key for clip in made] == [f"row-{n:02d}" for n in range(11, 20)]
-    assert reasons == {"not chosen by --where and --sample": 1}  # one line for all of them, with their number
+    assert reasons == {}  # what was asked is counted in the funnel, not listed row by row
     best, _ = clips(table, videos, where="aesthetic >= quantile_cont(aesthetic, 0.9) over ()")
     assert [clip.key for clip in best] == ["row-18", "row-19"]
     sample = [clip.key for clip in clips(table, videos, sample=5)[0]]
@@ -126,31 +127,36 @@ def test_malformed_rows_are_counted_by_their_place_until_the_file_is_another_kin
     place = len(table.read_bytes())
     with table.open("a") as file:
         file.write("too,many,cells,in,this,row,of,it\n")
-    request = Request(videos, table, columns=MAP)
-    (skipped,) = [one for one in Table().entries(request) if isinstance(one, Skipped)]
+    request = Request(videos, table)
+    (skipped,) = [one for one in Table(MAP).entries(request) if isinstance(one, Skipped)]
     assert skipped.reason == "malformed row: too many columns"
     assert int(skipped.id.rsplit(" ", 1)[1]) - place in range(-1, 40)  # where the row begins, or its first odd cell
     with table.open("a") as file:
         file.write("a,b,c,d,e,f,g,h\n" * 40)
     with pytest.raises(PlanError, match=r"41 of 61 rows are malformed .*: this is not a table of that kind"):
-        list(Table().entries(request))
+        list(Table(MAP).entries(request))
 
 
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"where": "aesthetik > 5"}, r"its rows cannot be chosen: .*aesthetik.*; check --where and --map"),
+        (
+            {"where": "aesthetik > 5"},
+            r"its rows cannot be chosen: .*aesthetik.*; check --where and the names of columns",
+        ),
         ({"where": "aesthetic >"}, r"its rows cannot be chosen: "),
-        ({"columns": ("video=film",)}, r"has no column 'film' for the video; it has name, path, text"),
-        ({"columns": ("frames=path",)}, r"--map frames: give FIELD=COLUMN; fields are video, id"),
+        ({"map": ("video=film",)}, r"has no column 'film' for the video; it has name, path, text"),
+        ({"map": ("frames=path",)}, r"--map frames: give FIELD=COLUMN; fields are video, id"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_sentence(
     asked: dict[str, object], sentence: str, tmp_path: Path, videos: Path
 ) -> None:
-    request = Request(videos, write_csv(tmp_path / "rows.csv"), **{"columns": MAP, **asked})  # type: ignore[arg-type]
+    request = Request(videos, write_csv(tmp_path / "rows.csv"))
+    named = asked.pop("map", MAP)
+    source = Table(named, choice=Choice(**asked))  # type: ignore[arg-type]
     with pytest.raises(PlanError, match=sentence):
-        list(Table().entries(request))
+        list(source.entries(request))
 
 
 def test_a_folder_of_two_kinds_is_refused(tmp_path: Path, videos: Path) -> None:

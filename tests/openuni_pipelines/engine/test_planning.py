@@ -33,21 +33,20 @@ class Repeating(Source):
 
 
 @pytest.fixture
-def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    monkeypatch.setattr("openuni.sources.get", lambda name: Repeating())
+def executor(tmp_path: Path) -> InProcess:
     executor = InProcess(Job(tmp_path, "run", Recipe((), (), ()), Normalisation(), Limits()))
     executor.slots = 3  # several rows are under way at once
     return executor
 
 
 def test_rows_come_in_the_order_of_the_source_and_a_second_row_of_one_id_does_not_hang(executor: InProcess) -> None:
-    found = list(planning.clips(executor, "repeating", Request(), None))
+    found = list(planning.clips(executor, Repeating(), Request(), None))
     assert [f.key for f in found if isinstance(f, Clip)] == ["b-0", "a-1", "c-3", "d-6"]
     assert [(f.id, f.reason) for f in found if isinstance(f, Skipped)] == [(i, "two rows of one id") for i in "bcc"]
 
 
 def test_a_limit_stops_the_plan_and_leaves_no_row_under_way(executor: InProcess) -> None:
-    found = list(planning.clips(executor, "repeating", Request(), 2))
+    found = list(planning.clips(executor, Repeating(), Request(), 2))
     assert [f.key for f in found if isinstance(f, Clip)] == ["b-0", "a-1"]
     assert executor.running == 0
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from openuni.errors import OpenUniError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped, Source
 
 
+@dataclass(frozen=True)
 class ToySource(Source):
-    name = "toy"
-    license = "CC0-1.0"
+    name: ClassVar[str] = "toy"
+    license: ClassVar[str] = "CC0-1.0"
+    only: str = ""
+    """Only files whose name begins so."""
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
         if request.videos is None:
             raise OpenUniError("give --videos")
-        for path in sorted(request.videos.glob("*.mp4")):
+        for path in sorted(request.videos.glob(f"{self.only}*.mp4")):
             yield Entry(path.stem, {"path": str(path)})
 
     def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:

@@ -1,0 +1,107 @@
+"""`opens2v`: the JSON files of OpenS2V-5M (Yuan et al., 2025), a sample an entry, cut by frames and cropped.
+
+`--metadata` is one `total_part<N>.json` or a folder of them; each is one object with millions of members and is
+streamed. `--videos` holds the published videos as they are named in `metadata.path`. `face_cut` goes before `cut`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+from openuni.errors import PlanError
+from openuni.sources import selection
+from openuni.sources.base import Request
+from openuni.sources.hub import Hub
+from openuni.sources.rows import RowSource, need, one_table
+from openuni.sources.selection import Fields, Rows, Rule
+
+SCORES = ("tech", "motion", "aesthetic")
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class OpenS2V(RowSource):
+    """Keyed by the sample's id. Frames become seconds by the entry's own `fps`; `crop` is x0, x1, y0, y1 there."""
+
+    name: ClassVar[str] = "opens2v"
+    license: ClassVar[str] = "CC-BY-4.0"
+    hub: ClassVar[Hub | None] = Hub("BestWishYsh/OpenS2V-5M", "Jsons/total_part*.json")
+
+    def rows(self, request: Request, scratch: Path) -> Rows:
+        files = one_table(self.name, request, "*.json")
+        parts = [_flattened(file, scratch / f"opens2v-{number}.parquet") for number, file in enumerate(files)]
+        listed = ", ".join(selection.text(str(part)) for part in parts)
+        return Rows(f"read_parquet([{listed}])", request.metadata or Path())
+
+    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+        need(columns, ("id", "path", "fps"), rows.file, "an OpenS2V-5M file")
+        return Fields(
+            id="id",
+            takes_paths=False,
+            video="path",
+            video_id="path",
+            start="first / fps",
+            end="last / fps",
+            crop="CASE WHEN len(crop) = 4 THEN [crop[1], crop[3], crop[2], crop[4]] ELSE crop END",
+            width="width",
+            height="height",
+            caption="caption",
+            license=selection.text(self.license),
+            scores={score: score for score in SCORES},
+            faults=(
+                Rule("no path of a video", "coalesce(path, '') = ''"),
+                Rule("no frame rate to cut by", "NOT coalesce(fps > 0 AND isfinite(fps), false)"),
+            ),
+        )
+
+
+def _flattened(file: Path, target: Path) -> Path:
+    """What a plan needs of a JSON file, as Parquet. Raises PlanError where it is not one object of objects."""
+    import ijson
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = pa.float64()
+    schema = pa.schema(
+        {
+            "id": pa.string(), "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
+            "first": number, "last": number, "crop": pa.list_(pa.int32()), "width": number, "height": number,
+            **dict.fromkeys(SCORES, number),
+        }
+    )  # fmt: skip
+    with file.open("rb") as source, pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        try:
+            entries = (_entry(key, value) for key, value in ijson.kvitems(source, "", use_float=True))
+            while batch := list(islice(entries, _BATCH)):
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+        except (ijson.JSONError, AttributeError, TypeError, pa.ArrowException) as error:
+            why = str(error).partition("\n")[0]
+            raise PlanError(f"{file} is not a file of OpenS2V-5M: {why}; download it again") from error
+    return target
+
+
+def _entry(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    about = value.get("metadata", {})
+    first, last = _pair(about.get("face_cut") or about.get("cut"))
+    captions = about.get("cap") or [""]
+    return {
+        "id": key,
+        "path": about.get("path"),
+        "caption": captions[0] if isinstance(captions, list) else captions,
+        "face_caption": about.get("face_cap_qwen"),
+        "fps": about.get("fps"),
+        "first": first,
+        "last": last,
+        "crop": about.get("crop"),
+        "width": about.get("resolution", {}).get("width"),
+        "height": about.get("resolution", {}).get("height"),
+        **{score: about.get(score) for score in SCORES},
+    }
+
+
+def _pair(cut: list[float] | None) -> Iterator[float | None]:
+    return iter((cut[0], cut[1]) if cut and len(cut) == 2 else (None, None))

@@ -1,0 +1,74 @@
+"""`panda70m`: the CSV of Panda-70M (Chen et al., CVPR 2024), a row a source video with lists of its clips.
+
+`--videos` holds clips already cut (`<videoID>_<n>.mp4`, n counted from 0) or whole source videos (`<videoID>.mp4`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from openuni.sources import selection
+from openuni.sources.base import Request
+from openuni.sources.rows import RowSource, csv_files, header, need, one_table
+from openuni.sources.selection import Fields, Rows, Rule, clock
+
+COLUMNS = ("videoID", "url", "timestamp", "caption", "matching_score", "desirable_filtering")
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+"""A string as Python writes it in a list."""
+
+
+@dataclass(frozen=True)
+class Panda70M(RowSource):
+    """A clip each of a row's lists, keyed `<videoID>_<n>`; `desirable_filtering` is a column for `--where`."""
+
+    name: ClassVar[str] = "panda70m"
+    license: ClassVar[str] = "Panda-70M: non-commercial research only"
+
+    def rows(self, request: Request, scratch: Path) -> Rows:
+        files = one_table(self.name, request)
+        need(header(files[0]), COLUMNS, files[0], "a Panda-70M table")
+        videos = csv_files(files, scratch, request.metadata or Path(), {})
+        return replace(videos, sql=f"({_exploded(videos.sql)})")
+
+    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+        return Fields(
+            id="concat(videoID, '_', clip)",
+            cut="concat(videoID, '_', clip)",
+            by_stem=True,
+            video="videoID",
+            video_id="videoID",
+            start=clock('"start"'),
+            end=clock('"end"'),
+            caption="caption",
+            license=selection.text(self.license),
+            scores={"matching_score": "matching_score"},
+            faults=(
+                Rule("videoID has other characters", "NOT regexp_full_match(videoID, '[A-Za-z0-9_-]{1,56}')"),
+                Rule("its lists differ in length", "NOT is_even"),
+            ),
+        )  # fmt: skip
+
+
+def _exploded(videos: str) -> str:
+    """SQL for a row a clip."""
+    quoted = selection.text(_QUOTED)
+    lists = f"""
+        SELECT * EXCLUDE (timestamp), regexp_extract_all(timestamp, '[0-9:.]+') AS times,
+            regexp_extract_all(caption, {quoted}) AS captions,
+            regexp_extract_all(matching_score, '[-+0-9.e]+') AS matches,
+            regexp_extract_all(desirable_filtering, {quoted}) AS desirable
+        FROM {videos}"""
+    clips = (
+        f"SELECT *, unnest(generate_series(0, greatest(len(times) // 2, len(captions), 1) - 1)) AS clip FROM ({lists})"
+    )
+    inner = r"regexp_replace(captions[clip + 1][2:-2], '\\([\\''\"])', '\1', 'g')"
+    return f"""
+        SELECT * EXCLUDE (times, captions, matches, desirable)
+            REPLACE ({inner} AS caption, try_cast(matches[clip + 1] AS DOUBLE) AS matching_score,
+                desirable[clip + 1][2:-2] AS desirable_filtering),
+            times[2 * clip + 1] AS "start", times[2 * clip + 2] AS "end",
+            len(times) = 2 * len(captions) AND len(matches) = len(captions) AS is_even
+        FROM ({clips})"""

@@ -1,0 +1,608 @@
+"""Rows become clips in SQL: chosen, judged, joined with the videos at hand and sorted, in bounded memory.
+
+DuckDB reads the source's own files and keeps what it works on in a scratch file; no Python object is made of a row.
+What comes out is the view `clips` (one row a clip, in key order, no key twice), the view `left_out` (rows that became
+none, each with its reason) and the funnel: how many rows were left after each step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from openuni.errors import PlanError
+from openuni.sources.base import Request, Skipped
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
+MEMORY = "1GiB"
+"""What DuckDB may take; sorting and grouping go through the scratch folder beyond it."""
+MOST_THREADS = 4
+"""Each holds buffers of its own, which count."""
+MOST_MALFORMED = 0.2
+"""Share of malformed rows from which on the file is taken for another kind of file."""
+FEW_MALFORMED = 10
+"""So many are left out of any table, however short."""
+PLANNED_BEFORE = "planned before"
+"""The reason of rows whose clip a dataset has already."""
+SLACK_SECONDS = 0.5
+"""By how much a span may pass the stated duration of its video, which is often rounded."""
+_LISTED = 4096
+_NAMED_MALFORMED = 1000
+_THRESHOLD = re.compile(r"(?P<column>.+?)=(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<share>%?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which rows of a table become clips; decided before a video is touched.
+
+    Example:
+        >>> Choice(at_least=("aesthetic_score=90%",), sample=10_000).sample_seed
+        0
+    """
+
+    at_least: tuple[str, ...] = ()
+    """COLUMN=NUMBER by comma: rows with at least that score; COLUMN=90% is the value that 90% of all rows lie below."""
+    at_most: tuple[str, ...] = ()
+    """COLUMN=NUMBER or COLUMN=SHARE% by comma: rows with at most that score."""
+    min_caption: int | None = None
+    """Shortest caption, in characters."""
+    max_caption: int | None = None
+    """Longest caption, in characters."""
+    min_duration: float | None = None
+    """Shortest span of a row, in seconds."""
+    max_duration: float | None = None
+    """Longest span of a row, in seconds."""
+    licenses: tuple[str, ...] = ()
+    """Licenses by comma, as the rows spell them: no other rows."""
+    include: Path | None = field(default=None, metadata={"exists": True})
+    """A text file with an id, or the id of a source video, a line: no other rows."""
+    exclude: Path | None = field(default=None, metadata={"exists": True})
+    """A text file of the same form: not these rows."""
+    where: str = ""
+    """Which rows, as SQL over the source's own columns."""
+    sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
+    """A seeded choice of so many of the clips that are left."""
+    sample_seed: int = 0
+    """Another seed, another choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A reason to leave a row out, and the SQL that is true of such rows."""
+
+    reason: str
+    leaves_out: str
+    is_choice: bool = False
+    """The user's wish, not a fault of the row: counted, but not listed row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A source's own rows: what follows FROM."""
+
+    sql: str
+    file: Path
+    """The table, or its folder, as messages name it."""
+    is_csv: bool = False
+    """Whether DuckDB keeps malformed rows aside."""
+    remarks: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fields:
+    """What a clip needs, each as SQL over the source's own columns; NULL where a row has it not."""
+
+    id: str
+    video: str
+    """Which video: its path below the folder, its file name, or that without the suffix."""
+    cut: str = "NULL"
+    """The name of a file that holds this row's span alone; it is preferred where it is at hand."""
+    start: str = "NULL"
+    end: str = "NULL"
+    """Seconds in `video`; NaN where what is written there is no time."""
+    duration: str = "NULL"
+    """Seconds of the whole `video`."""
+    crop: str = "NULL"
+    """INTEGER[]: x0, y0, x1, y1."""
+    width: str = "NULL"
+    height: str = "NULL"
+    """Pixels of `video`."""
+    caption: str = "NULL"
+    license: str = "NULL"
+    video_id: str = "NULL"
+    scores: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[Rule, ...] = ()
+    """What else makes a row unusable, over its own columns."""
+    by_stem: bool = False
+    """Whether videos are known by their stems alone: of two of one name the first is used, and the other said."""
+    takes_paths: bool = False
+    """Whether an id may look like a path (ids that are made of one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the funnel: what it asks, and the rows that are left after it."""
+
+    what: str
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen; valid until its database is closed."""
+
+    database: duckdb.DuckDBPyConnection
+    clips: int
+    seconds: float
+    left_out: Mapping[str, int]
+    """Rows that became no clip, by reason."""
+    funnel: tuple[Step, ...]
+
+
+def text(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def name(column: str) -> str:
+    """A column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def clock(value: str) -> str:
+    """SQL for the seconds of `H:MM:SS.fff`, `MM:SS` or a number of seconds; NULL of nothing, NaN of anything else."""
+    return f"seconds_of({value}::VARCHAR)"
+
+
+def describe(database: duckdb.DuckDBPyConnection, rows: Rows) -> dict[str, str]:
+    """The source's columns and their types. Raises PlanError where the files cannot be read."""
+    import duckdb
+
+    try:
+        found = database.execute(f"DESCRIBE SELECT * FROM {rows.sql}").fetchall()
+    except duckdb.Error as error:
+        raise PlanError(f"{rows.file} cannot be read as a table: {_first_line(error)}") from error
+    return {column: kind for column, kind, *_ in found}
+
+
+def is_number(kind: str) -> bool:
+    """Whether a column of this type can be a score."""
+    return kind.split("(")[0] in {
+        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT",
+        "DOUBLE", "DECIMAL",
+    }  # fmt: skip
+
+
+@contextmanager
+def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in the folder `scratch`, with the functions that sources use."""
+    import duckdb
+
+    with duckdb.connect(str(scratch / "rows.duckdb")) as database:
+        threads = min(os.cpu_count() or 1, MOST_THREADS)
+        database.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {threads}")
+        database.execute(f"SET temp_directory = {text(str(scratch))}; SET enable_progress_bar = false")
+        # The videos at hand are always the smaller side; guessed sizes of text files are not to be trusted.
+        database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        for macro in _MACROS:
+            database.execute(f"CREATE TEMP MACRO {macro}")
+        yield database
+
+
+_CLOCK = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,9})?)"
+_MACROS = (
+    f"clock_parts(t) AS regexp_extract(t, '^\\s*{_CLOCK}\\s*$', ['h', 'm', 's'])",
+    "clock_sum(p) AS coalesce(try_cast(p.h AS INTEGER), 0) * 3600.0 + try_cast(p.m AS INTEGER) * 60 "
+    "+ try_cast(p.s AS DOUBLE)",
+    "seconds_of(t) AS CASE WHEN trim(t) = '' THEN NULL "
+    "ELSE coalesce(try_cast(t AS DOUBLE), clock_sum(clock_parts(t)), 'nan'::DOUBLE) + CASE WHEN t IS NULL THEN NULL "
+    "ELSE 0 END END",
+    # `sample.make_key`.
+    "key_of(t) AS CASE WHEN regexp_full_match(t, '[A-Za-z0-9_-]{1,64}') THEN t ELSE "
+    "left(trim(regexp_replace(t, '[^A-Za-z0-9_-]+', '_', 'g'), '_'), 55) || '-' || left(sha256(t), 8) END",
+)
+
+
+def select(
+    database: duckdb.DuckDBPyConnection,
+    rows: Rows,
+    fields: Fields,
+    choice: Choice,
+    request: Request,
+    listing: Iterable[str | Skipped],
+    source: str,
+    limit: int | None = None,
+    known: tuple[Path, ...] = (),
+) -> Selection:
+    """Choose rows and make the views `clips` and `left_out`.
+
+    `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
+    again. Raises PlanError where a table or a wish cannot be.
+    """
+    import duckdb
+
+    try:
+        database.execute("CREATE TABLE said (id VARCHAR, reason VARCHAR)")
+        _keep_said(database, rows.remarks)
+        _list_videos(database, listing, fields.by_stem)
+        rules = _rules(database, rows, fields, choice, request, known)
+        _judge(database, rows, fields, rules, choice, request)
+        malformed = _malformed(database, rows)
+        return _selected(database, rules, choice, request, source, limit, malformed)
+    except duckdb.Error as error:
+        raise PlanError(
+            f"{rows.file}: its rows cannot be chosen: {_first_line(error)}; check --where and the names of columns"
+        ) from error
+
+
+def _keep_said(database: duckdb.DuckDBPyConnection, said: Iterable[Skipped]) -> None:
+    import pyarrow as pa
+
+    for some in _batches(said):
+        batch = pa.table({"id": [one.id for one in some], "reason": [one.reason for one in some]})
+        database.execute("INSERT INTO said SELECT * FROM batch")
+        del batch
+
+
+def _list_videos(database: duckdb.DuckDBPyConnection, listing: Iterable[str | Skipped], by_stem: bool) -> None:
+    """The table `videos`: a file under each of its names, the full path first."""
+    import pyarrow as pa
+
+    database.execute("CREATE TABLE files (file VARCHAR)")
+    for some in _batches(listing):
+        batch = pa.table({"file": pa.array([one for one in some if isinstance(one, str)], pa.string())})
+        database.execute("INSERT INTO files SELECT * FROM batch")
+        del batch
+        _keep_said(database, (one for one in some if isinstance(one, Skipped)))
+    database.execute(r"""
+        CREATE TABLE videos AS SELECT name, arg_min(file, place) AS file, count(DISTINCT file) AS files FROM (
+            SELECT file AS name, file, rowid AS place FROM files
+            UNION ALL SELECT regexp_extract(file, '[^/]*$'), file, rowid FROM files WHERE contains(file, '/')
+            UNION ALL SELECT regexp_replace(regexp_extract(file, '[^/]*$'), '\.[^.]*$', ''), file, rowid FROM files
+        ) GROUP BY name""")
+    if by_stem:
+        database.execute("""
+            INSERT INTO said SELECT files.file, 'another video of this name is used' FROM files JOIN videos
+            ON regexp_replace(regexp_extract(files.file, '[^/]*$'), '\\.[^.]*$', '') = videos.name
+            WHERE files.file <> videos.file""")
+
+
+def _rules(
+    database: duckdb.DuckDBPyConnection,
+    rows: Rows,
+    fields: Fields,
+    choice: Choice,
+    request: Request,
+    known: tuple[Path, ...],
+) -> list[Rule]:
+    """All reasons to leave a row out, in the order in which they are asked; over the fields of `_judge`."""
+    rules = [Rule(fault.reason, f"fault_{number}") for number, fault in enumerate(fields.faults)]
+    path_like = "false" if fields.takes_paths else "regexp_matches(id, '[/\\\\\\x00-\\x1f]') OR id IN ('.', '..')"
+    rules += [
+        Rule("row has no id", "coalesce(id, '') = ''"),
+        Rule("id has path characters", path_like),
+        Rule(
+            "start and end are not a span of seconds",
+            "NOT (coalesce(start, 0) >= 0 AND isfinite(coalesce(start, 0)) AND isfinite(coalesce(stop, 0)) "
+            "AND coalesce(stop > coalesce(start, 0), true))",
+        ),
+        Rule(
+            "timestamp outside the video",
+            f"coalesce(start >= duration OR stop > duration + {SLACK_SECONDS}, false)",
+        ),
+        Rule(
+            "crop outside the frame",
+            "crop IS NOT NULL AND NOT coalesce(len(crop) = 4 AND 0 <= crop[1] AND crop[1] < crop[3] AND 0 <= crop[2] "
+            "AND crop[2] < crop[4] AND crop[3] <= coalesce(width, crop[3]) AND crop[4] <= coalesce(height, crop[4]), "
+            "false)",
+        ),
+    ]
+    span = "coalesce(stop - coalesce(start, 0), duration)"
+    wishes = {
+        f"caption shorter than {choice.min_caption} characters": _asked(choice.min_caption, "length(caption) >= {}"),
+        f"caption longer than {choice.max_caption} characters": _asked(choice.max_caption, "length(caption) <= {}"),
+        f"span shorter than {choice.min_duration} s": _asked(choice.min_duration, span + " >= {}"),
+        f"span longer than {choice.max_duration} s": _asked(choice.max_duration, span + " <= {}"),
+        "license not in --licenses": f"license IN ({', '.join(map(text, choice.licenses))})" if choice.licenses else "",
+        "not in --include": _listed(database, choice.include, "included"),
+        "in --exclude": "NOT " + excluded if (excluded := _listed(database, choice.exclude, "excluded")) else "",
+        "not chosen by --where": "wanted" if choice.where.strip() else "",
+        **_thresholds(database, rows, choice),
+    }
+    rules += [Rule(why, f"NOT coalesce({kept}, false)", True) for why, kept in wishes.items() if kept]
+    if known:
+        plans = ", ".join(text(str(path)) for path in known)
+        database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet([{plans}], union_by_name = true)")
+        rules.append(Rule(PLANNED_BEFORE, "key_of(id) IN (SELECT name FROM known)", True))
+    rules += [
+        Rule("path leaves the folder", "starts_with(video, '/') OR list_contains(string_split(video, '/'), '..')"),
+        Rule(
+            "several videos of this name: name its path",
+            "false" if fields.by_stem else "file IS NOT NULL AND NOT is_cut AND files > 1",
+        ),
+        Rule("video missing", "file IS NULL"),
+        Rule("no timestamp to cut the whole video by", "has_cut AND NOT is_cut AND start IS NULL"),
+        Rule(
+            "clip shorter than the shortest clip", f"coalesce(stop - coalesce(start, 0) < {request.min_seconds}, false)"
+        ),
+    ]
+    return rules
+
+
+def _asked(value: float | None, condition: str) -> str:
+    return "" if value is None else condition.format(value)
+
+
+def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) -> str:
+    if path is None:
+        return ""
+    database.execute(
+        f"CREATE TABLE {table} AS SELECT DISTINCT trim(line) AS name FROM read_csv({text(str(path))}, header = false, "
+        "columns = {'line': 'VARCHAR'}, delim = '\\x01', quote = '', escape = '', auto_detect = false) "
+        "WHERE trim(line) <> ''"
+    )
+    return f"(id IN (SELECT name FROM {table}) OR coalesce(video_id IN (SELECT name FROM {table}), false))"
+
+
+def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice) -> dict[str, str]:
+    """What --at-least and --at-most ask, as reason and SQL. Shares of rows become numbers in one pass over the rows."""
+    asked = [(">=", "below", pair) for pair in choice.at_least] + [("<=", "above", pair) for pair in choice.at_most]
+    if not asked:
+        return {}
+    columns = describe(database, rows)
+    matches = []
+    for sign, side, pair in asked:
+        match = _THRESHOLD.fullmatch(pair.strip())
+        if match is None:
+            raise PlanError(f"{pair!r} is no threshold: give COLUMN=NUMBER or COLUMN=90%")
+        if match["column"] not in columns:
+            raise PlanError(f"{rows.file} has no column {match['column']!r}; it has {', '.join(columns)}")
+        matches.append((sign, side, match))
+    shares = {match["column"] for _, _, match in matches if match["share"]}
+    if shares:
+        numbers = ", ".join(f"try_cast({name(column)} AS DOUBLE) AS {name(column)}" for column in shares)
+        database.execute(f"CREATE TABLE numbers AS SELECT {numbers} FROM {rows.sql}")
+    found: dict[str, str] = {}
+    for sign, side, match in matches:
+        number = float(match["number"])
+        if match["share"]:
+            if not 0 <= number <= 100:
+                raise PlanError(f"{match[0]!r} is no threshold: a share lies between 0% and 100%")
+            column = name(match["column"])
+            (value,) = _one(
+                database, f"SELECT quantile_cont({column}, {number / 100}) FROM numbers WHERE isfinite({column})"
+            )
+            number = math.nan if value is None else float(value)
+        found[f"{match['column']} {side} {number:g}"] = f"try_cast({name(match['column'])} AS DOUBLE) {sign} {number!r}"
+    if shares:
+        database.execute("DROP TABLE numbers")
+    return found
+
+
+def _judge(
+    database: duckdb.DuckDBPyConnection,
+    rows: Rows,
+    fields: Fields,
+    rules: list[Rule],
+    choice: Choice,
+    request: Request,
+) -> None:
+    """The table `judged`: a row of the source each, with the number of the rule that leaves it out.
+
+    Rows that are left out keep an id at most: what is not needed is not stored.
+    """
+    wanted = f", ({choice.where}) AS wanted" if choice.where.strip() else ""
+    faults = "".join(f", ({fault.leaves_out}) AS fault_{n}" for n, fault in enumerate(fields.faults))
+    scores = "".join(f", ({sql})::DOUBLE AS {name('score_' + label)}" for label, sql in sorted(fields.scores.items()))
+    thresholds = [rule for rule in rules if rule.leaves_out.startswith("NOT coalesce(try_cast(")]
+    tested = "".join(f", ({rule.leaves_out}) AS {_threshold(rules.index(rule))}" for rule in thresholds)
+    own = f"""
+        SELECT ({fields.id})::VARCHAR AS id, ({fields.video})::VARCHAR AS video, ({fields.cut})::VARCHAR AS cut,
+            ({fields.start})::DOUBLE AS start, ({fields.end})::DOUBLE AS stop,
+            ({fields.duration})::DOUBLE AS duration, ({fields.crop})::INTEGER[] AS crop,
+            ({fields.width})::DOUBLE AS width, ({fields.height})::DOUBLE AS height,
+            coalesce(({fields.caption})::VARCHAR, '') AS caption,
+            coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
+            ({fields.video_id})::VARCHAR AS video_id{scores}{faults}{tested}{wanted}
+        FROM {rows.sql}"""
+    joined = f"""
+        SELECT own.*, {fields.cut != "NULL"} AS has_cut, cuts.file IS NOT NULL AS is_cut,
+            coalesce(cuts.file, wholes.file, nearest.file) AS file, coalesce(wholes.files, nearest.files) AS files
+        FROM ({own}) own LEFT JOIN videos cuts ON own.cut = cuts.name LEFT JOIN videos wholes ON own.video = wholes.name
+        LEFT JOIN videos nearest ON regexp_extract(own.video, '[^/]*$') = nearest.name"""
+    cases = "".join(
+        f" WHEN {_threshold(n) if rule in thresholds else f'({rule.leaves_out})'} THEN {n}"
+        for n, rule in enumerate(rules)
+    )
+    listed = ", ".join(str(n) for n, rule in enumerate(rules) if not rule.is_choice)
+    kept = ", ".join(
+        f"CASE WHEN rule IS NULL THEN {value} END AS {alias}"
+        for value, alias in [
+            ("key_of(id)", "key"),
+            ("file", "file"),
+            ("CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END", "start"),
+            ("CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END", "stop"),
+            ("crop", "crop"),
+            ("caption", "caption"),
+            ("license", "license"),
+            ("coalesce(video_id, file)", "video_id"),
+            *((name("score_" + label), name("score_" + label)) for label in sorted(fields.scores)),
+        ]
+    )
+    database.execute(f"""
+        CREATE TABLE judged AS
+        SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
+        FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined}))""")
+
+
+def _threshold(number: int) -> str:
+    return f"rule_{number}"
+
+
+def _malformed(database: duckdb.DuckDBPyConnection, rows: Rows) -> int:
+    """Name the rows that DuckDB could not read by file and byte; how many. Raises PlanError where they are too many."""
+    if not rows.is_csv:
+        return 0
+    shape = "min('malformed row: ' || lower(error_type::VARCHAR)) FILTER (error_type <> 'CAST')"
+    value = "min(column_name || ' is not a number') FILTER (error_type = 'CAST')"
+    database.execute(f"""
+        CREATE TABLE malformed AS
+        SELECT regexp_extract(file_path, '[^/]*$') AS file, line_byte_position AS place,
+            coalesce({shape}, {value}) AS kind
+        FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
+        WHERE scan_id = (SELECT max(scan_id) FROM reject_scans) GROUP BY ALL""")
+    (count,) = _one(database, "SELECT count(*) FROM malformed")
+    (read,) = _one(database, "SELECT count(*) FROM judged")
+    if count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count):
+        file, place, kind = _one(database, "SELECT file, place, kind FROM malformed ORDER BY file, place LIMIT 1")
+        raise PlanError(
+            f"{rows.file}: {count:,} of {read + count:,} rows are malformed (the first in {file} at byte {place}, "
+            f"{kind}): this is not a table of that kind"
+        )
+    return int(count)
+
+
+def _selected(
+    database: duckdb.DuckDBPyConnection,
+    rules: list[Rule],
+    choice: Choice,
+    request: Request,
+    source: str,
+    limit: int | None,
+    malformed: int,
+) -> Selection:
+    """Leave out what comes twice, draw the sample, and define the views."""
+    counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
+    twice = _leave_out_twice(database, rules)
+    for number, count in twice.items():
+        counts[number] = count
+        counts[None] = counts.get(None, 0) - count
+    kept = counts.get(None, 0)
+    total = sum(counts.values()) + malformed
+    steps = [Step("rows", total)]
+    left_out: dict[str, int] = {}
+
+    def leave(reason: str, count: int) -> None:
+        if count:
+            left_out[reason] = left_out.get(reason, 0) + count
+            steps.append(Step(reason, steps[-1].left - count))
+
+    leave("malformed rows", malformed)
+    for number, rule in enumerate(rules):
+        leave(rule.reason, counts.get(number, 0))
+    if malformed:
+        # In the funnel they are one step; what is counted has the kinds, as they are listed.
+        del left_out["malformed rows"]
+        for kind, count in database.execute("SELECT kind, count(*) FROM malformed GROUP BY kind").fetchall():
+            left_out[kind] = left_out.get(kind, 0) + count
+    condition = "rule IS NULL"
+    if choice.sample is not None and choice.sample < kept:
+        draw = f"md5_number(concat({choice.sample_seed}, '/', key))"
+        drawn, last = _one(
+            database,
+            f"SELECT {draw} AS draw, key FROM judged WHERE rule IS NULL ORDER BY draw, key "
+            f"LIMIT 1 OFFSET {choice.sample - 1}",
+        )
+        condition += f" AND ({draw}, key) <= ({drawn}::HUGEINT, {text(last)})"
+        leave(f"not in the sample of {choice.sample:,}", kept - choice.sample)
+        kept = choice.sample
+    if limit is not None and limit < kept:
+        (last,) = _one(database, f"SELECT key FROM judged WHERE {condition} ORDER BY key LIMIT 1 OFFSET {limit - 1}")
+        condition += f" AND key <= {text(last)}"
+        leave(f"beyond --limit {limit:,}", kept - limit)
+        kept = limit
+    steps.append(Step("clips", kept))
+    for reason, count in database.execute("SELECT reason, count(*) FROM said GROUP BY reason").fetchall():
+        left_out[reason] = left_out.get(reason, 0) + count
+    _make_views(database, rules, condition, request, source, bool(malformed))
+    (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
+    return Selection(database, kept, float(seconds), left_out, tuple(steps))
+
+
+def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> dict[int, int]:
+    """Of rows with one key keep the first by file and time; add the rules that leave out the others."""
+    same, other = len(rules), len(rules) + 1
+    rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
+    database.execute("""
+        CREATE TABLE again AS
+        WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)
+        SELECT rowid AS row, row_number() OVER one_key AS place,
+            (file, start, stop) IS NOT DISTINCT FROM first_value((file, start, stop)) OVER one_key AS is_same
+        FROM judged WHERE rule IS NULL AND key IN (SELECT key FROM keys)
+        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, judged.rowid)""")
+    database.execute(
+        f"UPDATE judged SET rule = CASE WHEN is_same THEN {same} ELSE {other} END FROM again "
+        "WHERE judged.rowid = again.row AND place > 1"
+    )
+    rows = database.execute("SELECT is_same, count(*) FROM again WHERE place > 1 GROUP BY is_same").fetchall()
+    return {same if is_same else other: count for is_same, count in rows}
+
+
+def _make_views(
+    database: duckdb.DuckDBPyConnection,
+    rules: list[Rule],
+    condition: str,
+    request: Request,
+    source: str,
+    malformed: bool,
+) -> None:
+    stored = [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
+    scores = [column for column in stored if column.startswith("score_")]
+    entries = ", ".join(
+        f"struct_pack(k := {text(column.removeprefix('score_'))}, v := {name(column)})" for column in scores
+    )
+    pairs = f"list_filter([{entries}], lambda e: e.v IS NOT NULL AND isfinite(e.v))" if scores else None
+    empty = "MAP([]::VARCHAR[], []::DOUBLE[])"
+    longest = f"start + {request.clip_seconds!r}"
+    database.execute(f"""
+        CREATE VIEW spans AS
+        SELECT * EXCLUDE (stop), CASE WHEN stop IS NULL THEN {longest} ELSE least(stop, {longest}) END AS "end"
+        FROM judged WHERE {condition}""")
+    root = "" if request.videos is None else str(request.videos.resolve()).rstrip("/") + "/"
+    database.execute(f"""
+        CREATE VIEW clips AS
+        SELECT key, {text(root)} || file AS video, start, "end", crop, caption, {text(source)} AS source,
+            id AS source_id, video_id, license, 'general' AS subset,
+            {f"map_from_entries({pairs})" if pairs else empty}::MAP(VARCHAR, DOUBLE) AS scores
+        FROM spans ORDER BY key""")
+    listed = [(n, rule.reason) for n, rule in enumerate(rules) if not rule.is_choice]
+    reasons = ", ".join(f"({n}, {text(reason)})" for n, reason in listed)
+    bytes_ = (
+        "UNION ALL (SELECT concat(file, ', byte ', place), kind FROM malformed ORDER BY file, place "
+        f"LIMIT {_NAMED_MALFORMED})"
+        if malformed
+        else ""
+    )
+    database.execute(f"""
+        CREATE VIEW left_out AS
+        SELECT * FROM (
+            SELECT id, reason FROM said UNION ALL SELECT coalesce(nullif(judged.id, ''), '(no id)'), reason
+            FROM judged JOIN (VALUES {reasons}) rules(number, reason) ON rule = number {bytes_}
+        ) ORDER BY reason, id""")
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, _LISTED)):
+        yield some
+
+
+def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = database.execute(query).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,67 @@
+"""Options of a source belong to the source, built-in or of another distribution; the command shows and checks them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from openuni.shards import layout, plan, verify
+from openuni_pipelines.cli import openuni
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(PLUGINS), *sys.path])
+
+
+def planned(*arguments: object) -> Result:
+    return CliRunner().invoke(openuni, ["plan", "--experts", "dis", "--workers", "0", *map(str, arguments)])
+
+
+def test_a_source_of_another_distribution_brings_its_own_option(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("a1", "a2", "b1"):
+        (videos / f"{name}.mp4").touch()
+    assert "Only files whose name begins so." in planned("--source", "toy", "--help").output
+    assert "--only" not in planned("--source", "folder", "--help").output
+    done = planned("--source", "toy", "--only", "a", "--videos", videos, "--out", tmp_path / "d")
+    assert done.exit_code == 0, done.output
+    assert [clip.key for clip in plan.Plan(tmp_path / "d" / layout.PLAN)] == ["a1", "a2"]
+    assert verify.manifest(tmp_path / "d").configuration["options"] == {"only": "a"}
+    again = planned("--source", "toy", "--only", "b", "--videos", videos, "--out", tmp_path / "d")
+    assert again.exit_code == 1
+    assert "was built with another configuration (options was {'only': 'a'}, now {'only': 'b'})" in again.output
+
+
+def test_an_option_of_another_source_is_wrong_usage_that_names_its_owners(tmp_path: Path) -> None:
+    done = planned("--source", "folder", "--only", "a", "--videos", tmp_path)
+    assert done.exit_code == 2
+    assert "--only is an option of source toy, not of folder" in done.output
+
+
+def test_the_funnel_is_printed_and_saved(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("a", "b", "c"):
+        (videos / f"{name}.mp4").touch()
+    table = tmp_path / "rows.csv"
+    table.write_text("video,score,start,end\na,1,0,2\nb,2,0,2\nc,3,0,2\nd,4,0,2\nd,4,0,2\nc,3,0,2\n")
+    options = ("--source", "table", "--metadata", table, "--videos", videos, "--at-least", "score=2")
+    done = planned(*options, "--out", tmp_path / "d")
+    assert done.exit_code == 0, done.output
+    manifest = verify.manifest(tmp_path / "d")
+    assert [(step.what, step.left) for step in plan.funnel(manifest)] == [
+        ("rows", 6), ("score below 2", 5), ("video missing", 3), ("same id and span twice", 2), ("clips", 2),
+    ]  # fmt: skip
+    assert "score below 2" in done.output
+    assert manifest.skipped == {"score below 2": 1, "video missing": 2, "same id and span twice": 1}
+    assert [(row.id, row.reason) for row in plan.skipped(tmp_path / "d" / layout.PLAN)] == [
+        ("c-0", "same id and span twice"), ("d-0", "video missing"), ("d-0", "video missing"),
+    ]  # fmt: skip
+    assert planned(*options, "--dry-run").exit_code == 0

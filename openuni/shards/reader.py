@@ -83,7 +83,7 @@ class Dataset:
             raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
         self.damaged = 0
         """Samples that `samples` left out because their bytes are not what was committed."""
-        self._columns = list(self.manifest.columns)
+        self._columns = [name for name in self.manifest.columns if not layout.holds_numbers(name)]
         self._indices: OrderedDict[int, dict[str, list[Row]]] = OrderedDict()
         self._chosen: range | npt.NDArray[np.int64] | None = None
         """Which samples a view has, by their number in the whole dataset; None: all."""
@@ -123,6 +123,11 @@ class Dataset:
     def columns(self) -> list[str]:
         """Modalities of this dataset or view, RGB first."""
         return list(self._columns)
+
+    @property
+    def score_columns(self) -> list[str]:
+        """Columns of numbers: their scores are in every sample's record, and `sample["scores"]` gives theirs alone."""
+        return [name for name in self.manifest.columns if layout.holds_numbers(name)]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -374,6 +379,10 @@ class Dataset:
                 unknown = {"present": False, "reason": NOT_YET}.get(name)
                 values = tables[column][name] if column in tables else pa.array([unknown] * shard.samples, kind)
                 facts = facts.append_column(f"{column}.{name}", values)
+            if layout.holds_numbers(column):
+                kind = index.schema(column).field("hashes").type
+                hashes = tables[column]["hashes"] if column in tables else pa.array([None] * shard.samples, kind)
+                facts = facts.append_column(f"{column}.hashes", hashes)
         return facts
 
     def _table(self, shard: Shard, column: str) -> pa.Table:
@@ -462,19 +471,20 @@ class Dataset:
         record = rows["rgb"][row].record
         if record is None:
             raise CorruptDataError(f"shard {shard.number}: the RGB index has no record of {rows['rgb'][row].key}")
-        statuses = {
-            column: rows[column][row].status if column in rows else Status(False, NOT_YET) for column in self.columns
-        }
+        shown = [*self._columns, *self.score_columns]
+        statuses = {column: rows[column][row].status if column in rows else Status(False, NOT_YET) for column in shown}
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
-        load = partial(self._load, shard.number, {name: rows[name][row] for name in self.columns if name in rows})
+        load = partial(self._load, shard.number, {name: rows[name][row] for name in shown if name in rows})
         return Sample(replace(record, subset=_subset(record)), statuses, load)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_indices": OrderedDict()}
 
     def _load(self, shard: int, rows: Mapping[str, Row], column: str) -> Any:
+        if layout.holds_numbers(column):
+            return dict(rows[column].scores)
         return modalities.get(column).decode(self._stored(shard, column, rows[column]).encoded)
 
     def _stored(self, shard: int, column: str, row: Row) -> Result:

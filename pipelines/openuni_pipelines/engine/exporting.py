@@ -21,8 +21,9 @@ def merge(
     why. Raises PlanError for a column that the dataset does not have, or not in every shard yet, and where nothing
     is committed: a merged file without a column would look whole.
     """
-    if unknown := [name for name in columns if name not in data.columns]:
-        raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(data.columns)}")
+    known = [*data.columns, *data.score_columns]
+    if unknown := [name for name in columns if name not in known]:
+        raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(known)}")
     if not data.shards:
         raise PlanError(f"{data.url} has no committed sample yet; run the same `openuni build` again")
     if lacking := [s.number for s in data.shards if not set(columns) <= set(s.columns)]:

@@ -60,7 +60,7 @@ class Scores(Expert):
         cv2.setNumThreads(self.resources.cpus)
         gray = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames])
         sampled = clip.frames[spread(len(clip.frames), _SAMPLED)]
-        picture = picture_box(sampled)
+        picture = picture_box(sampled)  # as `sampled_picture`
         scores = {**over_time(gray), **bars(picture, *clip.frames.shape[1:3]), **exposure(sampled, picture)}
         found = {name: annotation.value for name, annotation in clip.annotations.items()}
         if isinstance(flow := found.get("flow"), Flow):
@@ -115,6 +115,11 @@ def picture_box(frames: Frames) -> Box:
     inner = frames[:, top : height - bottom].transpose(0, 2, 1, 3)
     left, right = _bar(inner), _bar(inner[:, ::-1])
     return Box(left, top, width - right, height - bottom)
+
+
+def sampled_picture(frames: Frames) -> Box:
+    """Where the picture of a whole clip `[T, H, W, 3]` is, from eight frames spread over it."""
+    return picture_box(frames[spread(len(frames), _SAMPLED)])
 
 
 def _bar(frames: Frames) -> int:

@@ -72,6 +72,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "status": _at("status", "status_command", "How far a build is, while it runs and after."),
         "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a dataset."),
         "index": _at("index", "index_command", "Fold the commit records into the catalog that opens a dataset fast."),
+        "select": _at("select", "select_command", "Choose clips by their scores: a view that opens as a dataset does."),
         "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "view": _at("view", "view_command", "Look at a dataset in the browser, every column side by side."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ A row group a shard would cost every process that has the plan open a hundred by
 _SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
+REMOVED = ""
+"""The key of a row whose clip was taken down: it keeps the places of the others."""
 GENERATIONS = "generations"
 """In a manifest's configuration: a `Generation` for each time that the dataset was planned or extended."""
 OTHER_REASONS = "other reasons, see skipped.parquet"
@@ -189,7 +192,7 @@ class Plan:
         return int(self._file.metadata.num_rows)
 
     def shard(self, number: int) -> list[Clip]:
-        """The clips of one shard, in key order."""
+        """The clips of one shard, in key order, but for those that were taken down."""
         first, last = number * self._shard_size, min((number + 1) * self._shard_size, self.clips)
         clips: list[Clip] = []
         while first < last:
@@ -199,7 +202,7 @@ class Plan:
             rows = self._rows.slice(offset, last - first)
             if not len(rows):
                 raise PlanError(f"{self._path} has fewer clips than it says; delete it and plan again")
-            clips += [self._clip(fields) for fields in rows.to_pylist()]
+            clips += [self._clip(fields) for fields in rows.to_pylist() if fields["key"] != REMOVED]
             first += len(rows)
         return clips
 
@@ -220,6 +223,43 @@ class Plan:
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):
             yield from self.shard(number)
+
+
+def write_without(path: Path, target: Path, is_removed: Callable[[str], bool]) -> bool:
+    """Write the plan at `path` to `target` with nothing in the rows whose key is removed. False where there is none.
+
+    The rows stay, so that every other clip keeps its place.
+    """
+    found = False
+    with open_regular(path) as file:
+        table = tables.open_table(file, SCHEMA, str(path))
+        schema = SCHEMA.with_metadata(table.schema_arrow.metadata)
+        with pq.ParquetWriter(target, schema, compression="zstd", write_statistics=False) as writer:
+            for number in range(table.num_row_groups):
+                rows = tables.read_group(table, number, str(path)).select(SCHEMA.names).cast(SCHEMA)
+                removed = pa.array([key != REMOVED and is_removed(key) for key in rows["key"].to_pylist()])
+                if pc.any(removed).as_py():
+                    found = True
+                    rows = pa.table([_emptied(rows[field.name], field, removed) for field in SCHEMA], SCHEMA)
+                writer.write_table(rows, row_group_size=_BLOCK)
+    return found
+
+
+def _emptied(values: pa.ChunkedArray, field: pa.Field, removed: pa.Array) -> pa.ChunkedArray:
+    nothing = None if field.nullable else 0.0 if pa.types.is_floating(field.type) else REMOVED
+    if pa.types.is_map(field.type) or pa.types.is_list(field.type):
+        return pa.array(
+            [None if gone else value for gone, value in zip(removed.to_pylist(), values.to_pylist(), strict=True)],
+            field.type,
+        )
+    return pc.if_else(removed, pa.scalar(nothing, field.type), values)
+
+
+def write_skipped(path: Path, rows: Iterable[Skipped], run: str) -> None:
+    """Replace the table of rows that became no clip, beside the plan at `path`."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _SKIPPED_SCHEMA), sink, compression="zstd")
+    layout.write_atomic(_skipped_beside(path), sink.getvalue(), run)
 
 
 def _skipped_beside(path: Path) -> Path:

@@ -69,6 +69,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "plan": _at("build", "plan_command", "Plan a dataset and say what it will cost."),
         "add": _at("add", "add_command", "Let experts write further columns of a finished dataset."),
         "drop": _at("add", "drop_command", "Remove one column of a dataset."),
+        "remove": _at("remove", "remove_command", "Take clips out of a dataset for good."),
         "status": _at("status", "status_command", "How far a build is, while it runs and after."),
         "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a dataset."),
         "index": _at("index", "index_command", "Fold the commit records into the catalog that opens a dataset fast."),

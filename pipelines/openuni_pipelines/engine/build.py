@@ -18,7 +18,7 @@ from openuni import registry, sources
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
-from openuni.shards import columns, failures, layout, plan, verify
+from openuni.shards import columns, failures, layout, plan, takedown, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.plan import Generation, NoClipsError, Plan, Plans, Tally
@@ -304,9 +304,12 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
     """
     keys = {clip.key for clip in Plans(config.root, manifest)}
     left_out = _left_out(config.root, manifest)
+    taken_down = takedown.read(config.root).digests
 
     def is_new(row: Clip | Skipped) -> bool:
-        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
+        if isinstance(row, Skipped):
+            return row.id not in left_out
+        return row.key not in keys and taken_down.isdisjoint(takedown.digests_of(row))
 
     before = plan.generations(manifest)
     path = config.root / plan.name_of(len(before))

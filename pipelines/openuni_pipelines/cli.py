@@ -74,6 +74,7 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a dataset."),
         "index": _at("index", "index_command", "Fold the commit records into the catalog that opens a dataset fast."),
         "select": _at("select", "select_command", "Choose clips by their scores: a view that opens as a dataset does."),
+        "dedup": _at("dedup", "dedup_command", "Find near-duplicates, and make a view without them."),
         "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "view": _at("view", "view_command", "Look at a dataset in the browser, every column side by side."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),

@@ -177,13 +177,13 @@ def test_damage_in_what_is_to_stay_stops_before_anything_of_the_shard_is_lost(da
 def test_a_removal_that_is_killed_at_any_step_goes_on_and_ends_the_same(
     built: Path, tmp_path: Path, digests: Digests
 ) -> None:
-    """SIGKILL before every fourth rename or unlink of a removal; then the same command again."""
+    """SIGKILL before every sixth rename or unlink of a removal; then the same command again."""
     needles = needles_of(built, GONE)
     whole = Path(shutil.copytree(built, tmp_path / "whole"))
     assert removed(whole).still_named_in == ()
     expected = without_takedowns(digests(whole))
     strikes = 0
-    for step in range(1, 200, 4):
+    for step in range(1, 240, 6):
         root = Path(shutil.copytree(built, tmp_path / f"k{step}"))
         if not killed(root, step):
             break
@@ -195,7 +195,7 @@ def test_a_removal_that_is_killed_at_any_step_goes_on_and_ends_the_same(
         assert all(entry.done for entry in takedown.read(root).entries)
         assert again.still_named_in in ((), [])
         shutil.rmtree(root)
-    assert strikes >= 8
+    assert strikes >= 6
     assert problems(whole) == []
     assert plan.generations(verify.manifest(whole))[0].clips == 9
 

@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,17 +25,21 @@ __version__ = "0.1.0"
 
 
 def open(path: str | PathLike[str]) -> Dataset:
-    """Open a dataset folder: a local path or any fsspec URL.
+    """Open a dataset folder: a local path or any fsspec URL; or a view of one, a file that `openuni select` wrote.
 
-    Raises PlanError where it is not a dataset, CorruptDataError where its manifest is damaged.
+    Raises PlanError where it is not a dataset, CorruptDataError where its manifest or the view is damaged.
 
     Example:
         >>> openuni.open("data/demo").columns
         ['rgb', 'depth', 'flow']
     """
+    from openuni.shards import view
     from openuni.shards.reader import Dataset
 
-    return Dataset(str(path))
+    if not view.is_view(str(path)):
+        return Dataset(str(path))
+    chosen = view.read(Path(path))
+    return Dataset(chosen.dataset).only(chosen.keys)
 
 
 def __getattr__(name: str) -> Any:

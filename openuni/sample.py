@@ -56,14 +56,17 @@ def make_key(text: str) -> str:
     return f"{stem}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def split_of(video_id: str, *, val: float = 0.01, test: float = 0.01) -> Split:
+def split_of(video_id: str, *, val: float = 0.01, test: float = 0.01, seed: int = 0) -> Split:
     """The split of a source video, from a hash of its id: clips of one video never fall on two sides.
+
+    Another `seed` gives other splits.
 
     Example:
         >>> split_of("bikes")
         'train'
     """
-    u = int(hashlib.sha256(video_id.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
+    text = f"{seed}/{video_id}" if seed else video_id
+    u = int(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
     return "test" if u < test else "val" if u < test + val else "train"
 
 

@@ -32,14 +32,26 @@ class DecodedClip:
     frames: Frames
     fps: float
     annotations: Mapping[str, Annotation[Any]]
-    """What the experts named in `requires` said of this clip, by expert name. An absent one is left out."""
+    """What the experts named in `requires` said of this clip, by expert name, and what the dataset has of the
+    modalities in `reads`, by modality. An absent one is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an expert that measures annotates a clip with, beside the numbers in `Annotation.scores`.
+
+    `hashes`: perceptual hashes of 64 bits, of frames spread over the clip.
+    """
+
+    hashes: tuple[int, ...] = ()
 
 
 class Expert(ABC):
     """A model behind one interface. Instances are cheap: weights load in `setup`, never in the constructor.
 
     `requires` names experts that run before on the same clip (a detector whose boxes three others share runs once).
-    An expert with `modality = None` makes no column: it only finds things for others.
+    An expert with `modality = None` makes no column: it only finds things for others. One whose modality is `scores`,
+    or begins with `scores_`, measures: it annotates a clip with `Measured` and scores, and its column holds numbers.
     """
 
     name: ClassVar[str]
@@ -61,6 +73,8 @@ class Expert(ABC):
     """Those of `requires` that it can do without: it is shown also clips on which they have nothing to say."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Import names beyond the base installation; checked before a build starts."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Modalities that it also looks at where the dataset has them, whichever expert made them."""
     installed_by: ClassVar[str] = "openuni[build]"
     """What brings `packages`, as pip spells it."""
     concurrent: ClassVar[bool] = False
@@ -90,12 +104,17 @@ class Expert(ABC):
         """Release what `setup` took."""
 
     @classmethod
-    def fingerprint(cls) -> str:
-        """`name-version-hash`, the hash over weights and what the required experts' fingerprints are."""
-        parts = {
+    def fingerprint(cls, columns: Mapping[str, str] | None = None) -> str:
+        """`name-version-hash`, the hash over weights and what the required experts' fingerprints are.
+
+        `columns`, fingerprints by modality: what an expert with `reads` sees of the dataset is part of its own.
+        """
+        parts: dict[str, Any] = {
             "assets": [asset.sha256 for asset in cls.assets],
             "requires": [get(name).fingerprint() for name in cls.requires],
         }
+        if read := {name: made for name, made in (columns or {}).items() if name in cls.reads}:
+            parts["reads"] = read
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
         return f"{cls.name}-{cls.version}-{digest}"
 

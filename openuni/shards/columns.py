@@ -178,5 +178,6 @@ def _write_tar(
                 for name, data in fields.items()
             )
             note = result.note
-            rows.append(Row(key, shard, note.status, members, dict(note.scores), note.record))
+            hashes = results.hashes(note) if layout.holds_numbers(column) else ()
+            rows.append(Row(key, shard, note.status, members, dict(note.scores), note.record, hashes))
     return rows, FileRecord(file.tell(), hashing.sha256.hexdigest())

@@ -43,7 +43,7 @@ _RECORD_FIELDS = [
     pa.field("start", pa.float64()),
     pa.field("end", pa.float64()),
 ]
-
+_HASHES = pa.field("hashes", pa.list_(pa.uint64()))
 
 MOST_BYTES = 1 << 30
 """Of an index file; a larger one is not read."""
@@ -75,10 +75,13 @@ class Row:
     members: tuple[Member, ...]
     scores: dict[str, float] = field(default_factory=dict)
     record: Record | None = None
+    hashes: tuple[int, ...] = ()
+    """Perceptual hashes of some frames, 64 bits each; known to the indices of columns of numbers only."""
 
 
 def schema(column: str) -> pa.Schema:
-    return pa.schema(_COLUMN_FIELDS + (_RECORD_FIELDS if column == "rgb" else []))
+    more = _RECORD_FIELDS if column == "rgb" else [_HASHES] if layout.holds_numbers(column) else []
+    return pa.schema(_COLUMN_FIELDS + more)
 
 
 def encode(rows: Sequence[Row], column: str) -> bytes:
@@ -121,7 +124,7 @@ def _flat(row: Row) -> dict[str, Any]:
     }
     if record is not None:
         fields |= {f.name: getattr(record, f.name) for f in _RECORD_FIELDS}
-    return fields
+    return fields | {"hashes": row.hashes}
 
 
 def _row(fields: dict[str, Any], column: str) -> Row:
@@ -140,7 +143,7 @@ def _row(fields: dict[str, Any], column: str) -> Row:
         record = _RECORD.validate_python({"key": key, "scores": scores, **known})
         if min(record.frames, record.height, record.width) < 0 or not 1e-6 < record.fps < 1e6:
             raise ValueError("its frames, size or rate are not numbers of a video")
-    return Row(key, shard, status, members, scores, record)
+    return Row(key, shard, status, members, scores, record, tuple(fields.get("hashes") or ()))
 
 
 def _member(fields: dict[str, Any]) -> Member:

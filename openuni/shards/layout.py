@@ -30,6 +30,8 @@ SKIPPED = "skipped.parquet"
 LOG = "log.jsonl"
 PROGRESS = "progress.json"
 WORK = "work"
+SCORES = "scores"
+"""The column of numbers that the expert of that name measures; `scores_text` and so on are other experts'."""
 
 NAMING = "naming"
 """In a manifest's configuration: how shard files are named, where not plainly."""
@@ -51,6 +53,11 @@ def check_column(name: str) -> str:
     if not _COLUMN.fullmatch(name):
         raise CorruptDataError(f"{name!r} cannot name a column: use a letter, then letters, digits or '_', 32 at most")
     return name
+
+
+def holds_numbers(column: str) -> bool:
+    """Whether a column holds numbers of each clip as a whole and nothing of its frames: `scores` and `scores_…`."""
+    return column == SCORES or column.startswith(f"{SCORES}_")
 
 
 def check_fingerprint(text: str) -> str:

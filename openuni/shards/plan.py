@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,8 @@ A row group a shard would cost every process that has the plan open a hundred by
 _SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
+REMOVED = ""
+"""The key of a row whose clip was taken down: it keeps the places of the others."""
 GENERATIONS = "generations"
 """In a manifest's configuration: a `Generation` for each time that the dataset was planned or extended."""
 FUNNEL = "funnel"
@@ -121,10 +125,12 @@ def write_rows(
     run: str,
     limit: int | None = None,
     known: tuple[Path, ...] = (),
+    taken_down: Collection[str] = (),
 ) -> Tally:
     """As `write`, of a source whose rows are chosen in SQL: rows go from its files to the plan without Python.
 
-    At most `limit` clips, the first by key; none whose key is in one of the plans `known`. Memory is bounded whatever
+    At most `limit` clips, the first by key; none whose key is in one of the plans `known`, and none whose key or id has
+    a digest in `taken_down` (`takedown.digest`). Memory is bounded whatever
     the number of rows. Raises PlanError as the source does, and NoClipsError when no clip is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,17 +141,34 @@ def write_rows(
                 tally.skip(reason, count)
             if tally.clips == 0:
                 raise NoClipsError(tally)
+            clips = "clips"
+            if taken_down:
+                clips = _but(chosen.database, taken_down)
+                counted = f'SELECT count(*), coalesce(sum("end" - start), 0) FROM {clips}'
+                tally.clips, tally.seconds = chosen.database.execute(counted).fetchall()[0]
+                if tally.clips == 0:
+                    raise NoClipsError(tally)
             skipped, temporary = scratch / layout.SKIPPED, scratch / path.name
             columns = ", ".join(f'"{column}"' for column in SCHEMA.names)
             written = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_BLOCK}"
             size = f"KV_METADATA {{{_SHARD_SIZE.decode()}: '{shard_size}'}}"
             for query, target, more in (
-                (f"SELECT {columns} FROM clips", temporary, f", {size}"),
+                (f"SELECT {columns} FROM {clips}", temporary, f", {size}"),
                 ("SELECT id, reason FROM left_out", skipped, ""),
             ):
                 chosen.database.execute(f"COPY ({query}) TO '{_quoted(target)}' ({written}{more})")
         _publish(skipped, temporary, path)
     return tally
+
+
+def _but(database: Any, taken_down: Collection[str]) -> str:
+    """The clips that were not taken down, as the source of a query."""
+    database.execute("CREATE TEMP TABLE taken_down AS SELECT unnest(?) AS digest", [sorted(taken_down)])
+    named = " AND ".join(
+        f"sha256('{kind}/' || coalesce({kind}, '')) NOT IN (SELECT digest FROM taken_down)"
+        for kind in ("key", "source_id", "video_id")
+    )
+    return f"(SELECT * FROM clips WHERE {named} ORDER BY key)"
 
 
 def _quoted(path: Path) -> str:
@@ -267,7 +290,7 @@ class Plan:
         return max(0, min(self._shard_size, self.clips - number * self._shard_size))
 
     def shard(self, number: int) -> list[Clip]:
-        """The clips of one shard, in key order."""
+        """The clips of one shard, in key order, but for those that were taken down."""
         first = number * self._shard_size
         last = first + self.size(number)
         clips: list[Clip] = []
@@ -278,7 +301,7 @@ class Plan:
             rows = self._rows.slice(offset, last - first)
             if not len(rows):
                 raise PlanError(f"{self._path} has fewer clips than it says; delete it and plan again")
-            clips += [self._clip(fields) for fields in rows.to_pylist()]
+            clips += [self._clip(fields) for fields in rows.to_pylist() if fields["key"] != REMOVED]
             first += len(rows)
         return clips
 
@@ -308,6 +331,43 @@ class Plan:
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):
             yield from self.shard(number)
+
+
+def write_without(path: Path, target: Path, is_removed: Callable[[str], bool]) -> bool:
+    """Write the plan at `path` to `target` with nothing in the rows whose key is removed. False where there is none.
+
+    The rows stay, so that every other clip keeps its place.
+    """
+    found = False
+    with open_regular(path) as file:
+        table = tables.open_table(file, SCHEMA, str(path))
+        schema = SCHEMA.with_metadata(table.schema_arrow.metadata)
+        with pq.ParquetWriter(target, schema, compression="zstd", write_statistics=False) as writer:
+            for number in range(table.num_row_groups):
+                rows = tables.read_group(table, number, str(path)).select(SCHEMA.names).cast(SCHEMA)
+                removed = pa.array([key != REMOVED and is_removed(key) for key in rows["key"].to_pylist()])
+                if pc.any(removed).as_py():
+                    found = True
+                    rows = pa.table([_emptied(rows[field.name], field, removed) for field in SCHEMA], SCHEMA)
+                writer.write_table(rows, row_group_size=_BLOCK)
+    return found
+
+
+def _emptied(values: pa.ChunkedArray, field: pa.Field, removed: pa.Array) -> pa.ChunkedArray:
+    nothing = None if field.nullable else 0.0 if pa.types.is_floating(field.type) else REMOVED
+    if pa.types.is_map(field.type) or pa.types.is_list(field.type):
+        return pa.array(
+            [None if gone else value for gone, value in zip(removed.to_pylist(), values.to_pylist(), strict=True)],
+            field.type,
+        )
+    return pc.if_else(removed, pa.scalar(nothing, field.type), values)
+
+
+def write_skipped(path: Path, rows: Iterable[Skipped], run: str) -> None:
+    """Replace the table of rows that became no clip, beside the plan at `path`."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _SKIPPED_SCHEMA), sink, compression="zstd")
+    layout.write_atomic(_skipped_beside(path), sink.getvalue(), run)
 
 
 def _skipped_beside(path: Path) -> Path:

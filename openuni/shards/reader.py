@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
-from openuni.shards import catalog, columns, index, layout, plan, tables
+from openuni.shards import catalog, columns, facts, index, layout, plan, tables
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
-from openuni.storage import DOCUMENT, open_store
+from openuni.storage import DOCUMENT, Store, open_regular, open_store
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
@@ -81,9 +81,11 @@ class Dataset:
         self._manifest_sha256 = layout.digest(data)
         if self.manifest.schema != SCHEMA_VERSION:
             raise PlanError(f"{url} has schema {self.manifest.schema}; this version reads schema {SCHEMA_VERSION}")
+        self.lacking = 0
+        """Keys of a view that the dataset does not have, or no longer."""
         self.damaged = 0
         """Samples that `samples` left out because their bytes are not what was committed."""
-        self._columns = list(self.manifest.columns)
+        self._columns = [name for name in self.manifest.columns if not layout.holds_numbers(name)]
         self._indices: OrderedDict[int, dict[str, list[Row]]] = OrderedDict()
         self._chosen: range | npt.NDArray[np.int64] | None = None
         """Which samples a view has, by their number in the whole dataset; None: all."""
@@ -123,6 +125,11 @@ class Dataset:
     def columns(self) -> list[str]:
         """Modalities of this dataset or view, RGB first."""
         return list(self._columns)
+
+    @property
+    def score_columns(self) -> list[str]:
+        """Columns of numbers: their scores are in every sample's record, and `sample["scores"]` gives theirs alone."""
+        return [name for name in self.manifest.columns if layout.holds_numbers(name)]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -210,6 +217,29 @@ class Dataset:
             passing = np.fromiter((bool(predicate(sample)) for sample in self), np.bool_, len(numbers))
         return self._view(_chosen=numbers[passing])
 
+    def only(self, keys: Sequence[str]) -> Dataset:
+        """A view of the samples with these keys, in stored order. `lacking` of it says how many keys are not here.
+
+        Example:
+            >>> list(openuni.open("data/demo").only(["carphone", "bunny"]).keys())
+            ['bunny', 'carphone']
+        """
+        wanted = pa.array(keys, pa.string())
+        stored = self._stored_keys()
+        here = np.flatnonzero(pc.is_in(stored, wanted).to_numpy(zero_copy_only=False))
+        chosen = np.intersect1d(here, np.asarray(self._numbers, np.int64))
+        return self._view(_chosen=chosen, lacking=len(pc.unique(wanted)) - len(chosen))
+
+    @property
+    def is_view(self) -> bool:
+        """Whether some samples of the dataset may not be in this."""
+        return self._chosen is not None
+
+    @property
+    def store(self) -> Store:
+        """Where its files are read."""
+        return self._store
+
     def table(self) -> pa.Table:
         """What the index knows of every sample here, in this order: the fields that `filter` speaks of.
 
@@ -221,18 +251,19 @@ class Dataset:
         """
         if not self.shards:
             raise PlanError(f"{self.url} has no committed sample yet; `openuni status` says how far its build is")
-        everything = pa.concat_tables([self._facts(position) for position in range(len(self.shards))])
+        everything = pa.concat_tables([self.facts(position) for position in range(len(self.shards))])
         return everything if self._chosen is None else everything.take(pa.array(self._numbers))
 
     def stored(self, position: int, names: Sequence[str]) -> Iterator[tuple[str, list[Result]]]:
         """Each key of the `position`-th shard with its undecoded members in the columns `names` that are committed.
 
-        Of the whole shard, also where this is a view.
+        Of those that this view has, of a dataset all.
         """
         rows, shard = self._rows(position), self.shards[position]
-        for row, rgb in enumerate(rows["rgb"]):
+        numbers, edges = self._by_shard
+        for row in numbers[edges[position] : edges[position + 1]] - self._ends[position]:
             yield (
-                rgb.key,
+                rows["rgb"][row].key,
                 [self._stored(self._tar(shard, name), name, rows[name][row]) for name in names if name in rows],
             )
 
@@ -348,35 +379,50 @@ class Dataset:
         passing = np.zeros(len(numbers), np.bool_)
         positions = np.searchsorted(self._ends, numbers, side="right") - 1
         for position in np.unique(positions):
-            facts = self._facts(int(position))
-            rows = pa.array(np.arange(facts.num_rows))
+            known_here = self.facts(int(position))
+            rows = pa.array(np.arange(known_here.num_rows))
             try:
-                kept = facts.append_column("row", rows).filter(predicate)["row"].to_numpy()
+                kept = known_here.append_column("row", rows).filter(predicate)["row"].to_numpy()
             except pa.ArrowException as error:
-                known = ", ".join(facts.column_names)
+                known = ", ".join(known_here.column_names)
                 reason = str(error).splitlines()[0]
                 raise OpenUniError(f"the filter does not fit the index: {reason}; its fields are {known}") from error
             here = positions == position
             passing[here] = np.isin(numbers[here] - self._ends[position], kept)
         return passing
 
-    def _facts(self, position: int) -> pa.Table:
-        """What the index knows of a shard's samples: the fields that `filter` speaks of."""
+    def facts(self, position: int) -> pa.Table:
+        """What the index knows of the samples of the `position`-th shard: the fields that `filter` speaks of."""
         shard = self.shards[position]
         tables = {column: self._table(shard, column) for column in shard.columns}
         of_record = [name for name in index.schema("rgb").names if name not in index.schema("depth").names]
-        facts = tables["rgb"].select(["key", *of_record])
+        known = tables["rgb"].select(["key", *of_record])
         people = [pc.map_lookup(table["scores"], "people", "first") for table in tables.values()]
-        facts = facts.set_column(
-            facts.column_names.index("subset"), "subset", _subsets(facts["subset"], pc.coalesce(*people[::-1]))
+        known = known.set_column(
+            known.column_names.index("subset"), "subset", _subsets(known["subset"], pc.coalesce(*people[::-1]))
         )
         for column in self.manifest.columns:
             for name in ("present", "reason", "expert", "confidence", "scores"):
                 kind = index.schema(column).field(name).type
                 unknown = {"present": False, "reason": NOT_YET}.get(name)
                 values = tables[column][name] if column in tables else pa.array([unknown] * shard.samples, kind)
-                facts = facts.append_column(f"{column}.{name}", values)
-        return facts
+                known = known.append_column(f"{column}.{name}", values)
+            if layout.holds_numbers(column):
+                kind = index.schema(column).field("hashes").type
+                hashes = tables[column]["hashes"] if column in tables else pa.array([None] * shard.samples, kind)
+                known = known.append_column(f"{column}.hashes", hashes)
+        return known
+
+    def _stored_keys(self) -> pa.ChunkedArray:
+        """Every key of the whole dataset, in stored order."""
+        path = facts.kept(self._store)
+        if path is not None:
+            with open_regular(path) as file:
+                stored = tables.read(file, pa.schema([index.schema("rgb").field("key")]), str(path))["key"]
+            if len(stored) == self._ends[-1]:
+                return stored
+        keys = [self._table(shard, "rgb")["key"].combine_chunks() for shard in self.shards]
+        return pa.chunked_array(keys, pa.string())
 
     def _table(self, shard: Shard, column: str) -> pa.Table:
         path, data = self._index(shard, column)
@@ -465,15 +511,12 @@ class Dataset:
         record = rows["rgb"][row].record
         if record is None:
             raise CorruptDataError(f"shard {shard.number}: the RGB index has no record of {rows['rgb'][row].key}")
-        statuses = {
-            column: rows[column][row].status if column in rows else Status(False, NOT_YET) for column in self.columns
-        }
+        shown = [*self._columns, *self.score_columns]
+        statuses = {column: rows[column][row].status if column in rows else Status(False, NOT_YET) for column in shown}
         for column in rows:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
-        load = partial(
-            self._load, {name: (self._tar(shard, name), rows[name][row]) for name in self.columns if name in rows}
-        )
+        load = partial(self._load, {name: (self._tar(shard, name), rows[name][row]) for name in shown if name in rows})
         return Sample(replace(record, subset=_subset(record)), statuses, load)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -481,6 +524,8 @@ class Dataset:
 
     def _load(self, places: Mapping[str, tuple[str, Row]], column: str) -> Any:
         tar, row = places[column]
+        if layout.holds_numbers(column):
+            return dict(row.scores)
         return modalities.get(column).decode(self._stored(tar, column, row).encoded)
 
     def _tar(self, shard: Shard, column: str) -> str:

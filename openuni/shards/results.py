@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from openuni.shards import layout
 from openuni.storage import LocalStore
 
 _SUMS = "sha256"
+_64_BITS = 2**64 - 1
 _RESULT = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_][A-Za-z0-9_.+-]*)\.tar")
 
 
@@ -83,6 +84,19 @@ def decode_note(data: bytes, where: str, *, column: str) -> ColumnNote:
     """The note of `column`. Raises CorruptDataError naming `where`."""
     note = layout.parse_json(ColumnNote, data, where)
     return replace(note, record=layout.parse_json(Record, data, where)) if column == "rgb" else note
+
+
+def hashes(note: ColumnNote) -> tuple[int, ...]:
+    """The perceptual hashes in the note of a column of numbers. Raises CorruptDataError where they are none."""
+    try:
+        return tuple(int(text, 16) & _64_BITS for text in note.meta.get("hashes", ()))
+    except (TypeError, ValueError):
+        raise CorruptDataError("its hashes are not hexadecimal numbers") from None
+
+
+def encode_hashes(hashes: Iterable[int]) -> Encoded:
+    """How a column of numbers stores hashes: in hexadecimal, for JSON's numbers have no 64 bits."""
+    return Encoded({}, {"hashes": [f"{number:016x}" for number in hashes]})
 
 
 def member_header(name: str, size: int) -> tarfile.TarInfo:

@@ -21,5 +21,5 @@ def export_command(path: str, layout_name: str, out: Path, columns: tuple[str, .
     """Write DATASET as conventional WebDataset: one tar a shard, all fields of a sample together."""
     data = openuni.open(path)
     with terminal.counting("exporting") as progress:
-        files = merge(data, out, list(columns) or data.columns, progress=progress)
+        files = merge(data, out, list(columns) or [*data.columns, *data.score_columns], progress=progress)
     click.echo(f"{len(files)} {layout_name} files in {out}")

@@ -15,6 +15,7 @@ from rich.table import Table
 import openuni
 from openuni import contact_sheet, printable
 from openuni.sample import Sample
+from openuni.shards import view
 from openuni.shards.reader import Dataset
 from openuni.storage import write_atomic
 from openuni_pipelines import options
@@ -46,11 +47,18 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
     else:
         _print(path, stats)
     if rows and stats.samples:
-        target = sheet or (Path() if "://" in path else Path(path)) / "contact_sheet.png"
+        target = sheet or _sheet_of(path)
         picture = contact_sheet.draw(_spread(data, rows), data.columns)
         _, png = cv2.imencode(".png", picture[..., ::-1])
         write_atomic(target, png.tobytes(), str(os.getpid()))
         click.echo(f"contact sheet: {target}", err=True)
+
+
+def _sheet_of(path: str) -> Path:
+    """In the dataset's folder; beside a view, and named as it."""
+    if view.is_view(path):
+        return Path(path).with_suffix(".png")
+    return (Path() if "://" in path else Path(path)) / "contact_sheet.png"
 
 
 def _spread(data: Dataset, rows: int) -> list[Sample]:

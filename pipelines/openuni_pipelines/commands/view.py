@@ -47,8 +47,9 @@ def view_command(
     Only this machine can open the page, and only by its link. Ctrl-C ends it. From another machine, forward the
     port: `ssh -L 8000:127.0.0.1:8000 host`, with `--port 8000`.
     """
-    flags = Flags(flags_file or (Path() if "://" in path else Path(path)) / "flags.jsonl")
-    clips, truth = Clips(openuni.open(path)), Clips(openuni.open(gt), "truth") if gt else None
+    data = openuni.open(path)
+    flags = Flags(flags_file or (Path() if "://" in data.url else Path(data.url)) / "flags.jsonl")
+    clips, truth = Clips(data), Clips(openuni.open(gt), "truth") if gt else None
     others = [truth, Differences(clips, truth)] if truth else []
     try:
         viewer = Viewer(clips, flags, others, _scored(report_file, path), port=port)

@@ -19,7 +19,7 @@ from openuni import sources, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
-from openuni.shards import bucket, columns, layout, lease, parts, plan, verify
+from openuni.shards import bucket, columns, layout, lease, parts, plan, takedown, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.parts import Part
@@ -438,14 +438,18 @@ def _plan_new(
     reader = config.reader
     if isinstance(reader, RowSource):
         known = tuple(config.root / plan.name_of(number) for number in range(len(plan.generations(manifest))))
-        tally = plan.write_rows(path, reader, config.request, config.shard_size, run, config.limit, known)
+        taken_down = takedown.read(config.root).digests
+        tally = plan.write_rows(path, reader, config.request, config.shard_size, run, config.limit, known, taken_down)
         # All rows were judged again.
         return tally, {reason: count for reason, count in tally.skipped.items() if reason != PLANNED_BEFORE}
     keys = {clip.key for clip in Plans(config.root, manifest)}
     left_out = _left_out(config.root, manifest)
+    taken_down = takedown.read(config.root).digests
 
     def is_new(row: Clip | Skipped) -> bool:
-        return row.id not in left_out if isinstance(row, Skipped) else row.key not in keys
+        if isinstance(row, Skipped):
+            return row.id not in left_out
+        return row.key not in keys and taken_down.isdisjoint(takedown.digests_of(row))
 
     rows = planning.clips(executor, reader, config.request, None)
     tally = plan.write(path, itertools.islice(filter(is_new, rows), config.limit), config.shard_size, run)

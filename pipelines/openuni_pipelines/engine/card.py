@@ -30,7 +30,7 @@ def render(data: Dataset) -> str:
         licenses[record.license] += 1
         subsets[record.subset] += 1
         splits[record.split] += 1
-        present.update(column for column in data.columns if column in sample)
+        present.update(column for column in sample.statuses if column in sample)
     configuration = manifest.configuration
     hashed = ".HASH" if manifest.configuration.get(layout.NAMING) == layout.HASHED else ""
     lines = [

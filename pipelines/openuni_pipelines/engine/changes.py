@@ -117,7 +117,7 @@ def add(
         manifest = verify.manifest(root)
         if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):
             raise PlanError(f"{root} is not finished: run its `openuni build` again first")
-        made = recipe(names, (), manifest.columns[RGB])
+        made = recipe(names, (), manifest.columns[RGB], _whole(root, manifest))
         planning.check_ready(made.experts)
         for column, fingerprint in made.columns.items():
             name = made.maker(column).name
@@ -134,6 +134,17 @@ def add(
         with make_executor(execution, job) as executor:
             complete(job, manifest, executor, execution, progress)
     return manifest
+
+
+def _whole(root: Path, manifest: Manifest) -> dict[str, str]:
+    """The columns that every shard has, with their fingerprints: what an expert can read."""
+
+    def has(shard: int, column: str, made: str) -> bool:
+        record = columns.committed(root, shard, column)
+        return record is not None and record.fingerprint == made
+
+    shards = range(manifest.shards)
+    return {name: made for name, made in manifest.columns.items() if all(has(shard, name, made) for shard in shards)}
 
 
 def drop(root: Path, column: str) -> int:

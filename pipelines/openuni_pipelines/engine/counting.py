@@ -40,7 +40,8 @@ class Stats:
 
 def count(data: Dataset) -> Stats:
     """Stream the index of `data` into numbers."""
-    stats = Stats(skipped=dict(data.manifest.skipped), columns={name: ColumnStats() for name in data.columns})
+    names = [*data.columns, *data.score_columns]
+    stats = Stats(skipped=dict(data.manifest.skipped), columns={name: ColumnStats() for name in names})
     sizes: Counter[str] = Counter()
     subsets: Counter[str] = Counter()
     splits: Counter[str] = Counter()
@@ -48,7 +49,8 @@ def count(data: Dataset) -> Stats:
     confidences: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for shard in data.shards:
         for name, record in shard.columns.items():
-            stats.columns[name].bytes += record.tar.size
+            if name in stats.columns:  # a view may leave out some
+                stats.columns[name].bytes += record.tar.size
     for sample in data:
         known = sample.record
         stats.samples += 1

@@ -21,8 +21,9 @@ def merge(
     why. Raises PlanError for a column that the dataset does not have, or not in every shard yet, and where nothing
     is committed: a merged file without a column would look whole.
     """
-    if unknown := [name for name in columns if name not in data.columns]:
-        raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(data.columns)}")
+    known = [*data.columns, *data.score_columns]
+    if unknown := [name for name in columns if name not in known]:
+        raise PlanError(f"{data.url} has no column {', '.join(unknown)}; it has {', '.join(known)}")
     if not data.shards:
         raise PlanError(f"{data.url} has no committed sample yet; run the same `openuni build` again")
     if lacking := [s.number for s in data.shards if not set(columns) <= set(s.columns)]:
@@ -37,6 +38,9 @@ def merge(
 def _merge(data: Dataset, out: Path, columns: list[str], run: str, progress: Callable[[int, int], None]) -> list[Path]:
     written: list[Path] = []
     for position in range(len(data.shards)):
+        if next(data.stored(position, []), None) is None:  # a view has nothing of this shard
+            progress(position + 1, len(data.shards))
+            continue
         name = f"{data.shards[position].number:06d}.tar"
         with LocalStore(out).create(name, run) as file, results.open_tar_for_writing(file) as tar:
             for key, stored in data.stored(position, columns):
@@ -46,5 +50,5 @@ def _merge(data: Dataset, out: Path, columns: list[str], run: str, progress: Cal
                     for field, payload in result.members.items():
                         results.add_member(tar, f"{key}.{field}", payload)
         written.append(out / name)
-        progress(len(written), len(data.shards))
+        progress(position + 1, len(data.shards))
     return written

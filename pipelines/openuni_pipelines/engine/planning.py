@@ -32,6 +32,8 @@ _KIB_PER_FRAME = {
     "segmentation": 2.7,
     "densepose": 12.0,
     "skeleton": 0.5,
+    "scores": 0.02,
+    "scores_text": 0.02,
 }
 _MEASURED_PIXELS = 832 * 480
 _COST_PIXELS = 640 * 360

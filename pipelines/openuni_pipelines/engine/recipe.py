@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import cached_property
@@ -22,6 +22,8 @@ class Kind(Enum):
 
     NORMALISE = "normalise"
     ANNOTATE = "annotate"
+    STORED = "stored"
+    """A column that is committed already and that an expert reads; nothing is made."""
     COMMIT = "commit"
 
 
@@ -67,6 +69,10 @@ class Recipe:
         """The stage whose results become `column`."""
         return next(stage for stage in self.stages if stage.column == column)
 
+    def makes(self, column: str) -> bool:
+        """Whether any stage fills `column`."""
+        return any(stage.column == column for stage in self.stages)
+
     def upstream(self, name: str) -> set[str]:
         """The stage `name` and all that it needs, directly or not."""
         return {name}.union(*(self.upstream(needed) for needed in self[name].needs))
@@ -76,8 +82,10 @@ class Recipe:
         return {stage.name: stage for stage in (*self.stages, *self.commits)}
 
 
-def recipe(names: Sequence[str], require: Iterable[str], rgb: str) -> Recipe:
+def recipe(names: Sequence[str], require: Iterable[str], rgb: str, stored: Mapping[str, str] | None = None) -> Recipe:
     """Stages for the experts `names` and all that they require; `rgb` is the fingerprint of the stored clips.
+
+    `stored` gives the fingerprint of each column that is committed: experts read those that none of `names` makes.
 
     Raises OpenUniError on unknown names, and where two experts make the same modality or none makes one of `require`.
     """
@@ -100,9 +108,23 @@ def recipe(names: Sequence[str], require: Iterable[str], rgb: str) -> Recipe:
     if unknown := wanted - set(makers):
         raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
     stages = {RGB: Stage(RGB, Kind.NORMALISE, RGB, rgb)}
-    for name, expert in ordered.items():
-        needs = (RGB, *expert.requires)
-        stages[name] = Stage(name, Kind.ANNOTATE, expert.modality or name, expert.fingerprint(), needs, expert.optional)
+    for name, expert in sorted(ordered.items(), key=lambda item: bool(item[1].reads)):  # the others as they were
+        read = []
+        for modality in expert.reads:
+            if modality not in makers and modality in (stored or {}):
+                makers[modality] = modality
+                stages[modality] = Stage(modality, Kind.STORED, modality, (stored or {})[modality], (RGB,))
+            if modality in makers:
+                read.append(makers[modality])
+        columns = {stages[maker].column: stages[maker].fingerprint for maker in read}
+        stages[name] = Stage(
+            name,
+            Kind.ANNOTATE,
+            expert.modality or name,
+            expert.fingerprint(columns),
+            tuple(dict.fromkeys((RGB, *expert.requires, *read))),
+            (*expert.optional, *(maker for maker in read if maker not in expert.requires)),
+        )
     return Recipe(
         stages=tuple(stages.values()),
         commits=tuple(_commit(column, stages[maker]) for column, maker in makers.items()),

@@ -135,7 +135,7 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
     """
     prints = {column: made for column, made in (names or manifest.columns).items() if column != RGB}
     for column, fingerprint in prints.items():
-        installed = experts.get(expert_name(fingerprint)).fingerprint()
+        installed = experts.get(expert_name(fingerprint)).fingerprint(manifest.columns)
         if installed != fingerprint:
             raise PlanError(
                 f"column {column} was made by {fingerprint}, and {installed} is installed: it cannot be made again as "
@@ -143,7 +143,7 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
             )
     # What a clip must have to stay was decided when RGB was committed.
     require = manifest.configuration.get("require", []) if names is None or RGB in names else []
-    return recipe([expert_name(made) for made in prints.values()], require, manifest.columns[RGB])
+    return recipe([expert_name(made) for made in prints.values()], require, manifest.columns[RGB], manifest.columns)
 
 
 def expert_name(fingerprint: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from openuni import assets, experts, modalities
 from openuni.errors import InvalidAnnotationError, OpenUniError
-from openuni.experts import DecodedClip, Expert
+from openuni.experts import DecodedClip, Expert, Measured
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
 from openuni.shards import bucket, columns, lock, parts, results
@@ -121,6 +121,8 @@ class Worker:
                 frames, present = self._annotate(task)
             case Kind.COMMIT:
                 frames, present = self._commit(task), True
+            case Kind.STORED:
+                raise TypeError(f"{task.stage.name} is committed: nothing makes it")
         return Outcome(time.perf_counter() - begin, frames, present)
 
     def close(self) -> None:
@@ -190,6 +192,13 @@ class Worker:
             if stored.note.status.present:
                 value = _decode(experts.get(name), stored.encoded)
                 found[name] = Annotation(value, stored.note.status.confidence, stored.note.scores)
+        for modality in expert.reads:
+            if not self.job.recipe.makes(modality):
+                continue
+            stored = self._stored(task, self.job.recipe.maker(modality).name)
+            if stored.note.status.present:
+                value = modalities.get(modality).decode(stored.encoded)
+                found[modality] = Annotation(value, stored.note.status.confidence, stored.note.scores)
         return found
 
     def _stored(self, task: Run, name: str) -> Result:
@@ -222,6 +231,8 @@ def _encode(expert: Expert, annotation: Annotation[object], frames: int) -> Enco
     """Check and encode what an expert returned. Raises InvalidAnnotationError on nonsense."""
     if expert.modality is None:
         return expert.encode_findings(annotation.value)
+    if isinstance(annotation.value, Measured):
+        return results.encode_hashes(annotation.value.hashes)
     modality = modalities.get(expert.modality)
     modality.check(annotation.value)
     if modality.shape(annotation.value)[0] != frames:

@@ -91,7 +91,8 @@ class Catalogue:
         self._columns = data.columns
         self._table = data.table()
         self._scored = dict(scored or {})
-        self._scores = sorted(set(_score_names(self._table, self._columns)))
+        self._scored_by = [*data.columns, *data.score_columns]
+        self._scores = sorted(set(_score_names(self._table, self._scored_by)))
         self._find = lru_cache(16)(self._search)
         self._number = lru_cache(64)(self._read_number)
 
@@ -197,7 +198,7 @@ class Catalogue:
         if name not in self._scores:
             return np.asarray(self._table[name].cast(pa.float64()).to_numpy(), np.float64)
         values = np.full(len(self), np.nan)
-        for column in self._columns:
+        for column in self._scored_by:
             found = pc.map_lookup(self._table[f"{column}.scores"], name, "first").to_numpy()
             values = np.where(np.isnan(values), found, values)
         return values

@@ -114,6 +114,8 @@ class Clips:
     def columns(self, key: str) -> Iterator[ColumnFacts]:
         """Every column of the dataset, and what the clip has of it."""
         for name, status in self.sample(key).statuses.items():
+            if name not in self.data.columns:  # numbers, which `facts` shows
+                continue
             yield ColumnFacts(name, self.source, status.present, status.reason, status.expert, status.confidence)
 
     def prepare(self, key: str, columns: Sequence[str]) -> None:

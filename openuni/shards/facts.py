@@ -1,0 +1,154 @@
+"""The facts: what the index knows of every clip, as one flat Parquet table that SQL reads in seconds.
+
+A row a clip, in stored order: `key`, the fields of `Record`, for each column `depth.present`, `depth.reason` and
+`depth.confidence`, each score by its name, and `hashes`. Where two columns have a score of one name, the name is the
+later column's, and both are there as `rgb.motion` and `scores.motion`.
+
+It is derived, belongs to one catalog, and may be deleted at any time. In a folder that can be written it is kept
+beside the catalog (`facts.parquet`; `facts.json`, written last, names the catalog); else it is made anew.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from openuni.errors import CorruptDataError, PlanError
+from openuni.shards import catalog, layout
+from openuni.storage import DOCUMENT, LocalStore, Store
+
+if TYPE_CHECKING:
+    from openuni.shards.reader import Dataset
+
+HEAD = "facts.json"
+TABLE = "facts.parquet"
+_TOGETHER = 64
+"""Shards that are flattened together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`facts.json`: which catalog the table was made of, and how many bytes it has."""
+
+    catalog_sha256: str
+    size: int
+
+
+@contextmanager
+def table(data: Dataset) -> Iterator[Path]:
+    """The facts of the whole dataset of `data`, also where that is a view. Raises PlanError where it has no clip yet.
+
+    Made where there are none for its catalog, and kept where that can be.
+    """
+    store = data.store
+    path = kept(store)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
+        before = _catalog(store)
+        made = Path(scratch) / TABLE
+        write(data, made)
+        # Only of the catalog that it was made of: a run that changes the dataset takes the catalog away first.
+        if before and isinstance(store, LocalStore) and _catalog(store) == before:
+            _keep(store, made, before)
+        yield made
+
+
+def kept(store: Store) -> Path | None:
+    """The table that lies beside the catalog, if it was made of just this one."""
+    current = _catalog(store)
+    if not current or not isinstance(store, LocalStore):
+        return None
+    try:
+        head = layout.parse_checked(Head, store.read(HEAD, at_most=DOCUMENT), store.where(HEAD))
+        is_whole = head.catalog_sha256 == current and store.size(TABLE) == head.size
+    except (FileNotFoundError, CorruptDataError):
+        return None
+    return store.path(TABLE) if is_whole else None
+
+
+def forget(root: Path) -> None:
+    """Delete what is kept."""
+    store = LocalStore(root)
+    store.delete(HEAD)
+    store.delete(TABLE)
+
+
+def write(data: Dataset, path: Path) -> None:
+    """Write the facts of every clip that is committed, a few shards in memory at a time."""
+    positions = range(len(data.shards))
+    if not positions:
+        raise PlanError(f"{data.url} has no committed sample yet; `openuni status` says how far its build is")
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
+        pieces = []
+        for first in positions[::_TOGETHER]:
+            together = pa.concat_tables([data.facts(position) for position in positions[first : first + _TOGETHER]])
+            pieces.append(Path(scratch) / f"{first:08d}.parquet")
+            pq.write_table(_flat(together, list(data.manifest.columns)), pieces[-1])
+        # A score that no clip of a piece has is not in it.
+        schema = pa.unify_schemas([pq.read_schema(piece) for piece in pieces])
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for piece in pieces:
+                read = pq.read_table(piece)
+                lacking = [field for field in schema if field.name not in read.column_names]
+                for field in lacking:
+                    read = read.append_column(field, pa.nulls(len(read), field.type))
+                writer.write_table(read.select(schema.names))
+
+
+def _flat(facts: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Maps of scores as columns of their own."""
+    flat = facts.select([name for name in facts.column_names if "." not in name])
+    scores = {column: _names(facts[f"{column}.scores"]) for column in columns}
+    counted = Counter(name for names in scores.values() for name in names)
+    taken = set(flat.column_names)
+    values: dict[str, pa.ChunkedArray] = {}
+    for column in columns:
+        for kind in ("present", "reason", "confidence"):
+            values[f"{column}.{kind}"] = facts[f"{column}.{kind}"]
+        for name in scores[column]:
+            found = pc.map_lookup(facts[f"{column}.scores"], name, "first")
+            if counted[name] > 1 or name in taken:
+                values[f"{column}.{name}"] = found
+            if name not in taken:
+                values[name] = found
+        if layout.holds_numbers(column) and f"{column}.hashes" in facts.column_names:
+            hashes = facts[f"{column}.hashes"]
+            values["hashes"] = pc.coalesce(hashes, values["hashes"]) if "hashes" in values else hashes
+    for name, column_values in values.items():
+        flat = flat.append_column(name, column_values)
+    return flat
+
+
+def _names(scores: pa.ChunkedArray) -> list[str]:
+    return sorted({name for chunk in scores.chunks for name in pc.unique(chunk.keys).to_pylist()})
+
+
+def _keep(store: LocalStore, made: Path, catalog_sha256: str) -> None:
+    try:
+        with made.open("rb") as source, store.create(TABLE, "facts") as target:
+            while block := source.read(1 << 20):
+                target.write(block)
+        store.put(HEAD, layout.dump_checked(Head(catalog_sha256, made.stat().st_size)), "facts")
+    except (OSError, PlanError):  # somebody else's folder, or a full disk: it is only kept to save time
+        return
+
+
+def _catalog(store: Store) -> str:
+    """The digest of the catalog's table, empty where there is no catalog of the manifest."""
+    try:
+        head = layout.parse_checked(catalog.Head, store.read(catalog.HEAD, at_most=DOCUMENT), store.where(catalog.HEAD))
+        manifest = layout.digest(store.read(layout.MANIFEST, at_most=DOCUMENT))
+    except (FileNotFoundError, CorruptDataError):
+        return ""
+    return head.table.sha256 if head.manifest_sha256 == manifest else ""

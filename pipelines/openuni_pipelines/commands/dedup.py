@@ -1,0 +1,56 @@
+"""`openuni dedup`: near-duplicates, and a view without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import openuni
+from openuni import printable
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.duplicates import Deduplication, dedup
+
+_SHOWN = 10
+
+
+@click.command("dedup")
+@click.argument("path", metavar="DATASET")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The view without duplicates, .json or .parquet.  [default: only look]",
+)
+@click.option(
+    "--clusters", "listing", type=click.Path(path_type=Path, dir_okay=False), help="Every cluster, a JSON line each."
+)
+@options.follow_links
+def dedup_command(path: str, out: Path | None, listing: Path | None) -> None:
+    """Find clips of DATASET that show the same: encoded again, scaled, cropped by a few per cent, boxed in bars.
+
+    They are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster the clip
+    with the largest frame is kept, then the longest, the sharpest, the first key.
+    """
+    with terminal.waiting(f"comparing the clips of {path}"):
+        found = dedup(openuni.open(path), out, listing)
+    _print(found)
+    if out is not None:
+        click.echo(f"{len(found.view.keys):,} clips: {out}")
+
+
+def _print(found: Deduplication) -> None:
+    console = Console(stderr=True)
+    table = Table("kept", "why", "left out")
+    for cluster in found.clusters[:_SHOWN]:
+        others = ", ".join(map(printable.rich, cluster.others[:4]))
+        table.add_row(printable.rich(cluster.kept), cluster.why, others + (", …" if len(cluster.others) > 4 else ""))
+    if found.clusters:
+        console.print(table)
+    if len(found.clusters) > _SHOWN:
+        console.print(f"… and {len(found.clusters) - _SHOWN:,} more clusters; --clusters FILE has all")
+    gone = sum(len(cluster.others) for cluster in found.clusters)
+    console.print(f"{len(found.clusters):,} clusters, {gone:,} clips left out, {len(found.view.keys):,} kept")
+    if found.without_hashes:
+        console.print(f"{found.without_hashes:,} clips have too few hashes to be compared, and are kept")

@@ -1,0 +1,65 @@
+"""`openuni remove`: take clips out of a dataset for good."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from openuni.printable import plain
+from openuni.shards import takedown
+from openuni_pipelines import options
+from openuni_pipelines.engine.removing import Removal, Wanted, remove
+from openuni_pipelines.engine.selecting import read_keys
+
+
+@click.command("remove")
+@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--key", "keys", multiple=True, help="The clip of this key; may be given again.")
+@click.option("--source-id", "source_ids", multiple=True, help="All clips of this row of the source.")
+@click.option("--video-id", "video_ids", multiple=True, help="All clips of this source video.")
+@click.option(
+    "--flags",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The clips that the viewer's flags, a list of keys or a view name.",
+)
+@click.option("--reason", default="", help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Say which clips and shards it would be, and change nothing.")
+@options.follow_links
+def remove_command(
+    root: Path,
+    keys: tuple[str, ...],
+    source_ids: tuple[str, ...],
+    video_ids: tuple[str, ...],
+    flags: Path | None,
+    reason: str,
+    dry_run: bool,
+) -> None:
+    """Take clips out of DATASET: their shards are written again without them, and no file names them any more.
+
+    The record of it, DATASET/takedowns.json, has digests only. Run the same command again after an interruption.
+    Exit status 1: other files in the folder still name a clip; they are listed.
+    """
+    listed = read_keys(flags) if flags else []
+    removal = remove(root, Wanted((*keys, *listed), source_ids, video_ids, reason), dry_run=dry_run)
+    _print(root, removal, dry_run)
+    if removal.still_named_in:
+        sys.exit(1)
+
+
+def _print(root: Path, removal: Removal, dry_run: bool) -> None:
+    for name in removal.unknown:
+        click.echo(plain(f"not in the dataset: {name}"), err=True)
+    if dry_run:
+        for key in removal.keys:
+            click.echo(plain(key))
+    if removal.resumed:
+        said = "would be" if dry_run else "are"
+        click.echo(f"{removal.resumed} removals that were interrupted {said} finished", err=True)
+    said = "would go" if dry_run else "are gone"
+    click.echo(f"{len(removal.keys):,} clips {said}, of {len(removal.shards):,} shards of {root}", err=True)
+    if not dry_run:
+        click.echo(f"recorded in {root / takedown.FILE}", err=True)
+    for name in removal.still_named_in:
+        click.echo(plain(f"{root / name} still names a clip: delete it, or make it anew"), err=True)

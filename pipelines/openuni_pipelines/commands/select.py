@@ -1,0 +1,46 @@
+"""`openuni select`: a view of a dataset, by SQL over its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import openuni
+from openuni import printable
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.selecting import Rule, Selection, select
+
+
+@click.command("select")
+@click.argument("path", metavar="DATASET")
+@options.of(Rule)
+@click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The view, .json or .parquet.  [default: only count]"
+)
+@options.follow_links
+def select_command(rule: Rule, path: str, where: tuple[str, ...], out: Path | None) -> None:
+    """Choose clips of DATASET, and write their keys and the rule as a view.
+
+    A view opens wherever a dataset does: train --data view.json, stats, view, export, select again. Nothing is copied
+    or measured anew. `--where "sharpness > quantile_cont(sharpness, .9) over ()"` makes a threshold of a quantile.
+    """
+    with terminal.waiting(f"choosing from {path}"):
+        made = select(openuni.open(path), where, rule, out)
+    _print(made)
+    if out is not None:
+        click.echo(f"{len(made.view.keys):,} clips: {out}")
+
+
+def _print(made: Selection) -> None:
+    table = Table("step", "left", "dropped")
+    before = made.view.funnel[0].left
+    for step in made.view.funnel:
+        table.add_row(printable.rich(step.rule), f"{step.left:,}", f"{before - step.left:,}")
+        before = step.left
+    console = Console(stderr=True)
+    console.print(table)
+    console.print(f"in {made.seconds:.1f} s", highlight=False)

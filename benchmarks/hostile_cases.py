@@ -270,7 +270,7 @@ def _write_dataset(root: Path) -> Path:
         writer.commit_shard(root, shard, keys, _COLUMNS, "made")
     generations = [_write_plan(root, number) for number in range(2)]
     told = {"source": "made", plan.GENERATIONS: [dataclasses.asdict(generation) for generation in generations]}
-    manifest = Manifest(told, _COLUMNS, 4, 2, generations[0].plan_sha256, openuni.__version__)
+    manifest = Manifest(told, _COLUMNS, 4, 2, generations[0].plan_sha256, openuni=openuni.__version__)
     LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), "made")
     catalog.write(root, "made")
     return root

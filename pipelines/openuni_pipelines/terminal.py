@@ -23,7 +23,7 @@ EXIT_WITH_FAILURES = 3
 
 
 def say(text: str) -> None:
-    """A line on standard error, where it mixes with no output that is piped on."""
+    """A line of Rich markup on standard error, where it mixes with no output that is piped on."""
     Console(stderr=True).print(text)
 
 
@@ -96,7 +96,7 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     dropped = summary.planned - summary.samples
     console.print(
-        f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
+        f"{summary.samples:,} samples in {printable.rich(str(summary.root))}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
     )
     for line in left_out.lines(summary.root, summary.skipped):
@@ -111,7 +111,7 @@ def print_summary(summary: Summary) -> None:
     if summary.failures:
         console.print(
             f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
-            f"{summary.root / layout.FAILURES}"
+            f"{printable.rich(str(summary.root / layout.FAILURES))}"
         )
     if summary.new_files:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
@@ -119,7 +119,8 @@ def print_summary(summary: Summary) -> None:
             f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
             f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
         )
-    console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+    where = printable.rich(str(summary.root))
+    console.print(f"next: openuni verify {where} && openuni stats {where}")
 
 
 def print_estimate(estimate: Estimate, shard_size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from openuni.printable import rich
 from openuni.shards import layout
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_plan
@@ -25,7 +26,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
             estimated = estimate(config)
         terminal.print_estimate(estimated, config.shard_size)
         return
-    terminal.say(f"building [bold]{config.source}[/] into [bold]{config.root}[/]")
+    terminal.say(f"building [bold]{rich(config.source)}[/] into [bold]{rich(str(config.root))}[/]")
     with terminal.bars(f"planning from {config.source}") as progress:
         made = build(config, retry_failed=retry_failed, extend=extend, progress=progress)
     terminal.finish(made)
@@ -41,4 +42,4 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)
     if not dry_run:
-        terminal.say(f"the plan is {config.root / layout.PLAN}")
+        terminal.say(f"the plan is {rich(str(config.root / layout.PLAN))}")

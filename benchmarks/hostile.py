@@ -34,10 +34,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pyarrow.parquet as pq
 
-from openuni.shards import failures, layout, plan
-from openuni.shards.plan import Plan
+from openuni.shards import failures, plan, verify
+from openuni.shards.plan import Plans
 from openuni.video import encode_video
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `benchmarks`, when run as a file
@@ -251,7 +250,7 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
             report.problems += [
                 f"{path.name} has {n!r}" for n in tar.getnames() if not re.fullmatch(r"[\w-]{1,64}(\.\w+)+", n)
             ]
-    captions = pq.read_table(out / layout.PLAN, columns=["caption"])["caption"].to_pylist()
+    captions = [clip.caption for clip in Plans(out, verify.manifest(out))]
     report.problems += [f"caption {c[:40]!r}" for c in captions if c and ("secret" in c or any(ord(x) < 32 for x in c))]
     if report.peak_worker_mib > 1024 * (WORKER_GIB + 1):
         report.problems.append(f"a worker took {report.peak_worker_mib} MiB")
@@ -289,11 +288,14 @@ def run_cases(
 
 def _fates(report: Report, corpus: Corpus, out: Path) -> None:
     """Each file has clips in the dataset, or a reason for having none (or fewer)."""
-    taken = {clip.video_id for clip in Plan(out / layout.PLAN)}
+    manifest = verify.manifest(out)
+    clips = list(Plans(out, manifest))
+    taken = {clip.video_id for clip in clips}
     reasons: defaultdict[str, list[str]] = defaultdict(list)
-    for row in plan.skipped(out / layout.PLAN):
+    names = [plan.name_of(number) for number in range(len(plan.generations(manifest)))]
+    for row in (row for name in names for row in plan.skipped(out / name)):
         reasons[re.sub(r"-\d{4}$", "", row.id)].append(row.reason)
-    by_key = {clip.key: clip.video_id for clip in Plan(out / layout.PLAN)}
+    by_key = {clip.key: clip.video_id for clip in clips}
     for failure in failures.read(out):
         reasons[by_key[failure.key]].append(f"{failure.stage} {failure.kind}: {failure.error}")
         if failure.stage == "rgb":

@@ -35,9 +35,10 @@ from openuni.errors import OpenUniError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.rgb import Rgb
-from openuni.sample import Annotation, Record
-from openuni.shards import columns, index, layout, verify, writer
+from openuni.sample import Annotation, Clip, Record
+from openuni.shards import catalog, columns, index, layout, plan, verify, writer
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
+from openuni.storage import LocalStore
 from openuni.video import encode_video
 from openuni_pipelines import cli
 
@@ -267,8 +268,20 @@ def _write_dataset(root: Path) -> Path:
             }
             writer.save_sample(root, shard, record, annotations, _COLUMNS, "made")
         writer.commit_shard(root, shard, keys, _COLUMNS, "made")
-    writer.write_manifest(root, {"source": "made"}, _COLUMNS, 4, 2, "made")
+    generations = [_write_plan(root, number) for number in range(2)]
+    told = {"source": "made", plan.GENERATIONS: [dataclasses.asdict(generation) for generation in generations]}
+    manifest = Manifest(told, _COLUMNS, 4, 2, generations[0].plan_sha256, openuni=openuni.__version__)
+    LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), "made")
+    catalog.write(root, "made")
     return root
+
+
+def _write_plan(root: Path, number: int) -> plan.Generation:
+    """The plan of one shard: the dataset was extended once."""
+    path = root / plan.name_of(number)
+    clips = [Clip(key, f"videos/{key}.mp4", 0.0, _T / 8.0) for key in _KEYS[2 * number : 2 * number + 2]]
+    plan.write(path, clips, 2, "made")
+    return plan.Generation(2, 1, layout.file_record(path).sha256)
 
 
 def _read_all(folder: Path) -> int:
@@ -288,7 +301,7 @@ def _verify(folder: Path) -> int:
     """`openuni verify` without its pool of processes, which would take the seconds that a hang is measured by."""
     try:
         manifest = verify.manifest(folder / "d")
-        problems = verify.verify_plan(folder / "d")
+        problems = verify.verify_plan(folder / "d") + verify.verify_catalog(folder / "d")
         for shard in range(min(manifest.shards, 100)):
             for column in manifest.columns:
                 problems += verify.verify_column(folder / "d", shard, column).problems
@@ -313,7 +326,8 @@ def _dataset_acts() -> dict[str, Act]:
 
 _NAMES = ("dataset.json", "commits/000000.rgb.json", "commits/000001.flow.json", "index/000000.rgb.parquet",
           "index/000000.depth.parquet", "shards/000000.rgb.tar", "shards/000001.depth.tar", "failures.parquet",
-          "plan.parquet", "log.jsonl", "progress.json", "run.lock", ".run.lock", "README.md", ".openuni",
+          "plan.parquet", "plan.0001.parquet", "catalog.json", "catalog.parquet",
+          "log.jsonl", "progress.json", "run.lock", ".run.lock", "README.md", ".openuni",
           "work/000000/clip-0.dis-1-0.tar")  # fmt: skip
 _FOLDERS = ("work", "work/000000", "shards", "index", "commits")
 

@@ -1,11 +1,12 @@
-"""SIGKILL at a random moment of every writing command but `build`: the same command, run again, must end the same.
+"""SIGKILL at a random moment of every writing command: the same command, run again, must end the same.
 
     python benchmarks/kill_commands.py --kills 20 --seed 0 --report kill_commands.md
 
 Each command runs undisturbed once. Then, time after time, it is started in a process group of its own, the group is
 killed, what lies there is looked at, and the same command is run to its end. Of four kills one comes at any time from
-the start, one while the folder is held, two while files are written in it. (`openuni build` has `kills.py`, which also
-kills workers.)
+the start, one while the folder is held, one while files are written in it, and one just as a file (of `train`: a
+checkpoint) lies there under its temporary name. (Of `openuni build` this tries `--extend`; it has `kills.py` for the
+rest, which also kills workers. `unibench compare` writes nothing.)
 """
 
 from __future__ import annotations
@@ -47,16 +48,20 @@ _PASSING = ("samples/", "checkpoints/")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line on prepared inputs; the folder it writes is appended. `prepare` makes what it changes."""
+    """A command line on prepared inputs; the folder it writes is appended. `prepare` makes what it changes.
+
+    `aim`: where a temporary file must lie, at which every fourth kill is aimed.
+    """
 
     name: str
     line: tuple[str, ...]
     prepare: Callable[[Path], None] | None = None
+    flag: str = "--out"
+    aim: str = ""
 
     def argv(self, out: Path) -> list[str]:
         program = Path(sys.executable).with_name(self.line[0])
-        where = [str(out)] if self.prepare else ["--out", str(out)]
-        return [str(program), *self.line[1:], *where]
+        return [str(program), *self.line[1:], *filter(None, [self.flag]), str(out)]
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Row:
     command: str
     seconds: float
     moments: Counter[Moment] = field(default_factory=Counter)
+    under_way: int = 0
+    """Kills after which a file lay there under its temporary name."""
     identical: int = 0
     half_written: list[str] = field(default_factory=list)
     """Under their final names, right after a kill."""
@@ -118,16 +125,22 @@ class Harness:
     ) -> None:
         out = self._fresh(command, f"k{number:02d}")
         run = self._start(command, out)
-        since = ("any", "held", "writes", "writes")[number % 4]
-        if since != "any":
+        since = ("any", "held", "writes", "aimed")[number % 4]
+        if since in ("held", "writes"):
             _wait(run, lambda: (out / layout.LOCK).exists())
-        if since == "writes":
+        if since in ("writes", "aimed"):
             _wait(run, lambda: _has_begun(out, before))
-        time.sleep(self._rng.uniform(0, spans[since]))
+        if since == "aimed":
+            time.sleep(self._rng.uniform(0, 0.7 * spans["writes"]))
+            _wait(run, lambda: any(command.aim in path for path in _under_way(out)))
+            time.sleep(self._rng.uniform(0, 0.01))
+        else:
+            time.sleep(self._rng.uniform(0, spans[since]))
         ended = run.poll() is not None
         if not ended:
             os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
+        row.under_way += any(command.aim in path for path in _under_way(out))
         found = contents(out)
         moment: Moment = "before" if found == before else "while" if (out / layout.LOCK).exists() else "after"
         row.moments[moment] += 1
@@ -186,10 +199,16 @@ def _has_begun(out: Path, before: dict[str, bytes]) -> bool:
     return bool(own - {name.partition("/")[0] for name in before})
 
 
+def _under_way(out: Path) -> list[str]:
+    """What lies below `out`, or beside it, under a temporary name, but for the lock's."""
+    found = [str(Path(folder, name)) for folder, names, files in os.walk(out.parent) for name in (*names, *files)]
+    return [path for path in found if path.endswith(".tmp") and layout.LOCK not in path and MARKER + "." not in path]
+
+
 def contents(out: Path) -> dict[str, bytes]:
     """Every file below `out` by its name, without what may differ: the run's id, and when a report was made."""
     found: dict[str, bytes] = {}
-    for path in sorted(out.rglob("*")):
+    for path in sorted(out.rglob("*") if out.exists() else ()):
         name = path.relative_to(out).as_posix()
         if path.is_file():
             found[name] = _lasting(name, path.read_bytes())
@@ -205,6 +224,8 @@ def _lasting(name: str, data: bytes) -> bytes:
         except ValueError:
             return data
         return json.dumps({key: value for key, value in record.items() if key not in ("run", "checksum")}).encode()
+    if name == layout.PROGRESS:  # times; but whole
+        return b"" if json.loads(data) else data
     if name.endswith(".safetensors") and data:
         return _tensors(data)
     if name.startswith("checkpoints/") and name.endswith("/state.json"):
@@ -243,7 +264,13 @@ def commands(folder: Path) -> list[Command]:
     def unindexed(out: Path) -> None:
         shutil.copytree(discs, out)
 
+    videos, built = folder / "videos", folder / "built"
+
+    def unextended(out: Path) -> None:
+        shutil.copytree(built, out)
+
     assert not (discs / catalog.HEAD).exists()
+    _build_and_add_videos(built, videos)
     made = ["--steps", "1", "--batch", "2", "--modality", "depth", "--checkpoint", str(model), "--bench", str(discs)]
     stage = folder / "tiny.toml"
     stage.write_text('modalities = ["depth"]\n')
@@ -253,13 +280,38 @@ def commands(folder: Path) -> list[Command]:
         Command("unibench collect", ("unibench", "collect", "--data", str(discs), "--count", "2", "--split", "val")),
         Command("unibench render", ("unibench", "render", "--scenes", "3", "--frames", "3", "--size", "48",
                                     "--shard-size", "2", "--workers", "0")),
-        Command("openuni index", ("openuni", "index"), unindexed),
+        Command("openuni index", ("openuni", "index"), unindexed, flag=""),
+        Command("openuni build --extend", (*_build(videos), "--extend"), unextended),
         Command("unibench score", ("unibench", "score", "--pred", str(discs), "--gt", str(discs), "--resume")),
         Command("openuni generate, est", ("openuni", "generate", "--task", "est", *made)),
         Command("openuni generate, cond", ("openuni", "generate", "--task", "cond", *made)),
         Command("openuni train", ("openuni", "train", "--data", str(discs), "--stage", str(stage), "--steps", "4",
-                                  "--global-batch-size", "2", "--checkpoint-every", "1", "--keep", "2")),
+                                  "--global-batch-size", "2", "--checkpoint-every", "1", "--keep", "2"),
+                aim="checkpoints/"),
+        Command("openuni export-weights", ("openuni", "export-weights", "--checkpoint", str(model))),
     ]  # fmt: skip
+
+
+def _build(videos: Path) -> tuple[str, ...]:
+    return ("openuni", "build", "--source", "folder", "--videos", str(videos), "--experts", "dis", "--workers", "0",
+            "--shard-size", "2", "--min-free", "0")  # fmt: skip
+
+
+def _build_and_add_videos(built: Path, videos: Path) -> None:
+    """A dataset of two videos, beside which two more have come to lie since."""
+    from openuni.video import encode_video
+    from tests.conftest import moving_picture
+
+    def write(number: int) -> None:
+        (videos / f"v{number}.mp4").write_bytes(encode_video(moving_picture(number, 10, 48), 16.0))
+
+    videos.mkdir()
+    for number in (0, 1):
+        write(number)
+    program, *line = _build(videos)
+    subprocess.run([str(Path(sys.executable).with_name(program)), *line, "--out", str(built)], check=True)
+    for number in (2, 3):
+        write(number)
 
 
 def make_model(folder: Path) -> None:
@@ -299,14 +351,15 @@ def _make_davis(src: Path) -> Path:
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| command | kills | before it wrote | while it wrote | after | identical | half written | left behind |",
-        "|---|---|---|---|---|---|---|---|",
+        "| command | kills | before it wrote | while it wrote | after | a file under way | identical | half written "
+        "| left behind |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         moments = " | ".join(str(row.moments[moment] or "–") for moment in ("before", "while", "after"))
         lines.append(
-            f"| `{row.command}` | {row.kills} | {moments} | {row.identical} | {len(row.half_written) or '–'} | "
-            f"{len(row.left_behind) or '–'} |"
+            f"| `{row.command}` | {row.kills} | {moments} | {row.under_way or '–'} | {row.identical} | "
+            f"{len(row.half_written) or '–'} | {len(row.left_behind) or '–'} |"
         )
     return "\n".join(lines)
 
@@ -327,7 +380,7 @@ def main() -> None:
         for command in commands(inputs):
             if wanted is not None and command.line[1] not in wanted:
                 continue
-            if command.line[1] == "generate" and not (inputs / "model").exists():
+            if command.line[1] in ("generate", "export-weights") and not (inputs / "model").exists():
                 make_model(inputs / "model")
             rows.append(harness.strike(command, options.kills))
     text = table(rows)

@@ -61,7 +61,8 @@ is removed without notice, and another one added.
 ## Every other writing command
 
 Each command runs on tiny inputs in a process group of its own, which is hit by SIGKILL at a random moment: of four kills
-one comes at any time from the start, one while the folder is held, two while files are written in it. Right after the
+one comes at any time from the start, one while the folder is held, one while files are written in it, and one just as a
+file (of `train`: a checkpoint) lies there under its temporary name. Right after the
 kill every file under its final name must be whole; then the same command is run to its end, and the folder must hold
 the bytes of an undisturbed run (of tensors their values, of reports all but the date and the commit of the code), and nothing else: no temporary
 file, no lock. Commands run without Ray (`--workers 0`); pictures in a run's `samples/` are made once, so the one of the

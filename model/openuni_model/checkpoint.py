@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,13 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from openuni.errors import OpenUniError
-from openuni.storage import sync_folder
+from openuni.storage import naming, sync_folder, sync_tree
 from openuni_model.config import ModelConfig
 from openuni_model.data import Cursor
 from openuni_model.dit import UnifiedDiT
@@ -66,31 +66,43 @@ def save(
     """Write `folder/<step>` and remove all but the `keep` newest. All ranks take part; rank 0 gets the path."""
     final = folder / f"{progress.step:08d}"
     temporary = folder / f".{final.name}.train.00.tmp"  # one name for all ranks; the lock's next holder sweeps it
+    try:
+        if world.rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        world.wait()
+        with naming(final):
+            _write_parts(temporary, parts, world)
+            world.wait()
+            if world.rank == 0:
+                _finish(temporary, progress, config)
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.rename(final)
+                sync_folder(folder)
+    except BaseException:
+        if world.rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if world.rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        for old in checkpoints(folder)[:-keep]:  # never half a checkpoint under its name
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.00.tmp")))
     world.wait()
+    return final if world.rank == 0 else None
+
+
+def _write_parts(temporary: Path, parts: Parts, world: World) -> None:
     for part in PARTS:
         writer = HuggingFaceStorageWriter(str(temporary / part), save_distributed=True)
-        with _quiet():
+        with _plain_errors():
             dcp_save(dict(parts[part]), storage_writer=writer, no_dist=world.size == 1)
-    world.wait()
-    if world.rank > 0:
-        world.wait()
-        return None
+
+
+def _finish(temporary: Path, progress: Progress, config: ModelConfig) -> None:
+    """Add the configuration and, last, the state with everything's hash; all of it durable."""
     (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
     progress = replace(progress, sha256={name: _sha256(temporary / name) for name in _files(temporary)})
-    with (temporary / _STATE).open("w", encoding="utf-8") as file:
-        json.dump(asdict(progress), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    sync_folder(folder)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.00.tmp")))  # never half a checkpoint under its name
-    world.wait()
-    return final
+    (temporary / _STATE).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
+    sync_tree(temporary)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -134,9 +146,17 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def fill(path: Path, part: str, tensors: Mapping[str, Tensor], *, alone: bool = True) -> None:
-    """Read a part into `tensors` in place, each whole or sharded; `alone`: this process, not all ranks, reads."""
-    with _quiet():
-        dcp_load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path / part)), no_dist=alone)
+    """Read a part into `tensors` in place, each whole or sharded; `alone`: this process, not all ranks, reads.
+
+    Raises CheckpointError where the part holds other tensors, or is nothing that can be read.
+    """
+    try:
+        with _plain_errors():
+            dcp_load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path / part)), no_dist=alone)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the library makes of a file from outside
+        raise CheckpointError(f"{path / part} does not hold this model's tensors: {error}") from error
 
 
 def read(path: Path, part: str) -> dict[str, Tensor]:
@@ -199,11 +219,17 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warning that one process saves alone, which is what was asked for."""
+def _plain_errors() -> Iterator[None]:
+    """What goes wrong on a rank as the error that it is, for CheckpointException is no Exception; and without the
+    warning that one process saves alone, which is what was asked for.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        yield
+        try:
+            yield
+        except CheckpointException as error:
+            cause, _ = next(iter(error.failures.values()))
+            raise cause from None
 
 
 def _files(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ there are, and the state to resume from is one cursor and the few positions that
 from __future__ import annotations
 
 import hashlib
+import io
 import math
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationErr
 from openuni.modalities import Box
 from openuni.sample import Record, Sample
 from openuni.shards.reader import Dataset
+from openuni.storage import LocalStore
 from openuni_model import colours
 from openuni_model.batch import Item
 from openuni_model.codecs import Codec
@@ -46,6 +47,10 @@ _UNITS: Mapping[str, tuple[int, int]] = {"pixel": (1, 1), "wan2.1": (4, 8), "wan
 _MOST_DAMAGED = 10
 """Damaged clips in a row of one step after which the dataset, not a clip, is at fault."""
 _DAMAGE = (CorruptDataError, BadVideoError, InvalidAnnotationError)
+
+
+_NPY_HEADER = 4096
+"""Bytes that the header of an array file may have; ours have 128."""
 
 
 class DataError(OpenUniError):
@@ -306,15 +311,14 @@ class Reader:
             return self.codec.encode(picture(sample, view, bucket, window, self.config, target))
         shown = "" if target is None else "-" + hashlib.sha256(repr(target.ids).encode()).hexdigest()[:16]
         name = f"{sample.key}.{view}{shown}.{window}.{bucket.frames}x{bucket.height}x{bucket.width}.npy"
-        path = self.cache / self._fingerprint / hashlib.sha256(sample.key.encode()).hexdigest()[:2] / name
-        if path.is_file():
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+        name = f"{self._fingerprint}/{hashlib.sha256(sample.key.encode()).hexdigest()[:2]}/{name}"
+        store = LocalStore(self.cache)
+        kept = _kept(store, name, (self.config.channels, *self.fit.latents(bucket)))
+        if kept is not None:
+            return kept
         latents = self.codec.encode(picture(sample, view, bucket, window, self.config, target))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with store.create(name, "latents") as file:
             np.save(file, latents.numpy(), allow_pickle=False)
-        temporary.replace(path)
         return latents
 
     @cached_property
@@ -324,6 +328,18 @@ class Reader:
         codec = self.config.codec + (" tiled" if self.codec.tiled else "")
         text = f"{codec} {self.config.pictures} {sorted(manifest.columns.items())} {manifest.plan_sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _kept(store: LocalStore, name: str, shape: tuple[int, ...]) -> Tensor | None:
+    """Latents of the cache, or None where there are none, or they are damaged: they are then made again."""
+    try:
+        data = store.read(name, at_most=math.prod(shape) * 4 + _NPY_HEADER)
+        latents = np.load(io.BytesIO(data), allow_pickle=False)
+    except (FileNotFoundError, CorruptDataError, ValueError, EOFError, SyntaxError, MemoryError):
+        return None
+    if not isinstance(latents, np.ndarray) or latents.shape != shape or latents.dtype != np.float32:
+        return None
+    return torch.from_numpy(latents)
 
 
 def picture(

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openuni.storage import write_atomic
 from openuni_model.dit import UnifiedDiT
 from openuni_model.weights import write_tensors
 
@@ -91,4 +92,4 @@ def save_adapter(folder: Path, trained: Mapping[str, Tensor], base: str) -> None
         "target_modules": list(TARGETS),
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_atomic(folder / "adapter_config.json", (json.dumps(config, indent=2) + "\n").encode(), "model")

@@ -24,6 +24,7 @@ from openuni.errors import OpenUniError
 from openuni.sample import Sample
 from openuni.shards import layout
 from openuni.shards.lock import RunLock
+from openuni.storage import LocalStore, claim, naming, new_folder
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
 if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
@@ -294,11 +295,14 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
     from openuni_model.codecs import open_codec
     from openuni_model.data import Buckets, Reader
     from openuni_model.lora import add_lora
+    from openuni_model.texts import FOLDER as TEXTS
     from openuni_model.texts import open_texts
     from openuni_model.trainer import Trainer
 
     config, shape, out = plan.config, plan.shape, plan.schedule.out
     codec = open_codec(shape.codec, config.parts, world.device, tiled=config.vae_tiling)
+    if config.cache is not None:
+        claim(config.cache, marks=(TEXTS,))
     embed = open_texts(shape, config.parts, world.device, config.cache or out)
     model, started, brought = (adapted if config.lora else first_weights)(config, out, plan.stage.name, shape, say)
     if config.lora:
@@ -368,9 +372,9 @@ def keep_base(model: UnifiedDiT, out: Path, world: World) -> None:
     from openuni_model.weights import model_card, save_model
 
     if world.rank == 0 and not (out / BASE).is_dir():
-        temporary = out / f".{BASE}.train.00.tmp"
-        save_model(temporary, model.config, model.state_dict(), model_card(model.config, "What adapters start from."))
-        temporary.rename(out / BASE)
+        card = model_card(model.config, "What adapters start from.")
+        with new_folder(out / BASE, "train") as folder:
+            save_model(folder, model.config, model.state_dict(), card)
     world.wait()
 
 
@@ -720,13 +724,16 @@ class Log:
     def __init__(self, out: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        out.mkdir(parents=True, exist_ok=True)
-        self._file = (out / "log.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+        self._path = out / "log.jsonl"
+        self._file = LocalStore(out).append(self._path.name)
+        self._events = out / "tensorboard"
+        self._board = SummaryWriter(str(self._events), purge_step=step or None)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({"time": round(time.time(), 3), **row}) + "\n")
-        self._file.flush()
+        line = json.dumps({"time": round(time.time(), 3), **row}) + "\n"
+        with naming(self._path):
+            self._file.write(line.encode())
+            self._file.flush()
 
     def step(self, report: Report, world: World) -> None:
         from openuni_model.cost import PEAK_FLOPS
@@ -761,12 +768,15 @@ class Log:
         self.scalars(numbers | {f"loss/{name}": value for name, value in tasks.items()}, report.step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with naming(self._events):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def picture(self, picture: Any, step: int) -> None:
-        self._board.add_image("samples", picture, step, dataformats="HWC")
+        with naming(self._events):
+            self._board.add_image("samples", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        with naming(self._events):
+            self._board.close()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openuni.storage import publish, temporary_file, write_atomic
+from openuni.storage import naming, publish, temporary_file, write_atomic
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import GENERATE, UnifiedDiT
 
@@ -184,15 +184,25 @@ def save_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], c
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """A safetensors file, whole or not at all."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_file(path, "model") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    with naming(path), temporary_file(path, "model") as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise _system_error(error) from error
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         publish(temporary, path)
+
+
+def _system_error(error: Exception) -> Exception:
+    """The system's error that safetensors, which is not Python, tells as text: `… (os error 28)`."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
 
 
 @torch.no_grad()
@@ -239,12 +249,16 @@ def to_wan(model: UnifiedDiT) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def save_wan(folder: Path, model: UnifiedDiT) -> None:
     """Write `transformer/` of a Wan pipeline in diffusers layout: what generates RGB alone. Raises ModelConfigError."""
     from diffusers import WanTransformer3DModel
+    from safetensors import SafetensorError
 
     shape, state = to_wan(model)
     with torch.device("meta"):
         wan = WanTransformer3DModel(**shape)
     wan.load_state_dict(state, assign=True)
-    wan.save_pretrained(folder / "transformer")
+    try:
+        wan.save_pretrained(folder / "transformer")
+    except SafetensorError as error:
+        raise _system_error(error) from error
 
 
 def model_card(config: ModelConfig, training: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openuni import modalities
-from openuni.errors import CorruptDataError, OpenUniError
+from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Record
-from openuni.shards import columns, index, layout, plan, results
+from openuni.shards import catalog, columns, index, layout, plan, results
 from openuni.shards.index import Row
 from openuni.shards.layout import FileRecord, Manifest
+from openuni.shards.plan import Generation
 from openuni.storage import DOCUMENT, LocalStore, open_regular
 
 
@@ -55,15 +56,44 @@ def verify_plan(root: Path) -> list[Problem]:
     for number, generation in enumerate(plan.generations(manifest(root))):
         name = plan.name_of(number)
         try:
-            if layout.file_record(root / name).sha256 == generation.plan_sha256:
-                continue
-            what = "is not the plan that the manifest was written for"
+            same = layout.file_record(root / name).sha256 == generation.plan_sha256
+            what = (
+                _plan_problem(root / name, generation) if same else "is not the plan that the manifest was written for"
+            )
         except FileNotFoundError:
             what = "is missing"
         except CorruptDataError:
             what = "is not a regular file"
-        problems.append(Problem(-1, "", "", name, f"{what}; the columns can be read, but no build can go on"))
+        if what:
+            problems.append(Problem(-1, "", "", name, f"{what}; the columns can be read, but no build can go on"))
     return problems
+
+
+def _plan_problem(path: Path, generation: Generation) -> str:
+    """What is wrong with a plan whose hash is right, or nothing."""
+    try:
+        made = plan.Plan(path)
+    except PlanError as error:
+        return f"cannot be read: {error}"
+    if (made.clips, made.shards) == (generation.clips, generation.shards):
+        return ""
+    said = f"{generation.clips:,} and {generation.shards:,}"
+    return f"has {made.clips:,} clips in {made.shards:,} shards, where {layout.MANIFEST} says {said}"
+
+
+def verify_catalog(root: Path) -> list[Problem]:
+    """What is wrong with a catalog that readers would believe; one that is missing or stale they pass over."""
+    store = LocalStore(root)
+    records = catalog.read(store, layout.digest(store.read(layout.MANIFEST, at_most=DOCUMENT)))
+    for record in records or ():
+        try:
+            own = catalog.commit_record(store, record.shard, record.column)
+        except CorruptDataError:
+            continue  # the column's own check says so
+        if own is None or replace(own, run="") != record:
+            what = "is not what the commit record says; run `openuni index` on the dataset"
+            return [Problem(-1, "", "", f"{catalog.TABLE}: {layout.commit_name(record.shard, record.column)}", what)]
+    return []
 
 
 def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -> Checked:

@@ -11,13 +11,16 @@ what an object store can do as well: create-only puts, ranged reads, listings, n
 
 from openuni.storage.base import DOCUMENT, Store, check_name
 from openuni.storage.claim import check_ours, claim
+from openuni.storage.full import DISK_ERRORS, disk_sentence, naming
 from openuni.storage.local import (
     MARKER,
     LocalStore,
     RegularFile,
+    new_folder,
     open_regular,
     publish,
     sync_folder,
+    sync_tree,
     temporary_file,
     temporary_folder,
     write_atomic,
@@ -26,6 +29,7 @@ from openuni.storage.objects import is_object_url
 from openuni.storage.remote import open_store
 
 __all__ = [
+    "DISK_ERRORS",
     "DOCUMENT",
     "MARKER",
     "LocalStore",
@@ -34,11 +38,15 @@ __all__ = [
     "check_name",
     "check_ours",
     "claim",
+    "disk_sentence",
     "is_object_url",
+    "naming",
+    "new_folder",
     "open_regular",
     "open_store",
     "publish",
     "sync_folder",
+    "sync_tree",
     "temporary_file",
     "temporary_folder",
     "write_atomic",

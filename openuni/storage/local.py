@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from openuni.errors import CorruptDataError, PlanError
 from openuni.storage.base import check_name
+from openuni.storage.full import naming
 
 FOLLOW_LINKS = "OPENUNI_FOLLOW_LINKS"
 """Set to 1, links below a dataset are written through: worker processes inherit it, as they do no argument."""
@@ -141,18 +142,15 @@ class LocalStore:
             temporary = _temporary_name(last, run)
             with _locked(temporary, folder) as descriptor:
                 try:
-                    with open(descriptor, "wb", closefd=False) as file:
-                        yield file
-                        file.flush()
-                        os.fsync(descriptor)
-                    if scratch:
-                        os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
-                    else:
-                        rename(folder, temporary, last, create_only=create_only)
-                except OSError as error:
-                    if error.filename is None:  # it knows the descriptor only; who reads the sentence wants a name
-                        error.filename = str(self.path(name))
-                    raise
+                    with naming(self.path(name)):
+                        with open(descriptor, "wb", closefd=False) as file:
+                            yield file
+                            file.flush()
+                            os.fsync(descriptor)
+                        if scratch:
+                            os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+                        else:
+                            rename(folder, temporary, last, create_only=create_only)
                 finally:
                     with suppress(FileNotFoundError):
                         os.unlink(temporary, dir_fd=folder)
@@ -206,9 +204,9 @@ class LocalStore:
         with suppress(FileNotFoundError), self._folder(parents) as folder:
             _remove_tree(last, folder)
 
-    def sweep(self, folders: Sequence[str]) -> None:
-        """Remove what was left behind in these folders (`""` is the root) under temporary names of ours, but for what
-        somebody still writes to; a folder that is a link is let alone.
+    def sweep(self, folders: Sequence[str], *, of: str = "") -> None:
+        """Remove what was left behind in these folders (`""` is the root) under temporary names of ours (`of`: those
+        of that file or folder alone), but for what somebody still writes to; a folder that is a link is let alone.
 
         Only the holder of the dataset may do this, before its workers begin or after they end: the runs that the files
         are named after are dead, although a worker of theirs may live for seconds, or are its own and lost a worker.
@@ -216,7 +214,8 @@ class LocalStore:
         for name in folders:
             with suppress(FileNotFoundError, PlanError), self._folder(name.split("/") if name else ()) as folder:
                 for entry in os.listdir(folder):  # noqa: PTH208  a descriptor
-                    if not _TEMPORARY.fullmatch(entry) or _is_locked(entry, folder):
+                    is_ours = _TEMPORARY.fullmatch(entry) and entry.startswith(f".{of}." if of else ".")
+                    if not is_ours or _is_locked(entry, folder):
                         continue
                     if _is_folder(entry, folder):
                         _remove_tree(entry, folder)
@@ -308,6 +307,33 @@ def temporary_folder(path: Path, run: str) -> Iterator[Path]:
             yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(path: Path, run: str) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` as a whole and for good when the block ends, and nothing when it raises.
+
+    `path` may be an empty folder, and what a killed writer of it left is removed first. Raises OSError where there is
+    something else.
+    """
+    store = LocalStore(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.sweep(("",), of=path.name)
+    with naming(path), temporary_folder(path, run) as temporary:
+        yield temporary
+        (temporary / _WRITER).unlink()
+        sync_tree(temporary)
+        temporary.rename(path)
+        sync_folder(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files below `folder` durable, and their names. Raises OSError."""
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with Path(inner, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(inner))
 
 
 def publish(temporary: Path, path: Path) -> None:

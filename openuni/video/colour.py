@@ -19,6 +19,19 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 Transfer = Literal["sdr", "pq", "hlg"]
 """How code values stand for light in the source."""
 
+_UNREADABLE: Final = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "Y'D'zD'x",
+    12: "a matrix that follows from its primaries",
+    13: "constant luminance that follows from its primaries",
+    14: "ICtCp",
+    15: "IPT-C2 (Dolby Vision profile 5)",
+    16: "YCgCo-R",
+    17: "YCgCo-R",
+}
+"""Matrices of ITU-T H.273 that swscale does not know: it would take the code values for BT.601's without a word."""
+
 PEAK: Final = 1000.0
 """Light of the brightest source pixel that keeps its detail, cd/m²."""
 WHITE: Final = 203.0
@@ -37,6 +50,11 @@ def transfer_of(color_trc: int) -> Transfer:
     if color_trc == ColorTrc.SMPTE2084.value:
         return "pq"
     return "hlg" if color_trc == ColorTrc.ARIB_STD_B67.value else "sdr"
+
+
+def unreadable(colorspace: int) -> str | None:
+    """The name of a colour matrix (ITU-T H.273) whose videos cannot be shown in their colours; None for the others."""
+    return _UNREADABLE.get(colorspace)
 
 
 def tone_map(codes: npt.NDArray[np.uint16], transfer: Transfer, color_primaries: int) -> npt.NDArray[np.uint8]:

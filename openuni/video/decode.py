@@ -344,6 +344,8 @@ class _Decoder:
         frame = next(self._checked(self._container.decode(self._stream)), None)
         if frame is None:
             raise self.bad("no frame of it can be decoded; it is cut short or damaged")
+        if (matrix := colour.unreadable(frame.colorspace)) is not None:
+            raise self.bad(f"its colours are coded as {matrix}, which is not read; convert it to BT.709 or BT.2020")
         return frame
 
     def _decode(self) -> Iterator[Timed]:

@@ -28,7 +28,7 @@ EXIT_WITH_FAILURES = 3
 
 
 def say(text: str) -> None:
-    """A line on standard error, where it mixes with no output that is piped on."""
+    """A line of Rich markup on standard error, where it mixes with no output that is piped on."""
     Console(stderr=True).print(text)
 
 
@@ -107,7 +107,7 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     dropped = summary.planned - summary.samples
     console.print(
-        f"{summary.samples:,} samples in {summary.root}, {dropped:,} clips dropped, "
+        f"{summary.samples:,} samples in {printable.rich(str(summary.root))}, {dropped:,} clips dropped, "
         f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
         + (f"; part {summary.part} is through" if summary.part else "")
     )
@@ -124,7 +124,7 @@ def print_summary(summary: Summary) -> None:
     if summary.failures:
         console.print(
             f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
-            f"{summary.root}/{layout.FAILURES}"
+            f"{printable.rich(f'{summary.root}/{layout.FAILURES}')}"
         )
     if summary.new_files:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
@@ -132,10 +132,11 @@ def print_summary(summary: Summary) -> None:
             f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
             f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
         )
+    where = printable.rich(str(summary.root))
     if summary.complete:
-        console.print(f"next: openuni verify {summary.root} && openuni stats {summary.root}")
+        console.print(f"next: openuni verify {where} && openuni stats {where}")
     else:
-        console.print(f"other parts are not through yet: openuni status {summary.root}")
+        console.print(f"other parts are not through yet: openuni status {where}")
 
 
 def size(count: float) -> str:

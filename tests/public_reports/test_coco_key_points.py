@@ -21,7 +21,7 @@ from unibench.scoring.runs import open_run
 WIDTH, HEIGHT, PICTURES = 320, 240, 8
 
 
-def write(root: Path, *, crowd: bool, unlabelled: bool, scale: float) -> float:
+def write(root: Path, *, crowd: bool, unlabelled: bool, scale: float) -> list[float]:
     """A COCO folder with two people a picture and more in the last, detections as npz, and pycocotools' AP of them."""
     rng = np.random.default_rng(0)
     template = np.stack([rng.uniform(0.2, 0.8, 17), np.linspace(0.05, 0.95, 17)], axis=1)
@@ -59,8 +59,8 @@ def write(root: Path, *, crowd: bool, unlabelled: bool, scale: float) -> float:
     return official(root)
 
 
-def official(root: Path) -> float:
-    """AP of `results.json` by pycocotools."""
+def official(root: Path) -> list[float]:
+    """AP, AP50 and AP75 of `results.json` by pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -70,7 +70,12 @@ def official(root: Path) -> float:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return float(evaluation.stats[0])
+    return [float(value) for value in evaluation.stats[:3]]
+
+
+def computed(metric: SkeletonMetric) -> list[float]:
+    values = metric.compute()
+    return [values["oks_ap"], values["oks_ap50"], values["oks_ap75"]]
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0])
@@ -84,8 +89,8 @@ def test_imported_key_points_score_as_in_pycocotools(
     for clip in read("coco", tmp_path / "coco"):
         truth = stored.decode(stored.encode(clip.skeleton))
         metric.update(clip.key, Poses.of(run.load("skeleton", clip.key)), Poses.of(truth))
-    assert 0.05 < expected < 0.95
-    assert metric.compute()["oks_ap"] == pytest.approx(expected, abs=1e-9)
+    assert 0.05 < expected[0] < 0.95
+    assert computed(metric) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_wrong_pose_with_a_missing_joint_is_still_wrong() -> None:
@@ -117,5 +122,5 @@ def test_results_json_scores_as_in_pycocotools(tmp_path: Path, crowd: bool) -> N
         metric.update(key, Poses.of(run.load("skeleton", key)), Poses.of(truth.load("skeleton", key)))
     (tmp_path / "results.json").write_text(json.dumps(kept))
     fewer = official(tmp_path)
-    assert fewer < expected
-    assert metric.compute()["oks_ap"] == pytest.approx(fewer, abs=1e-9)
+    assert fewer[0] < expected[0]
+    assert computed(metric) == pytest.approx(fewer, abs=1e-9)

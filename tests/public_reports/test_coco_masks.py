@@ -114,7 +114,7 @@ def test_results_json_scores_as_in_pycocotools(tmp_path: Path, kind: str, column
         metric.update(key, run.load("segmentation", key), truth.load("segmentation", key))
     computed = metric.compute()
     assert 0.03 < expected[""] < 0.97
-    for part in ("", "50", "_small", "_medium", "_large"):
+    for part in ("", "50", "75", "_small", "_medium", "_large"):
         if expected[part] >= 0:
             assert computed[f"{column}{part}"] == pytest.approx(expected[part], abs=1e-9), part
         else:
@@ -137,7 +137,7 @@ def test_the_command_scores_masks_and_boxes_of_one_table(tmp_path: Path) -> None
     columns = report.tasks["segmentation"].columns
     for kind, column in (("segm", "frame_ap"), ("bbox", "box_ap")):
         expected = official(tmp_path, found, kind)
-        for part in ("", "50", "_small", "_medium"):
+        for part in ("", "50", "75", "_small", "_medium"):
             assert columns[f"{column}{part}"].value == pytest.approx(expected[part], abs=1e-9), (kind, part)
     assert any("5 detections left out" in sentence for sentence in said)
 

@@ -80,8 +80,8 @@ def write(root: Path, seed: int) -> tuple[Tubes, Tubes]:
     return true, found
 
 
-def defined(true: Tubes, found: Tubes) -> tuple[float, float]:
-    """AP over IoU .5:.05:.95 and at .5, after Yang et al. (2019) and `ytvoseval.py`: no line shared with our own."""
+def defined(true: Tubes, found: Tubes) -> tuple[float, float, float]:
+    """AP over IoU .5:.05:.95, at .5 and at .75, after Yang et al. (2019) and `ytvoseval.py`: no line of ours."""
     by_class = []
     for category in sorted({row["category"] for row in true if not row["crowd"]}):
         curves = []
@@ -115,7 +115,8 @@ def defined(true: Tubes, found: Tubes) -> tuple[float, float]:
             points = [max(precision[recall >= level], default=0.0) for level in np.linspace(0, 1, 101)]
             curves.append(float(np.mean(points)))
         by_class.append(curves)
-    return float(np.mean(by_class)), float(np.mean([curves[0] for curves in by_class]))
+    whole = np.array(by_class)
+    return float(whole.mean()), float(whole[:, 0].mean()), float(whole[:, 5].mean())
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,10 +125,11 @@ def test_tubes_score_by_the_official_definition(tmp_path: Path, seed: int) -> No
     import_truth("youtube-vis", tmp_path / "vis", tmp_path / "gt")
     report = score(tmp_path / "run", tmp_path / "gt", tasks=["segmentation"])
     columns = report.tasks["segmentation"].columns
-    expected, at_half = defined(true, found)
+    expected, at_half, strict = defined(true, found)
     assert 0.03 < expected < 0.97
     assert columns["tube_ap"].value == pytest.approx(expected, abs=1e-9)
     assert columns["tube_ap50"].value == pytest.approx(at_half, abs=1e-9)
+    assert columns["tube_ap75"].value == pytest.approx(strict, abs=1e-9)
 
 
 def test_videos_come_as_they_are_and_others_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from openuni.shards import layout
+from openuni.storage import DOCUMENT, LocalStore
 from unibench.camera import Camera
 from unibench.formats.bounded import same_size, sequence
 from unibench.formats.exr import Exr, cryptomatte, read_exr
@@ -87,7 +90,7 @@ def calibrate(src: Path) -> Calibration:
             f"{src}: no reading of the motion vectors agrees with depth and camera (best {error:.2f} px, next "
             f"{result.rival:.2f} px); are anti-aliasing and motion blur off, and is most of the scene still?"
         )
-    (src / CALIBRATION).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    LocalStore(src).put(CALIBRATION, (json.dumps(asdict(result), indent=1) + "\n").encode(), "calibrate")
     return result
 
 
@@ -250,12 +253,9 @@ def _pixels(vectors: Singles, x: float, y: float) -> Singles:
 
 def _stored(path: Path) -> Calibration:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        known = Calibration(**data)
-    except (ValueError, TypeError) as error:
-        raise CorruptDataError(
-            f"{path} is not a calibration ({error}); delete it, or run `unibench calibrate`"
-        ) from error
-    if known.direction not in ("to the previous frame", "to the next frame"):
-        raise CorruptDataError(f"{path}: direction {known.direction!r}; delete it, or run `unibench calibrate`")
+        known = layout.parse_json(Calibration, LocalStore(path.parent).read(path.name, at_most=DOCUMENT), str(path))
+    except CorruptDataError as error:
+        raise CorruptDataError(f"{error}; delete it, or run `unibench calibrate`") from None
+    if not (math.isfinite(known.x) and math.isfinite(known.y)):
+        raise CorruptDataError(f"{path}: scales {known.x}, {known.y}; delete it, or run `unibench calibrate`")
     return known

@@ -309,6 +309,11 @@ _BY_AREA = {f"{name}_{size}": areas for name in ("frame_ap", "box_ap") for size,
 """COCO's sizes, where the truth has areas of its own: those of a rendered 256-pixel frame are not COCO's."""
 
 
+def _names(name: str) -> list[str]:
+    """The columns of an AP; of one by size COCO reports the mean over thresholds alone."""
+    return [name, f"{name}50", f"{name}75"] if name in _AP else [name]
+
+
 def _precision(name: str) -> AveragePrecision:
     """The AP of a column."""
     compare: Literal["masks", "boxes", "tubes"] = (
@@ -330,6 +335,7 @@ def _columns() -> tuple[Column, ...]:
         columns += [
             Column(name, "higher", "", what),
             Column(f"{name}50", "higher", "", f"{what}, at IoU .5"),
+            Column(f"{name}75", "higher", "", f"{what}, at IoU .75"),
             Column(f"{name}_video", "higher", "", f"{what}; of each video by itself, mean over videos"),
         ]
     for name, (low, high) in _BY_AREA.items():
@@ -411,8 +417,7 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         """mIoU and AP of the whole set."""
         values = {name: float(value[0]) for name, value in _miou(self._counts).items()}
         for name, precision in self._seen():
-            computed = precision.compute()
-            values |= {name: computed.ap} | ({f"{name}50": computed.ap50} if name in _AP else {})
+            values |= dict(zip(_names(name), precision.compute(), strict=False))
         return values
 
     def _seen(self) -> Iterator[tuple[str, AveragePrecision]]:
@@ -439,8 +444,7 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         column = {key: k for k, key in enumerate(keys)}
         values = _miou(self._counts, counts[:, [column[key] for key in self._counts]])
         for name, precision in self._seen():
-            ap, ap50, _ = precision.resampled(keys, counts).T
-            values |= {name: ap} | ({f"{name}50": ap50} if name in _AP else {})
+            values |= dict(zip(_names(name), precision.resampled(keys, counts).T, strict=False))
         return values
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openuni.errors import OpenUniError
+from openuni.printable import plain, rich
 from unibench import tasks
 from unibench.metrics.base import Better, Column
 from unibench.report.published import COLUMNS as PUBLISHED_COLUMNS
@@ -212,7 +213,9 @@ def _task_table(task: str, report: TaskReport) -> Group:
     for name, column in report.columns.items():
         if column.value is not None:
             table.add_row(name, show(column.value, column.unit), show_interval(column), column.better)
-    notes = [Text(f"  {name}: {column.note}", style="dim") for name, column in report.columns.items() if column.note]
+    notes = [
+        Text(plain(f"  {name}: {column.note}"), style="dim") for name, column in report.columns.items() if column.note
+    ]
     return Group(table, *notes)
 
 
@@ -230,7 +233,7 @@ def _published_table(report: Report) -> Table:
     for name in names:
         table.add_column(PUBLISHED_COLUMNS[name], justify="right")
     for row in baselines(report):
-        table.add_row(row.model, *row.cells(names))
+        table.add_row(rich(row.model), *row.cells(names))
     return table
 
 
@@ -354,17 +357,18 @@ def _alignment_warnings(task: str, compared: list[ComparedColumn], names: tuple[
 
 def comparison_table(comparison: Comparison) -> Table:
     """The comparison for people."""
-    table = Table(title=f"{comparison.a} and {comparison.b}", title_justify="left", title_style="bold")
-    for heading in ("", comparison.a, comparison.b, "difference", "95 % (paired)", "better"):
+    a, b = rich(comparison.a), rich(comparison.b)
+    table = Table(title=f"{a} and {b}", title_justify="left", title_style="bold")
+    for heading in ("", a, b, "difference", "95 % (paired)", "better"):
         table.add_column(heading, justify="left" if heading in ("", "better") else "right", overflow="fold")
     for c in comparison.columns:
         d = c.difference
         table.add_row(
-            f"{c.task}/{c.column.name}",
-            show(c.a, c.column.unit),
-            show(c.b, c.column.unit),
+            rich(f"{c.task}/{c.column.name}"),
+            rich(show(c.a, c.column.unit)),
+            rich(show(c.b, c.column.unit)),
             f"{d.value:+.4g}",
             f"{d.low:+.4g} … {d.high:+.4g}",
-            c.better or ("" if c.column.better == "neither" else "undecided"),
+            rich(c.better) if c.better else ("" if c.column.better == "neither" else "undecided"),
         )
     return table

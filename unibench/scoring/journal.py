@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import OpenUniError
+from openuni.storage import LocalStore, naming, open_regular
 from unibench.scoring.samples import SampleResult
 
 _RESULT: TypeAdapter[SampleResult] = TypeAdapter(SampleResult)
@@ -21,7 +22,10 @@ class Journal:
     def __init__(self, path: Path, fingerprint: str, *, resume: bool) -> None:
         self._path = path
         self._fingerprint = fingerprint
-        self._lines: list[bytes] = path.read_bytes().splitlines() if resume and path.is_file() else []
+        self._lines: list[bytes] = []
+        if resume and path.exists():
+            with open_regular(path) as file:
+                self._lines = file.read().splitlines()
         if self._lines:
             with suppress(ValueError):
                 header: Mapping[str, str] = json.loads(self._lines[0])
@@ -30,13 +34,15 @@ class Journal:
             raise OpenUniError(f"{path} belongs to another protocol; score without --resume to start again")
 
     def __enter__(self) -> Journal:
-        self._file = self._path.open("ab" if self._lines else "wb")
+        self._file = LocalStore(self._path.parent).append(self._path.name)
         if not self._lines:
-            self._file.write(json.dumps({"protocol": self._fingerprint}).encode() + b"\n")
+            self._file.truncate(0)
+            self._append(json.dumps({"protocol": self._fingerprint}).encode())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def done(self) -> Iterator[SampleResult]:
         """Results of the interrupted run. A line that was cut short ends them, and is cut off."""
@@ -52,5 +58,9 @@ class Journal:
 
     def write(self, result: SampleResult) -> None:
         """Append a result."""
-        self._file.write(_RESULT.dump_json(result) + b"\n")
-        self._file.flush()
+        self._append(_RESULT.dump_json(result))
+
+    def _append(self, line: bytes) -> None:
+        with naming(self._path):
+            self._file.write(line + b"\n")
+            self._file.flush()

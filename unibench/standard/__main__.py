@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from openuni.storage import write_atomic
 from unibench.standard import SETS, fingerprint, get, key, recorded
 
 
@@ -23,7 +24,7 @@ def main() -> int:
             wrong += 1
             print(f"{key(spec)} differs from the record", file=sys.stderr)
     if options.write:
-        standard.record.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        write_atomic(standard.record, (json.dumps(made, indent=1) + "\n").encode(), "standard")
     print(f"{len(made)} scenes, {wrong} differ from the record")
     return 1 if wrong else 0
 

@@ -7,7 +7,6 @@ import sys
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from openuni import registry
 from openuni.assets import Asset
 from openuni.errors import AssetError
 from openuni.experts import sets
+from openuni.printable import rich
 
 _WIDE = 160
 
@@ -84,7 +84,7 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
                 cache.fetch(asset, show)
             except AssetError as error:
                 failed.append(asset.name)
-                bars.console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+                bars.console.print(f"[red]{rich(str(error))}[/red]", soft_wrap=True)
                 bars.remove_task(bar)
             else:
                 size = cache.place(asset).stat().st_size

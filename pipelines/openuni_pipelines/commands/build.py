@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from openuni.printable import rich
 from openuni.shards import layout
 from openuni.shards.parts import Part
 from openuni_pipelines import options, terminal
@@ -36,7 +37,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
         terminal.print_estimate(estimated, config.shard_size)
         return
     what = f"{config.reader.name}, part {part}," if part else config.reader.name
-    terminal.say(f"building [bold]{what}[/] into [bold]{config.place}[/]")
+    terminal.say(f"building [bold]{rich(what)}[/] into [bold]{rich(config.place)}[/]")
     with terminal.bars(f"planning from {config.reader.name}") as progress:
         made = build(config, retry_failed=retry_failed, extend=extend, part=part, progress=progress)
     terminal.finish(made)
@@ -53,4 +54,4 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.shard_size)
     if not dry_run:
-        terminal.say(f"the plan is {config.place}/{layout.PLAN}")
+        terminal.say(f"the plan is {rich(f'{config.place}/{layout.PLAN}')}")

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 import openuni
+from openuni.printable import rich
 from openuni.sample import Split
 from openuni_pipelines import options
 from openuni_pipelines.engine import collecting
@@ -64,5 +65,5 @@ def collect_command(
         ("subsets", Counter(clip.subset for clip in made.clips)),
         ("chosen for", Counter(clip.view for clip in made.clips)),
     ):
-        console.print(f"  {title}: " + ", ".join(f"{name} {number}" for name, number in sorted(counted.items())))
-    console.print(f"{len(made.clips)} clips: {out}; list {out / collect.LIST}")
+        console.print(f"  {title}: " + ", ".join(f"{rich(name)} {number}" for name, number in sorted(counted.items())))
+    console.print(f"{len(made.clips)} clips: {rich(str(out))}; list {rich(str(out / collect.LIST))}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 from pydantic import TypeAdapter
 from rich.console import Console
 
+from openuni import printable
 from unibench.report import report
 
 
@@ -23,8 +25,9 @@ def compare_command(first: Path, second: Path, as_json: bool) -> None:
     """
     compared = report.compare_runs(first, second)
     if as_json:
-        click.echo(TypeAdapter(report.Comparison).dump_json(compared, indent=1).decode())
+        document = TypeAdapter(report.Comparison).dump_json(compared)
+        click.echo(json.dumps(json.loads(document), indent=1))
         return
     Console().print(report.comparison_table(compared))
     for warning in compared.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+        click.secho(printable.plain(f"warning: {warning}"), fg="yellow", err=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openuni.errors import OpenUniError
+from openuni.printable import rich
 from unibench import tasks as scored
 from unibench.scoring import doctor
 from unibench.scoring.plan import STANDARD, open_place, open_standard, place
@@ -48,11 +49,11 @@ def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, li
     for task, key, true in _values(gt, limit):
         stored = doctor.storage(task, true)
         verdict = "ok" if stored.ok else "FAILS"
-        table.add_row(task, f"{key}: stored", f"{stored.error:.3g} (allowed {stored.bound:.3g})", verdict)
+        table.add_row(task, rich(f"{key}: stored"), f"{stored.error:.3g} (allowed {stored.bound:.3g})", verdict)
         failures += not stored.ok
         for ladder in doctor.ladders(task, true):
             errors = "  ".join(f"{error:.3g}" for error in ladder.errors)
-            table.add_row(task, f"{key}: {ladder.corruption}", errors, "ok" if ladder.ok else "FAILS")
+            table.add_row(task, rich(f"{key}: {ladder.corruption}"), errors, "ok" if ladder.ok else "FAILS")
             failures += not ladder.ok
     console.print(table)
     console.print(f"{failures} checks fail" if failures else "every check passes")
@@ -68,7 +69,7 @@ def _check_predictions(console: Console, predictions: Run, truth: Run, limit: in
         pairs = comparable_pairs(task, predictions, truth, limit)
         finding = doctor.diagnose(task, pairs)
         found += finding is not None
-        console.print(str(finding) if finding else f"{task}: no mistaken convention in {len(pairs)} samples")
+        console.print(rich(str(finding)) if finding else f"{task}: no mistaken convention in {len(pairs)} samples")
     return 1 if found else 0
 
 

@@ -48,7 +48,7 @@ def import_command(parallel: Parallel, src: Path, name: str, out: Path, shard_si
     count = import_truth(name, src, out, parallel, shard_size=shard_size, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
-    console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {out}")
+    console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {printable.rich(str(out))}")
 
 
 @click.command("calibrate")
@@ -64,4 +64,4 @@ def calibrate_command(src: Path) -> None:
     console = Console()
     console.print(f"motion vectors are {found.x:+g}·W·(R − .5), {found.y:+g}·H·(G − .5) pixels, {found.direction}")
     console.print(f"median error on static pixels {found.error:.4f} px; the next best reading has {found.rival:.2f} px")
-    console.print(f"stored in {src / CALIBRATION}")
+    console.print(f"stored in {printable.rich(str(src / CALIBRATION))}")

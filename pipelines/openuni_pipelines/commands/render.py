@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from openuni.errors import OpenUniError
+from openuni.printable import rich
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
@@ -68,14 +69,14 @@ def render_command(
     console = Console()
     if dry_run:
         families = ", ".join(scene_set.families)
-        console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {root}")
+        console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {rich(str(root))}")
         return
     with terminal.counting("scenes") as progress:
         render_set(root, scene_set, parallel, preview=previews, progress=progress)
     if wanted is not None:
         check_standard(root, wanted)
         console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")
-    console.print(f"{scene_set.scenes} clips, {scene_set.shards} shards: {root}")
+    console.print(f"{scene_set.scenes} clips, {scene_set.shards} shards: {rich(str(root))}")
 
 
 def _check_frozen(wanted: Standard, context: click.Context) -> None:

@@ -43,7 +43,7 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
     data = openuni.open(path)
     stats = count(data)
     if as_json:
-        click.echo(json.dumps(asdict(stats), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(asdict(stats), indent=1))
     else:
         _print(path, stats)
     if rows and stats.samples:

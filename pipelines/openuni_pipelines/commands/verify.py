@@ -69,7 +69,7 @@ def verify_command(execution: Execution, root: Path | str, quick: bool, repair: 
             },
             "problems": [asdict(problem) for problem in report.problems],
         }
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(document, indent=1))
     else:
         _print_problems(report.problems)
         looked = "hashes and members" if quick else "hashes, members and values"

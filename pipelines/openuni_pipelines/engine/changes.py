@@ -53,10 +53,10 @@ def reopen_damaged(job: Job, problems: Sequence[Problem]) -> None:
     """Reopen the columns that `problems` name. Whatever of them is whole is kept, found by its hash.
 
     Where RGB is damaged all columns of the shard are reopened: a clip that can no longer be cut from its video leaves
-    them all.
+    them all. What no column is to blame for, such as the catalog, every run makes anew.
     """
     damaged: defaultdict[int, dict[str, set[str]]] = defaultdict(dict)
-    for problem in problems:
+    for problem in (problem for problem in problems if problem.column):
         names = tuple(job.recipe.columns) if problem.column == RGB else (problem.column,)
         for column in names:
             again = damaged[problem.shard].setdefault(column, set())
@@ -92,7 +92,7 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, progre
     manifest = verify.manifest(root)
     for problem in verify.verify_plan(root):
         raise PlanError(f"{root / problem.file} {problem.what}")
-    touched = {problem.column for problem in problems}
+    touched = {problem.column for problem in problems if problem.column}
     if RGB in touched and not manifest.plan_sha256:
         raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
     names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import time
@@ -20,6 +19,7 @@ from openuni.errors import OpenUniError
 from openuni.experts import Expert, Resources
 from openuni.shards.bucket import BeatenError
 from openuni.shards.results import DamagedResultError
+from openuni.storage import DISK_ERRORS, disk_sentence
 from openuni_pipelines.engine.cluster import connect as connect
 from openuni_pipelines.engine.cluster import is_connected
 from openuni_pipelines.engine.recipe import Kind
@@ -29,7 +29,6 @@ _POLL_SECONDS = 0.5
 MOST_HANDS = 16
 """Clips in the hands of one GPU worker: six threads encode flow as fast as a card makes it that takes 7.5 ms a frame
 (49 ms), one or two decode, and more would only wait and fill the memory."""
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 MAX_FAILED_STARTS = 10
 """Workers in a row that died before their first task, after which something is wrong with all of them."""
 START_SECONDS = 300.0
@@ -129,14 +128,6 @@ def _guarded(worker: Worker, task: Task) -> Outcome | Fault:
         return Fault("raised", _brief(error))
     except Exception as error:  # noqa: BLE001  an expert may raise anything; the run goes on without this clip
         return Fault("raised", _brief(error))
-
-
-def disk_sentence(root: Path, error: OSError) -> str:
-    """What to tell the user of a disk that takes no more."""
-    return (
-        f"the disk of {root} refuses to take more ({os.strerror(error.errno or 0)}). Nothing is half committed: "
-        "make room and run the same command again"
-    )
 
 
 def _brief(error: Exception) -> str:

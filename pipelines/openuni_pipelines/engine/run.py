@@ -24,10 +24,10 @@ from openuni.shards.layout import Manifest
 from openuni.shards.lock import HeldError, RunLock
 from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
-from openuni.storage import LocalStore
+from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, publishing, stopping
-from openuni_pipelines.engine.executors import DISK_ERRORS, Executor, Fault, InProcess, RayPools, disk_sentence
+from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.recipe import RGB, Recipe, recipe

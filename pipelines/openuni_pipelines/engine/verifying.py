@@ -55,7 +55,8 @@ def check(
         for one in run(_check, work):
             checked.append(one)
             progress(len(checked), len(work))
-    found = [*verify.verify_plan(root), *(problem for one in checked for problem in one.problems)]
+    whole = [*verify.verify_plan(root), *verify.verify_catalog(root)]
+    found = [*whole, *(problem for one in checked for problem in one.problems)]
     return Report(checked, sorted(found, key=lambda p: (p.shard, p.column, p.key)))
 
 

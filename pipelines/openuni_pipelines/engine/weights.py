@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from openuni.errors import PlanError
+from openuni.storage import new_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +48,10 @@ def export_weights(config: ExportWeightsConfig) -> Path:
     model = load_trained(where) if config.unityvideo is None else open_unityvideo(where)
     if config.dtype != "same":
         model = model.to(getattr(torch, config.dtype))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = config.out.with_name(f".{config.out.name}.partial")
-    if config.layout == "diffusers":
-        save_wan(partial, model)
-    else:
-        origin = "The public UnityVideo weights." if config.unityvideo else f"Exported from {where.name}."
-        save_model(partial, model.config, model.state_dict(), model_card(model.config, origin))
-    if config.out.exists():
-        config.out.rmdir()
-    partial.rename(config.out)
+    with new_folder(config.out, "weights") as folder:
+        if config.layout == "diffusers":
+            save_wan(folder, model)
+        else:
+            origin = "The public UnityVideo weights." if config.unityvideo else f"Exported from {where.name}."
+            save_model(folder, model.config, model.state_dict(), model_card(model.config, origin))
     return config.out

@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import openuni
-from openuni.shards import catalog, columns, layout
+from openuni.shards import catalog, columns, layout, verify
 from openuni.shards.layout import CommitRecord, FileRecord
 from openuni.storage import LocalStore
 
@@ -135,3 +135,22 @@ def test_records_survive_the_table() -> None:
     record = CommitRecord(3, "depth", "x-1", "", 2, 1, "a", "b", _SUM, file, FileRecord(1 << 40, _SUM))
     assert catalog.decode(catalog.encode([record]), "table") == [record]
     assert catalog.decode(catalog.encode([]), "table") == []
+
+
+def test_a_catalog_that_tells_other_things_than_the_records_is_found_by_verify(root: Path) -> None:
+    """Whole, vouched for by its own hashes and no older than the records: readers believe it."""
+    assert verify.verify_catalog(root) == []
+    store = LocalStore(root)
+    manifest_sha256 = layout.digest((root / layout.MANIFEST).read_bytes())
+    records = catalog.read(store, manifest_sha256)
+    assert records
+    data = catalog.encode([replace(records[0], samples=records[0].samples + 1), *records[1:]])
+    store.put(catalog.TABLE, data, "run")
+    head = catalog.Head(manifest_sha256, FileRecord(len(data), layout.digest(data)))
+    store.put(catalog.HEAD, layout.dump_checked(head), "run")
+    (problem,) = verify.verify_catalog(root)
+    assert "openuni index" in problem.what
+    catalog.write(root, "run")
+    assert verify.verify_catalog(root) == []
+    catalog.retire(root)
+    assert verify.verify_catalog(root) == []

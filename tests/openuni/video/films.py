@@ -102,14 +102,14 @@ def interlaced(path: Path, count: int = 50) -> Path:
     return film(path, count, rate=25, codec="mpeg2video", options=quality, picture=combed, prepare=prepare)
 
 
-def hdr(path: Path, codes: npt.NDArray[np.uint16], transfer: int) -> Path:
-    """Eight frames of 10-bit Y'CbCr code values `[H, W, 3]` in BT.2020, lossless, tagged with H.273's `transfer`."""
+def hdr(path: Path, codes: npt.NDArray[np.uint16], transfer: int, matrix: int = 9) -> Path:
+    """Eight frames of 10-bit Y'CbCr code values `[H, W, 3]` in BT.2020, lossless, tagged with H.273's numbers."""
     height, width = codes.shape[:2]
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=16)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p10le"
         context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, 9, 1
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, matrix, 1
         for k in range(8):
             frame = av.VideoFrame(width, height, "yuv444p10le")
             for channel, plane in enumerate(frame.planes):

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from openuni.errors import BadVideoError
 from openuni.sample import Clip
 from openuni.video import normalise, probe, read_frames
+from openuni.video.colour import Transfer, _light, pq_to_light, tone_map
 from tests.openuni.video.films import hdr
 
 Array = npt.NDArray[np.float64]
@@ -75,6 +77,35 @@ def test_hdr_becomes_bt709_by_the_formulas(tmp_path: Path, transfer: int, name: 
     np.testing.assert_allclose(frame[:, 4::8].astype(float), reference(signal, transfer)[:, 4::8], atol=1)
     assert probe(path).transfer == name
     assert normalise(Clip("k", str(path))).origin.transfer == name
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(PQ, "pq"), (HLG, "hlg")])
+def test_every_grey_follows_the_curve(transfer: int, name: Transfer) -> None:
+    """All signals, in steps of 1/65280, within 1 of 255; in steps of 10 bits never darker for more light."""
+    codes = np.arange(65281, dtype=np.uint16)
+    grey = np.repeat(codes[None, :, None], 3, axis=2)
+    shown = tone_map(grey, name, 9)
+    np.testing.assert_allclose(shown.astype(float), reference(grey / 65280, transfer), atol=1)
+    assert (np.diff(shown[0, ::64, 1].astype(int)) >= 0).all()
+
+
+def test_the_curves_meet_the_points_that_the_standards_name() -> None:
+    """ST 2084: signal .508 is 100 cd/m², 1 is 10,000. BT.2100: HLG's .5 is 1/12 of the scene's peak; BT.2408: .75 is
+    203 cd/m² on a screen of 1,000.
+    """
+    assert pq_to_light(np.array([0.508078, 1.0])) == pytest.approx([100, 10000], rel=1e-4)
+    half, three_quarters, peak = _light(np.array([[[k] * 3 for k in (32640, 48960, 65280)]], np.uint16), "hlg")[0, :, 0]
+    assert half == pytest.approx(1000 * (1 / 12) ** 1.2, rel=1e-3)
+    assert three_quarters == pytest.approx(203, rel=0.005)
+    assert peak == pytest.approx(1000, rel=1e-3)
+
+
+@pytest.mark.parametrize(("matrix", "name"), [(14, "ICtCp"), (10, "constant luminance"), (8, "YCgCo")])
+def test_colours_that_would_be_taken_for_others_are_refused_by_name(tmp_path: Path, matrix: int, name: str) -> None:
+    """Dolby Vision, and what encoders write that few read: swscale takes every matrix it does not know for BT.601."""
+    path = hdr(tmp_path / "a.mkv", codes(np.full((64, 64, 3), 0.5))[0], PQ, matrix)
+    with pytest.raises(BadVideoError, match=f"its colours are coded as .*{name}"):
+        probe(path)
 
 
 def test_an_sdr_video_in_bt2020_keeps_its_code_values(tmp_path: Path) -> None:

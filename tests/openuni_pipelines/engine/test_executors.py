@@ -10,8 +10,8 @@ import pytest
 from openuni.experts.base import Expert, Resources
 from openuni.sample import Annotation
 from openuni.shards import layout
+from openuni.storage import disk_sentence
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.engine import executors
 from openuni_pipelines.engine.executors import Fault, InProcess, _Capacity, _death, _pooled, _sized
 from openuni_pipelines.engine.recipe import Kind, Recipe, Stage
 from openuni_pipelines.engine.stages import Job, Run
@@ -94,5 +94,5 @@ def test_what_would_hit_every_clip_is_the_machines_fault(tmp_path: Path, monkeyp
     assert finished.result == Fault("machine", "expert broken cannot be set up: RuntimeError: no such device")
     monkeypatch.setattr(here._worker, "run", lambda task: (_ for _ in ()).throw(OSError(28, "full")))
     here.submit(Run(0, "a", broken))
-    assert here.wait()[0].result == Fault("machine", executors.disk_sentence(tmp_path, OSError(28, "full")))
+    assert here.wait()[0].result == Fault("machine", disk_sentence(tmp_path, OSError(28, "full")))
     assert layout.LOCK not in [path.name for path in tmp_path.iterdir()]

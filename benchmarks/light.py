@@ -7,7 +7,7 @@ Flow: five families of pairs (an affine motion, a large one, squares over a grou
 pixels within 1 px from forward–backward agreement. Depth: the clips whose camera moves, rank correlation with the truth
 within a frame from the gain by parallax. Each curve is fitted on all families but one, and judged on that one. Prints
 rank correlation (Spearman) and calibration error (mean gap over bins of equal count) over all, and the curve fitted on
-all families, which the expert holds. Without `--scenes` it is flow alone.
+all families, which the expert holds. People: see `light_people.py`. Without `--scenes` it is flow alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import light_people
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
@@ -153,7 +154,7 @@ def depth(scenes: Path) -> None:
     rows, families = [], []
     still = 0
     for sample in openuni.open(scenes):
-        clip = DecodedClip(sample.key, sample.rgb, sample.record.fps, {})
+        clip = DecodedClip(sample.key, sample.rgb.frames, sample.record.fps, {})
         annotation = expert.annotate(clip)
         gain = annotation.scores.get("depth_parallax_gain")
         if gain is None:
@@ -177,12 +178,13 @@ def order(predicted: Image, true: Image) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=Path, help="a dataset of rendered scenes, for depth")
+    parser.add_argument("--scenes", type=Path, help="a dataset of rendered scenes, for depth and people")
     scenes = parser.parse_args().scenes
     cv2.setNumThreads(1)
     flow()
     if scenes is not None:
         depth(scenes)
+        light_people.measure(scenes)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from openuni import assets
 from openuni.assets import Asset, PackageMember
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.parallax import parallax_gain
 from openuni.modalities import Frames
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
@@ -41,18 +42,38 @@ _FLAT = 4.0
 """Standard deviation, in levels of 255, below which a frame shows nothing to judge depth by: black, or faded out."""
 _AGREE = 0.1
 """Two predictions agree if they differ by at most this in log depth, about ten per cent."""
+_GAINS = (-0.1, 0.0, 0.1, 0.2, 0.4)
+_ORDERS = (0.0, 0.49, 0.69, 0.74, 0.9)
+"""Gain by parallax, and the rank correlation of depth with the truth within a frame that goes with it."""
+_UNVERIFIED = 0.5
+"""Most that a depth is believed which no parallax confirms."""
+
+
+def predicted_order(gain: float) -> float:
+    """The rank correlation of depth with the truth to expect of a depth with this gain by parallax.
+
+    Example:
+        >>> predicted_order(0.1)
+        0.69
+    """
+    return float(np.interp(gain, _GAINS, _ORDERS))
 
 
 class FastDepth(Expert):
     """Planar depth up to one scale (larger is farther), `Depth(kind="relative")`, NaN where the network says nothing.
 
     Each frame is predicted twice, as it is and mirrored, and the two are averaged in log depth (the test-time mirror of
-    Godard et al., CVPR 2017); the confidence is the share of the clip's pixels where the two agree within ten per cent.
-    It measures self-consistency, not accuracy. A frame that is all of one colour is left unknown.
+    Godard et al., CVPR 2017). A frame that is all of one colour is left unknown.
+
+    Where the camera moves, the confidence predicts the rank correlation (Spearman) of depth with the truth within a
+    frame, from how much better the motion is explained with this depth (see `parallax`): the score
+    `depth_parallax_gain`. The curve is fitted on rendered scenes (`benchmarks/light.py`). Where it does not move,
+    nothing tells a right depth from a wrong one: the score `depth_verified` is 0, and the confidence half of the share
+    of pixels on which the two predictions agree within ten per cent, which is self-consistency and not accuracy.
     """
 
     name = "fastdepth"
-    version = 1
+    version = 2
     modality = "depth"
     license = "MIT"
     resources = Resources(cpus=1, memory_gib=0.5)
@@ -85,7 +106,12 @@ class FastDepth(Expert):
             values[t] = cv2.resize(np.sqrt(seen * mirrored), (width, height), interpolation=cv2.INTER_LINEAR)
         if np.isnan(values).all():
             raise OpenUniError(f"{clip.key}: FastDepth finds no depth in any frame")
-        return Annotation(Depth(values, "relative"), agreeing / (frames * _SIDE * _SIDE))
+        gain = parallax_gain(clip.frames, values, clip.fps)
+        if gain is None:
+            unverified = _UNVERIFIED * agreeing / (frames * _SIDE * _SIDE)
+            return Annotation(Depth(values, "relative"), unverified, {"depth_verified": 0.0})
+        scores = {"depth_verified": 1.0, "depth_parallax_gain": gain}
+        return Annotation(Depth(values, "relative"), predicted_order(gain), scores)
 
     def teardown(self) -> None:
         del self._session

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -45,6 +45,12 @@ CLASSES = Asset(
 
 _AROUND = 1.3
 """How much larger than its box the crop is in which a thing is outlined."""
+_NEAR_ENOUGH = 1.5
+"""Most that a square which DeepLab was shown may be larger than what is looked for in it."""
+_OUTLINED = 0.2
+"""Seconds for which a thing's outline is carried along, where it agrees with the detector, before it is drawn anew."""
+_STAYS = 0.7
+"""Overlap of a carried outline's bounds with the detected box from which it agrees."""
 _CUT_SIZE = 128
 """Longer side, in pixels, of the crop that GrabCut sees: it costs milliseconds there, and outlines are no finer."""
 _PATIENCE = 0.5
@@ -92,6 +98,10 @@ class _Thing:
     box: Box
     look: tracking.Floats
     seen: int
+    outlined: int = 0
+    """Frame in which the mask was last drawn from the picture."""
+    agreement: float = 1.0
+    """What the detector's score is worth after DeepLab's look there."""
     votes: dict[str, list[float]] = field(default_factory=dict)
     met: list[int] = field(default_factory=list)
     """Frames in which the detector saw it."""
@@ -113,7 +123,7 @@ class MediapipeSegmentation(Expert):
     """
 
     name = "mediapipe_segmentation"
-    version = 3
+    version = 4
     modality = "segmentation"
     license = "Apache-2.0"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
@@ -133,17 +143,18 @@ class MediapipeSegmentation(Expert):
         from mediapipe.tasks.python import vision
 
         with native_logs.hidden():
-            self._classes = vision.ImageSegmenter.create_from_options(
+            self._segmenter = vision.ImageSegmenter.create_from_options(
                 vision.ImageSegmenterOptions(
                     base_options=tasks.BaseOptions(model_asset_path=str(assets.path(CLASSES))),
                     output_category_mask=True,
                     output_confidence_masks=False,
                 )
             )
-            self._look(np.zeros((64, 64, 3), np.uint8), slice(None), slice(None))  # its lines are out by then
+            # Its lines are out by then.
+            _Look(self._segmenter, np.zeros((64, 64, 3), np.uint8)).classes(slice(0, 64), slice(0, 64))
 
     def teardown(self) -> None:
-        self._classes.close()
+        self._segmenter.close()
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
@@ -168,34 +179,13 @@ class MediapipeSegmentation(Expert):
     def _person_ids(self, clip: DecodedClip, people: TrackedPeople) -> npt.NDArray[np.int32]:
         """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""
         ids = people.masks.astype(np.int32)
-        for p in range(people.count):
-            for t in np.flatnonzero(~np.isnan(people.boxes[:, p, 0])).tolist():
-                if np.isnan(people.landmarks[t, p, 0, 0]):
-                    outline = self._person(clip.frames[t], people.boxes[t, p].astype(np.float64))
-                    ids[t][outline & (ids[t] == 0)] = p + 1
+        unposed = ~np.isnan(people.boxes[..., 0]) & np.isnan(people.landmarks[..., 0, 0])
+        for t in np.flatnonzero(unposed.any(axis=1)).tolist():
+            look = _Look(self._segmenter, clip.frames[t])
+            for p in np.flatnonzero(unposed[t]).tolist():
+                outline = _person(look, people.boxes[t, p].astype(np.float64))
+                ids[t][outline & (ids[t] == 0)] = p + 1
         return ids
-
-    def _person(self, frame: Frame, box: Box) -> Mask:
-        """The pixels of somebody without a pose: what looks like a person to DeepLab, sharpened; perhaps none."""
-        mask = np.zeros(frame.shape[:2], np.bool_)
-        rows, columns = _around(box, frame.shape[:2])
-        window = _window(box, frame.shape[:2])[rows, columns]
-        crop, classes = self._look(frame, rows, columns)
-        known = main_pieces((classes == _PERSON) & window)
-        # A body reaches the edges of its box; a patch of skin or a neighbour's shoulder in it does not.
-        local = box - np.tile([columns.start, rows.start], 2)
-        if known.sum() < _PERSON_FILLS * window.sum() or tracking.overlap(_bounds(known), local) < 0.4:
-            return mask
-        mask[rows, columns] = main_pieces(_sharpened(crop, known, window))
-        return mask
-
-    def _look(self, frame: Frame, rows: slice, columns: slice) -> tuple[Frame, npt.NDArray[np.uint8]]:
-        """A crop of a frame and DeepLab's class of each of its pixels."""
-        import mediapipe
-
-        crop = np.ascontiguousarray(frame[rows, columns])
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
-        return crop, np.squeeze(self._classes.segment(image).category_mask.numpy_view())
 
     def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
@@ -203,6 +193,7 @@ class MediapipeSegmentation(Expert):
         patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
         for t, frame in enumerate(clip.frames):
+            look_at = _Look(self._segmenter, frame)
             live = [thing for thing in things if t - thing.seen <= patience]
             if t > 0:
                 for thing in live:
@@ -223,11 +214,14 @@ class MediapipeSegmentation(Expert):
                 thing.box, thing.seen = box, t
                 thing.met.append(t)
                 thing.look = 0.8 * thing.look + 0.2 * look
-                outline, agreement = self._outline(frame, box, name, people, t)
-                # What was outlined before and lies where it is seen now is still there.
-                if outline.any() or not thing.mask.any() or tracking.overlap(_bounds(thing.mask), box) < 0.5:
-                    thing.mask = outline
-                thing.votes.setdefault(name, []).append(agreement * float(people.thing_scores[i]))
+                stays = tracking.overlap(_bounds(thing.mask), box) if thing.mask.any() else 0.0
+                if stays < _STAYS or name not in thing.votes or t - thing.outlined >= _OUTLINED * clip.fps:
+                    outline, thing.agreement = _outline(look_at, box, name, people, t)
+                    thing.outlined = t
+                    # What was outlined before and lies where it is seen now is still there.
+                    if outline.any() or stays < 0.5:
+                        thing.mask = outline
+                thing.votes.setdefault(name, []).append(thing.agreement * float(people.thing_scores[i]))
             for thing in things:
                 if t - thing.seen <= patience and thing.mask.any():
                     thing.masks[t] = thing.mask.copy()
@@ -238,32 +232,100 @@ class MediapipeSegmentation(Expert):
                     thing.masks.pop(t, None)
         return [thing for thing in things if len(thing.masks) > 1 or len(clip.frames) == 1]
 
-    def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
-        """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
 
-        None where the picture sets nothing off, and where the thing would be most of the frame and DeepLab sees none.
-        Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
-        """
-        mask = np.zeros(frame.shape[:2], np.bool_)
-        rows, columns = _around(box, frame.shape[:2])
-        crop, classes = self._look(frame, rows, columns)
-        window = _window(box, frame.shape[:2])[rows, columns]
-        agreement = _agreement(name, classes[window])
-        # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
-        known = (classes != 0) & (classes != _PERSON) & window
-        held = is_held(box, people, t)
-        if held or known.sum() < 0.2 * window.sum():
-            local = box - np.tile([columns.start, rows.start], 2)
-            mine = _cut(crop, _ellipse(local, window.shape, 0.9), _ellipse(local, window.shape, 0.5), window)
-            if window.sum() > _OVERALL * mask.size or not _stands_out(crop, mine, window):
-                return mask, agreement
-        else:
-            mine = _sharpened(crop, known, window)
-        others = (people.masks[t, rows, columns] > 0) & (not held)
-        mask[rows, columns] = main_pieces(mine & ~others)
-        if name in _SCREENS and mask.mean() > _OVERALL:
-            mask[:] = False
-        return mask, agreement
+@dataclass(slots=True)
+class _Look:
+    """DeepLab's look at one frame, square by square.
+
+    What it is shown is squeezed into a square, and it knows no squeezed people: so squares it is, as far as the frame
+    has room for them. What lies in a square that was looked at before, and is not small in it, is not looked at again.
+    """
+
+    segmenter: Any
+    frame: Frame
+    squares: list[tuple[slice, slice, Frame]] = field(default_factory=list)
+
+    def classes(self, rows: slice, columns: slice) -> Frame:
+        """The class of each pixel of a part of the frame `[rows, columns]`."""
+        side = max(rows.stop - rows.start, columns.stop - columns.start)
+        for down, across, seen in self.squares:
+            larger = max(seen.shape)
+            if _within(rows, down) and _within(columns, across) and larger <= _NEAR_ENOUGH * side:
+                return seen[_moved(rows, down), _moved(columns, across)]
+        height, width = self.frame.shape[:2]
+        down, across = _widened(rows, side, height), _widened(columns, side, width)
+        seen = self._classes_in(down, across)
+        self.squares.append((down, across, seen))
+        return seen[_moved(rows, down), _moved(columns, across)]
+
+    def _classes_in(self, rows: slice, columns: slice) -> Frame:
+        import mediapipe
+
+        crop = np.ascontiguousarray(self.frame[rows, columns])
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
+        # A copy: the view is of memory that goes with the answer.
+        classes: Frame = np.squeeze(self.segmenter.segment(image).category_mask.numpy_view()).copy()
+        return classes
+
+
+def _within(inner: slice, outer: slice) -> bool:
+    return bool(outer.start <= inner.start and inner.stop <= outer.stop)
+
+
+def _moved(inner: slice, outer: slice) -> slice:
+    """A span counted from the start of another."""
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def _widened(span: slice, length: int, end: int) -> slice:
+    """A span of `length` about a shorter one, moved into 0 … `end`, or all of it where that is too short."""
+    length = min(end, length)
+    start = min(max(0, (span.start + span.stop - length) // 2), end - length)
+    return slice(start, start + length)
+
+
+def _person(look: _Look, box: Box) -> Mask:
+    """The pixels of somebody without a pose: what looks like a person to DeepLab, sharpened; perhaps none."""
+    shape = look.frame.shape[:2]
+    mask = np.zeros(shape, np.bool_)
+    rows, columns = _around(box, shape)
+    window = _window(box, shape)[rows, columns]
+    known = main_pieces((look.classes(rows, columns) == _PERSON) & window)
+    # A body reaches the edges of its box; a patch of skin or a neighbour's shoulder in it does not.
+    local = box - np.tile([columns.start, rows.start], 2)
+    if known.sum() < _PERSON_FILLS * window.sum() or tracking.overlap(_bounds(known), local) < 0.4:
+        return mask
+    mask[rows, columns] = main_pieces(_sharpened(look.frame[rows, columns], known, window))
+    return mask
+
+
+def _outline(look: _Look, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
+    """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
+
+    None where the picture sets nothing off, and where the thing would be most of the frame and DeepLab sees none.
+    Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
+    """
+    shape = look.frame.shape[:2]
+    mask = np.zeros(shape, np.bool_)
+    rows, columns = _around(box, shape)
+    crop, classes = look.frame[rows, columns], look.classes(rows, columns)
+    window = _window(box, shape)[rows, columns]
+    agreement = _agreement(name, classes[window])
+    # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
+    known = (classes != 0) & (classes != _PERSON) & window
+    held = is_held(box, people, t)
+    if held or known.sum() < 0.2 * window.sum():
+        local = box - np.tile([columns.start, rows.start], 2)
+        mine = _cut(crop, _ellipse(local, window.shape, 0.9), _ellipse(local, window.shape, 0.5), window)
+        if window.sum() > _OVERALL * mask.size or not _stands_out(crop, mine, window):
+            return mask, agreement
+    else:
+        mine = _sharpened(crop, known, window)
+    others = (people.masks[t, rows, columns] > 0) & (not held)
+    mask[rows, columns] = main_pieces(mine & ~others)
+    if name in _SCREENS and mask.mean() > _OVERALL:
+        mask[:] = False
+    return mask, agreement
 
 
 def _around(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:

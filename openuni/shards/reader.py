@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
-from openuni.sample import SCHEMA_VERSION, Record, Sample, Status, Subset
-from openuni.shards import catalog, columns, facts, index, layout, plan, tables
+from openuni.sample import SCHEMA_VERSION, Sample, Status
+from openuni.shards import catalog, columns, facts, index, layout, plan, routing, tables
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
@@ -398,9 +398,8 @@ class Dataset:
         of_record = [name for name in index.schema("rgb").names if name not in index.schema("depth").names]
         known = tables["rgb"].select(["key", *of_record])
         people = [pc.map_lookup(table["scores"], "people", "first") for table in tables.values()]
-        known = known.set_column(
-            known.column_names.index("subset"), "subset", _subsets(known["subset"], pc.coalesce(*people[::-1]))
-        )
+        number = routing.people_of_shots(tables["rgb"], pc.coalesce(*people[::-1]))
+        known = known.set_column(known.column_names.index("subset"), "subset", routing.subsets(known["subset"], number))
         for column in self.manifest.columns:
             for name in ("present", "reason", "expert", "confidence", "scores"):
                 kind = index.schema(column).field(name).type
@@ -501,6 +500,7 @@ class Dataset:
             rows[column] = index.decode(data, column, path)
             if len(rows[column]) != record.samples:
                 raise CorruptDataError(f"{path} has {len(rows[column])} samples, its commit record {record.samples}")
+        routing.add_to_rows(rows)
         self._indices[position] = rows
         if len(self._indices) > _WINDOW:
             self._indices.popitem(last=False)
@@ -517,7 +517,7 @@ class Dataset:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
         load = partial(self._load, {name: (self._tar(shard, name), rows[name][row]) for name in shown if name in rows})
-        return Sample(replace(record, subset=_subset(record)), statuses, load)
+        return Sample(replace(record, subset=routing.subset(record)), statuses, load)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_indices": OrderedDict()}
@@ -582,19 +582,3 @@ class Order:
                 self._window = (begin, end)
                 return
             begin = end
-
-
-def _subset(record: Record) -> Subset:
-    """Clips that the source did not route are routed by the number of people that were tracked."""
-    people = record.scores.get("people")
-    if record.subset != "general" or people is None:
-        return record.subset
-    return "single_person" if people == 1 else "two_person" if people == 2 else "general"
-
-
-def _subsets(routed: pa.ChunkedArray, people: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`_subset` for a whole shard."""
-    counted = pc.and_(pc.equal(routed, "general"), pc.is_valid(people))
-    single, two = pc.equal(people, 1.0), pc.equal(people, 2.0)
-    by_number = pc.if_else(single, "single_person", pc.if_else(two, "two_person", "general"))
-    return pc.if_else(counted, by_number, routed)

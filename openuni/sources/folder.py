@@ -57,8 +57,12 @@ class Folder(Source):
             return [Skipped(entry.id, str(error))]
         folder = PurePosixPath(entry.id).parent
         clips: list[Clip | Skipped] = [Skipped(str(folder / said.file), said.what) for said in caption.remarks]
-        pieces = [piece for shot in shots for piece in windows(shot, request.clip_seconds, request.min_seconds)]
-        for index, piece in enumerate(pieces):
+        pieces = [
+            (number, piece)
+            for number, shot in enumerate(shots)
+            for piece in windows(shot, request.clip_seconds, request.min_seconds)
+        ]
+        for index, (number, piece) in enumerate(pieces):
             name = f"{entry.id}-{index:04d}"
             if piece.seconds < request.min_seconds:
                 clips.append(Skipped(name, _TOO_SHORT))
@@ -74,6 +78,7 @@ class Folder(Source):
                     source_id=name,
                     video_id=entry.id,
                     license=self.license,
+                    scores={"shot": float(number)},
                 )
             )
         return clips

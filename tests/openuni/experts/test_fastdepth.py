@@ -133,3 +133,10 @@ def test_without_weights_setup_says_what_to_fetch(tmp_path: Path, monkeypatch: p
 def test_importing_the_expert_loads_no_runtime() -> None:
     program = "import sys, openuni.experts.fastdepth as m; m.FastDepth(); print('onnxruntime' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
+
+
+def test_depth_that_no_motion_confirms_is_unverified_and_never_believed(expert: FastDepth) -> None:
+    annotation = expert.annotate(decoded(*[picture()] * 4))
+    assert annotation.scores == {"depth_verified": 0.0}
+    assert annotation.confidence is not None
+    assert annotation.confidence <= 0.5

@@ -154,6 +154,30 @@ def test_somebody_without_a_pose_is_outlined_as_they_look(
     assert shared / either > 0.6  # DeepLab's outline is coarse; an ellipse in the box has .4
 
 
+def test_the_small_walkers_of_a_crowd_are_outlined_and_lamps_are_not(
+    segmenter: MediapipeSegmentation, shared_data: Path
+) -> None:
+    """DeepLab is shown squares: a person of 20 × 45 pixels who is squeezed into one is nobody to it."""
+    frame = clip(shared_data / "videos" / "mmtracking_demo.mp4", 17, 12.0)[16]
+    walkers = [[122, 139, 149, 211], [351, 47, 374, 96], [359, 92, 386, 131], [300, 45, 319, 84]]
+    lamp = [504, 91, 534, 139]
+    boxes = np.array([*walkers, lamp], np.float32)[None]
+    people = TrackedPeople(
+        boxes,
+        np.full((1, 5), 0.5, np.float32),
+        np.full((1, 5, 33, 3), np.nan, np.float32),
+        np.full((1, 5, 33, 3), np.nan, np.float32),
+        np.full(5, 0.5, np.float32),
+        np.zeros((1, *frame.shape[:2]), np.uint8),
+        np.zeros(0, np.int32),
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        (),
+    )
+    crowd = DecodedClip("crowd", frame[None], 12.0, {"people": Annotation(people)})
+    assert {i.id for i in segmenter.annotate(crowd).value.instances} == {1, 2, 3, 4}
+
+
 def test_nothing_is_an_empty_result_of_no_confidence(segmenter: MediapipeSegmentation) -> None:
     decoded, _ = scene({}, set())
     annotation = segmenter.annotate(decoded)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-import openuni
 from openuni import printable
 from openuni.errors import PlanError
 from openuni_pipelines import options
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer
+from openuni_pipelines.engine.viewing.sources import open_source
 from unibench.report import report
 
 
@@ -48,7 +48,7 @@ def view_command(
     port: `ssh -L 8000:127.0.0.1:8000 host`, with `--port 8000`.
     """
     flags = Flags(flags_file or (Path() if "://" in path else Path(path)) / "flags.jsonl")
-    clips, truth = Clips(openuni.open(path)), Clips(openuni.open(gt), "truth") if gt else None
+    clips, truth = Clips(open_source(path, gt)), Clips(open_source(gt), "truth") if gt else None
     others = [truth, Differences(clips, truth)] if truth else []
     try:
         viewer = Viewer(clips, flags, others, _scored(report_file, path), port=port)

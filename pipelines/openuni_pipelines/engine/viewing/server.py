@@ -103,10 +103,16 @@ class Viewer:
                 "clips": len(self.catalogue),
                 "columns": self.clips.data.columns,
                 "others": list(self.others),
-                "facets": asdict(self.catalogue.facets()),
                 "flags": self.flags.reasons,
             }
         )
+
+    def _facets(self, arguments: Arguments) -> _Answer:
+        return _json(self.catalogue.facets())
+
+    def _progress(self, arguments: Arguments) -> _Answer:
+        """Of reading the index."""
+        return _json({"read": self.catalogue.read, "clips": len(self.catalogue)})
 
     def _cards(self, arguments: Arguments) -> _Answer:
         query = QUERY.validate_json(arguments["query"])
@@ -135,8 +141,6 @@ class Viewer:
         facts = self.clips.facts(key)
         for clips in self.others.values():
             facts.columns.extend(_columns_of(clips, key))
-        for source, clips in {"": self.clips, **self.others}.items():
-            clips.prepare(key, [c.name for c in facts.columns if c.present and c.source == source])
         return _json({**asdict(facts), "flag": self.flags.reasons.get(key, "")})
 
     def _thumbnail(self, arguments: Arguments) -> _Answer:
@@ -144,7 +148,7 @@ class Viewer:
 
     def _frame(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
-        return _Answer(_IMAGE, clips.frame(key, column, int(arguments["frame"])), keeps=True)
+        return _Answer(_IMAGE, clips.frame(key, column, int(arguments["frame"])))
 
     def _frames(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
@@ -170,6 +174,8 @@ class Viewer:
 
     _handlers: ClassVar[Mapping[str, Callable[[Viewer, Arguments], _Answer]]] = {
         "/api/about": _about,
+        "/api/facets": _facets,
+        "/api/progress": _progress,
         "/api/cards": _cards,
         "/api/histogram": _histogram,
         "/api/neighbours": _neighbours,

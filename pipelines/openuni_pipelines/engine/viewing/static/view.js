@@ -169,7 +169,7 @@ function options(select, names, labels = (name) => name) {
 }
 
 function showFilters() {
-  const { facets } = state.about;
+  const { facets } = state;
   options($("sort"), ["key", ...facets.numbers]);
   options($("field"), facets.numbers);
   const confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
@@ -232,7 +232,7 @@ function writeControls() {
 let histogram = null;
 async function drawHistogram(brush = null) {
   const field = $("field").value;
-  if (!field) return;
+  if (!field || !state.facets) return;
   if (!brush) histogram = await json("/api/histogram", { query: encodedQuery(), field });
   const canvas = $("histogram").querySelector("canvas"), ratio = devicePixelRatio || 1;
   canvas.width = 240 * ratio;
@@ -269,6 +269,8 @@ function brushed() {
 
 // ---- A clip: panes drawn by one clock.
 
+const RUN = 16; // frames that the server decodes together
+
 class Pane {
   constructor(clip, column) {
     this.column = column;
@@ -299,21 +301,31 @@ class Pane {
     this.root.append(element("div", error.message, "absent"));
   }
 
-  // The frame asked for comes first and alone; then the rest, in runs from there on.
-  async load(first, signal) {
+  // The frame asked for, decoded alone.
+  async loadFrame(number, signal) {
     try {
-      const [one] = await frames(this.place, first, 1, signal);
-      this.blobs[first] = one;
+      const blob = await (await ask("/api/frame", { ...this.place, frame: number }, signal)).blob();
+      this.blobs[number] ??= blob;
       player.changed();
-      for (let at = 0; at < this.clip.frames; at += 16) {
-        const begin = (Math.floor(first / 16) * 16 + at) % (Math.ceil(this.clip.frames / 16) * 16);
-        const run = await frames(this.place, begin, 16, signal);
-        run.forEach((blob, index) => { this.blobs[begin + index] = blob; });
-        player.changed();
-      }
-    } catch (error) {
-      if (error.name !== "AbortError") { this.fail(error); player.changed(); }
-    }
+    } catch (error) { this.failed(error); }
+  }
+
+  async loadRun(first, signal) {
+    if (!this.column.present) return;
+    try {
+      const run = await frames(this.place, first, RUN, signal);
+      run.forEach((blob, index) => { this.blobs[first + index] = blob; this.forget(first + index); });
+      player.changed();
+    } catch (error) { this.failed(error); }
+  }
+
+  failed(error) {
+    if (error.name !== "AbortError" && this.column.present) { this.fail(error); player.changed(); }
+  }
+
+  forget(number) {
+    this.bitmaps.get(number)?.then((picture) => picture.close(), () => {});
+    this.bitmaps.delete(number);
   }
 
   async bitmap(number) {
@@ -321,11 +333,7 @@ class Pane {
       const blob = this.blobs[number];
       if (!blob) return null;
       this.bitmaps.set(number, createImageBitmap(blob));
-      if (this.bitmaps.size > 24) { // decoded frames are large: the oldest go
-        const [oldest, gone] = this.bitmaps.entries().next().value;
-        this.bitmaps.delete(oldest);
-        gone.then((picture) => picture.close());
-      }
+      if (this.bitmaps.size > 24) this.forget(this.bitmaps.keys().next().value); // decoded frames are large
     }
     return this.bitmaps.get(number);
   }
@@ -353,11 +361,23 @@ const player = {
     }));
     const present = this.panes.filter((pane) => pane.column.present);
     options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].root.getAttribute("aria-label")));
-    for (const pane of present) pane.load(this.frame, this.leaving.signal);
+    this.load(present, this.frame, this.leaving.signal);
     const skeleton = present.find((pane) => pane.column.name === "skeleton");
     if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = people; this.changed(); }, report);
     await this.neighbours(key);
     this.changed();
+  },
+
+  // First the frame asked for of every pane; then the rest from there on, a run of all panes at a time, a few at once.
+  async load(panes, first, signal) {
+    const runs = Math.ceil(this.clip.frames / RUN), waiting = [];
+    await Promise.all(panes.map((pane) => pane.loadFrame(first, signal)));
+    for (let at = 0; at < runs; at += 1) {
+      const run = ((Math.floor(first / RUN) + at) % runs) * RUN;
+      for (const pane of panes) waiting.push(() => pane.loadRun(run, signal));
+    }
+    const lane = async () => { while (waiting.length && !signal.aborted) await waiting.shift()(); };
+    await Promise.all([lane(), lane(), lane()]);
   },
 
   async neighbours(key) {
@@ -543,8 +563,6 @@ async function begin() {
   state.about = await json("/api/about", {});
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
   document.title = `${state.about.url} – OpenUni`;
-  showFilters();
-  writeControls();
   brushed();
   const changed = guarded(() => { readControls(); return search(); });
   for (const id of ["sort", "flagged", "absent"]) $(id).onchange = changed;
@@ -568,6 +586,24 @@ async function begin() {
   addEventListener("keydown", typed);
   addEventListener("hashchange", guarded(go));
   addEventListener("resize", () => player.changed());
-  await go();
+  // The first clips are there before the whole index is: filters come when it has been read.
+  const shown = go();
+  watchIndex();
+  state.facets = await json("/api/facets", {});
+  showFilters();
+  writeControls();
+  if (!state.clip) await drawHistogram();
+  await shown;
+}
+
+// Says how much of a large index has been read.
+async function watchIndex() {
+  while (!state.facets) {
+    await new Promise((wait) => { setTimeout(wait, 500); });
+    if (state.facets) return;
+    const { read, clips } = await json("/api/progress", {}).catch(() => ({ read: 0, clips: 0 }));
+    $("reading").textContent = read < clips ? `reading the index: ${Math.floor((100 * read) / clips)} %; filters wait for it` : "";
+  }
+  $("reading").textContent = "";
 }
 guarded(begin)();

@@ -25,6 +25,7 @@ from openuni.errors import OpenUniError
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue
 from openuni_pipelines.engine.viewing.clips import Clips, ColumnFacts
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.scores import Scores
 
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -51,8 +52,8 @@ class _Answer:
 
 
 class Viewer:
-    """A dataset on `http://127.0.0.1:PORT/?token=…`. `others` are shown beside it, clip by clip; `scored` are
-    further numbers of clips, by name and key.
+    """A dataset on `http://127.0.0.1:PORT/?token=…`. `others` are shown beside it, clip by clip; `scores` are
+    what was said of them.
 
     `serve` answers until `close`, or the process ends. Raises OSError where the port is taken.
     """
@@ -62,13 +63,14 @@ class Viewer:
         clips: Clips,
         flags: Flags,
         others: Sequence[Clips] = (),
-        scored: Mapping[str, Mapping[str, float]] | None = None,
+        scores: Scores | None = None,
         *,
         port: int = 0,
     ) -> None:
         self.clips, self.flags = clips, flags
         self.others = {other.source: other for other in others}
-        self.catalogue = Catalogue(clips.data, scored)
+        self.scores = scores or Scores()
+        self.catalogue = Catalogue(clips.data, self.scores.numbers)
         self.token = secrets.token_urlsafe(16)
         self._server = _Server(("127.0.0.1", port), self)
 
@@ -104,6 +106,9 @@ class Viewer:
                 "columns": self.clips.data.columns,
                 "others": list(self.others),
                 "flags": self.flags.reasons,
+                "begin": asdict(self.scores.begin),
+                "compared": [asdict(row) for row in self.scores.compared],
+                "why_not": self.scores.why_not,
             }
         )
 

@@ -6,19 +6,27 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
 from openuni import modalities
-from openuni.errors import AbsentModalityError, OpenUniError
+from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError
 from openuni.modalities import Encoded, Modality
+from openuni.modalities.rgb import Rgb
 from openuni.sample import Record, Sample, Status
 from openuni.shards import index
+from openuni.shards.layout import MANIFEST
 from openuni.shards.reader import Dataset
+from openuni.storage import LocalStore
 from unibench import tasks
 from unibench.scoring.runs import Columns, Folder, open_run
+
+_SHEETS = "samples"
+_MOST_SHEET = 64 << 20
 
 
 class Parts(ABC):
@@ -134,7 +142,12 @@ class Stored(Source):
         return StoredParts(modalities.get(column), sample.record.frames, encoded)
 
     def table(self, first: int, stop: int) -> pa.Table:
-        return self.data[first:stop].table()
+        table = self.data[first:stop].table()
+        if not self._own:
+            return table
+        names = {own: key for key, own in self._own.items()}
+        keys = pa.array([names.get(key, key) for key in table["key"].to_pylist()], table["key"].type)
+        return table.set_column(table.column_names.index("key"), "key", keys)
 
 
 class Plain(Source):
@@ -199,11 +212,60 @@ class Plain(Source):
         return value if column != "rgb" else _rgb(value, self._run.fps(key))
 
 
-def open_source(path: str, truth: str | None = None) -> Source:
-    """A dataset or a plain folder; with `truth`, its clips also answer to the keys of the clips that they predict.
+class Steps(Source):
+    """The sheets that `openuni train --sample-every` writes, as one clip: a frame is a step of the training."""
 
-    Raises OpenUniError where `path` is neither.
+    def __init__(self, run: Path) -> None:
+        self._files = _sheets(run)
+        self._store = LocalStore(run / _SHEETS)
+        self.url, self.columns = str(run), ["rgb"]
+
+    def __len__(self) -> int:
+        return 1
+
+    def __contains__(self, key: str) -> bool:
+        return key == _SHEETS
+
+    def sample(self, key: str) -> Sample:
+        if key not in self:
+            raise OpenUniError(f"{self.url} has no clip {key}; its one clip is {_SHEETS}")
+        frames, height, width, _ = self._frames.shape
+        steps = ", ".join(str(int(file.stem)) for file in self._files)
+        record = Record(key, frames, height, width, 2.0, caption=f"samples after step {steps}", source="train")
+        return Sample(record, {"rgb": Status(True)}, lambda column: Rgb(self._frames, 2.0))
+
+    def read(self, key: str, column: str) -> Parts:
+        return HeldParts(modalities.get("rgb"), self.sample(key)["rgb"])
+
+    def table(self, first: int, stop: int) -> pa.Table:
+        record = self.sample(_SHEETS).record
+        row = {name: getattr(record, name) for name in ("key", *_record_names())} | {"rgb.present": True}
+        return pa.Table.from_pylist([row][first:stop], _schema(self.columns))
+
+    @cached_property
+    def _frames(self) -> Any:
+        sheets = [sheet for file in self._files if (sheet := self._sheet(file.name)) is not None]
+        if len(sheets) < len(self._files) or any(sheet.shape != sheets[-1].shape for sheet in sheets):
+            raise CorruptDataError(f"{self.url}/{_SHEETS}: a sheet is no picture, or has another size than the last")
+        return np.stack(sheets)[..., ::-1].copy()
+
+    def _sheet(self, name: str) -> Any:
+        data = self._store.read(name, at_most=_MOST_SHEET)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def _sheets(run: Path) -> list[Path]:
+    return sorted(file for file in (run / _SHEETS).glob("*.png") if file.stem.isdecimal())
+
+
+def open_source(path: str, truth: str | None = None) -> Source:
+    """A dataset, a plain folder or a training run; with `truth`, its clips also answer to the keys of the clips that
+    they predict.
+
+    Raises OpenUniError where `path` is none of them.
     """
+    if "://" not in path and not (Path(path) / MANIFEST).is_file() and _sheets(Path(path)):
+        return Steps(Path(path))
     run = open_run(path)
     told = open_run(truth) if truth is not None else None
     true = told if isinstance(told, Columns) else None
@@ -229,8 +291,6 @@ def _check_present(source: Source, sample: Sample, column: str) -> None:
 
 def _rgb(video: Any, fps: float | None) -> Any:
     """A generated video as the column RGB."""
-    from openuni.modalities.rgb import Rgb
-
     return Rgb(np.ascontiguousarray(video.frames), fps or getattr(video, "fps", None) or 16.0)
 
 

@@ -29,6 +29,7 @@ from openuni.shards import layout, writer
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue, Query
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.scores import Scores
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Stored
 
@@ -85,7 +86,7 @@ def viewer(dataset: Path, tmp_path: Path) -> Iterator[Viewer]:
     data = openuni.open(dataset)
     clips, truth = Clips(Stored(data)), Clips(Stored(openuni.open(dataset)), "truth")
     scored = {"depth/absrel": {"clip-0": 0.3, "clip-1": 0.9, "clip-2": 0.1}}
-    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), [truth, Differences(clips, truth)], scored)
+    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), [truth, Differences(clips, truth)], Scores(scored))
     open_in_background(viewer)
     yield viewer
     viewer.close()

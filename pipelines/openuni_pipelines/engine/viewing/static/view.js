@@ -561,6 +561,8 @@ function typed(event) {
 
 async function begin() {
   state.about = await json("/api/about", {});
+  Object.assign(state.query, state.about.begin);
+  showComparison();
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
   document.title = `${state.about.url} – OpenUni`;
   brushed();
@@ -594,6 +596,27 @@ async function begin() {
   writeControls();
   if (!state.clip) await drawHistogram();
   await shown;
+}
+
+// Two runs: each score of both, and by how much the second differs.
+function showComparison() {
+  const { compared, why_not } = state.about;
+  $("comparison").hidden = !compared.length && !why_not;
+  $("why-not").textContent = why_not;
+  $("compared").replaceChildren(...compared.map((one) => {
+    const row = element("tr"), name = element("td"), sort = element("button", one.name);
+    sort.type = "button";
+    sort.onclick = guarded(() => {
+      const wanted = state.facets?.numbers.find((number) => number.startsWith(`${one.name}: `));
+      if (!wanted) return undefined;
+      Object.assign(state.query, { sort: wanted, order: "descending" });
+      writeControls();
+      return search();
+    });
+    name.append(sort);
+    row.append(name, ...[one.a, one.b].map((value) => element("td", value.toPrecision(4))), element("td", `${one.low.toPrecision(3)} … ${one.high.toPrecision(3)}`), element("td", one.better));
+    return row;
+  }));
 }
 
 // Says how much of a large index has been read.

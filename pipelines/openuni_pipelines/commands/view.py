@@ -11,10 +11,11 @@ import click
 
 from openuni import printable
 from openuni.errors import PlanError
-from openuni_pipelines import options
+from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.viewing import scores
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer
 from openuni_pipelines.engine.viewing.sources import open_source
 
@@ -44,6 +45,12 @@ from openuni_pipelines.engine.viewing.sources import open_source
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback interface; 0 takes a free one."
 )
+@click.option(
+    "--export",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the page and all clips to this folder, for any web host, and end.",
+)
 @click.option("--browser/--no-browser", default=None, help="Open the page.  [default: at a terminal]")
 @options.follow_links
 def view_command(
@@ -53,6 +60,7 @@ def view_command(
     report_file: Path | None,
     flags_file: Path | None,
     port: int,
+    out: Path | None,
     browser: bool | None,
 ) -> None:
     """Look at DATASET: its clips in a grid, and every column of a clip side by side, frame by frame.
@@ -75,6 +83,11 @@ def view_command(
         viewer = Viewer(clips, flags, others, scored, port=port)
     except OSError as error:
         raise PlanError(f"port {port} cannot be used: {error.strerror}; leave out --port, or name another") from error
+    if out is not None:
+        with terminal.counting("clips") as progress:
+            written = publish(viewer, out, progress)
+        click.echo(f"{written} clips are in {out}: put it on a web host, or `python -m http.server -d {out}`")
+        return
     click.echo(f"{printable.plain(shown[0])} is at {viewer.url}  (Ctrl-C ends it)")
     if sys.stdout.isatty() if browser is None else browser:
         threading.Timer(0.2, webbrowser.open, [viewer.url]).start()

@@ -175,6 +175,17 @@ class Catalogue:
         """The keys of some clips."""
         return np.asarray(self._table["key"].take(pa.array(numbers)).to_numpy(), np.object_)
 
+    def values(self, name: str) -> npt.NDArray[np.float64]:
+        """A number of every clip, NaN where it has none. Raises OpenUniError where there is no such number."""
+        return self._number(name)
+
+    def details(self, number: int) -> dict[str, dict[str, str]]:
+        """What a clip can be chosen by: its fields, and why it lacks columns."""
+        row = self._table.slice(number, 1)
+        choices = {name: row[name][0].as_py() or "" for name in _CHOICES}
+        reasons = {name: row[f"{name}.reason"][0].as_py() or "" for name in self._columns}
+        return {"choices": choices, "reasons": reasons}
+
     def histogram(self, name: str, numbers: npt.NDArray[np.int64]) -> Histogram:
         """Over the clips `numbers`, between the ends of the whole dataset, so that bars of two queries compare."""
         everything = self._number(name)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from openuni.errors import OpenUniError
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue
-from openuni_pipelines.engine.viewing.clips import Clips, ColumnFacts
+from openuni_pipelines.engine.viewing.clips import ClipFacts, Clips, ColumnFacts
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.scores import Scores
 
@@ -32,7 +32,7 @@ _PAGE = {
     "/view.css": ("view.css", "text/css; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
-_POLICY = (
+POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -141,11 +141,16 @@ class Viewer:
         after = None if at is None or at + 1 == len(keys) else str(keys[at + 1])
         return _json({"place": at, "total": len(keys), "before": before, "after": after})
 
-    def _clip(self, arguments: Arguments) -> _Answer:
-        key = arguments["key"]
+    def facts(self, key: str) -> ClipFacts:
+        """What is known of a clip, with the columns beside it. Raises OpenUniError where there is no such clip."""
         facts = self.clips.facts(key)
         for clips in self.others.values():
             facts.columns.extend(_columns_of(clips, key))
+        return facts
+
+    def _clip(self, arguments: Arguments) -> _Answer:
+        key = arguments["key"]
+        facts = self.facts(key)
         return _json({**asdict(facts), "flag": self.flags.reasons.get(key, "")})
 
     def _thumbnail(self, arguments: Arguments) -> _Answer:
@@ -277,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (
             ("Content-Type", answer.kind),
             ("Content-Length", str(len(answer.body))),
-            ("Content-Security-Policy", _POLICY),
+            ("Content-Security-Policy", POLICY),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Cache-Control", "private, max-age=3600" if answer.keeps else "no-store"),
@@ -303,15 +308,15 @@ def _columns_of(clips: Clips, key: str) -> list[ColumnFacts]:
 
 def _json(value: Any) -> _Answer:
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return _Answer(_JSON, json.dumps(_finite(plain), ensure_ascii=False, allow_nan=False).encode())
+    return _Answer(_JSON, json.dumps(finite(plain), ensure_ascii=False, allow_nan=False).encode())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: None."""
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

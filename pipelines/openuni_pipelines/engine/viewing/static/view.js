@@ -19,7 +19,11 @@ const state = {
   clip: null,
 };
 
+// An export has no server: its own script answers from files.
+const served = typeof offline === "undefined";
+
 async function ask(path, values, signal) {
+  if (!served) { signal?.throwIfAborted(); return offline.ask(path, values); }
   const answer = await fetch(address(path, values), { signal });
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer;
@@ -115,7 +119,7 @@ function fillCard(card, facts) {
   const image = element("img");
   image.alt = "";
   image.loading = "lazy";
-  image.src = address("/api/thumbnail", { key: facts.key });
+  image.src = served ? address("/api/thumbnail", { key: facts.key }) : offline.thumbnail(facts.key);
   const what = element("div", facts.caption, "what");
   const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");
   const value = facts.value === null ? "" : `  ${rounded(facts.value)}`;
@@ -550,7 +554,7 @@ function typed(event) {
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: () => player.frame - step, ArrowRight: () => player.frame + step, Home: () => 0, End: () => Infinity };
-  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => $("reason").focus(), v: () => $("vectors").click() };
+  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => served && $("reason").focus(), v: () => $("vectors").click() };
   if (event.key === "?") $("help").showModal();
   else if (event.key === "/" && !state.clip) $("words").focus();
   else if (state.clip && event.key in moves) { player.stop(); player.show(moves[event.key]()); }
@@ -562,6 +566,7 @@ function typed(event) {
 async function begin() {
   state.about = await json("/api/about", {});
   Object.assign(state.query, state.about.begin);
+  $("flag").hidden = !served;
   showComparison();
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
   document.title = `${state.about.url} – OpenUni`;

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from openuni import modalities
 from openuni.errors import OpenUniError
 from openuni.modalities import ColourRange, Frames, Reading
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import LAYOUTS
 from openuni.sample import Sample
 from openuni_pipelines.engine.viewing.kept import Kept
@@ -31,6 +33,8 @@ _MOST_VALUES = 1 << 30
 _MOST_THUMBNAILS = 64 << 20
 _SEEN = 3
 """Frames, spread over a clip, that say from where to where its colours go."""
+_ARROWS = 32
+"""Along the longer side of a frame."""
 _QUALITY = 90
 _THUMBNAIL = 320
 """Longer side of a thumbnail, pixels."""
@@ -76,6 +80,15 @@ class Bodies:
     names: list[str]
     joints: list[list[list[float | None]]]
     boxes: list[list[list[float | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrows:
+    """Motion of a frame every `step` pixels: rows of x, y, u, v in pixels, to be drawn `scale` times as long."""
+
+    step: int
+    scale: float
+    rows: list[list[float]]
 
 
 class Clips:
@@ -151,6 +164,35 @@ class Clips:
         body = LAYOUTS[value.layout]
         joints, boxes = value.keypoints.reshape(*value.keypoints.shape[:2], -1), value.boxes
         return Bodies(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(joints), _listed(boxes))
+
+    def arrows(self, key: str, column: str, frame: int) -> Arrows:
+        """Motion on a lattice of a frame. Raises OpenUniError where the column is no flow."""
+        self._check(key, column, frame, 1)
+        value = self.still(key, column, frame)
+        if not isinstance(value, Flow):
+            raise OpenUniError(f"{key}: {column} is no flow")
+        _, height, width = modalities.get(column).shape(value)
+        step = max(max(height, width) // _ARROWS, 4)
+        ys, xs = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+        motion = value.forward[0][ys, xs] if len(value.forward) else np.full((len(xs), 2), np.nan)
+        known = ~np.isnan(motion[:, 0])
+        rows = np.column_stack([xs + 0.5, ys + 0.5, motion])[known]
+        fastest = (self.colours(key, column) or (0.0, 1.0))[1]
+        return Arrows(step, 1.5 * step / fastest, np.round(rows, 2).tolist())
+
+    def legend(self, key: str, column: str) -> str:
+        """What the colours of a clip's map mean, with their numbers; empty where they have none."""
+        within = self.colours(key, column)
+        return "" if within is None else _legend(self.still(key, column, 0), *within)
+
+    def camera(self, key: str) -> list[list[float]]:
+        """Where the camera is and looks in every frame: x, y, z in metres and the direction of its view in x and z;
+        nothing where that is not known."""
+        camera = self.data.camera(key)
+        if camera is None:
+            return []
+        rows: list[list[float]] = np.column_stack([camera.pose[:, :3, 3], camera.pose[:, [0, 2], 2]]).round(4).tolist()
+        return rows
 
     def still(self, key: str, column: str, number: int) -> Any:
         """The value of one frame, and of those after it that its own picture needs."""
@@ -244,6 +286,10 @@ class Differences(Clips):
     def length(self, key: str, column: str) -> int:
         return self._predicted.length(key, column)
 
+    def legend(self, key: str, column: str) -> str:
+        """As `unibench` draws it."""
+        return ""
+
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
         picture: npt.NDArray[np.uint8] = self.pictures(key, column, number, number + 1)[0]
         return picture
@@ -273,6 +319,15 @@ def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
     return bytes(cv2.imencode(".jpg", frame[..., ::-1], options)[1].tobytes())
+
+
+def _legend(value: Any, low: float, high: float) -> str:
+    if isinstance(value, Flow):
+        return f"hue is direction, full colour {high:.3g} px a frame; faster is darker, black unknown"
+    if isinstance(value, Depth) and value.kind != "affine_disparity" and low > 0:
+        unit = " m" if value.kind == "metric" else " (relative)"
+        return f"red {1 / high:.3g}{unit}, blue {1 / low:.3g}{unit}, black unknown"
+    return f"red {high:.3g} (near), blue {low:.3g} (far), affine disparity; black unknown"
 
 
 def _listed(values: npt.NDArray[np.float32]) -> list[list[list[float | None]]]:

@@ -114,7 +114,15 @@ def _publish_clip(viewer: Viewer, store: LocalStore, key: str) -> None:
     clip = asdict(facts) | {"flag": viewer.flags.reasons.get(key, "")}
     people = _people(viewer.clips, facts)
     shown = {name: [asdict(channel) for channel in channels] for name, channels in reads.items()}
-    store.put(f"{folder}/clip.json", _encode({"clip": clip, "reads": shown, "people": people}), _WRITER)
+    legends = {
+        f"{place}.{column.name}": clips.legend(key, column.name)
+        for place, (name, clips) in enumerate(sources.items())
+        for column in facts.columns
+        if column.present and column.source == name
+    }
+    camera = json.loads(viewer.answer("/api/camera", {"key": key}).body)["path"]
+    whole = {"clip": clip, "reads": shown, "legends": legends, "people": people, "camera": camera}
+    store.put(f"{folder}/clip.json", _encode(whole), _WRITER)
 
 
 def _people(clips: Clips, facts: ClipFacts) -> dict[str, Any] | None:

@@ -176,6 +176,20 @@ class Viewer:
         clips, key, _ = self._place(arguments)
         return _json(clips.people(key))
 
+    def _arrows(self, arguments: Arguments) -> _Answer:
+        clips, key, column = self._place(arguments)
+        return _json(clips.arrows(key, column, int(arguments["frame"])))
+
+    def _legend(self, arguments: Arguments) -> _Answer:
+        clips, key, column = self._place(arguments)
+        return _json({"text": clips.legend(key, column)})
+
+    def _camera(self, arguments: Arguments) -> _Answer:
+        """Of the clip, or of the truth beside it."""
+        key = arguments["key"]
+        paths = (clips.camera(key) for clips in (self.clips, *self.others.values()) if key in clips.data)
+        return _json({"path": next(filter(None, paths), [])})
+
     def _place(self, arguments: Arguments) -> tuple[Clips, str, str]:
         source = arguments.get("source", "")
         if source and source not in self.others:
@@ -195,6 +209,9 @@ class Viewer:
         "/api/frames": _frames,
         "/api/readings": _readings,
         "/api/people": _people,
+        "/api/arrows": _arrows,
+        "/api/legend": _legend,
+        "/api/camera": _camera,
     }
 
 

@@ -23,6 +23,8 @@ from openuni.shards.layout import MANIFEST
 from openuni.shards.reader import Dataset
 from openuni.storage import LocalStore
 from unibench import tasks
+from unibench.camera import Camera
+from unibench.formats import sidecar
 from unibench.scoring.runs import Columns, Folder, open_run
 
 _SHEETS = "samples"
@@ -107,6 +109,10 @@ class Source(ABC):
     def read(self, key: str, column: str) -> Parts:
         """Raises AbsentModalityError, or CorruptDataError where the bytes are damaged."""
 
+    def camera(self, key: str) -> Camera | None:
+        """The camera of a clip, where known. Raises OpenUniError where its file is damaged."""
+        return None
+
     @abstractmethod
     def table(self, first: int, stop: int) -> pa.Table:
         """What the index knows of some clips, in stored order."""
@@ -140,6 +146,12 @@ class Stored(Source):
         with self._lock:
             encoded = self.data.result(sample.key, column).encoded
         return StoredParts(modalities.get(column), sample.record.frames, encoded)
+
+    def camera(self, key: str) -> Camera | None:
+        if "://" in self.url:
+            return None
+        file = Path(self.url) / sidecar.FOLDER / self.sample(key).key / "camera.npz"
+        return sidecar.read_camera(file).checked() if file.is_file() else None
 
     def table(self, first: int, stop: int) -> pa.Table:
         table = self.data[first:stop].table()
@@ -194,6 +206,9 @@ class Plain(Source):
     def table(self, first: int, stop: int) -> pa.Table:
         rows = [self._row(key) for key in self._keys[first:stop]]
         return pa.Table.from_pylist(rows, _schema(self.columns))
+
+    def camera(self, key: str) -> Camera | None:
+        return self._run.camera(key)
 
     def _known(self, key: str) -> Record | None:
         """What the truth says of the clip."""

@@ -91,6 +91,20 @@ const offline = (() => {
     "/api/clip": async ({ key }) => (await read(`${folder(key)}/clip.json`)).clip,
     "/api/people": async ({ key }) => (await read(`${folder(key)}/clip.json`)).people,
     "/api/readings": readings,
+    "/api/legend": async (place) => { const path = await stem(place); return { text: (await read(`${folder(place.key)}/clip.json`)).legends[path.slice(path.lastIndexOf("/") + 1)] ?? "" }; },
+    "/api/camera": async ({ key }) => ({ path: key ? (await read(`${folder(key)}/clip.json`)).camera : [] }),
+    "/api/arrows": async (place) => {
+      const values = await npy(`${await stem(place)}.${place.frame}.values`), { width, channels, numbers } = values, height = numbers.length / width / channels;
+      const step = Math.max(Math.floor(Math.max(width, height) / 32), 4), rows = [];
+      for (let y = step >> 1; y < height; y += step) {
+        for (let x = step >> 1; x < width; x += step) {
+          const at = (y * width + x) * channels;
+          if (!Number.isNaN(numbers[at])) rows.push([x + 0.5, y + 0.5, numbers[at], numbers[at + 1]]);
+        }
+      }
+      const fastest = Math.max(...rows.map(([, , u, v]) => Math.hypot(u, v)), width / 400);
+      return { step, scale: (1.5 * step) / fastest, rows };
+    },
   };
 
   return {

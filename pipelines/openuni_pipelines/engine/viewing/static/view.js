@@ -295,7 +295,10 @@ class Pane {
     const frame = element("div", "", "frame");
     frame.append(this.picture, this.lines);
     this.reading = element("div", "", "reading");
-    this.root.append(frame, element("div", LEGENDS[column.name] ?? "", "legend"), this.reading);
+    this.legend = element("div", column.source.startsWith("error") ? "black is right, over red and yellow to white; grey unknown" : LEGENDS[column.name] ?? "", "legend");
+    this.root.append(frame, this.legend, this.reading);
+    this.picture.setAttribute("role", "img");
+    this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);
     frame.onpointermove = (event) => player.point(event, frame);
     frame.onpointerleave = () => player.point(null);
   }
@@ -303,6 +306,21 @@ class Pane {
   fail(error) {
     this.column = { ...this.column, present: false };
     this.root.append(element("div", error.message, "absent"));
+  }
+
+  // The numbers at the ends of its colours.
+  async loadLegend(signal) {
+    if (!["depth", "flow"].includes(this.column.name) || this.column.source.startsWith("error")) return;
+    const { text } = await json("/api/legend", this.place, signal);
+    if (text) this.legend.textContent = text;
+  }
+
+  // Motion on a lattice of one frame; asked for when it is shown.
+  async loadArrows(number, signal) {
+    if (this.column.name !== "flow" || this.column.source.startsWith("error") || this.arrows?.frame === number || this.asked === number) return;
+    this.asked = number;
+    this.arrows = { frame: number, ...await json("/api/arrows", { ...this.place, frame: number }, signal) };
+    player.changed();
   }
 
   // The frame asked for, decoded alone.
@@ -376,6 +394,8 @@ const player = {
   async load(panes, first, signal) {
     const runs = Math.ceil(this.clip.frames / RUN), waiting = [];
     await Promise.all(panes.map((pane) => pane.loadFrame(first, signal)));
+    for (const pane of panes) pane.loadLegend(signal).catch((error) => pane.failed(error));
+    json("/api/camera", panes[0]?.place ?? {}, signal).then(({ path }) => showCamera(path), report);
     for (let at = 0; at < runs; at += 1) {
       const run = ((Math.floor(first / RUN) + at) % runs) * RUN;
       for (const pane of panes) waiting.push(() => pane.loadRun(run, signal));
@@ -450,7 +470,10 @@ const player = {
       if (over && over !== pictures[at]) this.lay(pen, over);
       pane.picture.dataset.frame = frame;
       this.drawPeople(pane);
+      if ($("arrows").checked && !this.playing) pane.loadArrows(frame, this.leaving.signal).catch(report);
+      if ($("arrows").checked) this.drawArrows(pane);
     });
+    drawCamera(frame);
     $("time").value = frame;
     $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
     if (this.pointer && !this.playing) this.read();
@@ -469,6 +492,7 @@ const player = {
 
   drawPeople(pane) {
     // Lines at the screen's own pixels, not at the clip's.
+    $("arrow-scale").textContent = "";
     const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
     canvas.width = across * ratio;
     canvas.height = this.clip.height * scale * ratio;
@@ -497,6 +521,26 @@ const player = {
     });
   },
 
+  drawArrows(pane) {
+    if (pane.arrows?.frame !== this.frame) return;
+    const canvas = pane.lines, pen = canvas.getContext("2d"), { rows, scale } = pane.arrows, unit = this.clip.width / pane.picture.clientWidth;
+    pen.setTransform(canvas.width / this.clip.width, 0, 0, canvas.height / this.clip.height, 0, 0);
+    for (const [width, colour] of [[3, "#000"], [1.3, "#fff"]]) { // white on black: seen on every hue
+      pen.lineWidth = width * unit;
+      pen.strokeStyle = colour;
+      pen.beginPath();
+      for (const [x, y, u, v] of rows) {
+        const [toX, toY] = [x + u * scale, y + v * scale], turn = Math.atan2(v, u), head = Math.min(5 * unit, Math.hypot(u, v) * scale);
+        pen.moveTo(x, y);
+        pen.lineTo(toX, toY);
+        if (head < unit) continue;
+        for (const side of [2.6, -2.6]) { pen.moveTo(toX, toY); pen.lineTo(toX + head * Math.cos(turn + side), toY + head * Math.sin(turn + side)); }
+      }
+      pen.stroke();
+    }
+    $("arrow-scale").textContent = `arrows ${scale.toPrecision(3)} × as long as the motion`;
+  },
+
   point(event, frame) {
     if (!event) { this.pointer = null; return; }
     const bounds = frame.getBoundingClientRect();
@@ -520,6 +564,38 @@ const player = {
     if (this.unread && this.pointer && clip === this.clip) { this.unread = false; this.read(); }
   },
 };
+
+// The camera seen from above: its way, where it is now, where it looks.
+let cameraPath = [];
+function showCamera(path) {
+  cameraPath = path;
+  $("camera").hidden = !path.length;
+  drawCamera(player.frame);
+}
+function drawCamera(frame) {
+  const here = cameraPath[Math.min(frame, cameraPath.length - 1)];
+  if (!here) return;
+  const canvas = $("camera").querySelector("canvas"), pen = canvas.getContext("2d"), size = canvas.width, style = getComputedStyle(canvas);
+  const xs = cameraPath.map((one) => one[0]), zs = cameraPath.map((one) => one[2]);
+  const [left, low] = [Math.min(...xs), Math.min(...zs)], span = Math.max(Math.max(...xs) - left, Math.max(...zs) - low, 1e-3);
+  const place = ([x, , z]) => [20 + ((x - left) / span) * (size - 40), size - 20 - ((z - low) / span) * (size - 40)];
+  pen.clearRect(0, 0, size, size);
+  pen.strokeStyle = style.color;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  for (const one of cameraPath) pen.lineTo(...place(one));
+  pen.stroke();
+  const [x, y] = place(here), length = Math.hypot(here[3], here[4]) || 1;
+  pen.strokeStyle = pen.fillStyle = style.accentColor;
+  pen.beginPath();
+  pen.arc(x, y, 5, 0, 7);
+  pen.fill();
+  pen.beginPath();
+  pen.moveTo(x, y);
+  pen.lineTo(x + (here[3] / length) * 18, y - (here[4] / length) * 18);
+  pen.stroke();
+  $("camera").querySelector("figcaption").textContent = `camera from above, ${span.toPrecision(3)} m across; now at ${here.slice(0, 3).map((number) => number.toFixed(2)).join(", ")} m`;
+}
 
 async function flag() {
   const answer = await fetch("/api/flag", {
@@ -554,7 +630,7 @@ function typed(event) {
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: () => player.frame - step, ArrowRight: () => player.frame + step, Home: () => 0, End: () => Infinity };
-  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => served && $("reason").focus(), v: () => $("vectors").click() };
+  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => served && $("reason").focus(), v: () => $("vectors").click(), a: () => $("arrows").click() };
   if (event.key === "?") $("help").showModal();
   else if (event.key === "/" && !state.clip) $("words").focus();
   else if (state.clip && event.key in moves) { player.stop(); player.show(moves[event.key]()); }
@@ -587,7 +663,7 @@ async function begin() {
   $("home").onclick = (event) => { event.preventDefault(); location.hash = `q=${encodeURIComponent(encodedQuery())}`; };
   $("play").onclick = () => (player.playing ? player.stop() : player.play());
   $("time").oninput = () => { player.stop(); player.show(Number($("time").value)); };
-  for (const id of ["over", "mode", "amount", "vectors"]) $(id).oninput = () => player.changed();
+  for (const id of ["over", "mode", "amount", "vectors", "arrows"]) $(id).oninput = () => player.changed();
   $("reason").onkeydown = (event) => { if (event.key === "Enter") guarded(flag)(); };
   $("help-button").onclick = () => $("help").showModal();
   addEventListener("keydown", typed);

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from os import PathLike
 
+    from openuni.notebook import View
+    from openuni.sample import Sample
     from openuni.shards.reader import Dataset
 
-__all__ = ["Dataset", "open"]
+__all__ = ["Dataset", "open", "view"]
 __version__ = "0.1.0"
 
 
@@ -40,6 +42,20 @@ def open(path: str | PathLike[str]) -> Dataset:
         return Dataset(str(path))
     chosen = view.read(Path(path))
     return Dataset(chosen.dataset).only(chosen.keys)
+
+
+def view(sample: Sample) -> View:
+    """Show a sample in a notebook: all its columns, small, by one slider. `openuni view` shows whole datasets.
+
+    Raises CorruptDataError where a column is damaged.
+
+    Example:
+        >>> type(openuni.view(openuni.open("data/demo")["bunny"])).__name__
+        'View'
+    """
+    from openuni import notebook
+
+    return notebook.view(sample)
 
 
 def __getattr__(name: str) -> Any:

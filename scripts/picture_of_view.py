@@ -1,41 +1,135 @@
-"""Take the pictures of `docs/viewing.md`: the grid and a clip of a dataset in a real browser.
+"""Take the pictures of `docs/viewing.md` and the README's moving one: `openuni view` in a real browser.
 
-python scripts/picture_of_view.py data/demo docs/images
+python scripts/picture_of_view.py data/demo docs/images --key rendered-pair --truth data/unibench-small
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
+import numpy as np
 from playwright.sync_api import sync_playwright
 
-import openuni
-from openuni_pipelines.engine.viewing.clips import Clips
+from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
+from openuni_pipelines.engine.viewing.sources import open_source
+
+WIDE, USUAL, TABLET = (1920, 1080), (1280, 720), (820, 1180)
+_READ = "() => [...document.querySelectorAll('.reading')].every(one => one.textContent)"
+_DRAWN = """() => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];
+  return all.length && all.every(one => one.dataset.frame) }"""
 
 
-def main(dataset: str, out: Path, key: str) -> None:
-    """Write `view-grid.png` and `view-clip.png`."""
+def serve(dataset: str, folder: Path, truth: str | None = None) -> Viewer:
+    clips = Clips(open_source(dataset))
+    there = Clips(open_source(truth), "truth") if truth else None
+    viewer = Viewer(clips, Flags(folder / "flags.jsonl"), [there, Differences(clips, there)] if there else [])
+    open_in_background(viewer)
+    return viewer
+
+
+def page_of(browser: Any, size: tuple[int, int], scheme: str = "light") -> Any:
+    return browser.new_context(
+        viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=scheme
+    ).new_page()
+
+
+def grid(page: Any, viewer: Viewer, to: Path) -> None:
+    page.goto(viewer.url)
+    page.wait_for_function("() => document.images.length && [...document.images].every(one => one.complete)")
+    page.wait_for_function("() => state.facets")
+    page.wait_for_timeout(500)
+    page.screenshot(path=to)
+
+
+def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False) -> None:
+    page.goto(f"{viewer.url}#clip={key}&frame=8")
+    page.wait_for_function(_DRAWN)
+    if arrows:
+        page.check("#arrows")
+    pane = page.locator(".pane .frame").first.bounding_box()
+    page.mouse.move(pane["x"] + pane["width"] * 0.55, pane["y"] + pane["height"] * 0.6)
+    page.wait_for_function(_READ)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=to, full_page=True)
+
+
+def film(page: Any, viewer: Viewer, key: str, to: Path, frames: int = 16) -> None:
+    """The panes of a clip frame by frame, as a small GIF."""
+    page.goto(f"{viewer.url}#clip={key}")
+    page.wait_for_function("() => player.panes.length && player.panes.every(one => one.blobs.every(blob => blob))")
+    shots = []
+    for frame in range(frames):
+        page.evaluate("frame => player.show(frame)", frame)
+        page.wait_for_function(
+            "n => [...document.querySelectorAll('canvas[data-frame]')].every(one => one.dataset.frame === String(n))",
+            arg=frame,
+        )
+        shot = cv2.imdecode(np.frombuffer(page.locator("#panes").screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        shots.append(cv2.resize(shot, (640, round(640 * shot.shape[0] / shot.shape[1])), interpolation=cv2.INTER_AREA))
+    to.write_bytes(gif(np.stack(shots)[..., ::-1]))
+
+
+def gif(frames: np.ndarray, fps: int = 8) -> bytes:
+    """An endless GIF with a palette of its own."""
+    graph = av.filter.Graph()
+    height, width = frames.shape[1:3]
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=f"1/{fps}")
+    split, palette = graph.add("split"), graph.add("palettegen", "max_colors=96")
+    use, sink = graph.add("paletteuse", "dither=none"), graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="gif", options={"loop": "0"}) as container:
+        stream: Any = container.add_stream("gif", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
+        for number, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts = number
+            graph.push(frame)
+        graph.push(None)
+        for number in range(len(frames)):
+            made: Any = graph.pull()
+            made.pts = number
+            container.mux(stream.encode(made))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--key", default="rendered-pair")
+    parser.add_argument("--truth", help="A dataset with cameras, shown beside itself.")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        viewer = Viewer(Clips(openuni.open(dataset)), Flags(Path(folder) / "flags.jsonl"))
-        open_in_background(viewer)
+        viewer = serve(asked.dataset, Path(folder))
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.goto(viewer.url)
-        page.wait_for_function("() => [...document.images].length && [...document.images].every(one => one.complete)")
-        page.screenshot(path=out / "view-grid.png")
-        page.goto(f"{viewer.url}#clip={key}&frame=20")
-        page.wait_for_selector("canvas[data-frame]")
-        pane = page.locator(".pane .frame").first.bounding_box()
-        page.mouse.move(pane["x"] + pane["width"] * 0.55, pane["y"] + pane["height"] * 0.6)
-        page.wait_for_function("() => [...document.querySelectorAll('.reading')].every(one => one.textContent)")
-        page.screenshot(path=out / "view-clip.png", full_page=True)
+        out = asked.out
+        grid(page_of(browser, USUAL), viewer, out / "view-grid.png")
+        clip(page_of(browser, USUAL), viewer, asked.key, out / "view-clip.png")
+        clip(page_of(browser, WIDE, "dark"), viewer, asked.key, out / "view-clip-dark.png", arrows=True)
+        grid(page_of(browser, TABLET), viewer, out / "view-grid-tablet.png")
+        film(page_of(browser, USUAL), viewer, asked.key, out / "view.gif")
+        if asked.truth:
+            beside = serve(asked.truth, Path(folder), asked.truth)
+            key = next(iter(open_source(asked.truth).table(0, 1)["key"].to_pylist()))
+            clip(page_of(browser, WIDE), beside, key, out / "view-truth.png", arrows=True)
         browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "rendered-pair")
+    main()

@@ -17,6 +17,8 @@ Pictures = npt.NDArray[np.float32]
 """Float pictures for the model, `[T, H, W, 3]` in [0, 1]."""
 Frames = npt.NDArray[np.uint8]
 """Frames for people (and RGB itself), `[T, H, W, 3]` uint8."""
+ColourRange = tuple[float, float]
+"""The numbers at either end of a map's colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Modality(ABC, Generic[V]):
     name: ClassVar[str]
     prompt: ClassVar[str]
     """What the picture for the model shows, in words (the paper's in-context learner reads it)."""
+    reaches: ClassVar[int] = 0
+    """Frames after it that a frame's own picture needs: one for flow."""
 
     @abstractmethod
     def shape(self, value: V) -> tuple[int, int, int]:
@@ -72,6 +76,18 @@ class Modality(ABC, Generic[V]):
     def decode(self, encoded: Encoded) -> V:
         """The stored value, to the stated precision. Raises CorruptDataError on bytes that are not ours."""
 
+    def decode_part(self, encoded: Encoded, frames: slice) -> V:
+        """What `take` gives of the decoded whole, sooner where the storage can begin at any frame.
+
+        Example:
+            >>> import openuni
+            >>> from openuni import modalities
+            >>> stored = openuni.open("data/demo").result("bunny", "depth").encoded
+            >>> modalities.get("depth").decode_part(stored, slice(2, 3)).values.shape
+            (1, 16, 24)
+        """
+        return self.take(self.decode(encoded), frames)
+
     @abstractmethod
     def to_picture(self, value: V) -> Pictures:
         """The picture that the model reads and generates."""
@@ -83,6 +99,14 @@ class Modality(ABC, Generic[V]):
     @abstractmethod
     def show(self, value: V) -> Frames:
         """The picture that people look at."""
+
+    def colour_range(self, value: V) -> ColourRange | None:
+        """The numbers between which `show` spreads its colours; None where they do not depend on the value."""
+        return None
+
+    def show_within(self, value: V, within: ColourRange | None) -> Frames:
+        """`show` with the colours of another range: so a part of a clip looks as it does in the whole."""
+        return self.show(value)
 
     def read_out(self, value: V, frame: int, y: int, x: int) -> tuple[Reading, ...]:
         """What the value says of pixel (y, x) of a frame, in its own units; nothing where a modality has no reading.

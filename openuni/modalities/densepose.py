@@ -142,10 +142,14 @@ class DensePoseModality(Modality[DensePose]):
         return Encoded(members, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> DensePose:
+        return self.decode_part(encoded, slice(None))
+
+    def decode_part(self, encoded: Encoded, frames: slice) -> DensePose:
         meta = stored.read_meta(_Meta, encoded)
         data = stored.member(encoded, "densepose.mkv")
-        planes = decode_planes(data, meta.frames, 4 * meta.height, meta.width, np.uint8)
-        values = np.moveaxis(planes.reshape(meta.frames, 4, meta.height, meta.width), 1, -1)
+        part = range(*geometry.span(frames, meta.frames))
+        planes = decode_planes(data, meta.frames, 4 * meta.height, meta.width, np.uint8, part)
+        values = np.moveaxis(planes.reshape(len(part), 4, meta.height, meta.width), 1, -1)
         known: dict[str, npt.NDArray[Any]] = {}
         if meta.people is not None:
             if meta.people > 255:
@@ -153,7 +157,7 @@ class DensePoseModality(Modality[DensePose]):
             expected = {"confidence": stored.Layout(np.float32, (meta.frames, meta.people))}
             if meta.doubts:
                 expected["doubt"] = stored.Layout(np.uint8, (meta.frames, meta.people))
-            known = stored.unpack_arrays(stored.member(encoded, "densepose.npz"), expected)
+            known = stored.unpack_arrays(stored.member(encoded, "densepose.npz"), expected, part)
         return stored.checked(self, DensePose(np.ascontiguousarray(values), meta.layout, **known))
 
     def to_picture(self, value: DensePose) -> Pictures:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
+from openuni.modalities.base import Box, ColourRange, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.planes import decode_planes, encode_planes
 
 DepthKind = Literal["metric", "relative", "affine_disparity"]
@@ -83,13 +83,17 @@ class DepthModality(Modality[Depth]):
         return Encoded({"depth.mkv": encode_planes(codes)}, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> Depth:
+        return self.decode_part(encoded, slice(None))
+
+    def decode_part(self, encoded: Encoded, frames: slice) -> Depth:
         meta = stored.read_meta(_Meta, encoded)
         size = (meta.frames, meta.height, meta.width)
+        part = range(*geometry.span(frames, meta.frames))
         if meta.exact:
             layout = {"values": stored.Layout(np.float32, size)}
-            values = stored.unpack_arrays(stored.member(encoded, "depth.npz"), layout)["values"]
+            values = stored.unpack_arrays(stored.member(encoded, "depth.npz"), layout, part)["values"]
             return stored.checked(self, Depth(values, meta.kind, exact=True))
-        codes = decode_planes(stored.member(encoded, "depth.mkv"), *size, np.uint16)
+        codes = decode_planes(stored.member(encoded, "depth.mkv"), *size, np.uint16, part)
         # One table of 65536 values replaces arithmetic on every pixel.
         table = meta.low + (np.arange(_CODES + 2) - 1.0) * ((meta.high - meta.low) / _CODES)
         table[0] = np.nan
@@ -124,8 +128,15 @@ class DepthModality(Modality[Depth]):
 
     def show(self, value: Depth) -> Frames:
         """Turbo over the clip's disparity range: near is red, far blue, unknown black."""
+        return self.show_within(value, self.colour_range(value))
+
+    def colour_range(self, value: Depth) -> ColourRange:
+        """Of disparity, without the .5 % at either end."""
+        return _range(_disparity(value))
+
+    def show_within(self, value: Depth, within: ColourRange | None) -> Frames:
         disparity = _disparity(value)
-        grey = np.rint(_normalise(disparity, *_range(disparity)) * 255).astype(np.uint8)
+        grey = np.rint(_normalise(disparity, *(within or _range(disparity))) * 255).astype(np.uint8)
         ramp = np.arange(256, dtype=np.uint8)[:, None]
         turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
         return np.where(np.isnan(disparity)[..., None], np.uint8(0), turbo[grey])

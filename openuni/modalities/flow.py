@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
-from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
+from openuni.modalities.base import Box, ColourRange, Encoded, Frames, Modality, Pictures, Reading
 from openuni.modalities.planes import decode_planes, encode_planes
 
 Motion = npt.NDArray[np.float32]
@@ -72,6 +72,7 @@ class FlowModality(Modality[Flow]):
     """
 
     name = "flow"
+    reaches = 1
     prompt = "an optical flow map: red and green are motion to the right and down, blue is what stays visible"
 
     def shape(self, value: Flow) -> tuple[int, int, int]:
@@ -112,15 +113,20 @@ class FlowModality(Modality[Flow]):
         return Encoded({"flow.mkv": encode_planes(np.concatenate(planes, axis=1))}, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> Flow:
+        return self.decode_part(encoded, slice(None))
+
+    def decode_part(self, encoded: Encoded, frames: slice) -> Flow:
         meta = stored.read_meta(_Meta, encoded)
         if not _UNIT <= meta.unit <= 2**20 or meta.backward_occluded > meta.backward:
             raise CorruptDataError("stored flow: its numbers contradict each other; annotate this clip again")
+        part = range(*geometry.span(frames, meta.frames))
         if meta.exact:
-            arrays = stored.unpack_arrays(stored.member(encoded, "flow.npz"), _layouts(meta))
+            maps = range(part.start, part.stop - 1)
+            arrays = stored.unpack_arrays(stored.member(encoded, "flow.npz"), _layouts(meta), maps)
             return stored.checked(self, Flow(**arrays, exact=True))
         height = meta.height
         tall = 3 * height * (2 if meta.backward else 1)
-        planes = decode_planes(stored.member(encoded, "flow.mkv"), meta.frames, tall, meta.width, np.uint16)
+        planes = decode_planes(stored.member(encoded, "flow.mkv"), meta.frames, tall, meta.width, np.uint16, part)
         forward, occluded = _unpack(planes[:-1, : 3 * height], meta.unit)
         if not meta.backward:
             return Flow(forward, occluded if meta.occluded else None)
@@ -157,14 +163,21 @@ class FlowModality(Modality[Flow]):
         """The Middlebury colour wheel (Baker et al., IJCV 2011): hue is direction, saturation speed relative to the
         clip's 99th percentile, or to 1/400 of the longer side in a clip slower than that (else a still clip would
         show its noise); unknown pixels and the last frame are black."""
-        frames, height, width = self.shape(value)
-        shown = np.zeros((frames, height, width, 3), np.uint8)
+        return self.show_within(value, self.colour_range(value))
+
+    def colour_range(self, value: Flow) -> ColourRange:
+        """Of speed, in pixels a frame; from 0."""
+        _, height, width = self.shape(value)
         speed = np.linalg.norm(value.forward, axis=-1)
         valid = ~np.isnan(speed)
-        if not valid.any():
-            return shown
-        scale = max(float(np.quantile(speed[valid], 0.99)), max(height, width) / 400)
-        shown[:-1][valid] = _middlebury(value.forward[valid] / scale)
+        fastest = float(np.quantile(speed[valid], 0.99)) if valid.any() else 0.0
+        return 0.0, max(fastest, max(height, width) / 400)
+
+    def show_within(self, value: Flow, within: ColourRange | None) -> Frames:
+        _, scale = within or self.colour_range(value)
+        shown = np.zeros((*self.shape(value), 3), np.uint8)
+        valid = ~np.isnan(value.forward[..., 0])
+        shown[:-1][valid] = _middlebury(value.forward[valid] / np.float32(scale))
         return shown
 
     def read_out(self, value: Flow, frame: int, y: int, x: int) -> tuple[Reading, ...]:

@@ -53,15 +53,18 @@ def encode_planes(array: npt.NDArray[P]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_planes(data: bytes, frames: int, height: int, width: int, dtype: type[P]) -> npt.NDArray[P]:
-    """The `[frames, height, width]` array of `encode_planes`.
+def decode_planes(
+    data: bytes, frames: int, height: int, width: int, dtype: type[P], part: range | None = None
+) -> npt.NDArray[P]:
+    """The `[frames, height, width]` array of `encode_planes`, or of a part of its frames, which alone are decoded.
 
     Raises CorruptDataError where the bytes are not such a video or have another size, type or number of frames. The
     caller's size is compared with the stream's header before a frame is decoded, and no more than `frames` are, so
     a false header takes no memory. (A flipped bit inside a frame is not noticed here: the index has the hash.)
     """
     expected = ("ffv1", *_coded_size(height, width), _FORMATS[np.dtype(dtype)])
-    array: npt.NDArray[P] = np.empty((frames, height, width), dtype)
+    part = range(frames) if part is None else part
+    array: npt.NDArray[P] = np.empty((len(part), height, width), dtype)
     count = 0
     try:
         # The format is named, so that bytes from outside cannot choose a demuxer (a playlist, say).
@@ -73,10 +76,14 @@ def decode_planes(data: bytes, frames: int, height: int, width: int, dtype: type
             if found != expected:
                 raise CorruptDataError(f"planes: stream is {found}, expected {expected}")
             context.thread_count = 1
-            for frame in container.decode(video=0):
+            for packet in container.demux(video=0):
+                if not packet.size:  # the end
+                    break
                 if count == frames:
                     raise CorruptDataError(f"planes: more than the {frames} frames expected")
-                array[count] = frame.to_ndarray()[:height, :width]
+                if count in part:  # every frame is a key frame: the others need not be decoded
+                    (frame,) = packet.decode()
+                    array[count - part.start] = frame.to_ndarray()[:height, :width]
                 count += 1
     except (av.error.FFmpegError, ValueError) as error:
         raise CorruptDataError(f"planes: cannot be decoded: {error}") from error

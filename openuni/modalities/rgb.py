@@ -10,7 +10,7 @@ import numpy as np
 from openuni.errors import BadVideoError, CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
 from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
-from openuni.video import decode_video, encode_video
+from openuni.video import decode_video, decode_video_part, encode_video
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +59,19 @@ class RgbModality(Modality[Rgb]):
         expected = (meta.frames, meta.height, meta.width)
         if self.shape(value) != expected:
             raise CorruptDataError(f"rgb: video is {self.shape(value)} (T, H, W) instead of {expected}")
+        return value
+
+    def decode_part(self, encoded: Encoded, frames: slice) -> Rgb:
+        meta = stored.read_meta(_Meta, encoded)
+        start, stop = geometry.span(frames, meta.frames)
+        try:
+            part, fps = decode_video_part(stored.member(encoded, "mp4"), range(start, stop))
+        except BadVideoError as error:
+            raise CorruptDataError(f"stored rgb: {error}") from error
+        value = Rgb(part, fps, meta.exact)
+        expected = (stop - start, meta.height, meta.width)
+        if self.shape(value) != expected:
+            raise CorruptDataError(f"rgb: frames are {self.shape(value)} (T, H, W) instead of {expected}")
         return value
 
     def to_picture(self, value: Rgb) -> Pictures:

@@ -154,17 +154,22 @@ class SegmentationModality(Modality[Segmentation]):
         return Encoded(members, written)
 
     def decode(self, encoded: Encoded) -> Segmentation:
+        return self.decode_part(encoded, slice(None))
+
+    def decode_part(self, encoded: Encoded, frames: slice) -> Segmentation:
         meta = stored.read_meta(_Meta, encoded)
         dtype: type[Any] = np.uint8 if meta.rows <= 255 else np.uint16
         data = stored.member(encoded, "segmentation.mkv")
-        rows = decode_planes(data, meta.frames, meta.height, meta.width, dtype)
+        part = range(*geometry.span(frames, meta.frames))
+        rows = decode_planes(data, meta.frames, meta.height, meta.width, dtype, part)
         if rows.max() > meta.rows:
             raise CorruptDataError(f"stored segmentation: row {rows.max()} of {len(meta.instances)} instances")
         id_of = np.array([0, *(instance.id for instance in meta.instances), 0], np.int32)
         ignored = rows == meta.rows if meta.ignored else None
         objects = None
-        if meta.objects:
+        if meta.objects:  # their runs belong together: all of them are read
             objects = Objects(**stored.unpack_arrays(stored.member(encoded, "segmentation.npz"), _layouts(meta)))
+            objects = _objects_of_frames(objects, slice(part.start, part.stop))
         return stored.checked(self, Segmentation(id_of[rows], meta.instances, ignored, objects))
 
     def to_picture(self, value: Segmentation) -> Pictures:
@@ -240,15 +245,17 @@ def at_frames(value: Segmentation, index: npt.NDArray[np.integer]) -> Segmentati
 
 
 def _of_frames(value: Segmentation, index: slice | npt.NDArray[np.integer]) -> Segmentation:
-    objects = value.objects
-    if objects is not None:
-        lengths, runs = objects.lengths, objects.runs
-        if runs is not None and lengths is not None:
-            masks = objects.masks()
-            kept = [mask for t in np.arange(len(masks))[index] for mask in masks[t] if mask is not None]
-            lengths, runs = lengths[index], np.concatenate([*kept, runs[:0]])
-        objects = replace(objects, boxes=objects.boxes[index], areas=objects.areas[index], runs=runs, lengths=lengths)
+    objects = None if value.objects is None else _objects_of_frames(value.objects, index)
     return replace(_each(value, lambda maps: maps[index]), objects=objects)
+
+
+def _objects_of_frames(objects: Objects, index: slice | npt.NDArray[np.integer]) -> Objects:
+    lengths, runs = objects.lengths, objects.runs
+    if runs is not None and lengths is not None:
+        masks = objects.masks()
+        kept = [mask for t in np.arange(len(masks))[index] for mask in masks[t] if mask is not None]
+        lengths, runs = lengths[index], np.concatenate([*kept, runs[:0]])
+    return replace(objects, boxes=objects.boxes[index], areas=objects.areas[index], runs=runs, lengths=lengths)
 
 
 def _each(value: Segmentation, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Segmentation:

@@ -95,8 +95,11 @@ class Layout:
     shape: tuple[int, ...]
 
 
-def unpack_arrays(data: bytes, expected: Mapping[str, Layout]) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of `pack_arrays`, exactly those `expected`.
+def unpack_arrays(
+    data: bytes, expected: Mapping[str, Layout], part: range | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of `pack_arrays`, exactly those `expected`; with `part`, those rows of each, and nothing after them is
+    unpacked.
 
     Raises CorruptDataError where the archive is not one, names differ, or an array has another type or shape. Both
     the size that the archive claims and the shape that the array claims are compared first, so neither a zip bomb
@@ -107,12 +110,12 @@ def unpack_arrays(data: bytes, expected: Mapping[str, Layout]) -> dict[str, npt.
             names = [info.filename for info in archive.infolist()]
             if sorted(names) != sorted(f"{name}.npy" for name in expected):
                 raise CorruptDataError(f"npz holds {sorted(names)[:9]} instead of {sorted(expected)}")
-            return {name: _read_array(archive, name, layout) for name, layout in expected.items()}
+            return {name: _read_array(archive, name, layout, part) for name, layout in expected.items()}
     except _UNREADABLE as error:
         raise CorruptDataError(f"npz cannot be read: {error}") from error
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, layout: Layout) -> npt.NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, name: str, layout: Layout, part: range | None) -> npt.NDArray[Any]:
     size = math.prod(layout.shape) * np.dtype(layout.dtype).itemsize
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -126,6 +129,10 @@ def _read_array(archive: zipfile.ZipFile, name: str, layout: Layout) -> npt.NDAr
         shape, fortran, dtype = reader(file)
         if shape != layout.shape or dtype != np.dtype(layout.dtype) or fortran:
             raise CorruptDataError(f"npz array {name} is {dtype} {shape} instead of {layout}")
+        if part is not None:
+            row = size // max(shape[0], 1)
+            file.seek(row * part.start, io.SEEK_CUR)
+            shape, size = (len(part), *shape[1:]), row * len(part)
         body = file.read(size)
     if len(body) != size:
         raise CorruptDataError(f"npz array {name} is cut short")

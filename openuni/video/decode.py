@@ -187,6 +187,45 @@ def decode_video(source: bytes | Path, limits: Limits | None = None) -> tuple[np
     return np.stack(frames), info.fps
 
 
+def decode_video_part(
+    source: bytes | Path, part: range, limits: Limits | None = None
+) -> tuple[npt.NDArray[np.uint8], float]:
+    """Some frames of a stored video, as `decode_video(source)[0][part]`, and its average frame rate.
+
+    Decoding begins at the key frame before them. Raises BadVideoError as `decode_video` does, and where it ends before.
+    """
+    limits = limits or Limits()
+    with _Decoder(source, limits) as video:
+        info = video.info()
+        if len(part) * info.height * info.width * 3 > limits.array_bytes:
+            raise video.bad(f"{len(part)} frames of {info.width}×{info.height} exceed {limits.array_bytes} bytes")
+        shown = _from_key_frame(video, part, info) or list(itertools.islice(video.frames(), part.start, part.stop))
+        if len(shown) != len(part):
+            raise video.bad(f"it ends before frame {part.stop - 1}")
+        return np.stack([video.rgb(timed.frame) for timed in shown]), info.fps
+
+
+def _from_key_frame(video: _Decoder, part: range, info: VideoInfo) -> list[Timed]:
+    """The frames `part` by seeking, told by their times; none where times do not tell numbers: the rate must be
+    constant, as that of every stored clip is."""
+    if not info.fps or info.duration is None or info.frames is None:
+        return []
+    rate = rational(info.fps)
+    if abs(info.frames - float(rate) * info.duration) > 0.1 or part.stop > info.frames:
+        return []
+    shown: list[Timed] = []
+    for timed in video.frames_from(Fraction(part.start) / rate):
+        place = timed.time * rate
+        number = round(place)
+        if abs(place - number) > Fraction(1, 4) or number > part.start + len(shown):
+            return []
+        if number in part:
+            shown.append(timed)
+        if number == part.stop - 1:
+            break
+    return shown
+
+
 class _Decoder:
     """One open video stream: its frames in order of presentation, their times, and their upright RGB."""
 

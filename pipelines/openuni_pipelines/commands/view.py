@@ -9,24 +9,32 @@ from pathlib import Path
 
 import click
 
-import openuni
 from openuni import printable
 from openuni.errors import PlanError
-from openuni_pipelines import options
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.viewing import scores
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer
-from unibench.report import report
+from openuni_pipelines.engine.viewing.sources import open_source
 
 
 @click.command("view")
-@click.argument("path", metavar="DATASET")
+@click.argument("path", metavar="[DATASET]", required=False)
+@click.option(
+    "--pred",
+    "runs",
+    multiple=True,
+    metavar="RUN",
+    help="Look at predictions: a dataset or a plain folder, as `unibench score --pred` takes; twice: two runs.",
+)
 @click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset, and where the two differ.")
 @click.option(
     "--report",
     "report_file",
     type=click.Path(path_type=Path, exists=True),
-    help="Sort and filter by the scores of this report.json too.  [default: DATASET/score/report.json, if it is there]",
+    help="Sort and filter by the scores of this report.json too.  [default: score/report.json of the run]",
 )
 @click.option(
     "--flags",
@@ -37,25 +45,50 @@ from unibench.report import report
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback interface; 0 takes a free one."
 )
+@click.option(
+    "--export",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the page and all clips to this folder, for any web host, and end.",
+)
 @click.option("--browser/--no-browser", default=None, help="Open the page.  [default: at a terminal]")
 @options.follow_links
 def view_command(
-    path: str, gt: str | None, report_file: Path | None, flags_file: Path | None, port: int, browser: bool | None
+    path: str | None,
+    runs: tuple[str, ...],
+    gt: str | None,
+    report_file: Path | None,
+    flags_file: Path | None,
+    port: int,
+    out: Path | None,
+    browser: bool | None,
 ) -> None:
     """Look at DATASET: its clips in a grid, and every column of a clip side by side, frame by frame.
+
+    DATASET may also be a plain folder of predictions, or the folder of a training (its samples, step by step). With
+    --gt the truth and the error stand beside each column, worst clips first where the run was scored; two --pred are
+    two runs against each other.
 
     Only this machine can open the page, and only by its link. Ctrl-C ends it. From another machine, forward the
     port: `ssh -L 8000:127.0.0.1:8000 host`, with `--port 8000`.
     """
-    data = openuni.open(path)
-    flags = Flags(flags_file or (Path() if "://" in data.url else Path(data.url)) / "flags.jsonl")
-    clips, truth = Clips(data), Clips(openuni.open(gt), "truth") if gt else None
-    others = [truth, Differences(clips, truth)] if truth else []
+    shown = [*([path] if path else []), *runs]
+    if not 1 <= len(shown) <= 2:
+        raise click.UsageError("name a DATASET, or one or two runs with --pred")
+    flags = Flags(flags_file or (Path() if "://" in shown[0] else _folder(Path(shown[0]))) / "flags.jsonl")
+    clips, others = _opened(shown, gt)
+    reports = [one for one in map(scores.read, shown, [report_file, None]) if one is not None]
+    scored = scores.of_runs(reports, _names(shown)) if len(reports) in (1, len(shown)) else scores.Scores()
     try:
-        viewer = Viewer(clips, flags, others, _scored(report_file, path), port=port)
+        viewer = Viewer(clips, flags, others, scored, port=port)
     except OSError as error:
         raise PlanError(f"port {port} cannot be used: {error.strerror}; leave out --port, or name another") from error
-    click.echo(f"{printable.plain(path)} is at {viewer.url}  (Ctrl-C ends it)")
+    if out is not None:
+        with terminal.counting("clips") as progress:
+            written = publish(viewer, out, progress)
+        click.echo(f"{written} clips are in {out}: put it on a web host, or `python -m http.server -d {out}`")
+        return
+    click.echo(f"{printable.plain(shown[0])} is at {viewer.url}  (Ctrl-C ends it)")
     if sys.stdout.isatty() if browser is None else browser:
         threading.Timer(0.2, webbrowser.open, [viewer.url]).start()
     try:
@@ -64,13 +97,24 @@ def view_command(
         click.echo("")
 
 
-def _scored(file: Path | None, path: str) -> dict[str, dict[str, float]]:
-    """The scores of every clip in a report, by task and column."""
-    usual = Path(path) / "score" / "report.json"
-    if file is None and ("://" in path or not usual.is_file()):
-        return {}
-    scored: dict[str, dict[str, float]] = {}
-    for sample in report.read(file or usual).samples:
-        for name, (value, _) in sample.scores.items():
-            scored.setdefault(f"{sample.task}/{name}", {})[sample.key] = value
-    return scored
+def _opened(shown: list[str], gt: str | None) -> tuple[Clips, list[Clips]]:
+    """The clips to look at, and what stands beside them."""
+    truth = Clips(open_source(gt), "truth") if gt else None
+    clips = Clips(open_source(shown[0], gt))
+    others: list[Clips] = [] if truth is None else [truth, Differences(clips, truth)]
+    for path, name in zip(shown[1:], _names(shown)[1:], strict=True):
+        second = Clips(open_source(path, gt), name)
+        others += [second] if truth is None else [second, Differences(second, truth, f"error of {name}")]
+    return clips, others
+
+
+def _folder(shown: Path) -> Path:
+    """Where flags go: into a dataset or a folder of predictions, beside a view, which is a file."""
+    return shown if shown.is_dir() else shown.parent
+
+
+def _names(shown: list[str]) -> list[str]:
+    """What to call each run: its folder's name; `second` where both have one name."""
+    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in shown]
+    taken = ("truth", "error", names[0])
+    return [names[0], *("second" if name in taken else name for name in names[1:])]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from openuni.errors import OpenUniError
-from openuni.shards.reader import Dataset
+from openuni_pipelines.engine.viewing.sources import Source
 
 BINS = 32
 _RECORD_NUMBERS = ("frames", "height", "width", "fps", "start")
@@ -45,6 +47,9 @@ class Query:
 
 
 QUERY = TypeAdapter(Query)
+_EVERYTHING = Query()
+_SLAB = 1 << 15
+"""Clips whose index is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +89,44 @@ class Card:
 
 
 class Catalogue:
-    """The index of a dataset as one table in memory: about a kilobyte a clip, most of it captions."""
+    """The index of a source as one table in memory: about a kilobyte a clip, most of it captions.
 
-    def __init__(self, data: Dataset, scored: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    It is read in the background. Clips in stored order are known at once; whoever asks for more waits.
+    """
+
+    def __init__(self, data: Source, scored: Mapping[str, Mapping[str, float]] | None = None) -> None:
         """`scored`: further numbers, by name and key."""
-        self._columns = data.columns
-        self._table = data.table()
-        self._scored = dict(scored or {})
+        self._data, self._columns = data, data.columns
         self._scored_by = [*data.columns, *data.score_columns]
-        self._scores = sorted(set(_score_names(self._table, self._scored_by)))
+        self._length = len(data)
+        self._scored = dict(scored or {})
         self._find = lru_cache(16)(self._search)
         self._number = lru_cache(64)(self._read_number)
+        self.read = 0
+        """Clips whose index has been read."""
+        self._reading: Future[pa.Table] = Future()
+        threading.Thread(target=self._read, name="index", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            slabs = []
+            for first in range(0, self._length, _SLAB):
+                slabs.append(self._data.table(first, min(first + _SLAB, self._length)).combine_chunks())
+                self.read += slabs[-1].num_rows
+            self._reading.set_result(pa.concat_tables(slabs) if slabs else self._data.table(0, 0))
+        except BaseException as error:  # noqa: BLE001  whoever waits for the table is told
+            self._reading.set_exception(error)
+
+    @property
+    def _table(self) -> pa.Table:
+        return self._reading.result()
+
+    @cached_property
+    def _scores(self) -> list[str]:
+        return sorted(set(_score_names(self._table, self._scored_by)))
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return self._length
 
     @property
     def numbers(self) -> list[str]:
@@ -119,11 +148,13 @@ class Catalogue:
 
     def find(self, query: Query, flagged: frozenset[str] = frozenset()) -> npt.NDArray[np.int64]:
         """Numbers of the clips that fit, in the order asked for. Raises OpenUniError where a field is not known."""
+        if query == _EVERYTHING:
+            return np.arange(len(self), dtype=np.int64)
         return self._find(QUERY.dump_json(query), flagged if query.flagged else frozenset())
 
     def cards(self, numbers: npt.NDArray[np.int64], sort: str) -> list[Card]:
         """The cards of some clips."""
-        rows = self._table.take(pa.array(numbers))
+        rows = self._rows(numbers)
         values = None if sort == "key" else self._number(sort)[numbers]
         lacks = {name: pc.invert(rows[f"{name}.present"]).to_pylist() for name in self._columns}
         fields = ("key", "caption", "frames", "height", "width", "fps", "subset")
@@ -134,9 +165,27 @@ class Catalogue:
             cards.append(Card(int(number), **row, absent=[name for name in lacks if lacks[name][at]], value=value))
         return cards
 
+    def _rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
+        """From the table, or while it is being read from the few shards they lie in."""
+        if self._reading.done() or not len(numbers):
+            return self._table.take(pa.array(numbers))
+        first = int(numbers.min())
+        return self._data.table(first, int(numbers.max()) + 1).take(pa.array(numbers - first))
+
     def keys(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """The keys of some clips."""
         return np.asarray(self._table["key"].take(pa.array(numbers)).to_numpy(), np.object_)
+
+    def values(self, name: str) -> npt.NDArray[np.float64]:
+        """A number of every clip, NaN where it has none. Raises OpenUniError where there is no such number."""
+        return self._number(name)
+
+    def details(self, number: int) -> dict[str, dict[str, str]]:
+        """What a clip can be chosen by: its fields, and why it lacks columns."""
+        row = self._table.slice(number, 1)
+        choices = {name: row[name][0].as_py() or "" for name in _CHOICES}
+        reasons = {name: row[f"{name}.reason"][0].as_py() or "" for name in self._columns}
+        return {"choices": choices, "reasons": reasons}
 
     def histogram(self, name: str, numbers: npt.NDArray[np.int64]) -> Histogram:
         """Over the clips `numbers`, between the ends of the whole dataset, so that bars of two queries compare."""

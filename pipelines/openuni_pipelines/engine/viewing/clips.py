@@ -1,12 +1,9 @@
-"""The frames and values of clips, decoded when they are asked for; the last few clips stay in memory."""
+"""The frames and values of clips: the one asked for is decoded first and alone, the rest in runs; the last stay."""
 
 from __future__ import annotations
 
 import struct
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,33 +12,34 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni import modalities
-from openuni.errors import AbsentModalityError, OpenUniError
-from openuni.modalities import Frames, Reading
-from openuni.modalities.skeleton import LAYOUTS, Skeleton
+from openuni.errors import OpenUniError
+from openuni.modalities import ColourRange, Frames, Reading
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
+from openuni.modalities.skeleton import LAYOUTS
 from openuni.sample import Sample
-from openuni.shards.reader import Dataset
+from openuni_pipelines.engine.viewing.kept import Kept
+from openuni_pipelines.engine.viewing.sources import HeldParts, Parts, Source, size_of
 from unibench import tasks
 from unibench.tasks import Setup
 from unibench.tasks.drawing import difference
 
-_MOST_BYTES = 1 << 30
-"""Of decoded arrays and pictures that are kept."""
-_QUALITY = 92
+RUN = 16
+"""Frames that are decoded together."""
+_MOST_PICTURES = 512 << 20
+_MOST_STORED = 256 << 20
+_MOST_VALUES = 1 << 30
+"""Of decoded values: single frames for the pointer, and whole clips where a part costs as much."""
+_MOST_THUMBNAILS = 64 << 20
+_SEEN = 3
+"""Frames, spread over a clip, that say from where to where its colours go."""
+_ARROWS = 32
+"""Along the longer side of a frame."""
+_QUALITY = 90
 _THUMBNAIL = 320
 """Longer side of a thumbnail, pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One column of one clip, decoded: its value, and its frames for people, uint8 `[T, H, W, 3]`."""
-
-    value: Any
-    frames: Frames
-
-    @property
-    def bytes(self) -> int:
-        arrays = [self.frames, *(getattr(self.value, name) for name in getattr(type(self.value), "__slots__", ()))]
-        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+Place = tuple[str, str]
+"""Key and column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +82,34 @@ class Bodies:
     boxes: list[list[list[float | None]]]
 
 
-class Clips:
-    """The clips of one dataset, by key and column. Thread-safe; one clip's column is decoded once at a time."""
+@dataclass(frozen=True, slots=True)
+class Arrows:
+    """Motion of a frame every `step` pixels: rows of x, y, u, v in pixels, to be drawn `scale` times as long."""
 
-    def __init__(self, data: Dataset, source: str = "") -> None:
+    step: int
+    scale: float
+    rows: list[list[float]]
+
+
+class Clips:
+    """The clips of one source, by key and column. Thread-safe; what several ask for is decoded once."""
+
+    def __init__(self, data: Source, source: str = "") -> None:
         self.data, self.source = data, source
-        self._views: OrderedDict[tuple[str, str], Future[View]] = OrderedDict()
-        self._lock = threading.Lock()  # the reader's own caches are not made for threads
-        self._reading = threading.Lock()
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="decode")
+        self._parts = Kept[Place, Parts](_MOST_STORED, lambda parts: parts.bytes)
+        self._values = Kept[tuple[str, str, int], Any](_MOST_VALUES, size_of)
+        self._ranges = Kept[Place, ColourRange | None](1 << 20, lambda _: 64)
+        self._runs = Kept[tuple[str, str, int], list[bytes]](_MOST_PICTURES, lambda run: sum(map(len, run)))
+        self._thumbnails = Kept[str, bytes](_MOST_THUMBNAILS, len)
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept in memory."""
+        return sum(kept.bytes for kept in (self._parts, self._values, self._runs, self._thumbnails))
 
     def sample(self, key: str) -> Sample:
         """Raises OpenUniError where there is no such clip."""
-        with self._reading:
-            try:
-                return self.data[key]
-            except KeyError:
-                raise OpenUniError(f"{self.data.url} has no clip {key}") from None
+        return self.data.sample(key)
 
     def facts(self, key: str) -> ClipFacts:
         """What is known of a clip without decoding it."""
@@ -112,94 +121,154 @@ class Clips:
         return ClipFacts(key, record.caption, *size, shown, list(self.columns(key)))
 
     def columns(self, key: str) -> Iterator[ColumnFacts]:
-        """Every column of the dataset, and what the clip has of it."""
+        """Every column, and what the clip has of it."""
         for name, status in self.sample(key).statuses.items():
             if name not in self.data.columns:  # numbers, which `facts` shows
                 continue
             yield ColumnFacts(name, self.source, status.present, status.reason, status.expert, status.confidence)
 
-    def prepare(self, key: str, columns: Sequence[str]) -> None:
-        """Begin to decode, so that all columns of a clip are on their way together."""
-        for column in columns:
-            self._begin(key, column)
-
-    def view(self, key: str, column: str) -> View:
-        """Raises AbsentModalityError, or CorruptDataError where the bytes are damaged."""
-        return self._begin(key, column).result()
-
     def frame(self, key: str, column: str, number: int) -> bytes:
-        """A frame as JPEG. Raises OpenUniError beyond the clip's end."""
-        frames = self.view(key, column).frames
-        if not 0 <= number < len(frames):
-            raise OpenUniError(f"{key}: there is no frame {number} of {len(frames)}")
-        return _jpeg(frames[number])
+        """A frame as JPEG, decoded alone. Raises OpenUniError beyond the clip's end, AbsentModalityError, or
+        CorruptDataError where the bytes are damaged."""
+        run = self._runs.peek((key, column, number // RUN))
+        if run is not None and number >= 0:
+            return run[number % RUN]
+        self._check(key, column, number, 1)
+        return _jpeg(self._picture(key, column, number))
 
     def run(self, key: str, column: str, first: int, count: int) -> bytes:
-        """Some frames, each as its length (32 bits, little-endian) and a JPEG."""
-        pictures = [_jpeg(frame) for frame in self.view(key, column).frames[first : first + count]]
-        return b"".join(struct.pack("<I", len(picture)) + picture for picture in pictures)
+        """Some frames, each as its length (32 bits, little-endian) and a JPEG. Raises as `frame` does."""
+        stop = min(first + count, self._check(key, column, first, 1))
+        pictures: list[bytes] = []
+        for number in range(first // RUN, (stop - 1) // RUN + 1):
+            pictures += self._run(key, column, number)
+        skipped = first // RUN * RUN
+        kept = pictures[first - skipped : stop - skipped]
+        return b"".join(struct.pack("<I", len(picture)) + picture for picture in kept)
 
     def thumbnail(self, key: str) -> bytes:
-        """The middle frame, small, as JPEG; of the first column where the clip has no RGB."""
-        frames = self.view(key, self.data.columns[0]).frames
-        frame = frames[len(frames) // 2]
-        scale = min(1.0, _THUMBNAIL / max(frame.shape[:2]))
-        size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-        return _jpeg(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+        """The middle frame, small, as JPEG; of the first column that the clip has."""
+        return self._thumbnails.get(key, lambda: self._thumbnail(key))
 
     def readings(self, key: str, column: str, frame: int, y: int, x: int) -> tuple[Reading, ...]:
         """What a column says of one pixel. Raises OpenUniError outside the clip."""
-        value = self.view(key, column).value
+        frames = self._check(key, column, frame, 1)
+        value = self.still(key, column, frame)
         modality = modalities.get(column)
-        frames, height, width = modality.shape(value)
-        if not (0 <= frame < frames and 0 <= y < height and 0 <= x < width):
+        _, height, width = modality.shape(value)
+        if not (0 <= y < height and 0 <= x < width):
             raise OpenUniError(f"{key}: ({x}, {y}) of frame {frame} lies outside {frames} frames of {width}×{height}")
-        return modality.read_out(value, frame, y, x)
+        return modality.read_out(value, 0, y, x)
 
     def people(self, key: str) -> Bodies:
         """The people of a clip. Raises AbsentModalityError where it has no skeleton."""
-        value = self.view(key, "skeleton").value
-        assert isinstance(value, Skeleton)
+        value = self.whole(key, "skeleton")
         body = LAYOUTS[value.layout]
         joints, boxes = value.keypoints.reshape(*value.keypoints.shape[:2], -1), value.boxes
         return Bodies(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(joints), _listed(boxes))
 
-    def _begin(self, key: str, column: str) -> Future[View]:
-        with self._lock:
-            at = (key, column)
-            if at not in self._views:
-                self._views[at] = self._pool.submit(self._decode, key, column)
-                self._forget()
-            self._views.move_to_end(at)
-            return self._views[at]
+    def arrows(self, key: str, column: str, frame: int) -> Arrows:
+        """Motion on a lattice of a frame. Raises OpenUniError where the column is no flow."""
+        self._check(key, column, frame, 1)
+        value = self.still(key, column, frame)
+        if not isinstance(value, Flow):
+            raise OpenUniError(f"{key}: {column} is no flow")
+        _, height, width = modalities.get(column).shape(value)
+        step = max(max(height, width) // _ARROWS, 4)
+        ys, xs = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+        motion = value.forward[0][ys, xs] if len(value.forward) else np.full((len(xs), 2), np.nan)
+        known = ~np.isnan(motion[:, 0])
+        rows = np.column_stack([xs + 0.5, ys + 0.5, motion])[known]
+        fastest = (self.colours(key, column) or (0.0, 1.0))[1]
+        return Arrows(step, 1.5 * step / fastest, np.round(rows, 2).tolist())
 
-    def _decode(self, key: str, column: str) -> View:
-        sample = self.sample(key)
-        if column not in self.data.columns:
-            raise AbsentModalityError(f"{self.data.url} has no column {column}")
-        value = sample[column]
-        return View(value, modalities.get(column).show(value))
+    def legend(self, key: str, column: str) -> str:
+        """What the colours of a clip's map mean, with their numbers; empty where they have none."""
+        within = self.colours(key, column)
+        return "" if within is None else _legend(self.still(key, column, 0), *within)
 
-    def _forget(self) -> None:
-        """Drop the longest unused views beyond the bound; one that is being decoded counts when it is done."""
-        sizes = {
-            at: future.result().bytes
-            for at, future in self._views.items()
-            if future.done() and future.exception() is None
-        }
-        total = sum(sizes.values())
-        for at, size in sizes.items():
-            if total <= _MOST_BYTES:
-                break
-            del self._views[at]
-            total -= size
+    def camera(self, key: str) -> list[list[float]]:
+        """Where the camera is and looks in every frame: x, y, z in metres and the direction of its view in x and z;
+        nothing where that is not known."""
+        camera = self.data.camera(key)
+        if camera is None:
+            return []
+        rows: list[list[float]] = np.column_stack([camera.pose[:, :3, 3], camera.pose[:, [0, 2], 2]]).round(4).tolist()
+        return rows
+
+    def still(self, key: str, column: str, number: int) -> Any:
+        """The value of one frame, and of those after it that its own picture needs."""
+        parts = self.parts(key, column)
+        stop = min(number + 1 + parts.modality.reaches, parts.frames)
+        return self._values.get((key, column, number), lambda: parts.part(number, stop))
+
+    def whole(self, key: str, column: str) -> Any:
+        """The value of all frames."""
+        parts = self.parts(key, column)
+        return self._values.get((key, column, -1), lambda: parts.part(0, parts.frames))
+
+    def parts(self, key: str, column: str) -> Parts:
+        """Raises AbsentModalityError, or CorruptDataError where the bytes are damaged."""
+        return self._parts.get((key, column), lambda: self.data.read(key, column))
+
+    def colours(self, key: str, column: str) -> ColourRange | None:
+        """From where to where the colours of a clip's map go, judged by a few frames all over it."""
+        return self._ranges.get((key, column), lambda: self._colours(key, column))
+
+    def _colours(self, key: str, column: str) -> ColourRange | None:
+        parts = self.parts(key, column)
+        last = max(parts.frames - 1 - parts.modality.reaches, 0)
+        lows, highs = [], []
+        for number in np.unique(np.linspace(0, last, _SEEN).astype(int)).tolist():
+            found = parts.modality.colour_range(self.still(key, column, number))
+            if found is None:
+                return None
+            lows.append(found[0])
+            highs.append(found[1])
+        return min(lows), max(highs)
+
+    def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
+        """One frame for people."""
+        value, modality = self.still(key, column, number), modalities.get(column)
+        picture: npt.NDArray[np.uint8] = modality.show_within(value, self.colours(key, column))[0]
+        return picture
+
+    def pictures(self, key: str, column: str, start: int, stop: int) -> Frames:
+        """A run of frames for people."""
+        parts = self.parts(key, column)
+        if not parts.quick:
+            parts = HeldParts(parts.modality, self.whole(key, column))
+        value = parts.part(start, min(stop + parts.modality.reaches, parts.frames))
+        return parts.modality.show_within(value, self.colours(key, column))[: stop - start]
+
+    def _run(self, key: str, column: str, number: int) -> list[bytes]:
+        start, stop = number * RUN, min(number * RUN + RUN, self.length(key, column))
+        make = lambda: [_jpeg(frame) for frame in self.pictures(key, column, start, stop)]  # noqa: E731
+        return self._runs.get((key, column, number), make)
+
+    def _thumbnail(self, key: str) -> bytes:
+        present = next((column.name for column in self.columns(key) if column.present), self.data.columns[0])
+        frame = self._picture(key, present, self.length(key, present) // 2)
+        scale = min(1.0, _THUMBNAIL / max(frame.shape[:2]))
+        size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+        return _jpeg(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+
+    def length(self, key: str, column: str) -> int:
+        """Frames of a column."""
+        return self.parts(key, column).frames
+
+    def _check(self, key: str, column: str, first: int, count: int) -> int:
+        frames = self.length(key, column)
+        if not 0 <= first <= frames - count:
+            raise OpenUniError(f"{key}: there is no frame {first} of {frames}")
+        return frames
 
 
 class Differences(Clips):
-    """Where the columns of a dataset differ from those of the truth, as `unibench` draws it; nothing to read out."""
+    """Where the columns of a prediction differ from those of the truth, as `unibench` draws it; nothing to read out."""
 
-    def __init__(self, predicted: Clips, truth: Clips) -> None:
-        super().__init__(predicted.data, "error")
+    def __init__(self, predicted: Clips, truth: Clips, source: str = "error") -> None:
+        super().__init__(predicted.data, source)
         self._predicted, self._truth = predicted, truth
 
     def columns(self, key: str) -> Iterator[ColumnFacts]:
@@ -216,18 +285,31 @@ class Differences(Clips):
         """None: a picture of errors has no units of its own."""
         return ()
 
-    def _decode(self, key: str, column: str) -> View:
-        found, true = self._predicted.view(key, column), self._truth.view(key, column)
-        if found.frames.shape != true.frames.shape:
+    def length(self, key: str, column: str) -> int:
+        return self._predicted.length(key, column)
+
+    def legend(self, key: str, column: str) -> str:
+        """As `unibench` draws it."""
+        return ""
+
+    def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
+        picture: npt.NDArray[np.uint8] = self.pictures(key, column, number, number + 1)[0]
+        return picture
+
+    def pictures(self, key: str, column: str, start: int, stop: int) -> Frames:
+        # All of both: what a depth is worth is said after it was aligned to the truth over the whole clip.
+        found, true = self._predicted.whole(key, column), self._truth.whole(key, column)
+        modality = modalities.get(column)
+        if modality.shape(found) != modality.shape(true):
             raise OpenUniError(
                 f"{key}: {column} has another size or length than its truth; score it to see it resampled"
             )
         if column not in tasks.estimated():
-            pairs = zip(true.frames, found.frames, strict=True)
-            return View(None, np.stack([difference(there, here).image for there, here in pairs]))
+            part = slice(start, stop)
+            pairs = zip(modality.take(true, part).frames, modality.take(found, part).frames, strict=True)
+            return np.stack([difference(there, here).image for there, here in pairs])
         task, setup = tasks.get_estimated(column), Setup()
-        frames = [task.panels(found.value, true.value, frame, setup)[-1].image for frame in range(len(true.frames))]
-        return View(None, np.stack(frames))
+        return np.stack([task.panels(found, true, frame, setup)[-1].image for frame in range(start, stop)])
 
 
 def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
@@ -239,6 +321,15 @@ def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
     return bytes(cv2.imencode(".jpg", frame[..., ::-1], options)[1].tobytes())
+
+
+def _legend(value: Any, low: float, high: float) -> str:
+    if isinstance(value, Flow):
+        return f"hue is direction, full colour {high:.3g} px a frame; faster is darker, black unknown"
+    if isinstance(value, Depth) and value.kind != "affine_disparity" and low > 0:
+        unit = " m" if value.kind == "metric" else " (relative)"
+        return f"red {1 / high:.3g}{unit}, blue {1 / low:.3g}{unit}, black unknown"
+    return f"red {high:.3g} (near), blue {low:.3g} (far), affine disparity; black unknown"
 
 
 def _listed(values: npt.NDArray[np.float32]) -> list[list[list[float | None]]]:

@@ -23,15 +23,16 @@ from pydantic import ValidationError
 
 from openuni.errors import OpenUniError
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue
-from openuni_pipelines.engine.viewing.clips import Clips, ColumnFacts
+from openuni_pipelines.engine.viewing.clips import ClipFacts, Clips, ColumnFacts
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.scores import Scores
 
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/view.css": ("view.css", "text/css; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
 }
-_POLICY = (
+POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -51,8 +52,8 @@ class _Answer:
 
 
 class Viewer:
-    """A dataset on `http://127.0.0.1:PORT/?token=…`. `others` are shown beside it, clip by clip; `scored` are
-    further numbers of clips, by name and key.
+    """A dataset on `http://127.0.0.1:PORT/?token=…`. `others` are shown beside it, clip by clip; `scores` are
+    what was said of them.
 
     `serve` answers until `close`, or the process ends. Raises OSError where the port is taken.
     """
@@ -62,13 +63,14 @@ class Viewer:
         clips: Clips,
         flags: Flags,
         others: Sequence[Clips] = (),
-        scored: Mapping[str, Mapping[str, float]] | None = None,
+        scores: Scores | None = None,
         *,
         port: int = 0,
     ) -> None:
         self.clips, self.flags = clips, flags
         self.others = {other.source: other for other in others}
-        self.catalogue = Catalogue(clips.data, scored)
+        self.scores = scores or Scores()
+        self.catalogue = Catalogue(clips.data, self.scores.numbers)
         self.token = secrets.token_urlsafe(16)
         self._server = _Server(("127.0.0.1", port), self)
 
@@ -103,10 +105,19 @@ class Viewer:
                 "clips": len(self.catalogue),
                 "columns": self.clips.data.columns,
                 "others": list(self.others),
-                "facets": asdict(self.catalogue.facets()),
                 "flags": self.flags.reasons,
+                "begin": asdict(self.scores.begin),
+                "compared": [asdict(row) for row in self.scores.compared],
+                "why_not": self.scores.why_not,
             }
         )
+
+    def _facets(self, arguments: Arguments) -> _Answer:
+        return _json(self.catalogue.facets())
+
+    def _progress(self, arguments: Arguments) -> _Answer:
+        """Of reading the index."""
+        return _json({"read": self.catalogue.read, "clips": len(self.catalogue)})
 
     def _cards(self, arguments: Arguments) -> _Answer:
         query = QUERY.validate_json(arguments["query"])
@@ -130,13 +141,16 @@ class Viewer:
         after = None if at is None or at + 1 == len(keys) else str(keys[at + 1])
         return _json({"place": at, "total": len(keys), "before": before, "after": after})
 
-    def _clip(self, arguments: Arguments) -> _Answer:
-        key = arguments["key"]
+    def facts(self, key: str) -> ClipFacts:
+        """What is known of a clip, with the columns beside it. Raises OpenUniError where there is no such clip."""
         facts = self.clips.facts(key)
         for clips in self.others.values():
             facts.columns.extend(_columns_of(clips, key))
-        for source, clips in {"": self.clips, **self.others}.items():
-            clips.prepare(key, [c.name for c in facts.columns if c.present and c.source == source])
+        return facts
+
+    def _clip(self, arguments: Arguments) -> _Answer:
+        key = arguments["key"]
+        facts = self.facts(key)
         return _json({**asdict(facts), "flag": self.flags.reasons.get(key, "")})
 
     def _thumbnail(self, arguments: Arguments) -> _Answer:
@@ -144,7 +158,7 @@ class Viewer:
 
     def _frame(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
-        return _Answer(_IMAGE, clips.frame(key, column, int(arguments["frame"])), keeps=True)
+        return _Answer(_IMAGE, clips.frame(key, column, int(arguments["frame"])))
 
     def _frames(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
@@ -162,6 +176,20 @@ class Viewer:
         clips, key, _ = self._place(arguments)
         return _json(clips.people(key))
 
+    def _arrows(self, arguments: Arguments) -> _Answer:
+        clips, key, column = self._place(arguments)
+        return _json(clips.arrows(key, column, int(arguments["frame"])))
+
+    def _legend(self, arguments: Arguments) -> _Answer:
+        clips, key, column = self._place(arguments)
+        return _json({"text": clips.legend(key, column)})
+
+    def _camera(self, arguments: Arguments) -> _Answer:
+        """Of the clip, or of the truth beside it."""
+        key = arguments["key"]
+        paths = (clips.camera(key) for clips in (self.clips, *self.others.values()) if key in clips.data)
+        return _json({"path": next(filter(None, paths), [])})
+
     def _place(self, arguments: Arguments) -> tuple[Clips, str, str]:
         source = arguments.get("source", "")
         if source and source not in self.others:
@@ -170,6 +198,8 @@ class Viewer:
 
     _handlers: ClassVar[Mapping[str, Callable[[Viewer, Arguments], _Answer]]] = {
         "/api/about": _about,
+        "/api/facets": _facets,
+        "/api/progress": _progress,
         "/api/cards": _cards,
         "/api/histogram": _histogram,
         "/api/neighbours": _neighbours,
@@ -179,6 +209,9 @@ class Viewer:
         "/api/frames": _frames,
         "/api/readings": _readings,
         "/api/people": _people,
+        "/api/arrows": _arrows,
+        "/api/legend": _legend,
+        "/api/camera": _camera,
     }
 
 
@@ -266,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (
             ("Content-Type", answer.kind),
             ("Content-Length", str(len(answer.body))),
-            ("Content-Security-Policy", _POLICY),
+            ("Content-Security-Policy", POLICY),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Cache-Control", "private, max-age=3600" if answer.keeps else "no-store"),
@@ -292,15 +325,15 @@ def _columns_of(clips: Clips, key: str) -> list[ColumnFacts]:
 
 def _json(value: Any) -> _Answer:
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return _Answer(_JSON, json.dumps(_finite(plain), ensure_ascii=False, allow_nan=False).encode())
+    return _Answer(_JSON, json.dumps(finite(plain), ensure_ascii=False, allow_nan=False).encode())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: None."""
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value

@@ -29,7 +29,9 @@ from openuni.shards import layout, writer
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue, Query
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.scores import Scores
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
+from openuni_pipelines.engine.viewing.sources import Stored
 
 COLUMNS = {name: f"{name}-1" for name in ("rgb", "depth", "flow", "segmentation", "skeleton")}
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"> & <script>document.title='taken'</script>"
@@ -82,9 +84,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def viewer(dataset: Path, tmp_path: Path) -> Iterator[Viewer]:
     data = openuni.open(dataset)
-    clips, truth = Clips(data), Clips(openuni.open(dataset), "truth")
+    clips, truth = Clips(Stored(data)), Clips(Stored(openuni.open(dataset)), "truth")
     scored = {"depth/absrel": {"clip-0": 0.3, "clip-1": 0.9, "clip-2": 0.1}}
-    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), [truth, Differences(clips, truth)], scored)
+    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), [truth, Differences(clips, truth)], Scores(scored))
     open_in_background(viewer)
     yield viewer
     viewer.close()
@@ -263,7 +265,7 @@ def test_worst_samples_come_first_and_errors_are_black_where_all_is_right(viewer
     ]
     assert all(c["present"] for c in columns)
     for name in ("rgb", "depth", "flow"):
-        assert not viewer.others["error"].view("clip-0", name).frames[: T - 1].any(), name
+        assert not viewer.others["error"].pictures("clip-0", name, 0, T - 1).any(), name
     missing = next(
         c
         for c in get(viewer, "/api/clip", key="clip-3")[1]["columns"]
@@ -311,7 +313,7 @@ def test_pages_come_with_a_policy(viewer: Viewer) -> None:
 
 def test_queries_agree_with_the_reader(dataset: Path) -> None:
     data = openuni.open(dataset)
-    catalogue = Catalogue(data)
+    catalogue = Catalogue(Stored(data))
 
     def keys(**query: Any) -> list[str]:
         return list(catalogue.keys(catalogue.find(Query(**query))))
@@ -356,7 +358,7 @@ def test_a_damaged_column_says_so_and_the_others_play(dataset: Path, tmp_path: P
     data = bytearray(tar.read_bytes())
     data[600:900] = bytes(300)
     tar.write_bytes(data)
-    viewer = Viewer(Clips(openuni.open(root)), Flags(tmp_path / "flags.jsonl"))
+    viewer = Viewer(Clips(Stored(openuni.open(root))), Flags(tmp_path / "flags.jsonl"))
     open_in_background(viewer)
     page.goto(f"{viewer.url}#clip=clip-0")
     page.wait_for_function("() => document.querySelectorAll('canvas[data-frame]').length >= 4")

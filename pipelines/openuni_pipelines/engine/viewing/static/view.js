@@ -19,7 +19,11 @@ const state = {
   clip: null,
 };
 
+// An export has no server: its own script answers from files.
+const served = typeof offline === "undefined";
+
 async function ask(path, values, signal) {
+  if (!served) { signal?.throwIfAborted(); return offline.ask(path, values); }
   const answer = await fetch(address(path, values), { signal });
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer;
@@ -115,7 +119,7 @@ function fillCard(card, facts) {
   const image = element("img");
   image.alt = "";
   image.loading = "lazy";
-  image.src = address("/api/thumbnail", { key: facts.key });
+  image.src = served ? address("/api/thumbnail", { key: facts.key }) : offline.thumbnail(facts.key);
   const what = element("div", facts.caption, "what");
   const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");
   const value = facts.value === null ? "" : `  ${rounded(facts.value)}`;
@@ -169,7 +173,7 @@ function options(select, names, labels = (name) => name) {
 }
 
 function showFilters() {
-  const { facets } = state.about;
+  const { facets } = state;
   options($("sort"), ["key", ...facets.numbers]);
   options($("field"), facets.numbers);
   const confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
@@ -232,7 +236,7 @@ function writeControls() {
 let histogram = null;
 async function drawHistogram(brush = null) {
   const field = $("field").value;
-  if (!field) return;
+  if (!field || !state.facets) return;
   if (!brush) histogram = await json("/api/histogram", { query: encodedQuery(), field });
   const canvas = $("histogram").querySelector("canvas"), ratio = devicePixelRatio || 1;
   canvas.width = 240 * ratio;
@@ -269,6 +273,8 @@ function brushed() {
 
 // ---- A clip: panes drawn by one clock.
 
+const RUN = 16; // frames that the server decodes together
+
 class Pane {
   constructor(clip, column) {
     this.column = column;
@@ -289,7 +295,10 @@ class Pane {
     const frame = element("div", "", "frame");
     frame.append(this.picture, this.lines);
     this.reading = element("div", "", "reading");
-    this.root.append(frame, element("div", LEGENDS[column.name] ?? "", "legend"), this.reading);
+    this.legend = element("div", column.source.startsWith("error") ? "black is right, over red and yellow to white; grey unknown" : LEGENDS[column.name] ?? "", "legend");
+    this.root.append(frame, this.legend, this.reading);
+    this.picture.setAttribute("role", "img");
+    this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);
     frame.onpointermove = (event) => player.point(event, frame);
     frame.onpointerleave = () => player.point(null);
   }
@@ -299,21 +308,46 @@ class Pane {
     this.root.append(element("div", error.message, "absent"));
   }
 
-  // The frame asked for comes first and alone; then the rest, in runs from there on.
-  async load(first, signal) {
+  // The numbers at the ends of its colours.
+  async loadLegend(signal) {
+    if (!["depth", "flow"].includes(this.column.name) || this.column.source.startsWith("error")) return;
+    const { text } = await json("/api/legend", this.place, signal);
+    if (text) this.legend.textContent = text;
+  }
+
+  // Motion on a lattice of one frame; asked for when it is shown.
+  async loadArrows(number, signal) {
+    if (this.column.name !== "flow" || this.column.source.startsWith("error") || this.arrows?.frame === number || this.asked === number) return;
+    this.asked = number;
+    this.arrows = { frame: number, ...await json("/api/arrows", { ...this.place, frame: number }, signal) };
+    player.changed();
+  }
+
+  // The frame asked for, decoded alone.
+  async loadFrame(number, signal) {
     try {
-      const [one] = await frames(this.place, first, 1, signal);
-      this.blobs[first] = one;
+      const blob = await (await ask("/api/frame", { ...this.place, frame: number }, signal)).blob();
+      this.blobs[number] ??= blob;
       player.changed();
-      for (let at = 0; at < this.clip.frames; at += 16) {
-        const begin = (Math.floor(first / 16) * 16 + at) % (Math.ceil(this.clip.frames / 16) * 16);
-        const run = await frames(this.place, begin, 16, signal);
-        run.forEach((blob, index) => { this.blobs[begin + index] = blob; });
-        player.changed();
-      }
-    } catch (error) {
-      if (error.name !== "AbortError") { this.fail(error); player.changed(); }
-    }
+    } catch (error) { this.failed(error); }
+  }
+
+  async loadRun(first, signal) {
+    if (!this.column.present) return;
+    try {
+      const run = await frames(this.place, first, RUN, signal);
+      run.forEach((blob, index) => { this.blobs[first + index] = blob; this.forget(first + index); });
+      player.changed();
+    } catch (error) { this.failed(error); }
+  }
+
+  failed(error) {
+    if (error.name !== "AbortError" && this.column.present) { this.fail(error); player.changed(); }
+  }
+
+  forget(number) {
+    this.bitmaps.get(number)?.then((picture) => picture.close(), () => {});
+    this.bitmaps.delete(number);
   }
 
   async bitmap(number) {
@@ -321,11 +355,7 @@ class Pane {
       const blob = this.blobs[number];
       if (!blob) return null;
       this.bitmaps.set(number, createImageBitmap(blob));
-      if (this.bitmaps.size > 24) { // decoded frames are large: the oldest go
-        const [oldest, gone] = this.bitmaps.entries().next().value;
-        this.bitmaps.delete(oldest);
-        gone.then((picture) => picture.close());
-      }
+      if (this.bitmaps.size > 24) this.forget(this.bitmaps.keys().next().value); // decoded frames are large
     }
     return this.bitmaps.get(number);
   }
@@ -353,11 +383,25 @@ const player = {
     }));
     const present = this.panes.filter((pane) => pane.column.present);
     options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].root.getAttribute("aria-label")));
-    for (const pane of present) pane.load(this.frame, this.leaving.signal);
+    this.load(present, this.frame, this.leaving.signal);
     const skeleton = present.find((pane) => pane.column.name === "skeleton");
     if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = people; this.changed(); }, report);
     await this.neighbours(key);
     this.changed();
+  },
+
+  // First the frame asked for of every pane; then the rest from there on, a run of all panes at a time, a few at once.
+  async load(panes, first, signal) {
+    const runs = Math.ceil(this.clip.frames / RUN), waiting = [];
+    await Promise.all(panes.map((pane) => pane.loadFrame(first, signal)));
+    for (const pane of panes) pane.loadLegend(signal).catch((error) => pane.failed(error));
+    json("/api/camera", panes[0]?.place ?? {}, signal).then(({ path }) => showCamera(path), report);
+    for (let at = 0; at < runs; at += 1) {
+      const run = ((Math.floor(first / RUN) + at) % runs) * RUN;
+      for (const pane of panes) waiting.push(() => pane.loadRun(run, signal));
+    }
+    const lane = async () => { while (waiting.length && !signal.aborted) await waiting.shift()(); };
+    await Promise.all([lane(), lane(), lane()]);
   },
 
   async neighbours(key) {
@@ -426,7 +470,10 @@ const player = {
       if (over && over !== pictures[at]) this.lay(pen, over);
       pane.picture.dataset.frame = frame;
       this.drawPeople(pane);
+      if ($("arrows").checked && !this.playing) pane.loadArrows(frame, this.leaving.signal).catch(report);
+      if ($("arrows").checked) this.drawArrows(pane);
     });
+    drawCamera(frame);
     $("time").value = frame;
     $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
     if (this.pointer && !this.playing) this.read();
@@ -445,6 +492,7 @@ const player = {
 
   drawPeople(pane) {
     // Lines at the screen's own pixels, not at the clip's.
+    $("arrow-scale").textContent = "";
     const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
     canvas.width = across * ratio;
     canvas.height = this.clip.height * scale * ratio;
@@ -473,6 +521,26 @@ const player = {
     });
   },
 
+  drawArrows(pane) {
+    if (pane.arrows?.frame !== this.frame) return;
+    const canvas = pane.lines, pen = canvas.getContext("2d"), { rows, scale } = pane.arrows, unit = this.clip.width / pane.picture.clientWidth;
+    pen.setTransform(canvas.width / this.clip.width, 0, 0, canvas.height / this.clip.height, 0, 0);
+    for (const [width, colour] of [[3, "#000"], [1.3, "#fff"]]) { // white on black: seen on every hue
+      pen.lineWidth = width * unit;
+      pen.strokeStyle = colour;
+      pen.beginPath();
+      for (const [x, y, u, v] of rows) {
+        const [toX, toY] = [x + u * scale, y + v * scale], turn = Math.atan2(v, u), head = Math.min(5 * unit, Math.hypot(u, v) * scale);
+        pen.moveTo(x, y);
+        pen.lineTo(toX, toY);
+        if (head < unit) continue;
+        for (const side of [2.6, -2.6]) { pen.moveTo(toX, toY); pen.lineTo(toX + head * Math.cos(turn + side), toY + head * Math.sin(turn + side)); }
+      }
+      pen.stroke();
+    }
+    $("arrow-scale").textContent = `arrows ${scale.toPrecision(3)} × as long as the motion`;
+  },
+
   point(event, frame) {
     if (!event) { this.pointer = null; return; }
     const bounds = frame.getBoundingClientRect();
@@ -496,6 +564,38 @@ const player = {
     if (this.unread && this.pointer && clip === this.clip) { this.unread = false; this.read(); }
   },
 };
+
+// The camera seen from above: its way, where it is now, where it looks.
+let cameraPath = [];
+function showCamera(path) {
+  cameraPath = path;
+  $("camera").hidden = !path.length;
+  drawCamera(player.frame);
+}
+function drawCamera(frame) {
+  const here = cameraPath[Math.min(frame, cameraPath.length - 1)];
+  if (!here) return;
+  const canvas = $("camera").querySelector("canvas"), pen = canvas.getContext("2d"), size = canvas.width, style = getComputedStyle(canvas);
+  const xs = cameraPath.map((one) => one[0]), zs = cameraPath.map((one) => one[2]);
+  const [left, low] = [Math.min(...xs), Math.min(...zs)], span = Math.max(Math.max(...xs) - left, Math.max(...zs) - low, 1e-3);
+  const place = ([x, , z]) => [20 + ((x - left) / span) * (size - 40), size - 20 - ((z - low) / span) * (size - 40)];
+  pen.clearRect(0, 0, size, size);
+  pen.strokeStyle = style.color;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  for (const one of cameraPath) pen.lineTo(...place(one));
+  pen.stroke();
+  const [x, y] = place(here), length = Math.hypot(here[3], here[4]) || 1;
+  pen.strokeStyle = pen.fillStyle = style.accentColor;
+  pen.beginPath();
+  pen.arc(x, y, 5, 0, 7);
+  pen.fill();
+  pen.beginPath();
+  pen.moveTo(x, y);
+  pen.lineTo(x + (here[3] / length) * 18, y - (here[4] / length) * 18);
+  pen.stroke();
+  $("camera").querySelector("figcaption").textContent = `camera from above, ${span.toPrecision(3)} m across; now at ${here.slice(0, 3).map((number) => number.toFixed(2)).join(", ")} m`;
+}
 
 async function flag() {
   const answer = await fetch("/api/flag", {
@@ -530,7 +630,7 @@ function typed(event) {
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: () => player.frame - step, ArrowRight: () => player.frame + step, Home: () => 0, End: () => Infinity };
-  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => $("reason").focus(), v: () => $("vectors").click() };
+  const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => served && $("reason").focus(), v: () => $("vectors").click(), a: () => $("arrows").click() };
   if (event.key === "?") $("help").showModal();
   else if (event.key === "/" && !state.clip) $("words").focus();
   else if (state.clip && event.key in moves) { player.stop(); player.show(moves[event.key]()); }
@@ -541,10 +641,11 @@ function typed(event) {
 
 async function begin() {
   state.about = await json("/api/about", {});
+  Object.assign(state.query, state.about.begin);
+  $("flag").hidden = !served;
+  showComparison();
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
   document.title = `${state.about.url} – OpenUni`;
-  showFilters();
-  writeControls();
   brushed();
   const changed = guarded(() => { readControls(); return search(); });
   for (const id of ["sort", "flagged", "absent"]) $(id).onchange = changed;
@@ -562,12 +663,51 @@ async function begin() {
   $("home").onclick = (event) => { event.preventDefault(); location.hash = `q=${encodeURIComponent(encodedQuery())}`; };
   $("play").onclick = () => (player.playing ? player.stop() : player.play());
   $("time").oninput = () => { player.stop(); player.show(Number($("time").value)); };
-  for (const id of ["over", "mode", "amount", "vectors"]) $(id).oninput = () => player.changed();
+  for (const id of ["over", "mode", "amount", "vectors", "arrows"]) $(id).oninput = () => player.changed();
   $("reason").onkeydown = (event) => { if (event.key === "Enter") guarded(flag)(); };
   $("help-button").onclick = () => $("help").showModal();
   addEventListener("keydown", typed);
   addEventListener("hashchange", guarded(go));
   addEventListener("resize", () => player.changed());
-  await go();
+  // The first clips are there before the whole index is: filters come when it has been read.
+  const shown = go();
+  watchIndex();
+  state.facets = await json("/api/facets", {});
+  showFilters();
+  writeControls();
+  if (!state.clip) await drawHistogram();
+  await shown;
+}
+
+// Two runs: each score of both, and by how much the second differs.
+function showComparison() {
+  const { compared, why_not } = state.about;
+  $("comparison").hidden = !compared.length && !why_not;
+  $("why-not").textContent = why_not;
+  $("compared").replaceChildren(...compared.map((one) => {
+    const row = element("tr"), name = element("td"), sort = element("button", one.name);
+    sort.type = "button";
+    sort.onclick = guarded(() => {
+      const wanted = state.facets?.numbers.find((number) => number.startsWith(`${one.name}: `));
+      if (!wanted) return undefined;
+      Object.assign(state.query, { sort: wanted, order: "descending" });
+      writeControls();
+      return search();
+    });
+    name.append(sort);
+    row.append(name, ...[one.a, one.b].map((value) => element("td", value.toPrecision(4))), element("td", `${one.low.toPrecision(3)} … ${one.high.toPrecision(3)}`), element("td", one.better));
+    return row;
+  }));
+}
+
+// Says how much of a large index has been read.
+async function watchIndex() {
+  while (!state.facets) {
+    await new Promise((wait) => { setTimeout(wait, 500); });
+    if (state.facets) return;
+    const { read, clips } = await json("/api/progress", {}).catch(() => ({ read: 0, clips: 0 }));
+    $("reading").textContent = read < clips ? `reading the index: ${Math.floor((100 * read) / clips)} %; filters wait for it` : "";
+  }
+  $("reading").textContent = "";
 }
 guarded(begin)();

@@ -1,0 +1,102 @@
+"""Predictions in a plain folder, two runs against each other, and the samples of a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import openuni
+import unibench
+from openuni.errors import OpenUniError
+from openuni.sample import Record
+from openuni.shards import writer
+from openuni_pipelines.commands.view import _names, _opened
+from openuni_pipelines.engine.viewing import scores
+from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
+from openuni_pipelines.engine.viewing.sources import Plain, Steps, open_source
+from tests.openuni_pipelines.engine.viewing.test_view import COLUMNS, H, T, W, burnt, get
+from unibench.report import report
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("truth") / "truth"
+    for key in ("one", "two"):
+        record = Record(key, T, H, W, 12.0, caption=f"clip {key}", source="toy", source_id=key, video_id=key)
+        writer.save_sample(root, 0, record, burnt(12.0), COLUMNS, "run")
+    writer.commit_shard(root, 0, ["one", "two"], COLUMNS, "run")
+    writer.write_manifest(root, {"source": "toy"}, COLUMNS, 2, 1, "run")
+    return root
+
+
+def predict(folder: Path, truth: Path, factors: dict[str, float]) -> Path:
+    """A plain folder of depth: the truth's times a ramp, worse with a larger factor."""
+    (folder / "depth").mkdir(parents=True)
+    for key, factor in factors.items():
+        values = openuni.open(truth)[key].depth.values
+        ramp = 1 + factor * np.linspace(0, 1, W, dtype=np.float32)
+        np.savez(folder / "depth" / f"{key}.npz", depth=values * ramp)
+    (folder / "predictions.json").write_text('{"depth": {"kind": "metric"}}')
+    config = unibench.ScoreConfig(tasks=("depth",), out=folder / "score", page=False)
+    unibench.score(folder, str(truth), config=config)
+    return folder
+
+
+def test_a_plain_folder_stands_beside_its_truth_worst_first(truth: Path, tmp_path: Path) -> None:
+    a = predict(tmp_path / "a", truth, {"one": 0.1, "two": 0.9})
+    b = predict(tmp_path / "b", truth, {"one": 0.5, "two": 0.2})
+    shown = [str(a), str(b)]
+    clips, others = _opened(shown, str(truth))
+    scored = scores.of_runs([report.read(a / "score"), report.read(b / "score")], _names(shown))
+    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), others, scored)
+    open_in_background(viewer)
+    about = get(viewer, "/api/about")[1]
+    assert about["columns"] == ["depth"]
+    assert about["others"] == ["truth", "error", "b", "error of b"]
+    assert {row["name"] for row in about["compared"]} >= {about["begin"]["sort"]}
+    query = json.dumps(about["begin"])
+    cards = get(viewer, "/api/cards", query=query, first=0, count=9)[1]["cards"]
+    assert [card["key"] for card in cards] == ["two", "one"]
+    assert cards[0]["value"] > cards[1]["value"]
+    difference = about["begin"]["sort"] + ": b − a"
+    cards = get(viewer, "/api/cards", query=json.dumps({"sort": difference}), first=0, count=9)[1]["cards"]
+    assert cards[0]["value"] < 0 < cards[1]["value"]
+    read = {
+        source: get(viewer, "/api/readings", key="two", column="depth", source=source, frame=7, y=3, x=W - 1)[1]
+        for source in ("", "truth", "b")
+    }
+    true = read["truth"][0]["value"]
+    assert read[""][0]["value"] == pytest.approx(true * 1.9, rel=1e-5)
+    assert read["b"][0]["value"] == pytest.approx(true * 1.2, rel=1e-5)
+    for source in ("", "truth", "error", "b", "error of b"):
+        assert get(viewer, "/api/frame", key="two", column="depth", source=source, frame=7)[0] == 200
+    assert get(viewer, "/api/thumbnail", key="two")[0] == 200
+    viewer.close()
+
+
+def test_a_plain_folder_alone_has_what_its_files_say(truth: Path, tmp_path: Path) -> None:
+    source = open_source(str(predict(tmp_path / "a", truth, {"one": 0.1})))
+    assert isinstance(source, Plain)
+    assert (len(source), source.columns, "one" in source, "two" in source) == (1, ["depth"], True, False)
+    record = source.sample("one").record
+    assert (record.frames, record.height, record.width) == (T, H, W)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OpenUniError, match="no folder of predictions"):
+        open_source(str(tmp_path / "empty"))
+
+
+def test_the_samples_of_a_training_are_frames(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    for step in (500, 1000):
+        cv2.imwrite(str(tmp_path / "samples" / f"{step:08d}.png"), np.full((8, 12, 3), step // 10, np.uint8))
+    source = open_source(str(tmp_path))
+    assert isinstance(source, Steps)
+    sample = source.sample("samples")
+    assert sample.caption == "samples after step 500, 1000"
+    assert sample.rgb.frames[:, 0, 0, 0].tolist() == [50, 100]
+    assert source.table(0, 1)["frames"].to_pylist() == [2]

@@ -71,7 +71,7 @@ def test_a_column_gets_there_once_through_a_server_that_fails_now_and_then(
         assert record == columns.committed(root, 0, column)
         assert bucket.pull(store, 0, column, tmp_path / "back", "run") == record
     assert not verify.verify_column(root, 0, "rgb").problems
-    assert len(store.list("shards")) == 2
+    assert len(store.list("shards/000")) == 2
 
 
 def test_a_server_that_is_gone_is_one_sentence(s3: Server, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_the_reader_opens_it_in_three_requests_also_as_a_copy_in_a_folder(
     assert len(far) == len(near)
     assert len(s3.asked) == 3
     copied = tmp_path / "copied"
-    for name in [name for folder in ("", "shards", "index", "commits") for name in store.list(folder)]:
+    for name in [name for folder in ("", "shards/000", "index/000", "commits") for name in store.list(folder)]:
         LocalStore(copied).put(name, store.read(name, at_most=1 << 30), "copy")
     for data in (far, openuni.open(copied)):
         assert list(data.keys()) == list(near.keys())

@@ -95,6 +95,16 @@ class ObjectStore:
             found = obstore.list_with_delimiter(self._store, prefix=check_name(folder) if folder else None)
             return sorted(str(entry["path"]) for entry in found["objects"])
 
+    def first(self) -> str | None:
+        """The name of some file below, however deep, or None where there is none."""
+        import obstore
+
+        with self._told(""):
+            for some in obstore.list(self._store, chunk_size=1):
+                for entry in some:
+                    return str(entry["path"])
+        return None
+
     def read(self, name: str, *, at_most: int) -> bytes:
         import obstore
 

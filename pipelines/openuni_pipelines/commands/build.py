@@ -31,7 +31,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
     if dry_run:
         with terminal.waiting(f"planning from {config.source}"):
             estimated = estimate(config)
-        terminal.print_estimate(estimated, config.shard_size)
+        terminal.print_estimate(estimated, config.clips_a_shard)
         return
     what = f"{config.source}, part {part}," if part else config.source
     terminal.say(f"building [bold]{what}[/] into [bold]{config.place}[/]")
@@ -48,6 +48,6 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""
     with terminal.waiting(f"planning from {config.source}"):
         estimated = estimate(config) if dry_run else make_plan(config)
-    terminal.print_estimate(estimated, config.shard_size)
+    terminal.print_estimate(estimated, config.clips_a_shard)
     if not dry_run:
         terminal.say(f"the plan is {config.place}/{layout.PLAN}")

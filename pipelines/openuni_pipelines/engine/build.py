@@ -98,6 +98,8 @@ class BuildConfig:
     """Longer videos are refused."""
     shard_size: int = 128
     """Clips a shard."""
+    shard_bytes: int | None = field(default=None, metadata={"min": 1, "shown": "whatever --shard-size clips take"})
+    """In place of --shard-size: bytes that a shard's largest tar should have, by what clips of --max-frames take."""
     limit: int | None = field(default=None, metadata={"min": 1})
     """Plan at most this many clips."""
     execution: Execution = field(default_factory=Execution)
@@ -152,6 +154,19 @@ class BuildConfig:
         )
 
     @property
+    def clips_a_shard(self) -> int:
+        """How many clips make a shard.
+
+        Example:
+            >>> BuildConfig(source="folder", experts=("dis",), shard_bytes=1 << 30).clips_a_shard
+            280
+        """
+        if self.shard_bytes is None:
+            return self.shard_size
+        clip = planning.column_bytes(self.max_frames, self.normalisation, self.recipe)
+        return max(1, self.shard_bytes // max(clip.values()))
+
+    @property
     def normalisation(self) -> Normalisation:
         return Normalisation(fps=self.fps, short_side=self.size, max_frames=self.max_frames, min_frames=self.min_frames)
 
@@ -178,7 +193,7 @@ class BuildConfig:
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
             "limits": asdict(self.limits),
-            "shard_size": self.shard_size,
+            "shard_size": self.clips_a_shard,
             "limit": self.limit,
             "require": sorted({*self.require}),
             **self._selection,
@@ -299,7 +314,7 @@ def estimate(config: BuildConfig) -> Estimate:
         make_executor(config.execution, job) as executor,
     ):
         rows = planning.clips(executor, config.source, config.request, config.limit)
-        tally = plan.write(Path(scratch) / layout.PLAN, rows, config.shard_size, job.run)
+        tally = plan.write(Path(scratch) / layout.PLAN, rows, config.clips_a_shard, job.run)
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
@@ -388,7 +403,7 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
     path = config.root / layout.PLAN
     rows = planning.clips(executor, config.source, config.request, config.limit)
-    tally = plan.write(path, rows, config.shard_size, run)
+    tally = plan.write(path, rows, config.clips_a_shard, run)
     frozen = Plan(path)
     manifest = Manifest(
         configuration={**config.recorded, "listing": _listing(config.videos)},
@@ -421,7 +436,7 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
     rows = planning.clips(executor, config.source, config.request, None)
     new = itertools.islice(filter(is_new, rows), config.limit)
     try:
-        tally = plan.write(path, new, config.shard_size, run)
+        tally = plan.write(path, new, config.clips_a_shard, run)
     except NoClipsError:
         return manifest
     added = Generation(tally.clips, Plan(path).shards, layout.file_record(path).sha256)

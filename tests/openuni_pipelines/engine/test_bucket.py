@@ -171,3 +171,12 @@ def test_what_a_bucket_cannot_do_yet_is_one_sentence(s3: Server, videos: Path, t
     )
     assert "neither a folder nor s3://" in run(line(videos, "ftp://x/y"), status=2)
     assert f"{URL} is not a dataset" in run(["openuni", "verify", URL], status=1)
+
+
+@pytest.mark.slow
+def test_ray_workers_put_the_same_bytes(s3: Server, videos: Path, tmp_path: Path) -> None:
+    run(line(videos, tmp_path / "local"), status=3)
+    words = [*line(videos, URL, "--staging", tmp_path / "staging"), "--workers", "2"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert_same(ObjectStore(URL), tmp_path / "local")

@@ -6,6 +6,7 @@ It can be told to misbehave: `server.fault = "503"`, `"cut"` (the answer is lost
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from urllib.request import Request, urlopen
 
 BUCKET = "openuni-test"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1",
-               "AWS_ALLOW_HTTP": "true", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+               "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
 
 
 class Server:
@@ -51,6 +52,7 @@ class Server:
                 environ.pop("HTTP_IF_NONE_MATCH", None)
             answer = self._application(environ, start)
             if hit and self.fault == "cut":
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError("the answer is lost")
             return answer
 

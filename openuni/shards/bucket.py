@@ -44,8 +44,8 @@ def claim(store: ObjectStore) -> None:
     Raises PlanError otherwise: two writers could overwrite each other.
     """
     if not store.exists(MARKER):
-        if there := store.list(""):
-            raise PlanError(f"{store.url} is not empty and not openuni's: it holds {there[0]}; choose another place")
+        if (there := store.first()) is not None:
+            raise PlanError(f"{store.url} is not empty and not openuni's: it holds {there}; choose another place")
         with suppress(FileExistsError):  # another part came first
             store.put(MARKER, _TEXT, "claim", create_only=True)
     try:

@@ -36,6 +36,7 @@ SCORES = "scores"
 NAMING = "naming"
 """In a manifest's configuration: how shard files are named, where not plainly."""
 HASHED = "hashed"
+"""By what is in them, in folders of the shards of a thousand numbers: `shards/012/012345.rgb.HASH.tar`."""
 
 MOST_SHARDS = 10**6
 MOST_CLIPS = 10**9
@@ -98,22 +99,27 @@ def _place(shard: int, column: str) -> str:
 
 def tar_at(record: CommitRecord, naming: str | None) -> str:
     """The tar of a committed column, in a dataset whose files are named so: plainly, or (HASHED) by what is in them."""
-    name = tar_name(record.shard, record.column)
-    return hashed(name, record.tar.sha256) if naming == HASHED else name
+    return _at("shards", "tar", record, record.tar, naming)
 
 
 def index_at(record: CommitRecord, naming: str | None) -> str:
     """The index of a committed column; see `tar_at`."""
-    name = index_name(record.shard, record.column)
-    return hashed(name, record.index.sha256) if naming == HASHED else name
+    return _at("index", "parquet", record, record.index, naming)
+
+
+def _at(folder: str, suffix: str, record: CommitRecord, file: FileRecord, naming: str | None) -> str:
+    place = _place(record.shard, record.column)
+    if naming != HASHED:
+        return f"{folder}/{place}.{suffix}"
+    return hashed(f"{folder}/{record.shard // 1000:03d}/{place}.{suffix}", file.sha256)
 
 
 def hashed(name: str, sha256: str) -> str:
     """The name of a file that carries a hash.
 
     Example:
-        >>> hashed("shards/000000.rgb.tar", "0123456789abcdef" * 4)
-        'shards/000000.rgb.0123456789abcdef.tar'
+        >>> hashed("shards/000/000000.rgb.tar", "0123456789abcdef" * 4)
+        'shards/000/000000.rgb.0123456789abcdef.tar'
     """
     stem, _, suffix = name.rpartition(".")
     return f"{stem}.{sha256[:16]}.{suffix}"

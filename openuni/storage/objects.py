@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,10 @@ from openuni.storage.base import check_name
 SCHEMES = frozenset({"s3", "gs", "az"})
 RETRY_SECONDS = 180.0
 """How long a store that answers 503, or not at all, is asked again."""
+_REQUEST_SECONDS = 900
+"""How long one request may take, with all its bytes: a tar of 5 GiB at 6 MiB a second."""
+_ATTEMPTS = 5
+"""Puts of one file whose connection breaks; the library tries again only what it knows not to have been done."""
 _MOST_AT_ONCE = 5 << 30
 """Bytes of one put: only a put at once can be told to create and never to overwrite."""
 
@@ -55,7 +60,11 @@ class ObjectStore:
             raise PlanError(f"{url} needs obstore; run: pip install 'openuni[cloud]'") from None
         retry: Any = {"retry_timeout": timedelta(seconds=RETRY_SECONDS)}
         with self._told(""):
-            self._store: Any = from_url(self.url, retry_config=retry, **_credentials(parts.scheme))
+            # Who names a server without TLS means it; a name that says https is never left for one.
+            plainly = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+            options: Any = {"timeout": timedelta(seconds=_REQUEST_SECONDS), "allow_http": plainly}
+            more = _credentials(parts.scheme)
+            self._store: Any = from_url(self.url, retry_config=retry, client_options=options, **more)
 
     def __getstate__(self) -> str:
         return self.url
@@ -86,6 +95,16 @@ class ObjectStore:
             found = obstore.list_with_delimiter(self._store, prefix=check_name(folder) if folder else None)
             return sorted(str(entry["path"]) for entry in found["objects"])
 
+    def first(self) -> str | None:
+        """The name of some file below, however deep, or None where there is none."""
+        import obstore
+
+        with self._told(""):
+            for some in obstore.list(self._store, chunk_size=1):
+                for entry in some:
+                    return str(entry["path"])
+        return None
+
     def read(self, name: str, *, at_most: int) -> bytes:
         import obstore
 
@@ -114,18 +133,28 @@ class ObjectStore:
     def put(self, name: str, data: bytes | Path, run: str, *, create_only: bool = False) -> None:
         """Write a file, whole or not at all; a path is a file to copy. The store says when something is there already.
 
-        A put whose answer was lost is tried again and then finds itself: who has to know compares what is there.
+        A put whose answer was lost is tried again, and with `create_only` may find itself: whoever has to know compares
+        what is there.
         """
-        import obstore
-
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         if size > _MOST_AT_ONCE:
             raise PlanError(
                 f"{self.where(name)} would have {size:,} bytes, more than one put takes; use smaller shards"
             )
         with self._told(name):
-            mode: Any = "create" if create_only else "overwrite"
-            obstore.put(self._store, check_name(name), data, mode=mode, use_multipart=False)
+            self._put(check_name(name), data, "create" if create_only else "overwrite")
+
+    def _put(self, name: str, data: bytes | Path, mode: Any) -> None:
+        import obstore
+
+        for attempt in range(_ATTEMPTS):
+            try:
+                obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+                return
+            except obstore.exceptions.GenericError as error:
+                if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1:
+                    raise
+            time.sleep(0.1 * 4**attempt)
 
     @contextmanager
     def create(self, name: str, run: str, *, create_only: bool = False) -> Iterator[BinaryIO]:

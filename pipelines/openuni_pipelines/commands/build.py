@@ -34,7 +34,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
     if dry_run:
         with terminal.waiting(f"planning from {config.reader.name}"):
             estimated = estimate(config)
-        terminal.print_estimate(estimated, config.shard_size)
+        terminal.print_estimate(estimated, config.clips_a_shard)
         return
     what = f"{config.reader.name}, part {part}," if part else config.reader.name
     terminal.say(f"building [bold]{rich(what)}[/] into [bold]{rich(config.place)}[/]")
@@ -52,6 +52,6 @@ def plan_command(config: BuildConfig, dry_run: bool) -> None:
     terminal.print_places(config)
     with terminal.waiting(f"planning from {config.reader.name}"):
         estimated = estimate(config) if dry_run else make_plan(config)
-    terminal.print_estimate(estimated, config.shard_size)
+    terminal.print_estimate(estimated, config.clips_a_shard)
     if not dry_run:
         terminal.say(f"the plan is {rich(f'{config.place}/{layout.PLAN}')}")

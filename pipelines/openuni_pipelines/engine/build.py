@@ -93,6 +93,8 @@ class BuildConfig:
     """Longer videos are refused."""
     shard_size: int = 128
     """Clips a shard."""
+    shard_bytes: int | None = field(default=None, metadata={"min": 1, "shown": "whatever --shard-size clips take"})
+    """In place of --shard-size: bytes that a shard's largest tar should have, by what clips of --max-frames take."""
     limit: int | None = field(default=None, metadata={"min": 1})
     """Plan at most this many clips."""
     execution: Execution = field(default_factory=Execution)
@@ -152,6 +154,19 @@ class BuildConfig:
         )
 
     @property
+    def clips_a_shard(self) -> int:
+        """How many clips make a shard.
+
+        Example:
+            >>> BuildConfig(source="folder", experts=("dis",), shard_bytes=1 << 30).clips_a_shard
+            280
+        """
+        if self.shard_bytes is None:
+            return self.shard_size
+        clip = planning.column_bytes(self.max_frames, self.normalisation, self.recipe)
+        return max(1, self.shard_bytes // max(clip.values()))
+
+    @property
     def normalisation(self) -> Normalisation:
         return Normalisation(fps=self.fps, short_side=self.size, max_frames=self.max_frames, min_frames=self.min_frames)
 
@@ -178,7 +193,7 @@ class BuildConfig:
             "min_seconds": self.request.min_seconds,
             "normalisation": asdict(self.normalisation),
             "limits": asdict(self.limits),
-            "shard_size": self.shard_size,
+            "shard_size": self.clips_a_shard,
             "limit": self.limit,
             "require": sorted({*self.require}),
             **({"options": self.reader.options} if self.reader.options else {}),
@@ -291,7 +306,7 @@ def estimate(config: BuildConfig) -> Estimate:
     ):
         target = Path(scratch) / layout.PLAN
         tally = planning.write(
-            target, config.reader, config.request, executor, config.shard_size, job.run, config.limit
+            target, config.reader, config.request, executor, config.clips_a_shard, job.run, config.limit
         )
     return planning.estimate(tally, config.normalisation, config.recipe)
 
@@ -380,7 +395,7 @@ def _check_source(config: BuildConfig) -> None:
 def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     """Ask the source, write the plan and then the manifest, whose presence says that the plan is whole."""
     path = config.root / layout.PLAN
-    tally = planning.write(path, config.reader, config.request, executor, config.shard_size, run, config.limit)
+    tally = planning.write(path, config.reader, config.request, executor, config.clips_a_shard, run, config.limit)
     frozen = Plan(path)
     manifest = Manifest(
         configuration={
@@ -439,7 +454,9 @@ def _plan_new(
     if isinstance(reader, RowSource):
         known = tuple(config.root / plan.name_of(number) for number in range(len(plan.generations(manifest))))
         taken_down = takedown.read(config.root).digests
-        tally = plan.write_rows(path, reader, config.request, config.shard_size, run, config.limit, known, taken_down)
+        tally = plan.write_rows(
+            path, reader, config.request, config.clips_a_shard, run, config.limit, known, taken_down
+        )
         # All rows were judged again.
         return tally, {reason: count for reason, count in tally.skipped.items() if reason != PLANNED_BEFORE}
     keys = {clip.key for clip in Plans(config.root, manifest)}
@@ -452,7 +469,7 @@ def _plan_new(
         return row.key not in keys and taken_down.isdisjoint(takedown.digests_of(row))
 
     rows = planning.clips(executor, reader, config.request, None)
-    tally = plan.write(path, itertools.islice(filter(is_new, rows), config.limit), config.shard_size, run)
+    tally = plan.write(path, itertools.islice(filter(is_new, rows), config.limit), config.clips_a_shard, run)
     return tally, dict(Counter(manifest.skipped) + Counter(tally.skipped))
 
 

@@ -32,7 +32,8 @@ def render(data: Dataset) -> str:
         splits[record.split] += 1
         present.update(column for column in sample.statuses if column in sample)
     configuration = manifest.configuration
-    hashed = ".HASH" if manifest.configuration.get(layout.NAMING) == layout.HASHED else ""
+    hashed = manifest.configuration.get(layout.NAMING) == layout.HASHED
+    tars = "shards/NNN/NNNNNN.COLUMN.HASH.tar" if hashed else "shards/NNNNNN.COLUMN.tar"
     lines = [
         "---",
         "task_categories: [text-to-video, depth-estimation, image-segmentation]",
@@ -59,8 +60,7 @@ def render(data: Dataset) -> str:
         "",
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
         "",
-        f"Each column is plain WebDataset: `shards/NNNNNN.COLUMN{hashed}.tar`, the same keys in the same order in "
-        "every column.",
+        f"Each column is plain WebDataset: `{tars}`, the same keys in the same order in every column.",
         "Read it with `openuni.open(path)[key].depth`, or with any WebDataset pipeline.",
         "",
     ]

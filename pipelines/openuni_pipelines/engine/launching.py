@@ -90,6 +90,6 @@ def slurm(config: SlurmConfig, build: BuildConfig, words: Sequence[str]) -> str:
         fetch=f"#                                  openuni assets fetch {' '.join(needed)}\n" if needed else "",
         home=shlex.quote(str(assets.folder().parent)),
         options=shlex.join(words),
-        root=shlex.quote(str(build.root)),
+        root=shlex.quote(build.place),
         workers="" if build.execution.workers is not None else ' --workers "$SLURM_CPUS_PER_TASK"',
     )

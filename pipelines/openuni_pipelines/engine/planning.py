@@ -156,10 +156,7 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
         skipped=tally.skipped,
         frames=frames,
         video_hours=seconds / 3600,
-        column_bytes={
-            column: round(frames * 1024 * _KIB_PER_FRAME.get(column, 110.0) * pixels / _MEASURED_PIXELS)
-            for column in made.columns
-        },
+        column_bytes=column_bytes(frames, normalisation, made),
         makers={column: made.maker(column).name for column in made.columns},
         cpu_hours={
             expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in made.experts
@@ -167,6 +164,12 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
         missing_assets=missing_assets(made.experts),
         funnel=tally.funnel,
     )
+
+
+def column_bytes(frames: int, normalisation: Normalisation, made: Recipe) -> dict[str, int]:
+    """What so many frames are expected to take in each column."""
+    share = normalisation.short_side**2 * 16 / 9 / _MEASURED_PIXELS
+    return {column: round(frames * 1024 * _KIB_PER_FRAME.get(column, 110.0) * share) for column in made.columns}
 
 
 def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:

@@ -154,7 +154,29 @@ def test_of_two_versions_the_first_record_counts_and_the_rest_follows_its_rgb(
     assert won is not None
     assert f"was committed by run {won.run} first" in beaten["error"]
     assert won == columns.committed(theirs, 1, "rgb")
-    tars = [name for name in store.list("shards") if ".rgb." in name]
+    tars = [name for name in store.list("shards/000") if ".rgb." in name]
     assert len(tars) == 3  # the loser's is gone
     assert "are as committed" in run(["openuni", "verify", URL])
     assert push(store, theirs, 1, "rgb") == won  # a put whose answer was lost finds itself
+
+
+def test_what_a_bucket_cannot_do_yet_is_one_sentence(s3: Server, videos: Path, tmp_path: Path) -> None:
+    for words in (["add", URL, "toy_thermal"], ["drop", URL, "depth"]):
+        assert "cannot be changed yet; copy it to a folder" in run(["openuni", *words], status=2)
+    words = line(videos, URL, "--staging", tmp_path / "s")
+    assert "they take no --part, and no bucket yet" in run([*words, "--retry-failed"], status=1)
+    assert "has no plan that could be divided" in run([*words, "--part", "1/2"], status=1)
+    assert "--staging is for an --out in an object store" in run(
+        line(videos, tmp_path / "d", "--staging", "x"), status=1
+    )
+    assert "neither a folder nor s3://" in run(line(videos, "ftp://x/y"), status=2)
+    assert f"{URL} is not a dataset" in run(["openuni", "verify", URL], status=1)
+
+
+@pytest.mark.slow
+def test_ray_workers_put_the_same_bytes(s3: Server, videos: Path, tmp_path: Path) -> None:
+    run(line(videos, tmp_path / "local"), status=3)
+    words = [*line(videos, URL, "--staging", tmp_path / "staging"), "--workers", "2"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert_same(ObjectStore(URL), tmp_path / "local")

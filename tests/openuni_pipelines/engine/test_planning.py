@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from openuni.sources import Entry, Request, Skipped, Source
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.cli import openuni
 from openuni_pipelines.engine import planning
+from openuni_pipelines.engine.build import BuildConfig
 from openuni_pipelines.engine.executors import InProcess
 from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import Job
@@ -58,3 +60,12 @@ def test_a_source_that_lacks_something_leaves_no_folder_behind(tmp_path: Path) -
     assert done.exit_code == 1
     assert "--metadata" in done.output
     assert not (tmp_path / "d").exists()
+
+
+def test_shards_can_be_asked_for_in_bytes() -> None:
+    """81 frames of flow at 480p are expected to take 3.7 MiB, RGB less; a shard never has less than a clip."""
+    sized = BuildConfig(source="folder", experts=("dis",), shard_bytes=1 << 30)
+    assert sized.clips_a_shard == (1 << 30) // round(81 * 45 * 1024 * (480 * 480 * 16 / 9) / (832 * 480)) == 280
+    assert sized.recorded["shard_size"] == sized.clips_a_shard
+    assert replace(sized, shard_bytes=1).clips_a_shard == 1
+    assert replace(sized, shard_bytes=None).clips_a_shard == 128

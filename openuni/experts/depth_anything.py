@@ -64,15 +64,15 @@ class DepthAnythingV2(Expert):
         """Load the network. Raises AssetError if a file is missing or does not fit."""
         from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTImageProcessor
 
-        from openuni.experts.weights import Batches, fill, tensors
+        from openuni.experts.weights import Batches, published
 
         file, config, images = (assets.path(asset) for asset in self.assets)
         try:
-            model = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_json_file(str(config)))
+            settings = DepthAnythingConfig.from_json_file(str(config))
             self._processor: Any = DPTImageProcessor.from_json_file(str(images))
         except (OSError, ValueError, TypeError) as error:
             raise AssetError(f"{config.parent} has no configuration of Depth Anything: {error}") from error
-        self._model = fill(model, tensors(file), file)
+        self._model = published(DepthAnythingForDepthEstimation, settings, file)
         self._batches = Batches(8)
 
     def annotate(self, clip: DecodedClip) -> Annotation[Depth]:

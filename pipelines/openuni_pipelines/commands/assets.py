@@ -81,13 +81,13 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
                 bars.update(bar, completed=done, total=total)
 
             try:
-                cache.fetch(asset, show)
+                file = cache.fetch(asset, show)
             except AssetError as error:
                 failed.append(asset.name)
                 bars.console.print(f"[red]{rich(str(error))}[/red]", soft_wrap=True)
                 bars.remove_task(bar)
             else:
-                size = cache.place(asset).stat().st_size
+                size = file.stat().st_size
                 bars.update(bar, completed=size, total=size)
     if failed:
         click.echo(f"failed: {', '.join(failed)}", err=True)

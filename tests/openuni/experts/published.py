@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,3 +21,30 @@ def serve(served: tuple[Path, str], asset: Asset, content: Path) -> Asset:
     )
     assets.fetch(pinned)
     return pinned
+
+
+def small_depth_anything(folder: Path) -> tuple[Path, Path, Path]:
+    """Weights, configuration and preprocessor of Depth Anything, small and random, in files as they are published."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=56,
+        out_features=["stage1", "stage2"],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        reassemble_factors=[2, 1],
+        neck_hidden_sizes=[16, 16],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+    )
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    size = {"height": 56, "width": 56}
+    published = {"do_resize": True, "size": size, "ensure_multiple_of": 14, "keep_aspect_ratio": True, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**published, "do_pad": False}))
+    return folder / "model.safetensors", folder / "config.json", folder / "preprocessor_config.json"

@@ -17,6 +17,7 @@ from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.people import LANDMARKS, TrackedPeople  # noqa: E402
 from openuni.modalities.segmentation import SegmentationModality  # noqa: E402
 from openuni.sample import Annotation  # noqa: E402
+from tests.openuni.experts.test_rf_detr import BLUE, RED, Scripted, walking  # noqa: E402
 
 
 def small_sam() -> torch.nn.Module:
@@ -128,6 +129,29 @@ def test_two_who_cross_keep_their_ids_and_one_who_leaves_comes_back_as_the_same(
             else:
                 x0, y0, x1, y1 = np.clip(boxes[t, p], 0, [96, 64, 96, 64])
                 assert ids[t, int((y0 + y1) / 2), int((x0 + x1) / 2)] in ((p + 1,) if abs(t - 10) > 2 else (1, 2))
+
+
+def test_from_the_detectors_boxes_to_masks_everybody_keeps_one_id() -> None:
+    """Two cross, and one of them is hidden meanwhile; a third leaves over the edge and comes back a second later."""
+    frames = 60
+    right = {t: 10 + 3 * t for t in range(frames)}
+    left = {t: 190 - 3 * t for t in range(frames) if not 28 <= t <= 32}
+    out_and_back = {t: 200 + 5 * t for t in range(8)} | {t: 240 - 5 * (t - 50) for t in range(52, 60)}
+    green = (30, 200, 40)
+    script, clip = walking([out_and_back, left, right], [green, BLUE, RED], frames)
+    people = Scripted(script).annotate(DecodedClip("c", clip, 16.0, {}))
+    assert people.value.count == 3
+    expert = BoxSam()
+    expert.setup()
+    ids = expert.annotate(DecodedClip("c", clip, 16.0, {"rf_detr": people})).value.ids
+    middle = {}
+    for name, path in (("out", out_and_back), ("left", left), ("right", right)):
+        seen = {int(ids[t, 65, x + 15]) for t, x in path.items() if x + 15 < 240 and abs(t - 30) > 6}
+        assert len(seen) == 1, name
+        middle[name] = seen.pop()
+    assert sorted(middle.values()) == [1, 2, 3]
+    assert not (ids[20:48] == middle["out"]).any()
+    assert not (ids[29:32] == middle["left"]).any()
 
 
 @pytest.mark.parametrize("size", ["vit_b", "vit_l", "vit_h"])

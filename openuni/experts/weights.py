@@ -53,6 +53,33 @@ def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
     return model.float().eval().requires_grad_(False).to(device())
 
 
+def pretrained(kind: Any, config: Any, state: Mapping[str, torch.Tensor], file: Path) -> Any:
+    """As `fill`, for a class of transformers: the library's own loading knows the names that published files have.
+
+    Its releases rename parameters (`attention.attention.query` became `attention.q_proj`) and translate as they load,
+    so a published file fits no release by `load_state_dict` alone. Raises AssetError as `fill` does.
+    """
+    from transformers.utils import logging as library
+
+    # What it would print of a file that does not fit is said below, in one sentence.
+    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        model, report = kind.from_pretrained(None, config=config, state_dict=dict(state), output_loading_info=True)
+        problems = {name: sorted(map(str, keys)) for name, keys in report.items() if keys}
+    except (RuntimeError, ValueError) as error:
+        problems = {"refused": [str(error)]}
+    finally:
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()
+    if problems:
+        said = "; ".join(f"{name.replace('_', ' ')}: {', '.join(keys[:3])}" for name, keys in problems.items())
+        raise AssetError(f"{file} does not fit {kind.__name__}: {said}")
+    return model.float().eval().requires_grad_(False).to(device())
+
+
 class Batches:
     """Runs a network over the frames of a clip in batches, each half as large once a card runs out of memory.
 

@@ -179,7 +179,7 @@ def test_new_objects_join_mid_clip_and_who_leaves_comes_back_as_who_they_were() 
     expert = Remembering()
     value = expert.annotate(clip_of(people([person], things, 8), frames)).value
     np.testing.assert_array_equal(value.ids, np.where(frames[..., 0] == 90, 1, np.where(frames[..., 0] == 200, 2, 0)))
-    assert [(row.id, row.name) for row in value.instances] == [(1, "person"), (2, "cup")]
+    assert [(row.id, row.class_name) for row in value.instances] == [(1, "person"), (2, "cup")]
     # The person is shown where each stretch of the track begins, the cup once: it is found again by memory.
     assert expert.memory.shown == [(0, 1), (2, 2), (6, 1)]
 
@@ -195,7 +195,7 @@ def test_a_thing_that_the_network_has_lost_keeps_its_id_by_its_class_and_colours
     value = Remembering().annotate(clip_of(people([], things, 5), frames)).value
     assert {int(n) for n in np.unique(value.ids[frames[..., 0] == 201])} == {1}
     assert {int(n) for n in np.unique(value.ids[frames[..., 0] == 90])} == {2}
-    assert [row.name for row in value.instances] == ["cup", "sports ball"]
+    assert [row.class_name for row in value.instances] == ["cup", "sports ball"]
 
 
 def test_where_two_overlap_a_pixel_is_the_surers_and_nothing_seen_is_no_instance() -> None:

@@ -6,7 +6,8 @@ Apache-2.0; Base and Large are CC-BY-NC-4.0 and stay out of what is published or
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,22 @@ from openuni.experts.temporal import align
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
 
+LARGE = (
+    Asset(
+        name="depth-anything-v2-large",
+        filename="depth_anything_v2_large/model.safetensors",
+        license="CC-BY-NC-4.0",
+        sha256="4e01e34ed5549b529b70b92d53226bc370f03041977b390d3dde45d47f516cf9",
+        size=1_341_322_868,
+        sources=(
+            HubFile(
+                "depth-anything/Depth-Anything-V2-Large-hf",
+                "7581137eff8d4e94f6e796d3baea0e9fa79b22d2",
+                "model.safetensors",
+            ),
+        ),
+    ),
+)
 _REPOSITORY, _COMMIT = "depth-anything/Depth-Anything-V2-Small-hf", "5426e4f0f36572d16453bbda7a8389317b1bef99"
 SMALL = (
     Asset(
@@ -57,23 +74,25 @@ class DepthAnythingV2(Expert):
 
     modality = "depth"
     packages = ("torch", "transformers", "safetensors")
-    installed_by = "openuni[paper]"
+    installed_by = "openuni[production]"
     concurrent = True
+    batch: ClassVar[int] = 8
+    """Frames at once, until the card is full."""
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if a file is missing or does not fit."""
-        from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTImageProcessor
+        from transformers import DepthAnythingForDepthEstimation
 
         from openuni.experts.weights import Batches, published
 
-        file, config, images = (assets.path(asset) for asset in self.assets)
-        try:
-            settings = DepthAnythingConfig.from_json_file(str(config))
-            self._processor: Any = DPTImageProcessor.from_json_file(str(images))
-        except (OSError, ValueError, TypeError) as error:
-            raise AssetError(f"{config.parent} has no configuration of Depth Anything: {error}") from error
-        self._model = published(DepthAnythingForDepthEstimation, settings, file)
-        self._batches = Batches(8)
+        file = assets.path(self.assets[0])
+        config, self._processor = self._configured()
+        self._model = published(DepthAnythingForDepthEstimation, config, file)
+        self._batches = Batches(self.batch)
+
+    @abstractmethod
+    def _configured(self) -> tuple[Any, Any]:
+        """The network's configuration, and what prepares its images."""
 
     def annotate(self, clip: DecodedClip) -> Annotation[Depth]:
         """Disparity `[T, H, W]` of the frames."""
@@ -102,3 +121,56 @@ class DepthAnythingV2Small(DepthAnythingV2):
     assets = SMALL
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5
+
+    def _configured(self) -> tuple[Any, Any]:
+        from transformers import DepthAnythingConfig, DPTImageProcessor
+
+        _, config, images = (assets.path(asset) for asset in self.assets)
+        try:
+            return DepthAnythingConfig.from_json_file(str(config)), DPTImageProcessor.from_json_file(str(images))
+        except (OSError, ValueError, TypeError) as error:
+            raise AssetError(f"{config.parent} has no configuration of Depth Anything: {error}") from error
+
+
+class DepthAnythingV2Large(DepthAnythingV2):
+    """Thirteen times the parameters of Small, for research only."""
+
+    name = "depth_anything_v2_large"
+    version = 1
+    license = "CC-BY-NC-4.0"
+    noncommercial = "its weights are CC-BY-NC-4.0"
+    assets = LARGE
+    resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
+    seconds_per_frame = 12.0
+    batch = 4
+
+    def _configured(self) -> tuple[Any, Any]:
+        """As the published `config.json` has them: DINOv2 ViT-L, four of its 24 layers, and images of 518 pixels."""
+        from transformers import DepthAnythingConfig, Dinov2Config, DPTImageProcessor
+
+        backbone = Dinov2Config(
+            hidden_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            image_size=518,
+            patch_size=14,
+            out_indices=[5, 12, 18, 24],
+            apply_layernorm=True,
+            reshape_hidden_states=False,
+        )
+        config = DepthAnythingConfig(
+            backbone_config=backbone,
+            reassemble_hidden_size=1024,
+            neck_hidden_sizes=[256, 512, 1024, 1024],
+            fusion_hidden_size=256,
+        )
+        images = DPTImageProcessor(
+            size={"height": 518, "width": 518},
+            ensure_multiple_of=14,
+            keep_aspect_ratio=True,
+            resample=3,
+            image_mean=[0.485, 0.456, 0.406],
+            image_std=[0.229, 0.224, 0.225],
+            do_pad=False,
+        )
+        return config, images

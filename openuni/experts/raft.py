@@ -60,7 +60,7 @@ class Raft(Expert):
     modality = "flow"
     license = "BSD-3-Clause"
     packages = ("torch", "torchvision")
-    installed_by = "openuni[paper]"
+    installed_by = "openuni[production]"
     concurrent = True
 
     def setup(self) -> None:

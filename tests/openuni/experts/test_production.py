@@ -92,6 +92,32 @@ def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(
         raft.RaftLarge().setup()
 
 
+def _published(name: str) -> str:
+    """The name that a parameter has in the published files, which are older than transformers 5."""
+    for now, then in {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value"}.items():
+        name = name.replace(f"attention.{now}", f"attention.{then}")
+    return name.replace("attention.o_proj", "attention.output.dense")
+
+
+def test_depth_anything_large_is_the_published_network_and_not_for_profit() -> None:
+    """335.3 M parameters, as the model card has it; images are prepared as for Small."""
+    from transformers import DepthAnythingForDepthEstimation
+
+    from openuni.experts.sets import check_commercial
+
+    config, images = depth_anything.DepthAnythingV2Large()._configured()
+    with torch.device("meta"):
+        network = DepthAnythingForDepthEstimation(config)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(335.3, abs=0.1)
+    # The file's size is that of its parameters in float32 and a header of names.
+    assert 0 < depth_anything.LARGE[0].size - 4 * sum(p.numel() for p in network.parameters()) < 100_000
+    pixels = images(images=[np.zeros((480, 640, 3), np.uint8)], return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 518, 686)
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    with pytest.raises(OpenUniError, match="depth_anything_v2_large: its weights are CC-BY-NC"):
+        check_commercial(["depth_anything_v2_large"])
+
+
 def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import save_file
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
@@ -122,7 +148,8 @@ def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatc
         "resample": 3,
         "do_pad": False,
     }
-    save_file(bare.state_dict(), tmp_path / "model.safetensors")
+    published_names = {_published(name): values.clone() for name, values in bare.state_dict().items()}
+    save_file(published_names, tmp_path / "model.safetensors")
     config.to_json_file(tmp_path / "config.json")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(published))
     files = {"": "model.safetensors", "-config": "config.json", "-preprocessor": "preprocessor_config.json"}
@@ -143,6 +170,9 @@ def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatc
         outputs = bare(**inputs)
     expected = processor.post_process_depth_estimation(outputs, target_sizes=[(72, 100)])[0]["predicted_depth"]
     np.testing.assert_allclose(annotation.value.values[0], expected.numpy().clip(0), atol=1e-4)
+    save_file({**published_names, "head.conv3.bias": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(AssetError, match=r"model\.safetensors does not fit DepthAnythingForDepthEstimation"):
+        depth_anything.DepthAnythingV2Small().setup()
     (tmp_path / "config.json").write_text("{not json")
     with pytest.raises(AssetError, match="no configuration of Depth Anything"):
         depth_anything.DepthAnythingV2Small().setup()

@@ -52,6 +52,7 @@ class Koala36M(RowSource):
             id="videoID",
             cut="videoID",
             by_stem=True,
+            takes_paths=True,  # what is wrong with an id is said below
             video=_VIDEO,
             video_id=_VIDEO,
             start=_time(0),
@@ -74,7 +75,8 @@ class Koala36M(RowSource):
         )
 
 
-_VIDEO = "regexp_replace(videoID, '_[0-9]{1,7}$', '')"
+_VIDEO = "left(videoID, greatest(length(videoID) - strpos(reverse(videoID), '_'), 0))"
+"""What stands before the last `_`."""
 
 
 def _time(end: int) -> str:

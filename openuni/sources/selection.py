@@ -37,7 +37,7 @@ PLANNED_BEFORE = "planned before"
 """The reason of rows whose clip a dataset has already."""
 SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
-_LISTED = 4096
+_LISTED = 1 << 15
 _MANY_READERS = "store_rejects = true"
 _ONE_READER = "store_rejects = true, parallel = false"
 _NAMED_MALFORMED = 1000
@@ -420,12 +420,20 @@ def _judge(
             coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
             ({fields.video_id})::VARCHAR AS video_id{scores}{faults}{tested}{wanted}
         FROM {rows.sql}"""
-    nearest = "NULL" if fields.by_stem else "regexp_extract(own.video, '[^/]*$')"
+    # A path whose folders are other ones is still known by its last part.
+    nearest = (
+        ""
+        if fields.by_stem
+        else "LEFT JOIN videos nearest ON regexp_extract(own.video, '[^/]*$') = nearest.name AND wholes.file IS NULL"
+    )
+    file, files = ("wholes.file", "wholes.files") if fields.by_stem else (
+        "coalesce(wholes.file, nearest.file)", "coalesce(wholes.files, nearest.files)"
+    )  # fmt: skip
     joined = f"""
         SELECT own.*, {fields.cut != "NULL"} AS has_cut, cuts.file IS NOT NULL AS is_cut,
-            coalesce(cuts.file, wholes.file, nearest.file) AS file, coalesce(wholes.files, nearest.files) AS files
+            coalesce(cuts.file, {file}) AS file, {files} AS files
         FROM ({own}) own LEFT JOIN videos cuts ON own.cut = cuts.name LEFT JOIN videos wholes ON own.video = wholes.name
-        LEFT JOIN videos nearest ON {nearest} = nearest.name"""
+        {nearest}"""
     cases = "".join(
         f" WHEN {_threshold(n) if rule in thresholds else f'({rule.leaves_out})'} THEN {n}"
         for n, rule in enumerate(rules)

@@ -121,14 +121,17 @@ def ours(source: Path, videos: Path, scratch: Path) -> int:
 def bare(source: Path, videos: Path, scratch: Path) -> int:
     import duckdb
 
-    from openuni.sources import selection
+    from openuni.sources import Request, selection
+    from openuni.sources.koala36m import Koala36M
 
     database = duckdb.connect()
     threads = min(os.cpu_count() or 1, selection.MOST_THREADS)
     database.execute(f"SET memory_limit = '{selection.MEMORY}'; SET threads = {threads}")
     database.execute(f"SET temp_directory = '{scratch}'; SET enable_progress_bar = false")
+    # The same reader: with its own guesses DuckDB gives up on some of these files.
+    rows = Koala36M().rows(Request(videos=videos, metadata=source), scratch)
     done = database.execute(
-        f"COPY (SELECT * FROM read_csv('{source}') WHERE aesthetic_score >= 4 AND length(caption) >= 100 "
+        f"COPY (SELECT * FROM {rows.sql} WHERE aesthetic_score >= 4 AND length(caption) >= 100 "
         f"ORDER BY videoID) TO '{scratch / 'bare.parquet'}' (FORMAT parquet, COMPRESSION zstd)"
     ).fetchone()
     assert done is not None

@@ -112,29 +112,38 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
             yield Skipped(_printable(folder, root), "folder cannot be listed")
             continue
         pending += [folder / item.name for item in reversed(items) if item.is_dir(follow_symlinks=False)]
-        videos = [folder / item.name for item in items if _is_video(folder / item.name)]
-        captioned = {name for video in videos for name in (video.stem, video.name)}
+        below = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+        captioned = {part for item in items if _is_video(item) for part in (_stem(item.name), item.name)}
         for item in items:
-            path = folder / item.name
-            name = _printable(path, root)
-            if path.is_dir():
-                if item.is_symlink():
-                    yield Skipped(name, "symbolic link to a folder")
-            elif name != path.relative_to(root).as_posix():
-                yield Skipped(name, "file name is not UTF-8")
-            elif not _is_video(path):
-                if reason := _no_video(path, captioned):
-                    yield Skipped(name, reason)
-            elif not _is_inside(path, root):
-                yield Skipped(name, "symbolic link that leaves the folder")
-            elif not path.is_file():
-                yield Skipped(name, "not a regular file")
-            else:
-                yield name
+            # Nearly all are plain files below a folder that no link was followed into: nothing is resolved for them.
+            if _is_video(item) and item.is_file(follow_symlinks=False) and (below + item.name).isprintable():
+                yield below + item.name
+            elif (row := _odd(item, root, captioned)) is not None:
+                yield row
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+def _odd(item: os.DirEntry[str], root: Path, captioned: Container[str]) -> str | Skipped | None:
+    """What is not plainly a video: one after all, or why not; None for what needs no word."""
+    path = Path(item.path)
+    name = _printable(path, root)
+    if path.is_dir():
+        return Skipped(name, "symbolic link to a folder") if item.is_symlink() else None
+    if name != path.relative_to(root).as_posix():
+        return Skipped(name, "file name is not UTF-8")
+    if not _is_video(item):
+        reason = _no_video(path, captioned)
+        return Skipped(name, reason) if reason else None
+    if not _is_inside(path, root):
+        return Skipped(name, "symbolic link that leaves the folder")
+    return name if path.is_file() else Skipped(name, "not a regular file")
+
+
+def _is_video(item: os.DirEntry[str]) -> bool:
+    return os.path.splitext(item.name)[1].lower() in SUFFIXES and not item.is_dir()  # noqa: PTH122  a name, no path
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122
 
 
 def _no_video(path: Path, captioned: Container[str]) -> str:

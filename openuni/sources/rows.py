@@ -135,9 +135,14 @@ def _columns(files: list[Path], types: Mapping[str, str]) -> str:
 
 def header(file: Path) -> list[str]:
     """The names of a CSV file's columns. Raises PlanError where it has none."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-        first = lines.readline(text.SAMPLE_BYTES).decode("utf-8-sig", "replace")
-    found = next(csv.reader([first]), [])
+    encoding = "utf-8" if file.suffix in _PACKED else _encoding(file)
+    opened = gzip.open if file.suffix in _PACKED else Path.open
+    with opened(file, "rt", encoding="utf-8-sig" if encoding in text.UTF8 else encoding, errors="replace") as lines:
+        first = lines.readline(text.SAMPLE_BYTES)
+    try:
+        found = next(csv.reader([first]), [])
+    except csv.Error as error:
+        raise PlanError(f"{file} is not a CSV file: {error}") from error
     if not found or len({*found}) != len(found):
         raise PlanError(f"{file} has no line of column names, or one that names a column twice")
     return found

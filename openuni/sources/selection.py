@@ -37,7 +37,9 @@ PLANNED_BEFORE = "planned before"
 """The reason of rows whose clip a dataset has already."""
 SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
-_LISTED = 4096
+_LISTED = 1 << 15
+_MANY_READERS = "store_rejects = true"
+_ONE_READER = "store_rejects = true, parallel = false"
 _NAMED_MALFORMED = 1000
 _THRESHOLD = re.compile(r"(?P<column>.+?)=(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<share>%?)", re.IGNORECASE)
 
@@ -402,6 +404,8 @@ def _judge(
 
     Rows that are left out keep an id at most: what is not needed is not stored.
     """
+    import duckdb
+
     wanted = f", ({choice.where}) AS wanted" if choice.where.strip() else ""
     faults = "".join(f", ({fault.leaves_out}) AS fault_{n}" for n, fault in enumerate(fields.faults))
     scores = "".join(f", ({sql})::DOUBLE AS {name('score_' + label)}" for label, sql in sorted(fields.scores.items()))
@@ -416,11 +420,20 @@ def _judge(
             coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
             ({fields.video_id})::VARCHAR AS video_id{scores}{faults}{tested}{wanted}
         FROM {rows.sql}"""
+    # A path whose folders are other ones is still known by its last part.
+    nearest = (
+        ""
+        if fields.by_stem
+        else "LEFT JOIN videos nearest ON regexp_extract(own.video, '[^/]*$') = nearest.name AND wholes.file IS NULL"
+    )
+    file, files = ("wholes.file", "wholes.files") if fields.by_stem else (
+        "coalesce(wholes.file, nearest.file)", "coalesce(wholes.files, nearest.files)"
+    )  # fmt: skip
     joined = f"""
         SELECT own.*, {fields.cut != "NULL"} AS has_cut, cuts.file IS NOT NULL AS is_cut,
-            coalesce(cuts.file, wholes.file, nearest.file) AS file, coalesce(wholes.files, nearest.files) AS files
+            coalesce(cuts.file, {file}) AS file, {files} AS files
         FROM ({own}) own LEFT JOIN videos cuts ON own.cut = cuts.name LEFT JOIN videos wholes ON own.video = wholes.name
-        LEFT JOIN videos nearest ON regexp_extract(own.video, '[^/]*$') = nearest.name"""
+        {nearest}"""
     cases = "".join(
         f" WHEN {_threshold(n) if rule in thresholds else f'({rule.leaves_out})'} THEN {n}"
         for n, rule in enumerate(rules)
@@ -440,10 +453,15 @@ def _judge(
             *((name("score_" + label), name("score_" + label)) for label in sorted(fields.scores)),
         ]
     )
-    database.execute(f"""
+    judged = f"""
         CREATE TABLE judged AS
         SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
-        FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined}))""")
+        FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined}))"""
+    try:
+        database.execute(judged)
+    except duckdb.NotImplementedException:
+        # Some files of quoted lines cannot be read by several threads at once; only their end tells.
+        database.execute(judged.replace(_MANY_READERS, _ONE_READER))
 
 
 def _threshold(number: int) -> str:

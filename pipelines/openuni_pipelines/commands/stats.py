@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 import cv2
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +20,7 @@ from openuni.sample import Sample
 from openuni.shards import view
 from openuni.shards.reader import Dataset
 from openuni.storage import write_atomic
-from openuni_pipelines import options
+from openuni_pipelines import funnel, options, terminal
 from openuni_pipelines.engine.counting import Stats, count
 
 
@@ -46,19 +48,26 @@ def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> No
         click.echo(json.dumps(asdict(stats), indent=1))
     else:
         _print(path, stats)
+    if rows and stats.funnel:
+        target = _picture(path, "funnel")
+        _write_png(target, funnel.draw(stats.funnel))
+        click.echo(f"funnel: {target}", err=True)
     if rows and stats.samples:
-        target = sheet or _sheet_of(path)
-        picture = contact_sheet.draw(_spread(data, rows), data.columns)
-        _, png = cv2.imencode(".png", picture[..., ::-1])
-        write_atomic(target, png.tobytes(), str(os.getpid()))
+        target = sheet or _picture(path, "contact_sheet")
+        _write_png(target, contact_sheet.draw(_spread(data, rows), data.columns))
         click.echo(f"contact sheet: {target}", err=True)
 
 
-def _sheet_of(path: str) -> Path:
-    """In the dataset's folder; beside a view, and named as it."""
+def _picture(path: str, name: str) -> Path:
+    """In the dataset's folder; beside a view, and named after it."""
     if view.is_view(path):
-        return Path(path).with_suffix(".png")
-    return (Path() if "://" in path else Path(path)) / "contact_sheet.png"
+        return Path(path).with_suffix(f".{name}.png")
+    return (Path() if "://" in path else Path(path)) / f"{name}.png"
+
+
+def _write_png(target: Path, picture: npt.NDArray[np.uint8]) -> None:
+    _, png = cv2.imencode(".png", picture[..., ::-1])
+    write_atomic(target, png.tobytes(), str(os.getpid()))
 
 
 def _spread(data: Dataset, rows: int) -> list[Sample]:
@@ -84,6 +93,7 @@ def _print(path: str, stats: Stats) -> None:
             console.print(
                 f"  {title}: " + ", ".join(f"{printable.rich(name)} {number:,}" for name, number in counts.items())
             )
+    terminal.print_funnel(console, stats.funnel)
     table = Table("column", "clips", "absent", "confidence", "MiB", "KiB/frame")
     for name, column in stats.columns.items():
         reasons = "; ".join(f"{number:,} × {printable.rich(reason)}" for reason, number in column.absent.items())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from openuni.shards import plan
 from openuni.shards.reader import Dataset
+from openuni.sources.selection import Step
 
 _MOST_REASONS = 32
 OTHER_REASONS = "other reasons"
@@ -36,12 +38,15 @@ class Stats:
     captioned: int = 0
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    funnel: tuple[Step, ...] = ()
+    """How the rows of its table were chosen."""
 
 
 def count(data: Dataset) -> Stats:
     """Stream the index of `data` into numbers."""
     names = [*data.columns, *data.score_columns]
-    stats = Stats(skipped=dict(data.manifest.skipped), columns={name: ColumnStats() for name in names})
+    columns = {name: ColumnStats() for name in names}
+    stats = Stats(skipped=dict(data.manifest.skipped), columns=columns, funnel=plan.funnel(data.manifest))
     sizes: Counter[str] = Counter()
     subsets: Counter[str] = Counter()
     splits: Counter[str] = Counter()

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openuni.shards import layout, plan, verify
+from openuni.sources.selection import Step
+from openuni_pipelines import funnel
 from openuni_pipelines.cli import openuni
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -65,3 +67,9 @@ def test_the_funnel_is_printed_and_saved(tmp_path: Path) -> None:
         ("c-0", "same id and span twice"), ("d-0", "video missing"), ("d-0", "video missing"),
     ]  # fmt: skip
     assert planned(*options, "--dry-run").exit_code == 0
+
+
+def test_the_funnel_is_a_picture_with_a_bar_a_step() -> None:
+    picture = funnel.draw([Step("rows", 100), Step("score below 2", 25)])
+    filled = (picture == funnel._FILL).all(axis=-1).sum(axis=1)
+    assert {int(count) for count in filled} == {0, 480, 120}

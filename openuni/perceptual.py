@@ -121,37 +121,42 @@ def _all(ours: int, others: int) -> Iterator[Pairs]:
 
 
 def _tables(ours: Hashes, theirs: Hashes | None) -> Iterator[Pairs]:
-    """Pairs of rows that agree on a table's bits in some hash."""
-    wide = ours.shape[1]
-    tokens = np.ascontiguousarray(ours).ravel()
-    shows = np.flatnonzero(tokens != NONE)
-    bits = int(np.clip(np.log2(max(len(tokens), 2)), 12, 24))
+    """Pairs of rows of which some hash agrees on a table's bits, and is near."""
+    tokens, rows = _shown(ours)
+    bits = int(np.clip(np.log2(max(len(tokens), 2)) - 2, 10, 24))  # some four that agree by chance
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
         mask = np.uint64(sum(1 << int(bit) for bit in rng.choice(64, bits, replace=False)))
-        masked = tokens[shows] & mask
-        order = np.argsort(masked, kind="stable")
-        masked, rows = masked[order], shows[order] // wide
+        order = np.argsort(tokens & mask, kind="stable")
+        ordered, mine = tokens[order], rows[order]
+        masked = ordered & mask
         if theirs is not None:
-            yield from _across(masked, rows, theirs, mask)
+            yield from _across(ordered, masked, mine, theirs, mask)
             continue
         for step in range(1, _WINDOW + 1):
             equal = np.flatnonzero(masked[step:] == masked[:-step])
             if not len(equal):
                 break
-            yield np.stack([rows[equal], rows[equal + step]], axis=1)
+            equal = equal[_bits(ordered[equal] ^ ordered[equal + step]) <= NEAR]
+            yield np.stack([mine[equal], mine[equal + step]], axis=1)
 
 
-def _across(masked: Hashes, rows: Pairs, theirs: Hashes, mask: np.uint64) -> Iterator[Pairs]:
-    """Pairs of ours, sorted by their masked hashes, and those of theirs that are equal to them."""
-    other = np.ascontiguousarray(theirs).ravel()
-    shows = np.flatnonzero(other != NONE)
-    low = np.searchsorted(masked, other[shows] & mask, side="left")
-    high = np.searchsorted(masked, other[shows] & mask, side="right")
-    for begin, end, token in zip(low.tolist(), high.tolist(), shows.tolist(), strict=True):
-        if end > begin:
-            mine = rows[begin:end]
-            yield np.stack([mine, np.full(len(mine), token // theirs.shape[1])], axis=1).astype(np.int64)
+def _across(ordered: Hashes, masked: Hashes, mine: Pairs, theirs: Hashes, mask: np.uint64) -> Iterator[Pairs]:
+    """Pairs of ours, sorted by their masked hashes, and those of theirs that are equal to them and near."""
+    other, rows = _shown(theirs)
+    low = np.searchsorted(masked, other & mask, side="left").tolist()
+    high = np.searchsorted(masked, other & mask, side="right").tolist()
+    for begin, end, token, row in zip(low, high, other, rows.tolist(), strict=True):
+        near_ones = begin + np.flatnonzero(_bits(ordered[begin:end] ^ token) <= NEAR)
+        if len(near_ones):
+            yield np.stack([mine[near_ones], np.full(len(near_ones), row)], axis=1).astype(np.int64)
+
+
+def _shown(hashes: Hashes) -> tuple[Hashes, Pairs]:
+    """All hashes `[M]` that are of something, and the row of each."""
+    tokens = np.ascontiguousarray(hashes).ravel()
+    shows = np.flatnonzero(tokens != NONE)
+    return tokens[shows], shows // hashes.shape[1]
 
 
 def _cut(candidates: Iterator[Pairs], among: bool) -> Iterator[Pairs]:

@@ -36,7 +36,7 @@ _SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
 REMOVED = ""
-"""The key of a row whose clip was taken down: it keeps the places of the others."""
+"""Key and video of a row whose clip was taken down: it keeps the places of the others."""
 GENERATIONS = "generations"
 """In a manifest's configuration: a `Generation` for each time that the dataset was planned or extended."""
 FUNNEL = "funnel"
@@ -301,7 +301,7 @@ class Plan:
             rows = self._rows.slice(offset, last - first)
             if not len(rows):
                 raise PlanError(f"{self._path} has fewer clips than it says; delete it and plan again")
-            clips += [self._clip(fields) for fields in rows.to_pylist() if fields["key"] != REMOVED]
+            clips += [self._clip(fields) for fields in rows.to_pylist() if not _is_removed(fields)]
             first += len(rows)
         return clips
 
@@ -331,6 +331,11 @@ class Plan:
     def __iter__(self) -> Iterator[Clip]:
         for number in range(self.shards):
             yield from self.shard(number)
+
+
+def _is_removed(fields: dict[str, object]) -> bool:
+    """An empty key beside a video is no clip that was taken down, but a plan that somebody changed."""
+    return fields["key"] == REMOVED == fields["video"]
 
 
 def write_without(path: Path, target: Path, is_removed: Callable[[str], bool]) -> bool:

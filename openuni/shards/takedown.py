@@ -52,7 +52,7 @@ def digest(kind: Kind, name: str) -> str:
 
     Example:
         >>> digest("key", "bunny")[:8]
-        '8ca2e1f0'
+        'c08c8938'
     """
     return layout.digest(f"{kind}/{name}".encode("utf-8", "surrogatepass"))
 

@@ -38,6 +38,8 @@ CHEAP = ("export", "import", "collect", "render", "index")
 Moment = Literal["before", "while", "after"]
 _MADE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?|\b[0-9a-f]{40}\b")
 """When a report was made, and by which commit of this code."""
+_DONE = ("holds a dataset already", "is not empty; choose another --out")
+"""What commands say whose folder was whole when they were killed."""
 _GROWS = ("log.jsonl", "samples.jsonl", "tensorboard/")
 """Written line by line, so cut short by a kill; of these only the journal of scores is the same in the end."""
 _TIMED = ("log.jsonl", "tensorboard/")
@@ -155,7 +157,7 @@ class Harness:
                 row.half_written.append(f"{number}: {name}")
         again = self._start(command, out)
         _, said = again.communicate()
-        if again.returncode and not (moment != "before" and "holds a dataset already" in said):
+        if again.returncode and not (moment != "before" and any(text in said for text in _DONE)):
             row.problems.append(f"{number} ({moment}): run again, it ended with {again.returncode}: {said[-600:]}")
         after = contents(out)
         row.left_behind += [f"{number}: {name}" for name in sorted(after.keys() - expected.keys()) if not _timed(name)]

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openuni.errors import CorruptDataError
+from openuni.storage import open_regular
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import UnifiedDiT
 from openuni_model.weights import from_wan_key, model_of, read_tensors
@@ -44,6 +46,8 @@ def open_unityvideo(where: Path) -> UnifiedDiT:
         return model_from(read_tensors(files[0]))
     except ModelConfigError as error:
         raise ModelConfigError(f"{files[0]}: {error}") from error
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:  # names are right and shapes are not
+        raise ModelConfigError(f"{files[0]}: not the UnityVideo weights: {error}") from error
 
 
 @torch.no_grad()
@@ -133,7 +137,8 @@ def _keys(file: Path) -> list[str]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(file).close()  # safetensors would wait at a pipe
         with safe_open(file, framework="pt") as tensors:
             return list(tensors.keys())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, CorruptDataError, OSError) as error:
         raise ModelConfigError(f"{file}: damaged weights ({error}); download them again") from error

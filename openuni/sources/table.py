@@ -20,6 +20,7 @@ from openuni.errors import PlanError
 from openuni.sample import Clip, make_key
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.folder import video_root, videos_below
+from openuni.storage import open_regular
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,7 +76,7 @@ class Table(Source):
             if left:
                 yield Skipped(f"{left:,} of {funnel.rows:,} rows", "not chosen by --where and --sample")
             seen: set[str] = set()
-            for row in _rows(database):
+            for row in _rows(database, request.metadata):
                 yield _entry(row, videos, seen)
 
     def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:
@@ -163,8 +164,16 @@ def _reader(metadata: Path | None) -> str:
     if len(kinds) != 1 or not kinds <= set(_READERS):
         said = ", ".join(sorted(kinds)) or "nothing"
         raise PlanError(f"{metadata} holds {said}; a table is one kind of {', '.join(_READERS)}")
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    for path in files:
+        open_regular(path).close()  # DuckDB would wait at a pipe
+    listed = ", ".join(_literal(path) for path in files)
     return _READERS[kinds.pop()].format(f"[{listed}]")
+
+
+def _literal(path: Path) -> str:
+    """A file's name in SQL. DuckDB takes names for patterns: as it stands, `rows[1].csv` would read `rows1.csv`."""
+    name = re.sub(r"[*?\[]", r"[\g<0>]", str(path))
+    return "'" + name.replace("'", "''") + "'"
 
 
 def _rejected(database: duckdb.DuckDBPyConnection, funnel: Funnel) -> Iterator[Skipped]:
@@ -183,12 +192,18 @@ def _rejected(database: duckdb.DuckDBPyConnection, funnel: Funnel) -> Iterator[S
         yield Skipped(f"{funnel.malformed - len(rows):,} more rows", "malformed rows")
 
 
-def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
-    found = database.execute("SELECT * EXCLUDE (draw) FROM chosen ORDER BY field_id, field_video, field_start")
-    names = [column[0] for column in found.description or ()]
-    while rows := found.fetchmany(_ROWS):
-        for row in rows:
-            yield dict(zip(names, row, strict=True))
+def _rows(database: duckdb.DuckDBPyConnection, metadata: Path | None) -> Iterator[dict[str, Any]]:
+    """The chosen rows, in the order of ids. Raises PlanError where one holds what Python has no value for."""
+    import duckdb
+
+    try:
+        found = database.execute("SELECT * EXCLUDE (draw) FROM chosen ORDER BY field_id, field_video, field_start")
+        names = [column[0] for column in found.description or ()]
+        while rows := found.fetchmany(_ROWS):
+            yield from [dict(zip(names, row, strict=True)) for row in rows]
+    except (duckdb.Error, ValueError, OverflowError) as error:
+        said = str(error).split("\n", 1)[0]
+        raise PlanError(f"{metadata}: its rows cannot be read: {said}; map other columns with --map") from error
 
 
 def _entry(row: Mapping[str, Any], videos: Mapping[str, str], seen: set[str]) -> Entry | Skipped:

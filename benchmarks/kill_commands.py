@@ -144,7 +144,8 @@ class Harness:
         run.communicate()
         row.under_way += any(command.aim in path for path in _under_way(out))
         found = contents(out)
-        moment: Moment = "before" if found == before else "while" if (out / layout.LOCK).exists() else "after"
+        is_begun = found != before or bool(_under_way(out))
+        moment: Moment = "before" if not is_begun else "while" if not found or (out / layout.LOCK).exists() else "after"
         row.moments[moment] += 1
         for name, data in found.items():
             final = not any(part.startswith(".") or part == "work" for part in Path(name).parts)
@@ -198,7 +199,7 @@ def _has_begun(out: Path, before: dict[str, bytes]) -> bool:
     """Whether a file of the command's own is there, finished or not: not the lock and not the mark."""
     names = {path.name for path in out.iterdir()} if out.exists() else set()
     own = {name for name in names if layout.LOCK not in name and not name.startswith(MARKER)}
-    return bool(own - {name.partition("/")[0] for name in before})
+    return bool(own - {name.partition("/")[0] for name in before}) or bool(_under_way(out))
 
 
 def _under_way(out: Path) -> list[str]:

@@ -41,7 +41,7 @@ def test_every_name_is_taken_or_refused_with_a_reason(
     data = openuni.open(out)
     keys = {sample.key for sample in data}
     assert {"Cat-0000", "cat-0000", "-rf-0000", "--help-0000"} <= keys
-    assert len(keys) == 5 + (locale != "ASCII")
+    assert any(key.startswith("nnnn") for key in keys)
     refused = [row.reason for row in plan.skipped(out / layout.PLAN)]
     assert len(keys) + len(refused) == len(NAMES)
     assert refused == (["file name is not UTF-8"] if locale == "ASCII" else [])

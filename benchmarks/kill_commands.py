@@ -38,6 +38,8 @@ CHEAP = ("export", "import", "collect", "render", "index")
 Moment = Literal["before", "while", "after"]
 _MADE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?|\b[0-9a-f]{40}\b")
 """When a report was made, and by which commit of this code."""
+_DONE = ("holds a dataset already", "is not empty; choose another --out")
+"""What commands say whose folder was whole when they were killed."""
 _GROWS = ("log.jsonl", "samples.jsonl", "tensorboard/")
 """Written line by line, so cut short by a kill; of these only the journal of scores is the same in the end."""
 _TIMED = ("log.jsonl", "tensorboard/")
@@ -142,7 +144,8 @@ class Harness:
         run.communicate()
         row.under_way += any(command.aim in path for path in _under_way(out))
         found = contents(out)
-        moment: Moment = "before" if found == before else "while" if (out / layout.LOCK).exists() else "after"
+        is_begun = found != before or bool(_under_way(out))
+        moment: Moment = "before" if not is_begun else "while" if not found or (out / layout.LOCK).exists() else "after"
         row.moments[moment] += 1
         for name, data in found.items():
             final = not any(part.startswith(".") or part == "work" for part in Path(name).parts)
@@ -155,7 +158,7 @@ class Harness:
                 row.half_written.append(f"{number}: {name}")
         again = self._start(command, out)
         _, said = again.communicate()
-        if again.returncode and not (moment != "before" and "holds a dataset already" in said):
+        if again.returncode and not (moment != "before" and any(text in said for text in _DONE)):
             row.problems.append(f"{number} ({moment}): run again, it ended with {again.returncode}: {said[-600:]}")
         after = contents(out)
         row.left_behind += [f"{number}: {name}" for name in sorted(after.keys() - expected.keys()) if not _timed(name)]
@@ -196,7 +199,7 @@ def _has_begun(out: Path, before: dict[str, bytes]) -> bool:
     """Whether a file of the command's own is there, finished or not: not the lock and not the mark."""
     names = {path.name for path in out.iterdir()} if out.exists() else set()
     own = {name for name in names if layout.LOCK not in name and not name.startswith(MARKER)}
-    return bool(own - {name.partition("/")[0] for name in before})
+    return bool(own - {name.partition("/")[0] for name in before}) or bool(_under_way(out))
 
 
 def _under_way(out: Path) -> list[str]:

@@ -66,8 +66,8 @@ file (of `train`: a checkpoint) lies there under its temporary name. Right after
 kill every file under its final name must be whole; then the same command is run to its end, and the folder must hold
 the bytes of an undisturbed run (of tensors their values, of reports all but the date and the commit of the code), and nothing else: no temporary
 file, no lock. Commands run without Ray (`--workers 0`); pictures in a run's `samples/` are made once, so the one of the
-step that was killed may be missing. A killed `import` or `collect` whose dataset was already whole says so instead of
-making it again.
+step that was killed may be missing. A killed `import`, `collect` or `export-weights` whose folder was already whole says
+so instead of making it again. `unibench compare` writes nothing.
 
     python benchmarks/kill_commands.py --kills 20 --report kill_commands.md
 
@@ -104,6 +104,8 @@ character, run nothing, and leave every file outside as it was.
 | SIGINT and SIGTERM to the driver, and to its whole process group: one sentence, exit status 130 or 143, lock released, no process left, and the next run ends in the same bytes | `pytest tests/openuni_pipelines/engine/test_stop.py` |
 | three nodes, each with an asset cache of its own: model files fetched once a node although two workers ask at once, each model loaded once a worker | `pytest tests/openuni_pipelines/engine/test_nodes.py` |
 | a disk that fills up while planning, annotating and committing (tmpfs of 40, 300 and 600 KiB), a quota, `--min-free` | `pytest tests/openuni_pipelines/engine/test_disk.py` |
+| a disk that fills up, or is read-only, while a checkpoint, a journal of scores, weights or a model file is written | `pytest tests/public_reports/test_the_disk_is_full.py tests/openuni/test_assets.py` |
+| no locale, `LC_ALL=C` and ASCII alone; names of 255 bytes, twins by case, names that begin with `-` | `pytest tests/public_reports/test_names_and_locales.py` |
 | 200 random flipped bits in tars, indices, commit records, manifest and plan, each found and put down to its clip; cut files; `verify --repair`; `add`, `drop` | `pytest tests/openuni_pipelines/engine/test_changes.py` |
 | flipped bits and cut files in `work/`, found before their shard is committed and made again | `pytest tests/openuni_pipelines/engine/test_changes.py tests/openuni_pipelines/engine/test_shard.py tests/openuni/shards/test_results.py` |
 | two runs on one dataset; locks of dead, zombie, remote and reborn holders; nothing of a lock left behind | `pytest tests/openuni/shards/test_lock.py` |

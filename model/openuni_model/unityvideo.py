@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openuni.errors import CorruptDataError
+from openuni.storage import open_regular
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import UnifiedDiT
 from openuni_model.weights import from_wan_key, model_of, read_tensors
@@ -38,6 +40,8 @@ def open_unityvideo(where: Path) -> UnifiedDiT:
         return model_from(read_tensors(file))
     except ModelConfigError as error:
         raise ModelConfigError(f"{file}: {error}") from error
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:  # names are right and shapes are not
+        raise ModelConfigError(f"{file}: not the UnityVideo weights: {error}") from error
 
 
 def unityvideo_shape(where: Path) -> ModelConfig:
@@ -54,8 +58,8 @@ def unityvideo_shape(where: Path) -> ModelConfig:
     }
     try:
         return config_of(meta)
-    except (KeyError, ValueError) as error:
-        raise ModelConfigError(f"{file}: not the UnityVideo weights: Wan's part lacks {error}") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise ModelConfigError(f"{file}: not the UnityVideo weights: {error}") from error
 
 
 def _file(where: Path) -> Path:
@@ -156,7 +160,8 @@ def _keys(file: Path) -> list[str]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(file).close()  # safetensors would wait at a pipe
         with safe_open(file, framework="pt") as tensors:
             return list(tensors.keys())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, CorruptDataError, OSError) as error:
         raise ModelConfigError(f"{file}: damaged weights ({error}); download them again") from error

@@ -13,7 +13,7 @@ from openuni.assets import sources
 from openuni.assets.cache import Asset, folder, is_whole, place, put_by_hand
 from openuni.assets.sources import Source
 from openuni.errors import AssetError
-from openuni.storage import sync_folder
+from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence, sync_folder
 
 Progress = Callable[[int, int], None]
 """Called with the bytes received so far and the bytes in all."""
@@ -51,6 +51,8 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
                 _install(asset, source, file, Path(scratch), progress or _silent)
             return file
         except sources.ERRORS as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # another source would not fit either
+                raise AssetError(f"{disk_sentence(folder(), error)}, or set OPENUNI_HOME elsewhere") from error
             failures.append(f"  {source}: {error}")
     why = "\n".join(failures)
     raise AssetError(f"asset {asset.name!r} could not be fetched:\n{why}\nBy hand: {put_by_hand(asset)}")
@@ -69,8 +71,7 @@ def stage(assets: Sequence[Asset]) -> None:
     if not missing:
         return
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        guard = (folder() / ".staging").open("w")
+        guard = LocalStore(folder()).append(".staging")
     except OSError as error:
         raise AssetError(f"cannot make the asset cache {folder()}: {error}. Set OPENUNI_HOME elsewhere") from error
     with guard:

@@ -7,6 +7,7 @@ not an error: the text file is used, or the video goes without a caption; what w
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,12 +43,17 @@ class Caption:
     remarks: tuple[Remark, ...] = ()
 
 
+_LONGEST_NAME = 255
+"""Bytes that a file's name may have; `.json` in place of `.mp4` may be one too many."""
+
+
 def side_cars(video: Path) -> Iterator[Path]:
     """Where the caption of `video` may lie, best first."""
     for suffix in SUFFIXES:
         for spelled in (suffix, suffix.upper()):
-            yield video.with_suffix(spelled)
-            yield video.with_name(video.name + spelled)
+            for path in (video.with_suffix(spelled), video.with_name(video.name + spelled)):
+                if len(os.fsencode(path.name)) <= _LONGEST_NAME:
+                    yield path
 
 
 def read(video: Path, root: Path) -> Caption:

@@ -34,8 +34,7 @@ class OpenS2V(RowSource):
     def rows(self, request: Request, scratch: Path) -> Rows:
         files = one_table(self.name, request, "*.json")
         parts = [_flattened(file, scratch / f"opens2v-{number}.parquet") for number, file in enumerate(files)]
-        listed = ", ".join(selection.text(str(part)) for part in parts)
-        return Rows(f"read_parquet([{listed}])", request.metadata or Path())
+        return Rows(f"read_parquet({selection.listed(parts)})", request.metadata or Path())
 
     def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
         need(columns, ("id", "path", "fps"), rows.file, "an OpenS2V-5M file")

@@ -113,11 +113,11 @@ def csv_files(
             continue
         remarks.append(Skipped(file.name, f"table is not UTF-8 and was read as {encoding}"))
         paths.append(_rewritten(file, encoding, scratch / f"{number}-{file.name}"))
-    listed = ", ".join(selection.text(str(path)) for path in paths)
+    listed = selection.listed(paths)
     # Where the types are known nothing is guessed from the first rows.
     looked = "" if types is None else f", auto_detect = false, columns = {_columns(paths, types)}"
     sql = (
-        f"read_csv([{listed}], header = true, delim = {selection.text(delimiter)}, quote = '\"', escape = '\"', "
+        f"read_csv({listed}, header = true, delim = {selection.text(delimiter)}, quote = '\"', escape = '\"', "
         f"store_rejects = true, rejects_limit = 0, max_line_size = {LONGEST_ROW}{looked})"
     )
     return Rows(sql, named, is_csv=True, remarks=tuple(remarks))
@@ -158,10 +158,10 @@ def table_files(metadata: Path, scratch: Path) -> Rows:
     kind = kinds.pop()
     if kind in (".csv", ".tsv"):
         return csv_files(files, scratch, metadata, delimiter="," if kind == ".csv" else "\t")
-    listed = ", ".join(selection.text(str(path)) for path in files)
+    listed = selection.listed(files)
     if kind == ".parquet":
-        return Rows(f"read_parquet([{listed}], union_by_name = true)", metadata)
-    return Rows(f"read_json([{listed}], format = 'newline_delimited', ignore_errors = true)", metadata)
+        return Rows(f"read_parquet({listed}, union_by_name = true)", metadata)
+    return Rows(f"read_json({listed}, format = 'newline_delimited', ignore_errors = true)", metadata)
 
 
 def one_table(source: str, request: Request, pattern: str = "*.csv") -> list[Path]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
+from openuni.storage import open_regular
 
 if TYPE_CHECKING:
     import duckdb
@@ -155,6 +156,18 @@ class Selection:
 def text(value: str) -> str:
     """A text as SQL."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def listed(files: Iterable[Path]) -> str:
+    """Files as an SQL list. Raises PlanError for what is no regular file: DuckDB would wait at a pipe.
+
+    DuckDB takes names for patterns: as it stands, `rows[1].csv` would read `rows1.csv`.
+    """
+    names = []
+    for file in files:
+        open_regular(file).close()
+        names.append(text(re.sub(r"[*?\[]", r"[\g<0>]", str(file))))
+    return f"[{', '.join(names)}]"
 
 
 def name(column: str) -> str:
@@ -324,8 +337,8 @@ def _rules(
     }
     rules += [Rule(why, f"NOT coalesce({kept}, false)", True) for why, kept in wishes.items() if kept]
     if known:
-        plans = ", ".join(text(str(path)) for path in known)
-        database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet([{plans}], union_by_name = true)")
+        plans = listed(known)
+        database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet({plans}, union_by_name = true)")
         rules.append(Rule(PLANNED_BEFORE, "key_of(id) IN (SELECT name FROM known)", True))
     rules += [
         Rule("path leaves the folder", "starts_with(video, '/') OR list_contains(string_split(video, '/'), '..')"),
@@ -350,7 +363,7 @@ def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) 
     if path is None:
         return ""
     database.execute(
-        f"CREATE TABLE {table} AS SELECT DISTINCT trim(line) AS name FROM read_csv({text(str(path))}, header = false, "
+        f"CREATE TABLE {table} AS SELECT DISTINCT trim(line) AS name FROM read_csv({listed([path])}, header = false, "
         "columns = {'line': 'VARCHAR'}, delim = '\\x01', quote = '', escape = '', auto_detect = false) "
         "WHERE trim(line) <> ''"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Errors that a user can act on are one sentence on standard error and exit status 1, never a traceback."""
+        _print_whatever_the_locale()
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader of our output has gone; click leaves quietly
@@ -49,6 +51,13 @@ class LazyGroup(click.Group):
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(printable.plain(_sentence(error)), err=True)
             sys.exit(1)
+
+
+def _print_whatever_the_locale() -> None:
+    r"""A terminal that is not UTF-8 (LC_ALL=C, a Windows code page) shows `\u2026` for what it has no sign for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _sentence(error: OpenUniError | OSError) -> str:

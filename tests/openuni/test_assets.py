@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -255,6 +256,32 @@ def test_fetch_says_why_each_source_failed_and_leaves_nothing_behind(
     assert f"long.bin: expected {len(CONTENT)} bytes, got more" in told
     assert f"wrong.bin: expected SHA-256 {asset.sha256}, got {hashlib.sha256(CONTENT[::-1]).hexdigest()}" in told
     assert list(home.rglob("*")) == []
+
+
+def test_a_full_disk_is_said_at_once_and_no_other_source_is_asked(home: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    (folder / "good.bin").write_bytes(CONTENT)
+    asset = pin(Url(f"{address}/good.bin"), Url(f"{address}/none.bin"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
+    try:
+        with pytest.raises(AssetError, match=r"refuses to take more .* or set OPENUNI_HOME elsewhere") as caught:
+            assets.fetch(asset)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "none.bin" not in str(caught.value)
+    assert left_over(home) == []
+    assert assets.fetch(asset).read_bytes() == CONTENT
+
+
+def test_a_lock_of_the_cache_that_is_a_link_empties_nothing(home: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    (folder / "good.bin").write_bytes(CONTENT)
+    home.mkdir(parents=True)
+    (home / ".staging").symlink_to(folder / "good.bin")
+    with pytest.raises(OpenUniError, match="nothing is written through links"):
+        assets.stage([pin(Url(f"{address}/good.bin"))])
+    assert (folder / "good.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("variable", ["OPENUNI_OFFLINE", "HF_HUB_OFFLINE"])

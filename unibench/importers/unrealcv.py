@@ -56,7 +56,8 @@ def _segmentation(src: Path, pictures: list[Path]) -> Segmentation | None:
     table = src / "objects.json"
     try:
         names = {
-            (int(r) << 16) | (int(g) << 8) | int(b): name for name, (r, g, b) in json.loads(table.read_text()).items()
+            (int(r) << 16) | (int(g) << 8) | int(b): name
+            for name, (r, g, b) in json.loads(table.read_text(encoding="utf-8")).items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"{table} is not a table of names and colours: {error}") from error

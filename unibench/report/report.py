@@ -20,6 +20,7 @@ from rich.text import Text
 
 from openuni.errors import OpenUniError
 from openuni.printable import plain, rich
+from openuni.storage import open_regular
 from unibench import tasks
 from unibench.metrics.base import Better, Column
 from unibench.report.published import COLUMNS as PUBLISHED_COLUMNS
@@ -29,6 +30,8 @@ from unibench.scoring.bootstrap import Difference, Interval
 from unibench.scoring.protocol import Protocol, differences
 from unibench.scoring.samples import Collector, Counts, Status
 
+_LARGEST = 1 << 30
+"""Bytes that a report may have; one of 200,000 samples has a tenth."""
 _LIBRARIES = ("openuni", "numpy", "opencv-python", "av", "hotcoco", "torch", "torchvision", "timm", "open-clip-torch")
 
 
@@ -185,7 +188,9 @@ def read(path: Path) -> Report:
     """A `report.json`, or the one in a folder. Raises OpenUniError where it is missing or not ours."""
     file = path / "report.json" if path.is_dir() else path
     try:
-        return _REPORT.validate_json(file.read_bytes())
+        with open_regular(file) as opened:
+            data = opened.read() if opened.size <= _LARGEST else b""
+        return _REPORT.validate_json(data)
     except FileNotFoundError:
         raise OpenUniError(f"{file} does not exist; run `unibench score --pred {path}` first") from None
     except ValidationError as error:

@@ -15,11 +15,15 @@ from openuni.errors import AbsentModalityError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Sample, make_key
 from openuni.shards.layout import write_atomic
+from openuni.storage import open_regular
 from openuni.video import decode_video, encode_video
 from openuni_pipelines.engine import predictions
 from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
+    import numpy as np
+    import numpy.typing as npt
+
     from openuni_model.config import ModelConfig
     from openuni_model.dit import UnifiedDiT
     from openuni_model.generation import ClipRequest, Sampler
@@ -30,6 +34,8 @@ _GUIDED_TEXT = 7.5
 _STEPS = 50
 _THEIR_STEPS = 20
 """Of the inference that comes with UnityVideo's weights."""
+_LARGEST_IMAGE = 1 << 30
+"""Bytes of a file that may be an image."""
 _FPS = 16.0
 """Of clips from nothing: the rate that datasets are normalized to."""
 
@@ -407,13 +413,23 @@ def beginning(config: GenerateConfig, model: ModelConfig) -> Rgb | None:
     if config.image is None:
         frames, fps = decode_video(config.begins_with)
         return Rgb(frames[-overlap(model, model.frames) :], fps)
+    return Rgb(read_image(config.image)[None], _FPS)
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """An image of any kind that OpenCV reads, upright RGB `[H, W, 3]`. Raises OpenUniError where it is none."""
     import cv2
     import numpy as np
 
-    picture = cv2.imdecode(np.fromfile(config.image, np.uint8), cv2.IMREAD_COLOR)
+    with open_regular(path) as file:
+        data = file.read() if file.size <= _LARGEST_IMAGE else b""
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # nothing in it, or more pixels than OpenCV takes
+        picture = None
     if picture is None:
-        raise OpenUniError(f"{config.image}: no image that can be read; give a PNG or JPEG file")
-    return Rgb(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)[None], _FPS)
+        raise OpenUniError(f"{path}: no image that can be read; give a PNG or JPEG file of at most 2³⁰ pixels")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def of_files(config: GenerateConfig, model: ModelConfig) -> Timed:

@@ -279,8 +279,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.CONFLICT, str(error))
         except (ValueError, ValidationError) as error:
             self._say(HTTPStatus.BAD_REQUEST, f"this request makes no sense: {str(error)[:400]}")
-        except OSError as error:
-            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except Exception as error:  # noqa: BLE001  whatever a stranger's clip provokes concerns this answer only
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {str(error)[:400]}")
         else:
             self._send(HTTPStatus.OK, answer)
 

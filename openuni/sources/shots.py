@@ -4,21 +4,28 @@
 neighbours, so that a fast pan is not taken for a cut, as `ContentDetector`'s fixed threshold does. Frames come from our
 own reader with their PTS: on a variable frame rate a frame number says nothing about time.
 
-A fade through black is a cut in the middle of the black, as `ThresholdDetector` has it, on presentation times.
+A fade through black is a cut in the middle of the black, as `ThresholdDetector` has it, on presentation times. A
+dissolve, for which PySceneDetect has no detector, is where the frames between two different pictures are mixtures of
+the two, of ever more of the second.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from openuni.errors import BadVideoError
 from openuni.video import Limits, PresentedFrame, presented_frames
+
+Thumbnail = npt.NDArray[np.uint8]
 
 # Cuts of all clips tried are the same at 256 and 320 pixels; PySceneDetect itself shrinks to 256 and more.
 _LONG_SIDE = 320
@@ -29,6 +36,20 @@ _NOMINAL_RATE = Fraction(30)  # PySceneDetect wants a rate; with lengths in seco
 
 _NEAREST = 1 / 16
 """Seconds that two cuts are apart at least, even where clips may be shorter: what is nearer is a flash or a fade."""
+
+
+_THUMBNAIL = (32, 18)
+"""Width and height at which mixtures are looked for: what moves within a picture is nearly gone there."""
+_DISSOLVES = (0.4, 0.8, 1.6)
+"""Seconds over which dissolves are looked for."""
+_SAMPLES = 9
+"""Frames looked at over such a span."""
+_DIFFERENT = 12.0
+"""Root mean square, in levels of 255, from which two thumbnails are two pictures."""
+_UNLIKE = 0.7
+"""Correlation of two thumbnails from which they are one picture in another light."""
+_MIXED = 0.2
+"""Most that frames between may lie off the line from one picture to the other, over its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +67,7 @@ class Shot:
 def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | None = None) -> list[Shot]:
     """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
 
-    A fade through black is a cut, a dissolve from one picture into the next is none. The whole video is decoded, one
+    A fade through black is a cut, and so is a dissolve from one picture into another. The whole video is decoded, one
     frame held at a time. Raises BadVideoError where the video cannot be read to its end, shows no frame, or exceeds
     `limits`.
     """
@@ -58,12 +79,14 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     cuts: list[float] = []
     blacks: list[Shot] = []
     dark: float | None = None
+    dissolves = _Dissolves()
     last: PresentedFrame | None = None
     for frame in presented_frames(video, long_side=_LONG_SIDE, limits=limits):
         tick = Fraction(1, frame.time.denominator)
         time = FrameTimecode(Timecode(frame.time.numerator, tick), _NOMINAL_RATE)
         bgr = np.ascontiguousarray(frame.rgb[:, :, ::-1])
         cuts += [float(cut.seconds) for cut in detector.process_frame(time, bgr)]
+        dissolves.look(float(frame.time), bgr)
         if bgr.mean() < _BLACK:
             dark = float(frame.time) if dark is None else dark
         elif dark is not None:
@@ -73,12 +96,70 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     if last is None:
         raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
     end = float(last.time + last.duration)
-    bounds = [0.0, *_with_fades(cuts, blacks, end, min_seconds), end]
+    bounds = [0.0, *_with_fades(cuts, [*blacks, *dissolves.clearest()], end, min_seconds), end]
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
 
 
+class _Dissolves:
+    """Looks for dissolves that end at each frame, with the thumbnails of the last seconds at hand."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self._thumbnails: deque[Thumbnail] = deque()
+        self._found: list[tuple[float, Shot]] = []
+
+    def look(self, time: float, picture: npt.NDArray[np.uint8]) -> None:
+        self._times.append(time)
+        self._thumbnails.append(cv2.resize(picture, _THUMBNAIL, interpolation=cv2.INTER_AREA))
+        while time - self._times[0] > 1.1 * _DISSOLVES[-1]:
+            self._times.popleft()
+            self._thumbnails.popleft()
+        times = np.array(self._times)
+        for length in _DISSOLVES:
+            at = np.unique(np.searchsorted(times, np.linspace(time - length, time, _SAMPLES)))
+            if time - times[0] < length or len(at) < _SAMPLES:
+                continue
+            if (off := _off_the_line(np.stack([self._thumbnails[k] for k in at]))) is not None:
+                self._found.append((off, Shot(float(times[at[0]]), time)))
+
+    def clearest(self) -> list[Shot]:
+        """The spans of the dissolves found, of those that overlap the clearest."""
+        kept: list[Shot] = []
+        for _, span in sorted(self._found, key=lambda each: each[0]):
+            if all(span.end <= other.start or other.end <= span.start for other in kept):
+                kept.append(span)
+        return kept
+
+
+def _off_the_line(seen: Thumbnail) -> float | None:
+    """How far thumbnails lie off the line from the first to the last, over its length; None where that is no dissolve.
+
+    A dissolve passes through every share of the second picture in turn. A cut jumps, a pan leaves the line, and where
+    the light changes the two pictures are one. To and from black is a fade.
+    """
+    flat = seen.reshape(len(seen), -1).astype(np.float64)
+    way = flat[-1] - flat[0]
+    length = float(np.linalg.norm(way))
+    if length < _DIFFERENT * math.sqrt(way.size) or _fades(flat[0], flat[-1]):
+        return None
+    if np.corrcoef(flat[0], flat[-1])[0, 1] > _UNLIKE:
+        return None
+    share = (flat - flat[0]) @ way / length**2
+    steps = np.diff(share)
+    if steps.min() < -0.02 or steps.max() > 3 / _SAMPLES:
+        return None
+    off = float(np.linalg.norm(flat - flat[0] - share[:, None] * way, axis=1).max()) / length
+    return off if off < _MIXED else None
+
+
+def _fades(first: npt.NDArray[np.float64], last: npt.NDArray[np.float64]) -> bool:
+    """Whether one of two pictures is black, or so much darker or paler that it is on the way to black."""
+    means, contrasts = sorted((first.mean(), last.mean())), sorted((first.std(), last.std()))
+    return bool(means[0] < max(_BLACK, 0.5 * means[1]) or contrasts[0] < max(1.0, 0.5 * contrasts[1]))
+
+
 def _with_fades(cuts: list[float], blacks: list[Shot], end: float, min_seconds: float) -> list[float]:
-    """Cuts, and the middles of blacks; a black that a cut begins, ends or lies near is not a fade but a shot."""
+    """Cuts, and the middles of blacks and dissolves; one that a cut begins, ends or lies near is none."""
     found = [0.0, *cuts, end]
     for black in blacks:
         if all(not black.start - min_seconds < cut < black.end + min_seconds for cut in found):

@@ -200,13 +200,13 @@ def test_the_pointer_reads_in_real_units(viewer: Viewer, page: Any) -> None:
     frame = page.locator(".pane[data-source=''] .frame").nth(1).bounding_box()
     page.mouse.move(frame["x"] + frame["width"] * 2.5 / 8, frame["y"] + frame["height"] / 2)  # bit 2 of 5: set
     page.wait_for_function(
-        "() => document.querySelectorAll('.pane[data-source=] .reading')[1].textContent.includes('depth 2 m')"
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[1].textContent.includes('depth 2 m')"
     )
     page.wait_for_function(
-        "() => document.querySelectorAll('.pane[data-source=] .reading')[2].textContent.includes('u 3 px')"
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[2].textContent.includes('u 3 px')"
     )
     page.wait_for_function(
-        "() => document.querySelectorAll('.pane[data-source=] .reading')[3].textContent.includes('class light bar')"
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[3].textContent.includes('class light bar')"
     )
 
 

@@ -179,8 +179,9 @@ class Clips:
         motion = value.forward[0][ys, xs] if len(value.forward) else np.full((len(xs), 2), np.nan)
         known = ~np.isnan(motion[:, 0])
         rows = np.column_stack([xs + 0.5, ys + 0.5, motion])[known]
-        fastest = (self.colours(key, column) or (0.0, 1.0))[1]
-        return Arrows(step, 1.5 * step / fastest, np.round(rows, 2).tolist())
+        usual = (self.colours(key, column) or (0.0, 1.0))[1]
+        fastest = float(np.hypot(rows[:, 2], rows[:, 3]).max(initial=0.0))
+        return Arrows(step, step * min(1.5 / usual, 4 / max(fastest, 1e-6)), np.round(rows, 2).tolist())
 
     def legend(self, key: str, column: str) -> str:
         """What the colours of a clip's map mean, with their numbers; empty where they have none."""
@@ -225,7 +226,8 @@ class Clips:
                 return None
             lows.append(found[0])
             highs.append(found[1])
-        return min(lows), max(highs)
+        # The median: one frame of noise (of a flow, say) does not wash out all others.
+        return min(lows), float(np.median(highs))
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
         """One frame for people."""

@@ -32,6 +32,8 @@ from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.scores import Scores
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Stored
+from unibench.camera import Camera
+from unibench.formats import sidecar
 
 COLUMNS = {name: f"{name}-1" for name in ("rgb", "depth", "flow", "segmentation", "skeleton")}
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"> & <script>document.title='taken'</script>"
@@ -138,7 +140,7 @@ def shown(page: Any) -> list[list[list[int]]]:
     """The colour in the middle of every bar, of each pane."""
     script = f"""panes => panes.map(pane => Array.from({{length: 8}}, (_, bar) =>
         Array.from(pane.getContext("2d").getImageData(bar * {W // 8} + {W // 16}, {H // 2}, 1, 1).data.slice(0, 3))))"""
-    read: list[list[list[int]]] = page.eval_on_selector_all("canvas[data-frame]", script)
+    read: list[list[list[int]]] = page.eval_on_selector_all(".pane[data-source=''] canvas[data-frame]", script)
     return read
 
 
@@ -195,11 +197,17 @@ def test_readings_are_the_arrays(viewer: Viewer) -> None:
 def test_the_pointer_reads_in_real_units(viewer: Viewer, page: Any) -> None:
     page.goto(f"{viewer.url}#clip=clip-1&frame=5")
     settled(page, 5)
-    frame = page.locator(".pane .frame").nth(1).bounding_box()
+    frame = page.locator(".pane[data-source=''] .frame").nth(1).bounding_box()
     page.mouse.move(frame["x"] + frame["width"] * 2.5 / 8, frame["y"] + frame["height"] / 2)  # bit 2 of 5: set
-    page.wait_for_function("() => document.querySelectorAll('.reading')[1].textContent.includes('depth 2 m')")
-    page.wait_for_function("() => document.querySelectorAll('.reading')[2].textContent.includes('u 3 px')")
-    page.wait_for_function("() => document.querySelectorAll('.reading')[3].textContent.includes('class light bar')")
+    page.wait_for_function(
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[1].textContent.includes('depth 2 m')"
+    )
+    page.wait_for_function(
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[2].textContent.includes('u 3 px')"
+    )
+    page.wait_for_function(
+        "() => document.querySelectorAll(`.pane[data-source=''] .reading`)[3].textContent.includes('class light bar')"
+    )
 
 
 def test_outside_text_is_text(viewer: Viewer, page: Any) -> None:
@@ -363,4 +371,34 @@ def test_a_damaged_column_says_so_and_the_others_play(dataset: Path, tmp_path: P
     page.goto(f"{viewer.url}#clip=clip-0")
     page.wait_for_function("() => document.querySelectorAll('canvas[data-frame]').length >= 4")
     assert "depth" in page.locator(".absent").text_content()
+    viewer.close()
+
+
+def test_arrows_legends_and_cameras_have_the_right_numbers(dataset: Path, tmp_path: Path, page: Any) -> None:
+    root = tmp_path / "with-camera"
+    shutil.copytree(dataset, root)
+    folder = root / sidecar.FOLDER / "clip-1"
+    folder.mkdir(parents=True)
+    pose = np.tile(np.eye(4), (T, 1, 1))
+    pose[:, 0, 3] = np.arange(T)
+    camera = Camera(np.tile(np.array([[50.0, 0, 32], [0, 50, 16], [0, 0, 1]]), (T, 1, 1)), pose, H, W)
+    (folder / "camera.npz").write_bytes(sidecar.encode_camera(camera))
+    viewer = Viewer(Clips(Stored(openuni.open(root))), Flags(tmp_path / "flags.jsonl"))
+    open_in_background(viewer)
+    place = {"key": "clip-1", "column": "flow"}
+    rows = np.array(get(viewer, "/api/arrows", frame=5, **place)[1]["rows"])
+    forward = viewer.clips.sample("clip-1").flow.forward[5]
+    xs, ys = (np.floor(rows[:, at]).astype(int) for at in (0, 1))
+    assert np.array_equal(rows[:, 2:], forward[ys, xs])
+    assert get(viewer, "/api/arrows", frame=T - 1, **place)[1]["rows"] == []
+    assert get(viewer, "/api/arrows", key="clip-1", column="rgb", frame=0)[0] == 409
+    assert "full colour 3 px" in get(viewer, "/api/legend", **place)[1]["text"]
+    assert "red 2 m, blue 7.5 m" in get(viewer, "/api/legend", key="clip-1", column="depth")[1]["text"]
+    assert get(viewer, "/api/camera", key="clip-1")[1]["path"][7] == [7.0, 0.0, 0.0, 0.0, 1.0]
+    assert get(viewer, "/api/camera", key="clip-0")[1]["path"] == []
+    page.goto(f"{viewer.url}#clip=clip-1&frame=3")
+    settled(page, 3)
+    page.keyboard.press("a")
+    page.wait_for_function("() => document.getElementById('arrow-scale').textContent.includes('as long as')")
+    page.wait_for_selector("#camera:not([hidden])")
     viewer.close()

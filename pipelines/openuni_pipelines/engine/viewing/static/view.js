@@ -283,6 +283,7 @@ class Pane {
     this.blobs = new Array(clip.frames).fill(null);
     this.bitmaps = new Map();
     this.root = element("section", "", "pane");
+    this.root.dataset.source = column.source;
     const sure = column.confidence === null ? "" : `confidence ${column.confidence.toFixed(2)}`;
     const title = element("h2", column.source ? `${column.source}: ${column.name}` : column.name);
     title.append(element("span", column.expert), element("span", sure));
@@ -336,7 +337,7 @@ class Pane {
     if (!this.column.present) return;
     try {
       const run = await frames(this.place, first, RUN, signal);
-      run.forEach((blob, index) => { this.blobs[first + index] = blob; this.forget(first + index); });
+      run.forEach((blob, index) => { this.blobs[first + index] ??= blob; });
       player.changed();
     } catch (error) { this.failed(error); }
   }
@@ -345,17 +346,13 @@ class Pane {
     if (error.name !== "AbortError" && this.column.present) { this.fail(error); player.changed(); }
   }
 
-  forget(number) {
-    this.bitmaps.get(number)?.then((picture) => picture.close(), () => {});
-    this.bitmaps.delete(number);
-  }
-
   async bitmap(number) {
     if (!this.bitmaps.has(number)) {
       const blob = this.blobs[number];
       if (!blob) return null;
       this.bitmaps.set(number, createImageBitmap(blob));
-      if (this.bitmaps.size > 24) this.forget(this.bitmaps.keys().next().value); // decoded frames are large
+      // Decoded frames are large: the oldest goes. It is not closed, for it may be being drawn.
+      if (this.bitmaps.size > 24) this.bitmaps.delete(this.bitmaps.keys().next().value);
     }
     return this.bitmaps.get(number);
   }
@@ -370,6 +367,11 @@ const player = {
     const clip = await json("/api/clip", { key }, this.leaving.signal);
     this.clip = state.clip = clip;
     this.frame = Math.min(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? 0) || 0, clip.frames - 1);
+    // With others beside it a column is a row: the prediction, the truth, the error.
+    const { others, columns: names } = state.about, place = (column) => names.indexOf(column.name) < 0 ? names.length : names.indexOf(column.name);
+    if (others.length) clip.columns.sort((a, b) => place(a) - place(b));
+    $("panes").style.setProperty("--across", others.length ? others.length + 1 : "auto-fill");
+    $("panes").style.setProperty("--least", others.length ? "0px" : "400px");
     this.panes = clip.columns.map((column) => new Pane(clip, column));
     $("panes").replaceChildren(...this.panes.map((pane) => pane.root));
     $("key").textContent = clip.key;

@@ -14,6 +14,7 @@ whatever the version of DuckDB: rows are drawn in the order of an MD5 of seed an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,15 @@ import pyarrow as pa
 from openuni.errors import PlanError
 
 MEMORY = "1GiB"
+"""What DuckDB may take; sorting and grouping go through the disk beyond it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the funnel: what it asks, and the rows that are left after it."""
+
+    what: str
+    left: int
 
 
 def condition(where: str) -> str:
@@ -39,6 +49,11 @@ def condition(where: str) -> str:
 def draw(identity: str, seed: int) -> str:
     """An SQL expression by whose order rows are drawn: even over all ids, another order for another seed."""
     return f"md5(concat_ws('/', {int(seed)}, {identity}))"
+
+
+def text(value: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def quoted(name: str) -> str:
@@ -63,8 +78,7 @@ class Rows:
         self._database.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 2; SET preserve_insertion_order = false")
         self._identity, self._row = quoted(identity), quoted(number or identity)
         self._steps = 0
-        self.funnel: list[tuple[str, int]] = []
-        """Each rule in words, and how many rows were left after it."""
+        self.funnel: list[Step] = []
         self._run(f"CREATE TEMP VIEW everything AS SELECT * FROM {relation}")
         self._run(f"CREATE TEMP TABLE left_0 AS SELECT {self._row} AS chosen FROM everything")
         self._note("all")
@@ -147,7 +161,7 @@ class Rows:
         self._note(words)
 
     def _note(self, words: str) -> None:
-        self.funnel.append((words, int(self._run(f"SELECT count(*) FROM {self._last}").fetchall()[0][0])))
+        self.funnel.append(Step(words, int(self._run(f"SELECT count(*) FROM {self._last}").fetchall()[0][0])))
 
     def _run(self, query: str) -> Any:
         return self._said(self._database.execute, query)

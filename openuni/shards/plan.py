@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from openuni.choosing import Step
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
 from openuni.shards import layout, tables
 from openuni.shards.layout import Manifest
 from openuni.sources import Request, Skipped
 from openuni.sources.rows import RowSource
-from openuni.sources.selection import Step
 from openuni.storage import open_regular
 
 _BATCH = 4096

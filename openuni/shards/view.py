@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openuni.choosing import Step
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import layout, tables
@@ -27,14 +28,6 @@ SUFFIXES = (".json", ".parquet")
 _MOST_BYTES = 1 << 30
 _META = b"openuni_view"
 _SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False)])
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One rule of a choice, and the clips that were left after it."""
-
-    rule: str
-    left: int
 
 
 @dataclass(frozen=True, slots=True)

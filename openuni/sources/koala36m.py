@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from openuni.choosing import text
 from openuni.errors import PlanError
-from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, header, need
@@ -58,7 +58,7 @@ class Koala36M(RowSource):
             start=_time(0),
             end=_time(1),
             caption="caption",
-            license=selection.text(self.license),
+            license=text(self.license),
             scores={score: score for score in SCORES},
             faults=(
                 Rule(

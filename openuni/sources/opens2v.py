@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from openuni.choosing import text
 from openuni.errors import PlanError
 from openuni.sources import selection
 from openuni.sources.base import Request
@@ -49,7 +50,7 @@ class OpenS2V(RowSource):
             width="width",
             height="height",
             caption="caption",
-            license=selection.text(self.license),
+            license=text(self.license),
             scores={score: score for score in SCORES},
             faults=(
                 Rule("no path of a video", "coalesce(path, '') = ''"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from openuni.sources import selection
+from openuni.choosing import quoted, text
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, need, one_table
@@ -36,6 +36,6 @@ class OpenVid1M(RowSource):
             video_id=r"regexp_replace(video, '\.[^.]*$', '')",
             duration="seconds" if "seconds" in columns else "NULL",
             caption="caption",
-            license=selection.text(self.license),
-            scores={score.replace(" ", "_"): selection.name(score) for score in SCORES},
+            license=text(self.license),
+            scores={score.replace(" ", "_"): quoted(score) for score in SCORES},
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from openuni.sources import selection
+from openuni.choosing import text
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, csv_files, header, need, one_table
 from openuni.sources.selection import Fields, Rows, Rule, clock
@@ -43,7 +43,7 @@ class Panda70M(RowSource):
             start=clock('"start"'),
             end=clock('"end"'),
             caption="caption",
-            license=selection.text(self.license),
+            license=text(self.license),
             scores={"matching_score": "matching_score"},
             faults=(
                 Rule("videoID has other characters", "NOT regexp_full_match(videoID, '[A-Za-z0-9_-]{1,56}')"),
@@ -54,7 +54,7 @@ class Panda70M(RowSource):
 
 def _exploded(videos: str) -> str:
     """SQL for a row a clip."""
-    quoted = selection.text(_QUOTED)
+    quoted = text(_QUOTED)
     lists = f"""
         SELECT * EXCLUDE (timestamp), regexp_extract_all(timestamp, '[0-9:.]+') AS times,
             regexp_extract_all(caption, {quoted}) AS captions,

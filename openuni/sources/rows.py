@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from openuni import choosing
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import selection, text
@@ -117,7 +118,7 @@ def csv_files(
     # Where the types are known nothing is guessed from the first rows.
     looked = "" if types is None else f", auto_detect = false, columns = {_columns(paths, types)}"
     sql = (
-        f"read_csv({listed}, header = true, delim = {selection.text(delimiter)}, quote = '\"', escape = '\"', "
+        f"read_csv({listed}, header = true, delim = {choosing.text(delimiter)}, quote = '\"', escape = '\"', "
         f"store_rejects = true, rejects_limit = 0, max_line_size = {LONGEST_ROW}{looked})"
     )
     return Rows(sql, named, is_csv=True, remarks=tuple(remarks))
@@ -129,7 +130,7 @@ def _columns(files: list[Path], types: Mapping[str, str]) -> str:
     for file, found in zip(files, headers, strict=True):
         if found != headers[0]:
             raise PlanError(f"{file} has columns {', '.join(found)}, {files[0]} has {', '.join(headers[0])}")
-    pairs = (f"{selection.text(column)}: {selection.text(types.get(column, 'VARCHAR'))}" for column in headers[0])
+    pairs = (f"{choosing.text(column)}: {choosing.text(types.get(column, 'VARCHAR'))}" for column in headers[0])
     return f"{{{', '.join(pairs)}}}"
 
 

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from openuni.choosing import MEMORY, Step, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
 from openuni.storage import open_regular
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MEMORY = "1GiB"
-"""What DuckDB may take; sorting and grouping go through the scratch folder beyond it."""
 MOST_THREADS = 4
 """Each holds buffers of its own, which count."""
 MOST_MALFORMED = 0.2
@@ -134,14 +133,6 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A step of the funnel: what it asks, and the rows that are left after it."""
-
-    what: str
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
     """What was chosen; valid until its database is closed."""
 
@@ -151,11 +142,6 @@ class Selection:
     left_out: Mapping[str, int]
     """Rows that became no clip, by reason."""
     funnel: tuple[Step, ...]
-
-
-def text(value: str) -> str:
-    """A text as SQL."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def listed(files: Iterable[Path]) -> str:
@@ -168,11 +154,6 @@ def listed(files: Iterable[Path]) -> str:
         open_regular(file).close()
         names.append(text(re.sub(r"[*?\[]", r"[\g<0>]", str(file))))
     return f"[{', '.join(names)}]"
-
-
-def name(column: str) -> str:
-    """A column's name as SQL."""
-    return '"' + column.replace('"', '""') + '"'
 
 
 def clock(value: str) -> str:
@@ -386,7 +367,7 @@ def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice)
         matches.append((sign, side, match))
     shares = {match["column"] for _, _, match in matches if match["share"]}
     if shares:
-        numbers = ", ".join(f"try_cast({name(column)} AS DOUBLE) AS {name(column)}" for column in shares)
+        numbers = ", ".join(f"try_cast({quoted(column)} AS DOUBLE) AS {quoted(column)}" for column in shares)
         database.execute(f"CREATE TABLE numbers AS SELECT {numbers} FROM {rows.sql}")
     found: dict[str, str] = {}
     for sign, side, match in matches:
@@ -394,12 +375,13 @@ def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice)
         if match["share"]:
             if not 0 <= number <= 100:
                 raise PlanError(f"{match[0]!r} is no threshold: a share lies between 0% and 100%")
-            column = name(match["column"])
+            column = quoted(match["column"])
             (value,) = _one(
                 database, f"SELECT quantile_cont({column}, {number / 100}) FROM numbers WHERE isfinite({column})"
             )
             number = math.nan if value is None else float(value)
-        found[f"{match['column']} {side} {number:g}"] = f"try_cast({name(match['column'])} AS DOUBLE) {sign} {number!r}"
+        column = quoted(match["column"])
+        found[f"{match['column']} {side} {number:g}"] = f"try_cast({column} AS DOUBLE) {sign} {number!r}"
     if shares:
         database.execute("DROP TABLE numbers")
     return found
@@ -421,7 +403,7 @@ def _judge(
 
     wanted = f", ({choice.where}) AS wanted" if choice.where.strip() else ""
     faults = "".join(f", ({fault.leaves_out}) AS fault_{n}" for n, fault in enumerate(fields.faults))
-    scores = "".join(f", ({sql})::DOUBLE AS {name('score_' + label)}" for label, sql in sorted(fields.scores.items()))
+    scores = "".join(f", ({sql})::DOUBLE AS {quoted('score_' + label)}" for label, sql in sorted(fields.scores.items()))
     thresholds = [rule for rule in rules if rule.leaves_out.startswith("NOT coalesce(try_cast(")]
     tested = "".join(f", ({rule.leaves_out}) AS {_threshold(rules.index(rule))}" for rule in thresholds)
     own = f"""
@@ -463,7 +445,7 @@ def _judge(
             ("caption", "caption"),
             ("license", "license"),
             ("coalesce(video_id, file)", "video_id"),
-            *((name("score_" + label), name("score_" + label)) for label in sorted(fields.scores)),
+            *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
         ]
     )
     judged = f"""
@@ -591,7 +573,7 @@ def _make_views(
     stored = [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
     scores = [column for column in stored if column.startswith("score_")]
     entries = ", ".join(
-        f"struct_pack(k := {text(column.removeprefix('score_'))}, v := {name(column)})" for column in scores
+        f"struct_pack(k := {text(column.removeprefix('score_'))}, v := {quoted(column)})" for column in scores
     )
     pairs = f"list_filter([{entries}], lambda e: e.v IS NOT NULL AND isfinite(e.v))" if scores else None
     empty = "MAP([]::VARCHAR[], []::DOUBLE[])"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from openuni.choosing import quoted
 from openuni.errors import PlanError
-from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, table_files
 from openuni.sources.selection import Fields, Rows, clock, is_number
@@ -53,7 +53,7 @@ class Table(RowSource):
         if missing := [pair for pair in self.map if pair.partition("=")[2] not in columns]:
             raise PlanError(f"--map {', '.join(missing)}: {rows.file} has no such column; it has {', '.join(columns)}")
         has = {field: column in columns for field, column in named.items()}
-        sql = {field: selection.name(column) if has[field] else "NULL" for field, column in named.items()}
+        sql = {field: quoted(column) if has[field] else "NULL" for field, column in named.items()}
         start = _seconds(sql["start"], columns.get(named["start"], ""))
         stem = rf"regexp_replace({sql['video']}::VARCHAR, '\.[^./]*$', '')"
         unnamed = f"concat({stem}, CASE WHEN {start} IS NOT NULL THEN printf('-%g', {start}) END)"
@@ -71,7 +71,7 @@ class Table(RowSource):
             caption=sql["caption"],
             license=sql["license"],
             video_id=sql["video_id"],
-            scores={column: selection.name(column) for column in scores},
+            scores={column: quoted(column) for column in scores},
         )
 
     def _named(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from openuni.sources import selection
+from openuni.choosing import text
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, csv_files, need, one_table
 from openuni.sources.selection import Fields, Rows
@@ -35,5 +35,5 @@ class WebVid(RowSource):
             video_id="videoid",
             duration=f"nullif({seconds}, 0)" if "duration" in columns else "NULL",
             caption="name",
-            license=selection.text(self.license),
+            license=text(self.license),
         )

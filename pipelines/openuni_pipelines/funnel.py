@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from openuni.sources.selection import Step
+from openuni.choosing import Step
 
 _LINE, _LABEL, _BAR, _NUMBER = 28, 420, 480, 180
 _INK, _FILL = (40, 40, 40), (180, 130, 70)

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from openuni import printable
+from openuni.choosing import Step
 from openuni.experts import sets
 from openuni.shards import layout
 from openuni.sources import hub
-from openuni.sources.selection import Step
 from openuni_pipelines import left_out
 from openuni_pipelines.engine.build import BuildConfig, Summary
 from openuni_pipelines.engine.monitor import RunProgress

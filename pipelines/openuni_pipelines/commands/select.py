@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 import openuni
-from openuni import printable
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.selecting import Rule, Selection, select
 
@@ -36,11 +34,6 @@ def select_command(rule: Rule, path: str, where: tuple[str, ...], out: Path | No
 
 
 def _print(made: Selection) -> None:
-    table = Table("step", "left", "dropped")
-    before = made.view.funnel[0].left
-    for step in made.view.funnel:
-        table.add_row(printable.rich(step.rule), f"{step.left:,}", f"{before - step.left:,}")
-        before = step.left
     console = Console(stderr=True)
-    console.print(table)
+    terminal.print_funnel(console, made.view.funnel)
     console.print(f"in {made.seconds:.1f} s", highlight=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from openuni.choosing import Step
 from openuni.shards import plan
 from openuni.shards.reader import Dataset
-from openuni.sources.selection import Step
 
 _MOST_REASONS = 32
 OTHER_REASONS = "other reasons"

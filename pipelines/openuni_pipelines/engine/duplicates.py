@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openuni import perceptual
-from openuni.choosing import Rows
+from openuni.choosing import Rows, Step
 from openuni.errors import PlanError
 from openuni.experts.scores import sampled_picture
 from openuni.perceptual import Hashes
 from openuni.shards import facts, layout, view
 from openuni.shards.reader import Dataset
-from openuni.shards.view import Step, View
+from openuni.shards.view import View
 from openuni.storage import write_atomic
 
 _BETTER = (("pixels", "the largest frame"), ("frames", "the most frames"), ("sharpness", "the sharpest"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openuni import assets
+from openuni.choosing import Step
 from openuni.errors import AssetError, OpenUniError, PlanError
 from openuni.experts import Expert
 from openuni.sample import Clip
@@ -16,7 +17,6 @@ from openuni.shards import plan
 from openuni.shards.plan import Tally
 from openuni.sources import Request, Skipped, Source
 from openuni.sources.rows import RowSource
-from openuni.sources.selection import Step
 from openuni.video import Normalisation
 from openuni_pipelines.engine import stopping
 from openuni_pipelines.engine.executors import Executor, Fault

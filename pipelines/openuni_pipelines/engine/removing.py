@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 import openuni
+from openuni.choosing import Step
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import (
@@ -310,7 +311,7 @@ def _rewrite_lists(root: Path, gone: frozenset[str], run: str) -> None:
         if path.suffix in view.SUFFIXES and (stored := _view(path)) is not None:
             keys = [key for key in stored.keys if takedown.digest("key", key) not in gone]
             if len(keys) < len(stored.keys):
-                steps = [*stored.funnel, view.Step("taken down", len(keys))]
+                steps = [*stored.funnel, Step("taken down", len(keys))]
                 view.write(path, view.View(view.dataset_of(stored.dataset, path), stored.rule, steps, keys), run)
 
 

@@ -17,7 +17,7 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import facts, tables, view
 from openuni.shards.reader import Dataset
-from openuni.shards.view import Step, View
+from openuni.shards.view import View
 from openuni.storage import DOCUMENT, open_regular
 from openuni_pipelines.engine import duplicates
 from openuni_pipelines.engine.viewing.flags import Flags
@@ -86,9 +86,9 @@ def select(data: Dataset, where: Sequence[str], rule: Rule, out: Path | None) ->
             rows.keep(list(data.keys()), "the view's")
         _narrow(rows, data, where, rule)
         keys = rows.keys()
-        funnel = [Step(*step) for step in rows.funnel]
+        funnel = rows.funnel
     if not keys:
-        raise PlanError(f"no clip is left: {'; '.join(f'{step.rule}: {step.left:,}' for step in funnel)}")
+        raise PlanError(f"no clip is left: {'; '.join(f'{step.what}: {step.left:,}' for step in funnel)}")
     made = View(data.url if out is None else view.dataset_of(data.url, out), _said(where, rule), funnel, keys)
     if out is not None:
         view.write(out, made, "select")

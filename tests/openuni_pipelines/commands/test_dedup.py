@@ -70,7 +70,7 @@ def test_duplicates_are_listed_and_a_benchmark_s_clips_are_kept_out_of_training(
     train = tmp_path / "train.parquet"
     done = ok(openuni_command("select", data, "--disjoint-from", tmp_path / "b", "--out", train))
     assert list(openuni.open(train).keys()) == ["longer-2", "scene-0", "scene-2", "scene-4"]
-    funnel = {step.rule.split(" of ")[0]: step.left for step in view.read(train).funnel}
+    funnel = {step.what.split(" of ")[0]: step.left for step in view.read(train).funnel}
     assert funnel == {"all": 7, "no key": 6, "no source id": 6, "no video id": 6, "no near-duplicate": 4}
 
     # A view goes where a dataset goes.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from openuni.choosing import Step
 from openuni.shards import layout, plan, verify
-from openuni.sources.selection import Step
 from openuni_pipelines import funnel
 from openuni_pipelines.cli import openuni
 

@@ -62,7 +62,7 @@ def test_the_funnel_counts_each_step_and_the_view_keeps_rule_funnel_and_keys(dat
     for name in ("v.json", "v.parquet"):
         out = tmp_path / name
         made = select(openuni.open(data), ["number >= 4", "half is not null"], Rule(sample=5, seed=3), out)
-        assert [(step.rule, step.left) for step in made.view.funnel] == [
+        assert [(step.what, step.left) for step in made.view.funnel] == [
             ("all", 24),
             ("number >= 4", 20),
             ("half is not null", 10),

@@ -465,6 +465,7 @@ const player = {
     const pictures = await Promise.all(present.map((pane) => pane.bitmap(frame)));
     if (clip !== this.clip || pictures.some((picture) => !picture)) return;
     const over = $("over").value === "" ? null : pictures[Number($("over").value)];
+    if (!$("arrows").checked) $("arrow-scale").textContent = "";
     present.forEach((pane, at) => {
       const pen = pane.picture.getContext("2d");
       pen.globalAlpha = 1;
@@ -494,7 +495,6 @@ const player = {
 
   drawPeople(pane) {
     // Lines at the screen's own pixels, not at the clip's.
-    $("arrow-scale").textContent = "";
     const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
     canvas.width = across * ratio;
     canvas.height = this.clip.height * scale * ratio;
@@ -706,7 +706,7 @@ function showComparison() {
 async function watchIndex() {
   while (!state.facets) {
     await new Promise((wait) => { setTimeout(wait, 500); });
-    if (state.facets) return;
+    if (state.facets) break;
     const { read, clips } = await json("/api/progress", {}).catch(() => ({ read: 0, clips: 0 }));
     $("reading").textContent = read < clips ? `reading the index: ${Math.floor((100 * read) / clips)} %; filters wait for it` : "";
   }

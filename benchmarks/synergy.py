@@ -16,8 +16,8 @@ Thresholds, written before the first registered run; a later change is to be sai
 - helps: ratio of errors ≤ .95 and its 95 % interval (bootstrap over seeds and clips) below 1; harms: the reverse, ratio
   ≥ 1 / .95 and the interval above 1;
 - no effect: that interval within 1 ± MARGIN. MARGIN and the number of seeds were fixed by the pilot (`--size pilot`,
-  `depth-views`, 4 seeds) before the first run of `full`: its paired log ratios scatter by .17 over seeds, so 8 seeds see
-  a ratio of .84 with a power of 80 % and have an interval of about ± .15; .95 would need 92 seeds;
+  `depth-views`, 4 seeds) before the first run of `full`: its paired log ratios scatter by .17 over seeds, so 8 seeds
+  see a ratio of .84 with a power of 80 % and have an interval of about ± .15; .95 would need 92 seeds;
 - faster: FLOPs to the single arm's final value ≤ .8 of the single arm's;
 - zero-shot (targets of held kinds and classes): IoU with the target's prompt ≥ .10 above that with the fixed or a wrong
   prompt, the interval above 0;

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
-import pytest
-
+from openuni.storage.objects import ObjectStore
 from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import open_source
 from tests.openuni_pipelines.engine.viewing.test_view import dataset, get
+from tests.s3 import BUCKET, Server
 
 __all__ = ["dataset"]
 
@@ -27,22 +26,11 @@ def look(url: str, flags: Path) -> None:
     viewer.close()
 
 
-def test_a_url_of_s3_opens(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    s3fs = pytest.importorskip("s3fs")
-    server_of = pytest.importorskip("moto.server")
-    from werkzeug.serving import make_server
-
-    for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    application = server_of.DomainDispatcherApplication(server_of.create_backend_app)
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    files = s3fs.S3FileSystem(skip_instance_cache=True)
-    files.mkdir("shelf")
-    files.put(str(dataset), "shelf/data", recursive=True)
-    look("s3://shelf/data", tmp_path / "flags.jsonl")
-    server.shutdown()
+def test_a_url_of_s3_opens(dataset: Path, tmp_path: Path, s3: Server) -> None:
+    store = ObjectStore(f"s3://{BUCKET}/shelf/data")
+    for path in sorted(path for path in dataset.rglob("*") if path.is_file()):
+        store.put(path.relative_to(dataset).as_posix(), path, "copy")
+    look(f"s3://{BUCKET}/shelf/data", tmp_path / "flags.jsonl")
 
 
 def test_a_url_of_memory_opens(dataset: Path, tmp_path: Path) -> None:

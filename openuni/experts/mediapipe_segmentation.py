@@ -7,6 +7,7 @@ colours that comes back gets its old id again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -133,6 +134,8 @@ class MediapipeSegmentation(Expert):
     """Who says what there is, and who is who."""
     follows: ClassVar[str] = "dis"
     """The flow along which things keep their ids."""
+    outlined_again: ClassVar[float] = _OUTLINED
+    """Seconds after which a thing's outline is drawn anew, though the one carried on still fits."""
     resources = Resources(cpus=1, memory_gib=1.5)
     packages: ClassVar[tuple[str, ...]] = ("mediapipe",)
     installed_by = "openuni[people]"
@@ -187,13 +190,18 @@ class MediapipeSegmentation(Expert):
                 ids[t][outline & (ids[t] == 0)] = p + 1
         return ids
 
+    def _outliner(self, frame: Frame, people: TrackedPeople, t: int) -> Callable[[Box, str], tuple[Mask, float]]:
+        """What outlines a thing of frame t by its box and class: its pixels, and what the detector's score is worth."""
+        look = _Look(self._segmenter, frame)
+        return lambda box, name: _outline(look, box, name, people, t)
+
     def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
         flow = clip.annotations[self.follows].value if self.follows in clip.annotations else None
         patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
         for t, frame in enumerate(clip.frames):
-            look_at = _Look(self._segmenter, frame)
+            outline_of = self._outliner(frame, people, t)
             live = [thing for thing in things if t - thing.seen <= patience]
             if t > 0:
                 for thing in live:
@@ -215,8 +223,8 @@ class MediapipeSegmentation(Expert):
                 thing.met.append(t)
                 thing.look = 0.8 * thing.look + 0.2 * look
                 stays = tracking.overlap(_bounds(thing.mask), box) if thing.mask.any() else 0.0
-                if stays < _STAYS or name not in thing.votes or t - thing.outlined >= _OUTLINED * clip.fps:
-                    outline, thing.agreement = _outline(look_at, box, name, people, t)
+                if stays < _STAYS or name not in thing.votes or t - thing.outlined >= self.outlined_again * clip.fps:
+                    outline, thing.agreement = outline_of(box, name)
                     thing.outlined = t
                     # What was outlined before and lies where it is seen now is still there.
                     if outline.any() or stays < 0.5:

@@ -6,6 +6,7 @@ the shared detector and its tracks, as in the light expert. 51 s a frame on a CP
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class SamVitB(MediapipeSegmentation):
     optional = ("raft_large",)
     finder = "rf_detr"
     follows = "raft_large"
+    outlined_again = 0.0
     assets = (VIT_B,)
     packages = ("segment_anything", "torch", "torchvision")
     installed_by = "openuni[production]"
@@ -103,11 +105,15 @@ class SamVitB(MediapipeSegmentation):
                 surest[mine] = logits[mine]
         return ids
 
-    def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
-        mask = self._logits(frame, box, t) > 0
-        if not is_held(box, people, t):
-            mask &= people.masks[t] == 0
-        return main_pieces(mask), 1.0
+    def _outliner(self, frame: Frame, people: TrackedPeople, t: int) -> Callable[[Box, str], tuple[Mask, float]]:
+        def outline(box: Box, name: str) -> tuple[Mask, float]:
+            del name
+            mask = self._logits(frame, box, t) > 0
+            if not is_held(box, people, t):
+                mask &= people.masks[t] == 0
+            return main_pieces(mask), 1.0
+
+        return outline
 
     def _logits(self, frame: Frame, box: Box, t: int) -> npt.NDArray[np.float32]:
         """SAM's one mask for a box in frame t, before the threshold at 0: float32 `[H, W]`.

@@ -71,7 +71,6 @@ def small(here: dict[str, Path], served: tuple[Path, str], tmp_path: Path, monke
 
     torch.save(raft_small(weights=None).state_dict(), made / "raft.pth")
     put(raft.RaftLarge, made / "raft.pth", _network=staticmethod(lambda: raft_small(weights=None)))
-    monkeypatch.setattr(raft, "WEIGHTS", raft.RaftLarge.assets[0])
 
     torch.save(small_sam().state_dict(), made / "sam.pth")
     put(sam.SamVitH, made / "sam.pth", _network=staticmethod(small_sam))

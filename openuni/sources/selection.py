@@ -556,7 +556,7 @@ def _selected(
         database.execute(f"""
             CREATE VIEW asked AS
             SELECT asked AS name, coalesce(min(url), '') AS url, bool_and(file IS NOT NULL) AS is_here
-            FROM judged WHERE {condition} GROUP BY asked ORDER BY name""")
+            FROM judged WHERE {condition} AND asked <> '' GROUP BY asked ORDER BY name""")
     (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
     return Selection(database, kept, float(seconds), left_out, tuple(steps))
 

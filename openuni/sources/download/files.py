@@ -9,6 +9,7 @@ import math
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SILENT_SECONDS = 30.0
 SLOWEST = 1024
 """Bytes a second, on average since the first half minute; a slower connection is closed."""
 _CHUNK = 1 << 18
+_IN_ADDRESSES = ":/?#[]@!$&'()*+,;=%~"
 _OUTCOMES = {401: Outcome.PRIVATE, 403: Outcome.BLOCKED, 404: Outcome.GONE, 410: Outcome.GONE, 429: Outcome.THROTTLED,
              451: Outcome.BLOCKED, 503: Outcome.THROTTLED}  # fmt: skip
 
@@ -52,7 +54,8 @@ class FileClient:
             # Only the same version of a file goes on; of another one the whole is sent.
             headers |= {"Range": f"bytes={begin}-", "If-Range": mark.read_text()}
         try:
-            request = urllib.request.Request(url, headers=headers)
+            # Tables also hold addresses as people read them, with spaces and letters of any script.
+            request = urllib.request.Request(urllib.parse.quote(url, safe=_IN_ADDRESSES), headers=headers)
             with self._opener.open(request, timeout=SILENT_SECONDS) as response:
                 return self._receive(response, part, mark, begin)
         except urllib.error.HTTPError as error:

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from openuni.errors import BadVideoError, OpenUniError
 from openuni.sources.download.files import FileClient
@@ -159,8 +159,8 @@ class _Run:
         return DownloadSummary(wanted, here, unnamed, outcomes, asked, received, whys)
 
     def _one(self, video: Wanted) -> Answer:
-        address = urlsplit(video.url) if video.url.isprintable() else None
-        if address is None or address.scheme not in ("http", "https") or not address.hostname:
+        address = _address(video.url)
+        if address is None or not address.hostname:
             return Answer(Outcome.ERROR, "its address is none of http:// or https://")
         if not _is_safe(video.name):
             return Answer(Outcome.ERROR, "its name cannot be a file's")
@@ -226,6 +226,15 @@ class _Run:
                 f"{self._folder}: {free / 1e6:,.0f} MB are free, less than a download should leave; make room, or give "
                 "--videos a folder on a larger disk, and run the same command again"
             )
+
+
+def _address(url: str) -> SplitResult | None:
+    """The parts of a web address; None of what is none."""
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return None
+    return address if url.isprintable() and address.scheme in ("http", "https") else None
 
 
 def _is_safe(name: str) -> bool:

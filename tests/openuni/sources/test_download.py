@@ -261,6 +261,22 @@ def test_nothing_leaves_the_folder_and_nothing_is_too_large(web: Web, clip: byte
     assert (folder / "x" / "y.mp4").read_bytes() == clip
 
 
+def test_addresses_as_tables_hold_them(web: Web, clip: bytes, tmp_path: Path) -> None:
+    web.clips = {"/%C3%A4%20b.mp4": clip, "/c%20d.mp4?x=1&y=%2F": clip}
+    good = [Wanted("a", f"{web.address}/ä b.mp4"), Wanted("c", f"{web.address}/c%20d.mp4?x=1&y=%2F")]
+    bad = [
+        "http://[bad/a.mp4",
+        "http:///a.mp4",
+        "ftp://x/a.mp4",
+        "a.mp4",
+        "http://x\n/a.mp4",
+        "http://127.0.0.1:x/a.mp4",
+    ]
+    wanted = good + [Wanted(f"bad{n}", url) for n, url in enumerate(bad)]
+    done = download(wanted, tmp_path / "v", QUICK)
+    assert done.outcomes == {Outcome.GOT: 2, Outcome.ERROR: len(bad)}, done.whys
+
+
 def test_a_page_by_yt_dlp(web: Web, clip: bytes, tmp_path: Path) -> None:
     pytest.importorskip("yt_dlp")
     shown = b'<html><body><video src="/media/a.mp4"></video></body></html>'
@@ -333,6 +349,7 @@ def run(*arguments: object) -> Result:
 def test_the_command_downloads_chosen_rows_and_a_plan_finds_them(web: Web, clip: bytes, tmp_path: Path) -> None:
     table, videos = tmp_path / "rows.csv", tmp_path / "videos"
     rows = [f"v{n},clips/v{n}.mp4,{web.address}/v{n}.mp4,{n}" for n in range(6)]
+    rows.append(f"unnamed,,{web.address}/x.mp4,9")  # names no file
     table.write_text("\n".join(["id,video,url,aesthetic", *rows]) + "\n")
     web.clips = {f"/v{n}.mp4": clip for n in (0, 1, 2, 4, 5)}
     chosen = ("--source", "table", "--metadata", table, "--videos", videos, "--at-least", "aesthetic=2")

@@ -21,6 +21,8 @@ from openuni.sources.captions import BadCaptionError
 from openuni.sources.shots import find_shots, windows
 from openuni.video import SUFFIXES
 
+UNDER_WAY = ".download"
+"""The folder below one of videos that holds what is being downloaded, which is not looked at."""
 _TOO_SHORT = "shot shorter than the shortest clip"
 
 
@@ -111,7 +113,7 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
         except OSError:
             yield Skipped(_printable(folder, root), "folder cannot be listed")
             continue
-        pending += [folder / item.name for item in reversed(items) if item.is_dir(follow_symlinks=False)]
+        pending += [folder / item.name for item in reversed(items) if _is_folder(item)]
         below = "" if folder == root else folder.relative_to(root).as_posix() + "/"
         captioned = {part for item in items if _is_video(item) for part in (_stem(item.name), item.name)}
         for item in items:
@@ -120,6 +122,10 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
                 yield below + item.name
             elif (row := _odd(item, root, captioned)) is not None:
                 yield row
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    return item.name != UNDER_WAY and item.is_dir(follow_symlinks=False)
 
 
 def _odd(item: os.DirEntry[str], root: Path, captioned: Container[str]) -> str | Skipped | None:

@@ -55,6 +55,7 @@ class Koala36M(RowSource):
             takes_paths=True,  # what is wrong with an id is said below
             video=_VIDEO,
             video_id=_VIDEO,
+            url="url",
             start=_time(0),
             end=_time(1),
             caption="caption",

@@ -40,6 +40,7 @@ class Panda70M(RowSource):
             by_stem=True,
             video="videoID",
             video_id="videoID",
+            url="url",
             start=clock('"start"'),
             end=clock('"end"'),
             caption="caption",

@@ -51,6 +51,18 @@ class RowSource(Source):
     def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
         """What a clip's fields are, over `columns` (names and types). Raises PlanError where a column is missing."""
 
+    def wanted(self, request: Request, scratch: Path) -> Iterator[Wanted]:
+        """The videos of the chosen rows, at hand or not, by name; files go to the folder `scratch`."""
+        with selection.connected(scratch) as database:
+            rows = self.rows(request, scratch)
+            fields = self.fields(selection.describe(database, rows), rows)
+            listing = self.listing(request) if request.videos and request.videos.is_dir() else ()
+            selection.select(database, rows, fields, self.choice, request, listing, self.name, at_hand=False)
+            found = database.execute("SELECT name, url, is_here FROM asked")
+            while some := found.fetchmany(1024):
+                for name, url, is_here in some:
+                    yield Wanted(name, url, is_here)
+
     def listing(self, request: Request) -> Iterator[str | Skipped]:
         """The videos at hand."""
         return videos_below(video_root(self.name, request))
@@ -90,6 +102,17 @@ class RowSource(Source):
         fields = dict(entry.fields)
         crop, scores = fields.pop("crop"), fields.pop("scores")
         return [Clip(**fields, crop=tuple(crop) if crop else None, scores=dict(scores))]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A video that chosen rows are cut from."""
+
+    name: str
+    """As the rows name it: a path below the folder of videos, or a file's name with or without its suffix."""
+    url: str
+    """A file or a page on the web; empty where the rows do not say."""
+    is_here: bool = False
 
 
 @contextmanager

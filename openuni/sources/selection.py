@@ -37,6 +37,10 @@ PLANNED_BEFORE = "planned before"
 """The reason of rows whose clip a dataset has already."""
 SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
+MISSING = "video missing"
+SEVERAL = "several videos of this name: name its path"
+_OF_FILES = (MISSING, SEVERAL)
+"""What is no fault of a row whose video is yet to come."""
 _LISTED = 1 << 15
 _MANY_READERS = "store_rejects = true"
 _ONE_READER = "store_rejects = true, parallel = false"
@@ -123,6 +127,8 @@ class Fields:
     caption: str = "NULL"
     license: str = "NULL"
     video_id: str = "NULL"
+    url: str = "NULL"
+    """Where `video` can be downloaded: a file, or a page that shows it."""
     scores: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Rule, ...] = ()
     """What else makes a row unusable, over its own columns."""
@@ -220,11 +226,13 @@ def select(
     source: str,
     limit: int | None = None,
     known: tuple[Path, ...] = (),
+    at_hand: bool = True,
 ) -> Selection:
     """Choose rows and make the views `clips` and `left_out`.
 
     `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
-    again. Raises PlanError where a table or a wish cannot be.
+    again. Where clips need not be `at_hand`, the view `asked` lists their videos: `name`, `url`, `is_here`. Raises
+    PlanError where a table or a wish cannot be.
     """
     import duckdb
 
@@ -233,9 +241,11 @@ def select(
         _keep_said(database, rows.remarks)
         _list_videos(database, listing, fields.by_stem)
         rules = _rules(database, rows, fields, choice, request, known)
-        _judge(database, rows, fields, rules, choice, request)
+        if not at_hand:
+            rules = [rule for rule in rules if rule.reason not in _OF_FILES]
+        _judge(database, rows, fields, rules, choice, at_hand)
         malformed = _malformed(database, rows)
-        return _selected(database, rules, choice, request, source, limit, malformed)
+        return _selected(database, rules, choice, request, source, limit, malformed, at_hand)
     except duckdb.Error as error:
         raise PlanError(
             f"{rows.file}: its rows cannot be chosen: {_first_line(error)}; check --where and the names of columns"
@@ -324,10 +334,10 @@ def _rules(
     rules += [
         Rule("path leaves the folder", "starts_with(video, '/') OR list_contains(string_split(video, '/'), '..')"),
         Rule(
-            "several videos of this name: name its path",
+            SEVERAL,
             "false" if fields.by_stem else "file IS NOT NULL AND NOT is_cut AND files > 1",
         ),
-        Rule("video missing", "file IS NULL"),
+        Rule(MISSING, "file IS NULL"),
         Rule("no timestamp to cut the whole video by", "has_cut AND NOT is_cut AND start IS NULL"),
         Rule(
             "clip shorter than the shortest clip", f"coalesce(stop - coalesce(start, 0) < {request.min_seconds}, false)"
@@ -393,7 +403,7 @@ def _judge(
     fields: Fields,
     rules: list[Rule],
     choice: Choice,
-    request: Request,
+    at_hand: bool,
 ) -> None:
     """The table `judged`: a row of the source each, with the number of the rule that leaves it out.
 
@@ -406,6 +416,7 @@ def _judge(
     scores = "".join(f", ({sql})::DOUBLE AS {quoted('score_' + label)}" for label, sql in sorted(fields.scores.items()))
     thresholds = [rule for rule in rules if rule.leaves_out.startswith("NOT coalesce(try_cast(")]
     tested = "".join(f", ({rule.leaves_out}) AS {_threshold(rules.index(rule))}" for rule in thresholds)
+    url = "" if at_hand else f", ({fields.url})::VARCHAR AS url"
     own = f"""
         SELECT ({fields.id})::VARCHAR AS id, ({fields.video})::VARCHAR AS video, ({fields.cut})::VARCHAR AS cut,
             ({fields.start})::DOUBLE AS start, ({fields.end})::DOUBLE AS stop,
@@ -413,7 +424,7 @@ def _judge(
             ({fields.width})::DOUBLE AS width, ({fields.height})::DOUBLE AS height,
             coalesce(({fields.caption})::VARCHAR, '') AS caption,
             coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
-            ({fields.video_id})::VARCHAR AS video_id{scores}{faults}{tested}{wanted}
+            ({fields.video_id})::VARCHAR AS video_id{url}{scores}{faults}{tested}{wanted}
         FROM {rows.sql}"""
     # A path whose folders are other ones is still known by its last part.
     nearest = (
@@ -445,6 +456,7 @@ def _judge(
             ("caption", "caption"),
             ("license", "license"),
             ("coalesce(video_id, file)", "video_id"),
+            *(() if at_hand else (("video", "asked"), ("url", "url"))),
             *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
         ]
     )
@@ -494,6 +506,7 @@ def _selected(
     source: str,
     limit: int | None,
     malformed: int,
+    at_hand: bool,
 ) -> Selection:
     """Leave out what comes twice, draw the sample, and define the views."""
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
@@ -539,6 +552,11 @@ def _selected(
     for reason, count in database.execute("SELECT reason, count(*) FROM said GROUP BY reason").fetchall():
         left_out[reason] = left_out.get(reason, 0) + count
     _make_views(database, rules, condition, request, source, bool(malformed))
+    if not at_hand:
+        database.execute(f"""
+            CREATE VIEW asked AS
+            SELECT asked AS name, coalesce(min(url), '') AS url, bool_and(file IS NOT NULL) AS is_here
+            FROM judged WHERE {condition} AND asked <> '' GROUP BY asked ORDER BY name""")
     (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
     return Selection(database, kept, float(seconds), left_out, tuple(steps))
 

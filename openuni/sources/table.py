@@ -21,7 +21,7 @@ from openuni.sources.selection import Fields, Rows, clock, is_number
 
 FIELDS = (
     "video", "id", "caption", "start", "end", "duration", "width", "height", "x0", "y0", "x1", "y1", "license",
-    "video_id",
+    "video_id", "url",
 )  # fmt: skip
 """What a column may stand for; `video` is needed, the others where there are any."""
 _CROP = ("x0", "y0", "x1", "y1")
@@ -34,7 +34,7 @@ class Table(RowSource):
     name: ClassVar[str] = "table"
     map: tuple[str, ...] = ()
     """FIELD=COLUMN by comma, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the crop),
-    license, video_id; a field that is not named is called as it is."""
+    license, video_id, url; a field that is not named is called as it is."""
 
     def rows(self, request: Request, scratch: Path) -> Rows:
         if request.metadata is None:
@@ -71,6 +71,7 @@ class Table(RowSource):
             caption=sql["caption"],
             license=sql["license"],
             video_id=sql["video_id"],
+            url=sql["url"],
             scores={column: quoted(column) for column in scores},
         )
 

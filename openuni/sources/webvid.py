@@ -33,6 +33,7 @@ class WebVid(RowSource):
             id="videoid",
             video="videoid",
             video_id="videoid",
+            url="contentUrl" if "contentUrl" in columns else "NULL",
             duration=f"nullif({seconds}, 0)" if "duration" in columns else "NULL",
             caption="name",
             license=text(self.license),

@@ -1,7 +1,8 @@
 """Video in and out: frames by presentation time, the normalised clip, and one deterministic encode.
 
-`limits` what a video may ask for · `container` opening one · `clock` when a frame is on screen · `deinterlace` and
-`colour` what it looks like · `decode` frames out · `normalise` the stored clip · `encode` frames in
+`limits` what a video may ask for · `container` opening one · `member` one in a tar · `clock` when a frame is on
+screen · `deinterlace` and `colour` what it looks like · `decode` frames out · `normalise` the stored clip · `encode`
+frames in
 """
 
 from openuni.video.clock import ClockKind

@@ -26,6 +26,7 @@ import av
 import av.error
 from av.container import InputContainer
 
+from openuni.video import member
 from openuni.video.container import Source, open_stream
 from openuni.video.limits import Limits
 
@@ -166,7 +167,8 @@ def examine(source: Source, limits: Limits) -> Clock:
     """
     if isinstance(source, bytes):
         return _examine(source, limits)
-    status = source.stat()
+    inside = member.find(source)
+    status = (inside.tar if inside else source).stat()
     return _remembered(source, limits, status.st_size, status.st_mtime_ns)
 
 

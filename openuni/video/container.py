@@ -12,10 +12,11 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from openuni.errors import BadVideoError
+from openuni.video import member
 from openuni.video.limits import Limits
 
 Source = Path | bytes
-"""A video file, or one in memory."""
+"""A video file, a member of a tar (`member.find`), or one in memory."""
 
 # A play list or an image pattern named .mp4 would make FFmpeg open other files: only real containers are let in.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,nut,gif"
@@ -34,7 +35,11 @@ def reason(error: Exception) -> str:
 def open_stream(source: Source, limits: Limits) -> tuple[InputContainer, av.VideoStream]:
     """The opened file and its video stream. Raises BadVideoError where there is none, or its frames are too large."""
     file: Any
-    if isinstance(source, Path):
+    if isinstance(source, Path) and (inside := member.find(source)):
+        if not inside.is_there():
+            raise bad(source, "the tar has changed since it was planned; plan a new dataset from it")
+        file = member.MemberFile(inside)
+    elif isinstance(source, Path):
         if not source.is_file():
             raise bad(source, "there is no such file")
         if source.stat().st_size == 0:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 
 from openuni import printable
@@ -38,7 +39,7 @@ def say_notices(experts: Sequence[str]) -> None:
         say(f"[yellow]{escape(name)}: {escape(notice)}[/]")
 
 
-def waiting(doing: str) -> AbstractContextManager[object]:
+def waiting(doing: str) -> Status:
     """Say what is being done, while there is nothing to count."""
     return Console(stderr=True).status(doing)
 

@@ -1,14 +1,20 @@
-"""`openuni sources`: what each source needs, what is at hand, and its tables from the hub."""
+"""`openuni sources`: what each source needs and has at hand; its tables from the hub, its videos from the web."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from openuni import printable, registry, sources
-from openuni.sources import hub
-from openuni_pipelines import terminal
+from openuni.errors import PlanError
+from openuni.sources import Request, Source, hub
+from openuni.sources.download import Answer, DownloadConfig, DownloadSummary, Outcome, download
+from openuni.sources.rows import RowSource, Wanted, scratch_folder
+from openuni_pipelines import options, terminal
 
 
 @click.group("sources")
@@ -54,3 +60,60 @@ def fetch(name: str, yes: bool) -> None:
 
         hub.fetch(source, what, show)
     click.echo(f"next: openuni build --source {name} --dry-run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What to download, and where to."""
+
+    source: Source = field(metadata={"plugins": "sources"})
+    """Whose rows name the videos; its options choose rows as they do for a build."""
+    metadata: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/metadata"})
+    """The source's table: a file or a folder."""
+    videos: Path | None = field(default=None, metadata={"shown": "data/sources/SOURCE/videos"})
+    """Folder that the videos come into."""
+
+
+@sources_command.command("download", cls=options.PluggedCommand)
+@options.of(Wish)
+@options.of(DownloadConfig)
+def download_command(wish: Wish, config: DownloadConfig) -> None:
+    """Download the videos of the chosen rows that are not at hand.
+
+    A video that is gone, private or blocked is counted, and is no failure. Run the same command again to go on: it asks
+    only for what is open.
+    """
+    source = wish.source
+    if not isinstance(source, RowSource):
+        raise PlanError(f"source {source.name} has no rows that name videos on the web")
+    folder = wish.videos or hub.folder(source.name) / "videos"
+    request = Request(folder, wish.metadata or hub.default(source.name, "metadata"))
+    click.echo(f"license: {source.license}\ninto:    {folder}", err=True)
+    with scratch_folder() as scratch, terminal.waiting("choosing rows") as status:
+        asked = 0
+
+        def show(_: Wanted, answer: Answer) -> None:
+            nonlocal asked
+            asked += 1
+            status.update(f"{asked:,} videos asked for, the last one: {answer.outcome.value}")
+
+        summary = download(source.wanted(request, scratch), folder, config, show)
+    _print(summary, folder, source.name)
+
+
+def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
+    table = Table("of the videos wanted", str(summary.wanted), box=None)
+    table.columns[1].justify = "right"
+    table.add_row("at hand before", f"{summary.here:,}")
+    for outcome in Outcome:
+        table.add_row(outcome.value, f"{summary.outcomes[outcome]:,}")
+    table.add_row("no address in the table", f"{summary.unnamed:,}")
+    console = Console()
+    console.print(table)
+    for why, count in summary.whys.most_common(10):
+        console.print(f"  {count:,} × {printable.rich(why)}", soft_wrap=True)
+    click.echo(f"{summary.asked:,} asked for now, {terminal.size(summary.bytes)} came into {folder}")
+    if summary.is_open:
+        click.echo(f"{summary.is_open:,} are open: run the same command again")
+    else:
+        click.echo(f"next: openuni build --source {source} --dry-run")

@@ -146,7 +146,7 @@ SCROLL = """async () => {
 }"""
 DRAWN = """() => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];
   return all.length === 6 && all.every(pane => pane.dataset.frame) }"""
-WHOLE = "() => player.panes.length === 6 && player.panes.every(pane => pane.blobs.every(blob => blob))"
+WHOLE = "() => player.panes.length === 6 && player.panes.every(pane => pane.jpegs.every(jpeg => jpeg))"
 
 
 def open_clip(browser: Any, root: Path) -> dict[str, float]:

@@ -48,7 +48,7 @@ class _Answer:
     kind: str
     body: bytes
     keeps: bool = False
-    """Whether the browser may keep it: the bytes of a frame do not change while the server lives."""
+    """Whether the browser may keep it: a thumbnail does not change while the server lives."""
 
 
 class Viewer:
@@ -165,7 +165,8 @@ class Viewer:
         first, count = int(arguments["first"]), int(arguments["count"])
         if first < 0 or not 0 < count <= _MOST_FRAMES:
             raise ValueError(f"{count} frames from {first}")
-        return _Answer(_BYTES, clips.run(key, column, first, count), keeps=True)
+        # The page and this server keep them; a third copy, on the browser's disk, would cost time and room.
+        return _Answer(_BYTES, clips.run(key, column, first, count))
 
     def _readings(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
@@ -229,6 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "openuni", ""
     timeout = 60  # seconds that a silent connection is kept
+    disable_nagle_algorithm = True  # else a short body waits until its head is acknowledged: up to 40 ms
 
     def do_GET(self) -> None:
         """The page, or JSON and frames for it."""

@@ -170,9 +170,9 @@ class FlowModality(Modality[Flow]):
     def colour_range(self, value: Flow) -> ColourRange:
         """Of speed, in pixels a frame; from 0."""
         _, height, width = self.shape(value)
-        speed = np.linalg.norm(value.forward, axis=-1)
-        valid = ~np.isnan(speed)
-        fastest = float(np.quantile(speed[valid], 0.99)) if valid.any() else 0.0
+        speed = np.hypot(value.forward[..., 0], value.forward[..., 1])
+        known = speed[~np.isnan(speed)]
+        fastest = float(np.quantile(known, 0.99)) if known.size else 0.0
         return 0.0, max(fastest, max(height, width) / 400)
 
     def show_within(self, value: Flow, within: ColourRange | None) -> Frames:

@@ -341,6 +341,8 @@ def _legend(value: Any, low: float, high: float) -> str:
 
 def _listed(values: npt.NDArray[np.float32]) -> list[list[list[float | None]]]:
     """Nested lists with None for NaN, which JSON does not have."""
-    return [
-        [[None if np.isnan(number) else round(float(number), 2) for number in row] for row in frame] for frame in values
-    ]
+    rounded = np.round(values.astype(np.float64), 2)
+    numbers = rounded.astype(np.object_)
+    numbers[np.isnan(rounded)] = None
+    listed: list[list[list[float | None]]] = numbers.tolist()
+    return listed

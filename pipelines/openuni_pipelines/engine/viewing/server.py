@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -326,16 +327,19 @@ def _columns_of(clips: Clips, key: str) -> list[ColumnFacts]:
 
 
 def _json(value: Any) -> _Answer:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return _Answer(_JSON, json.dumps(finite(plain), ensure_ascii=False, allow_nan=False).encode())
+    return _Answer(_JSON, json.dumps(finite(value), ensure_ascii=False, allow_nan=False).encode())
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN: None."""
+    """A value, or a dataclass of values, as JSON writes them. JSON has no NaN: None."""
     if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: finite(inner) for name, inner in value.items()}
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if is_dataclass(value):
+        return {field.name: finite(getattr(value, field.name)) for field in fields(value)}
     return value

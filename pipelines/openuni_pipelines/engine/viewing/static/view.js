@@ -119,6 +119,7 @@ function fillCard(card, facts) {
   const image = element("img");
   image.alt = "";
   image.loading = "lazy";
+  image.fetchPriority = "low"; // a clip that is opened meanwhile goes first
   image.src = served ? address("/api/thumbnail", { key: facts.key }) : offline.thumbnail(facts.key);
   const what = element("div", facts.caption, "what");
   const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");

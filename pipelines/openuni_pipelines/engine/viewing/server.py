@@ -233,6 +233,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60  # seconds that a silent connection is kept
     disable_nagle_algorithm = True  # else a short body waits until its head is acknowledged: up to 40 ms
 
+    def handle_one_request(self) -> None:
+        """Without a traceback on the terminal when somebody closes a tab."""
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
     def do_GET(self) -> None:
         """The page, or JSON and frames for it."""
         url = urlsplit(self.path)

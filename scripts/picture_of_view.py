@@ -65,7 +65,7 @@ def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False)
 def film(page: Any, viewer: Viewer, key: str, to: Path, frames: int = 16) -> None:
     """The panes of a clip frame by frame, as a small GIF."""
     page.goto(f"{viewer.url}#clip={key}")
-    page.wait_for_function("() => player.panes.length && player.panes.every(one => one.blobs.every(blob => blob))")
+    page.wait_for_function("() => player.panes.length && player.panes.every(one => one.jpegs.every(jpeg => jpeg))")
     shots = []
     for frame in range(frames):
         page.evaluate("frame => player.show(frame)", frame)

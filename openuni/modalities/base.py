@@ -104,6 +104,11 @@ class Modality(ABC, Generic[V]):
         """The numbers between which `show` spreads its colours; None where they do not depend on the value."""
         return None
 
+    @property
+    def has_colour_range(self) -> bool:
+        """Whether the colours of `show` depend on the value, so that a clip must be looked at for them."""
+        return type(self).colour_range is not Modality.colour_range
+
     def show_within(self, value: V, within: ColourRange | None) -> Frames:
         """`show` with the colours of another range: so a part of a clip looks as it does in the whole."""
         return self.show(value)

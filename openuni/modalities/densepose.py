@@ -107,12 +107,12 @@ class DensePoseModality(Modality[DensePose]):
         geometry.check_array("densepose.values", value.values, np.uint8, ("T", "H", "W", 4))
         if value.layout not in LAYOUTS:
             raise InvalidAnnotationError(f"densepose.layout is {value.layout!r}; known: {', '.join(LAYOUTS)}")
-        part, person = value.values[..., 0], value.values[..., 3]
+        part, u, v, person = np.moveaxis(value.values, -1, 0)
         if part.max() >= len(PARTS):
             raise InvalidAnnotationError(f"densepose: part {part.max()} is not one of 0 to {len(PARTS) - 1}")
-        if value.values[part == 0].any():
+        if ((part == 0) & ((u | v | person) > 0)).any():
             raise InvalidAnnotationError("densepose: the background has U, V or a person; set them to 0")
-        if (person[part > 0] == 0).any():
+        if ((part > 0) & (person == 0)).any():
             raise InvalidAnnotationError("densepose: a body part belongs to person 0; people count from 1")
         if value.confidence is not None:
             geometry.check_array("densepose.confidence", value.confidence, np.float32, (len(part), "P"))

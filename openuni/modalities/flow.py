@@ -126,8 +126,10 @@ class FlowModality(Modality[Flow]):
             return stored.checked(self, Flow(**arrays, exact=True))
         height = meta.height
         tall = 3 * height * (2 if meta.backward else 1)
-        planes = decode_planes(stored.member(encoded, "flow.mkv"), meta.frames, tall, meta.width, np.uint16, part)
-        forward, occluded = _unpack(planes[:-1, : 3 * height], meta.unit)
+        # Without backward flow the last frame of a part has no map to give.
+        needed = part if meta.backward else part[:-1]
+        planes = decode_planes(stored.member(encoded, "flow.mkv"), meta.frames, tall, meta.width, np.uint16, needed)
+        forward, occluded = _unpack(planes[: len(part) - 1, : 3 * height], meta.unit)
         if not meta.backward:
             return Flow(forward, occluded if meta.occluded else None)
         backward, hidden = _unpack(planes[1:, 3 * height :], meta.unit)
@@ -168,16 +170,17 @@ class FlowModality(Modality[Flow]):
     def colour_range(self, value: Flow) -> ColourRange:
         """Of speed, in pixels a frame; from 0."""
         _, height, width = self.shape(value)
-        speed = np.linalg.norm(value.forward, axis=-1)
-        valid = ~np.isnan(speed)
-        fastest = float(np.quantile(speed[valid], 0.99)) if valid.any() else 0.0
+        speed = np.hypot(value.forward[..., 0], value.forward[..., 1])
+        known = speed[~np.isnan(speed)]
+        fastest = float(np.quantile(known, 0.99)) if known.size else 0.0
         return 0.0, max(fastest, max(height, width) / 400)
 
     def show_within(self, value: Flow, within: ColourRange | None) -> Frames:
         _, scale = within or self.colour_range(value)
         shown = np.zeros((*self.shape(value), 3), np.uint8)
-        valid = ~np.isnan(value.forward[..., 0])
-        shown[:-1][valid] = _middlebury(value.forward[valid] / np.float32(scale))
+        for picture, motion in zip(shown, value.forward, strict=False):  # one map at a time stays in the cache
+            picture[:] = _middlebury(np.nan_to_num(motion, nan=0.0) / np.float32(scale))
+            picture[np.isnan(motion[..., 0])] = 0
         return shown
 
     def read_out(self, value: Flow, frame: int, y: int, x: int) -> tuple[Reading, ...]:
@@ -333,10 +336,19 @@ def colour_wheel() -> npt.NDArray[np.float32]:
 
 
 def _middlebury(motion: Motion) -> npt.NDArray[np.uint8]:
-    """Colours `[N, 3]` of motions `[N, 2]`, speed 1 at full saturation; faster ones are darkened."""
-    speed = np.hypot(motion[:, 0], motion[:, 1])[:, None]
-    angle = np.arctan2(-motion[:, 1], -motion[:, 0]) * np.float32(_ANGLES / 2 / np.pi) + np.float32(_ANGLES / 2)
-    hue = colour_wheel()[np.rint(angle).astype(np.int32)]
-    colour = np.where(speed <= 1, 1 - speed * (1 - hue), hue * np.float32(0.75))
-    colours: npt.NDArray[np.uint8] = (colour * 255).astype(np.uint8)
+    """Colours `[H, W, 3]` of motions `[H, W, 2]`, speed 1 at full saturation; faster ones are darkened."""
+    speed = np.hypot(motion[..., 0], motion[..., 1])
+    angle = np.arctan2(-motion[..., 1], -motion[..., 0])
+    angle *= np.float32(_ANGLES / 2 / np.pi)
+    angle += np.float32(_ANGLES / 2)
+    colour = colour_wheel().take(np.rint(angle, out=angle).astype(np.int32), axis=0)
+    fast = speed > 1
+    dark = colour[fast] * np.float32(0.75)
+    # 1 - speed · (1 - hue), without a new array a step
+    np.subtract(1, colour, out=colour)
+    colour *= speed[..., None]
+    np.subtract(1, colour, out=colour)
+    colour[fast] = dark
+    colour *= 255
+    colours: npt.NDArray[np.uint8] = colour.astype(np.uint8)
     return colours

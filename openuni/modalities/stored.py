@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -56,11 +57,19 @@ def write_meta(meta: Any) -> dict[str, Any]:
 def read_meta(kind: type[M], encoded: Encoded) -> M:
     """The dataclass `kind` out of `encoded.meta`. Raises CorruptDataError naming the first wrong field."""
     try:
-        return TypeAdapter(kind).validate_python(dict(encoded.meta))
+        # mypy asks whether the instances can be hashed; the class can.
+        read: M = _adapter(kind).validate_python(dict(encoded.meta))  # type: ignore[arg-type]
+        return read
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or kind.__name__
         raise CorruptDataError(f"stored numbers: {where}: {first['msg']}; annotate this clip again") from None
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Made once a kind: making one takes longer than decoding a small frame."""
+    return TypeAdapter(kind)
 
 
 def member(encoded: Encoded, suffix: str) -> bytes:

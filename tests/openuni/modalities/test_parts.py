@@ -41,6 +41,7 @@ def values() -> list[Any]:
         Rgb(smooth, 30000 / 1001, exact=True),
         Depth(depth, "metric"),
         Depth(depth, "relative", exact=True),
+        Flow(motion[0], hidden),
         Flow(motion[0], hidden, motion[1]),
         Flow(motion[0], hidden, exact=True),
         Segmentation(ids, table),
@@ -67,7 +68,7 @@ def test_a_part_is_taken_of_the_whole(value: Any, part: slice) -> None:
 
 
 def test_a_part_has_the_colours_of_the_whole() -> None:
-    for value in values()[2:6]:
+    for value in values()[2:7]:
         modality = modalities.get(type(value).__name__.lower())
         whole = modality.show(value)
         shown = modality.show_within(modality.take(value, slice(4, 9)), modality.colour_range(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,20 +215,21 @@ class Clips:
 
     def colours(self, key: str, column: str) -> ColourRange | None:
         """From where to where the colours of a clip's map go, judged by a few frames all over it."""
+        if not modalities.get(column).has_colour_range:  # then no frame need be decoded for it
+            return None
         return self._ranges.get((key, column), lambda: self._colours(key, column))
 
     def _colours(self, key: str, column: str) -> ColourRange | None:
         parts = self.parts(key, column)
         last = max(parts.frames - 1 - parts.modality.reaches, 0)
-        lows, highs = [], []
-        for number in np.unique(np.linspace(0, last, _SEEN).astype(int)).tolist():
-            found = parts.modality.colour_range(self.still(key, column, number))
-            if found is None:
-                return None
-            lows.append(found[0])
-            highs.append(found[1])
+        numbers = np.unique(np.linspace(0, last, _SEEN).astype(int)).tolist()
+        with ThreadPoolExecutor(_SEEN) as pool:  # somebody waits for these frames alone
+            found = list(pool.map(lambda at: parts.modality.colour_range(self.still(key, column, at)), numbers))
+        ranges = [one for one in found if one is not None]
+        if not ranges:
+            return None
         # The median: one frame of noise (of a flow, say) does not wash out all others.
-        return min(lows), float(np.median(highs))
+        return min(low for low, _ in ranges), float(np.median([high for _, high in ranges]))
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
         """One frame for people."""
@@ -240,8 +242,11 @@ class Clips:
         parts = self.parts(key, column)
         if not parts.quick:
             parts = HeldParts(parts.modality, self.whole(key, column))
-        value = parts.part(start, min(stop + parts.modality.reaches, parts.frames))
-        return parts.modality.show_within(value, self.colours(key, column))[: stop - start]
+        modality, within = parts.modality, self.colours(key, column)
+        value = parts.part(start, min(stop + modality.reaches, parts.frames))
+        # One frame at a time: its arrays stay in the processor's cache (measured: half the time of a run at once).
+        alone = (modality.take(value, slice(at, at + 1 + modality.reaches)) for at in range(stop - start))
+        return np.stack([modality.show_within(one, within)[0] for one in alone])
 
     def _run(self, key: str, column: str, number: int) -> list[bytes]:
         start, stop = number * RUN, min(number * RUN + RUN, self.length(key, column))
@@ -336,6 +341,8 @@ def _legend(value: Any, low: float, high: float) -> str:
 
 def _listed(values: npt.NDArray[np.float32]) -> list[list[list[float | None]]]:
     """Nested lists with None for NaN, which JSON does not have."""
-    return [
-        [[None if np.isnan(number) else round(float(number), 2) for number in row] for row in frame] for frame in values
-    ]
+    rounded = np.round(values.astype(np.float64), 2)
+    numbers = rounded.astype(np.object_)
+    numbers[np.isnan(rounded)] = None
+    listed: list[list[list[float | None]]] = numbers.tolist()
+    return listed

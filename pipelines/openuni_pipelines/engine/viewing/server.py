@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -48,7 +49,7 @@ class _Answer:
     kind: str
     body: bytes
     keeps: bool = False
-    """Whether the browser may keep it: the bytes of a frame do not change while the server lives."""
+    """Whether the browser may keep it: a thumbnail does not change while the server lives."""
 
 
 class Viewer:
@@ -165,7 +166,8 @@ class Viewer:
         first, count = int(arguments["first"]), int(arguments["count"])
         if first < 0 or not 0 < count <= _MOST_FRAMES:
             raise ValueError(f"{count} frames from {first}")
-        return _Answer(_BYTES, clips.run(key, column, first, count), keeps=True)
+        # The page and this server keep them; a third copy, on the browser's disk, would cost time and room.
+        return _Answer(_BYTES, clips.run(key, column, first, count))
 
     def _readings(self, arguments: Arguments) -> _Answer:
         clips, key, column = self._place(arguments)
@@ -229,6 +231,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "openuni", ""
     timeout = 60  # seconds that a silent connection is kept
+    disable_nagle_algorithm = True  # else a short body waits until its head is acknowledged: up to 40 ms
+
+    def handle_one_request(self) -> None:
+        """Without a traceback on the terminal when somebody closes a tab."""
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
 
     def do_GET(self) -> None:
         """The page, or JSON and frames for it."""
@@ -324,16 +334,19 @@ def _columns_of(clips: Clips, key: str) -> list[ColumnFacts]:
 
 
 def _json(value: Any) -> _Answer:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return _Answer(_JSON, json.dumps(finite(plain), ensure_ascii=False, allow_nan=False).encode())
+    return _Answer(_JSON, json.dumps(finite(value), ensure_ascii=False, allow_nan=False).encode())
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN: None."""
+    """A value, or a dataclass of values, as JSON writes them. JSON has no NaN: None."""
     if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: finite(inner) for name, inner in value.items()}
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if is_dataclass(value):
+        return {field.name: finite(getattr(value, field.name)) for field in fields(value)}
     return value

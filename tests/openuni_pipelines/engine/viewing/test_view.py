@@ -174,6 +174,19 @@ def test_all_panes_show_the_same_frame_after_random_seeks(viewer: Viewer, page: 
             assert name != "rgb" or int(error.argmin()) == frame
 
 
+def test_a_clip_seen_before_is_there_without_asking(viewer: Viewer, page: Any) -> None:
+    page.goto(f"{viewer.url}#clip=clip-0&frame=7")
+    page.wait_for_function("() => player.panes.length && player.panes.every(pane => pane.jpegs.every(jpeg => jpeg))")
+    page.evaluate("location.hash = 'clip=clip-1'")
+    settled(page, 0)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("location.hash = 'clip=clip-0&frame=7'")
+    settled(page, 7)
+    page.wait_for_function("() => player.clip.key === 'clip-0'")
+    assert [url for url in asked if "/api/frame" in url and "clip-0" in url] == []
+
+
 def test_readings_are_the_arrays(viewer: Viewer) -> None:
     sample, rng = viewer.clips.sample("clip-0"), np.random.default_rng(0)
     for name in ("rgb", "depth", "flow", "segmentation"):

@@ -119,6 +119,7 @@ function fillCard(card, facts) {
   const image = element("img");
   image.alt = "";
   image.loading = "lazy";
+  image.fetchPriority = "low"; // a clip that is opened meanwhile goes first
   image.src = served ? address("/api/thumbnail", { key: facts.key }) : offline.thumbnail(facts.key);
   const what = element("div", facts.caption, "what");
   const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");
@@ -143,7 +144,7 @@ async function hoverPlay(card, image, facts) {
   image.replaceWith(canvas);
   const tick = async (now) => {
     if (leaving.signal.aborted) return;
-    const bitmap = await createImageBitmap(played[Math.floor((Math.max(0, now - start) / 1000) * facts.fps) % played.length]);
+    const bitmap = await decoded(played[Math.floor((Math.max(0, now - start) / 1000) * facts.fps) % played.length]);
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
     requestAnimationFrame(tick);
@@ -156,11 +157,14 @@ async function frames(place, first, count, signal) {
   const view = new DataView(data), found = [];
   for (let at = 0; at < data.byteLength; ) {
     const size = view.getUint32(at, true);
-    found.push(new Blob([new Uint8Array(data, at + 4, size)], { type: "image/jpeg" }));
+    found.push(new Uint8Array(data, at + 4, size));
     at += 4 + size;
   }
   return found;
 }
+
+// Bytes become a blob only here: to hold every frame as one costs a copy into another process each.
+const decoded = (jpeg) => createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
 
 // ---- Filters.
 
@@ -274,13 +278,31 @@ function brushed() {
 // ---- A clip: panes drawn by one clock.
 
 const RUN = 16; // frames that the server decodes together
+const MOST_KEPT = 256 << 20; // bytes
+const kept = new Map(); // place → its frames as JPEG; the longest unused first
+
+// The frames of a column: those that were looked at before are asked for no more.
+function framesOf(place, count) {
+  const name = JSON.stringify(place), jpegs = kept.get(name) ?? new Array(count).fill(null);
+  kept.delete(name);
+  kept.set(name, jpegs);
+  return jpegs;
+}
+
+function forgetOld() {
+  let bytes = 0;
+  for (const [name, jpegs] of [...kept].reverse()) {
+    for (const jpeg of jpegs) bytes += jpeg?.byteLength ?? 0;
+    if (bytes > MOST_KEPT) kept.delete(name);
+  }
+}
 
 class Pane {
   constructor(clip, column) {
     this.column = column;
     this.place = { key: clip.key, column: column.name, source: column.source };
     this.clip = clip;
-    this.blobs = new Array(clip.frames).fill(null);
+    this.jpegs = framesOf(this.place, clip.frames);
     this.bitmaps = new Map();
     this.root = element("section", "", "pane");
     this.root.dataset.source = column.source;
@@ -326,18 +348,19 @@ class Pane {
 
   // The frame asked for, decoded alone.
   async loadFrame(number, signal) {
+    if (this.jpegs[number]) return;
     try {
-      const blob = await (await ask("/api/frame", { ...this.place, frame: number }, signal)).blob();
-      this.blobs[number] ??= blob;
+      const jpeg = await (await ask("/api/frame", { ...this.place, frame: number }, signal)).arrayBuffer();
+      this.jpegs[number] ??= new Uint8Array(jpeg);
       player.changed();
     } catch (error) { this.failed(error); }
   }
 
   async loadRun(first, signal) {
-    if (!this.column.present) return;
+    if (!this.column.present || this.jpegs.slice(first, first + RUN).every(Boolean)) return;
     try {
       const run = await frames(this.place, first, RUN, signal);
-      run.forEach((blob, index) => { this.blobs[first + index] ??= blob; });
+      run.forEach((jpeg, index) => { this.jpegs[first + index] ??= jpeg; });
       player.changed();
     } catch (error) { this.failed(error); }
   }
@@ -348,9 +371,9 @@ class Pane {
 
   async bitmap(number) {
     if (!this.bitmaps.has(number)) {
-      const blob = this.blobs[number];
-      if (!blob) return null;
-      this.bitmaps.set(number, createImageBitmap(blob));
+      const jpeg = this.jpegs[number];
+      if (!jpeg) return null;
+      this.bitmaps.set(number, decoded(jpeg));
       // Decoded frames are large: the oldest goes. It is not closed, for it may be being drawn.
       if (this.bitmaps.size > 24) this.bitmaps.delete(this.bitmaps.keys().next().value);
     }
@@ -396,6 +419,7 @@ const player = {
   async load(panes, first, signal) {
     const runs = Math.ceil(this.clip.frames / RUN), waiting = [];
     await Promise.all(panes.map((pane) => pane.loadFrame(first, signal)));
+    await this.draw().catch(report); // nothing else is decoded before they are seen
     for (const pane of panes) pane.loadLegend(signal).catch((error) => pane.failed(error));
     json("/api/camera", panes[0]?.place ?? {}, signal).then(({ path }) => showCamera(path), report);
     for (let at = 0; at < runs; at += 1) {
@@ -419,6 +443,7 @@ const player = {
     this.leaving.abort();
     this.stop();
     this.panes = [];
+    forgetOld();
     this.clip = this.people = state.clip = null;
   },
 
@@ -442,7 +467,7 @@ const player = {
       if (frame >= this.clip.frames && !$("loop").checked) { this.frame = this.clip.frames - 1; this.changed(); this.stop(); return; }
       frame %= this.clip.frames;
       // Every pane has the frame, or all wait for it: the clock stands still meanwhile.
-      if (this.panes.some((pane) => pane.column.present && !pane.blobs[frame])) { this.from = this.frame; this.started = now; }
+      if (this.panes.some((pane) => pane.column.present && !pane.jpegs[frame])) { this.from = this.frame; this.started = now; }
       else if (frame !== this.frame) { this.frame = frame; this.changed(); }
       requestAnimationFrame(tick);
     };

@@ -86,11 +86,11 @@ class Rule:
     reason: str
     leaves_out: str
     is_choice: bool = False
-    """The user's wish, not a fault of the row: counted, but not listed row by row."""
+    """The user's choice, not a fault of the row: counted, but not listed row by row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Relation:
     """A source's own rows: what follows FROM."""
 
     sql: str
@@ -161,7 +161,7 @@ def clock(value: str) -> str:
     return f"seconds_of({value}::VARCHAR)"
 
 
-def describe(database: duckdb.DuckDBPyConnection, rows: Rows) -> dict[str, str]:
+def describe(database: duckdb.DuckDBPyConnection, rows: Relation) -> dict[str, str]:
     """The source's columns and their types. Raises PlanError where the files cannot be read."""
     import duckdb
 
@@ -212,7 +212,7 @@ _MACROS = (
 
 def select(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     choice: Choice,
     request: Request,
@@ -224,7 +224,7 @@ def select(
     """Choose rows and make the views `clips` and `left_out`.
 
     `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
-    again. Raises PlanError where a table or a wish cannot be.
+    again. Raises PlanError where a table cannot be read or a condition cannot be evaluated.
     """
     import duckdb
 
@@ -276,7 +276,7 @@ def _list_videos(database: duckdb.DuckDBPyConnection, listing: Iterable[str | Sk
 
 def _rules(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     choice: Choice,
     request: Request,
@@ -351,7 +351,7 @@ def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) 
     return f"(id IN (SELECT name FROM {table}) OR coalesce(video_id IN (SELECT name FROM {table}), false))"
 
 
-def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice) -> dict[str, str]:
+def _thresholds(database: duckdb.DuckDBPyConnection, rows: Relation, choice: Choice) -> dict[str, str]:
     """What --at-least and --at-most ask, as reason and SQL. Shares of rows become numbers in one pass over the rows."""
     asked = [(">=", "below", pair) for pair in choice.at_least] + [("<=", "above", pair) for pair in choice.at_most]
     if not asked:
@@ -389,7 +389,7 @@ def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice)
 
 def _judge(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     rules: list[Rule],
     choice: Choice,
@@ -463,7 +463,7 @@ def _threshold(number: int) -> str:
     return f"rule_{number}"
 
 
-def _malformed(database: duckdb.DuckDBPyConnection, rows: Rows) -> int:
+def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     """Name the rows that DuckDB could not read by file and byte; how many. Raises PlanError where they are too many."""
     if not rows.is_csv:
         return 0

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import openuni
-from openuni.choosing import Rows
+from openuni.choosing import Rows, text
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import facts, tables, view
@@ -119,15 +119,15 @@ def read_keys(path: Path) -> list[str]:
 def split_sql(rule: Rule) -> str:
     """The split of a clip by its source video, as `openuni.sample.split_of` with the rule's shares and seed."""
     named = "coalesce(nullif(video_id, ''), key)"
-    text = f"concat('{rule.seed}/', {named})" if rule.seed else named
-    place = f"(('0x' || substr(sha256({text}), 1, 12))::UBIGINT / 281474976710656.0::DOUBLE)"
+    hashed = f"concat('{rule.seed}/', {named})" if rule.seed else named
+    place = f"(('0x' || substr(sha256({hashed}), 1, 12))::UBIGINT / 281474976710656.0::DOUBLE)"
     return (
         f"CASE WHEN {place} < {rule.test} THEN 'test' WHEN {place} < {rule.val + rule.test} THEN 'val' ELSE 'train' END"
     )
 
 
 def _relation(path: Path) -> str:
-    table = f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
+    table = f"read_parquet({text(str(path))}, file_row_number = true)"
     has_camera = set(_CAMERA_PARTS) <= set(pq.read_schema(path).names)
     return f"(SELECT *, {CAMERA} AS camera FROM {table})" if has_camera else table
 

@@ -54,9 +54,10 @@ class Choice:
     """
 
     at_least: tuple[str, ...] = ()
-    """COLUMN=NUMBER by comma: rows with at least that score; COLUMN=90% is the value that 90% of all rows lie below."""
+    """COLUMN=NUMBER, comma-separated: rows with at least that score; COLUMN=90% is the value that 90% of
+    all rows lie below."""
     at_most: tuple[str, ...] = ()
-    """COLUMN=NUMBER or COLUMN=SHARE% by comma: rows with at most that score."""
+    """COLUMN=NUMBER or COLUMN=SHARE%, comma-separated: rows with at most that score."""
     min_caption: int | None = None
     """Shortest caption, in characters."""
     max_caption: int | None = None
@@ -66,7 +67,7 @@ class Choice:
     max_duration: float | None = None
     """Longest span of a row, in seconds."""
     licenses: tuple[str, ...] = ()
-    """Licenses by comma, as the rows spell them: no other rows."""
+    """Licenses, comma-separated, as the rows spell them: no other rows."""
     include: Path | None = field(default=None, metadata={"exists": True})
     """A text file with an id, or the id of a source video, a line: no other rows."""
     exclude: Path | None = field(default=None, metadata={"exists": True})

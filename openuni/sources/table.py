@@ -33,8 +33,8 @@ class Table(RowSource):
 
     name: ClassVar[str] = "table"
     map: tuple[str, ...] = ()
-    """FIELD=COLUMN by comma, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the crop),
-    license, video_id; a field that is not named is called as it is."""
+    """FIELD=COLUMN, comma-separated, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the
+    crop), license, video_id; a field that is not named is called as it is."""
 
     def rows(self, request: Request, scratch: Path) -> Relation:
         if request.metadata is None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from openuni.choosing import Step
+from openuni.choosing import Step, text
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
 from openuni.shards import layout, tables
@@ -156,7 +156,7 @@ def write_rows(
                 (f"SELECT {columns} FROM {clips}", temporary, f", {size}"),
                 ("SELECT id, reason FROM left_out", skipped, ""),
             ):
-                chosen.database.execute(f"COPY ({query}) TO '{_quoted(target)}' ({written}{more})")
+                chosen.database.execute(f"COPY ({query}) TO {text(str(target))} ({written}{more})")
         _publish(skipped, temporary, path)
     return tally
 
@@ -169,10 +169,6 @@ def _but(database: Any, taken_down: Collection[str]) -> str:
         for kind in ("key", "source_id", "video_id")
     )
     return f"(SELECT * FROM clips WHERE {named} ORDER BY key)"
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _publish(skipped: Path, plan: Path, path: Path) -> None:

@@ -17,7 +17,7 @@ from openuni.errors import PlanError
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, header, need
-from openuni.sources.selection import Fields, Rows, Rule
+from openuni.sources.selection import Fields, Relation, Rule
 
 SCORES = ("clarity_score", "aesthetic_score", "motion_score", "video_training_suitability_score")
 COLUMNS = ("videoID", "url", "timestamp", "caption", *SCORES)
@@ -35,7 +35,7 @@ class Koala36M(RowSource):
     license: ClassVar[str] = "Koala-36M: non-commercial research only"
     hub: ClassVar[Hub | None] = Hub("Koala-36M/Koala-36M-v1")
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         if request.metadata is None:
             raise PlanError("source koala36m needs its tables: give --metadata a CSV or the folder of Koala_36M_*.csv")
         types = {**dict.fromkeys(_TEXTS, "VARCHAR"), **dict.fromkeys(SCORES, "DOUBLE")}
@@ -47,7 +47,7 @@ class Koala36M(RowSource):
             table, sql=f"(SELECT *, regexp_extract(timestamp, '{_SPAN}', {_PARTS}) AS span FROM {table.sql})"
         )
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         return Fields(
             id="videoID",
             cut="videoID",

@@ -18,7 +18,7 @@ from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, need, one_table
-from openuni.sources.selection import Fields, Rows, Rule
+from openuni.sources.selection import Fields, Relation, Rule
 
 SCORES = ("tech", "motion", "aesthetic")
 _BATCH = 4096
@@ -32,12 +32,12 @@ class OpenS2V(RowSource):
     license: ClassVar[str] = "CC-BY-4.0"
     hub: ClassVar[Hub | None] = Hub("BestWishYsh/OpenS2V-5M", "Jsons/total_part*.json")
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         files = one_table(self.name, request, "*.json")
         parts = [_flattened(file, scratch / f"opens2v-{number}.parquet") for number, file in enumerate(files)]
-        return Rows(f"read_parquet({selection.listed(parts)})", request.metadata or Path())
+        return Relation(f"read_parquet({selection.listed(parts)})", request.metadata or Path())
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         need(columns, ("id", "path", "fps"), rows.file, "an OpenS2V-5M file")
         return Fields(
             id="id",

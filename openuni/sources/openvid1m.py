@@ -11,7 +11,7 @@ from openuni.choosing import quoted, text
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, csv_files, need, one_table
-from openuni.sources.selection import Fields, Rows
+from openuni.sources.selection import Fields, Relation
 
 SCORES = ("aesthetic score", "motion score", "temporal consistency score")
 _TYPES = {**dict.fromkeys((*SCORES, "fps", "seconds"), "DOUBLE"), "frame": "BIGINT"}
@@ -25,10 +25,10 @@ class OpenVid1M(RowSource):
     license: ClassVar[str] = "OpenVid-1M: CC-BY-4.0 (the clips' own terms differ)"
     hub: ClassVar[Hub | None] = Hub("nkp37/OpenVid-1M", "data/train/OpenVid-1M.csv")
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         return csv_files(one_table(self.name, request), scratch, request.metadata or Path(), _TYPES)
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         need(columns, ("video", "caption", *SCORES), rows.file, "an OpenVid-1M table")
         return Fields(
             id=r"regexp_replace(video, '\.[^.]*$', '')",

@@ -13,7 +13,7 @@ from typing import ClassVar
 from openuni.choosing import text
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, csv_files, header, need, one_table
-from openuni.sources.selection import Fields, Rows, Rule, clock
+from openuni.sources.selection import Fields, Relation, Rule, clock
 
 COLUMNS = ("videoID", "url", "timestamp", "caption", "matching_score", "desirable_filtering")
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -27,13 +27,13 @@ class Panda70M(RowSource):
     name: ClassVar[str] = "panda70m"
     license: ClassVar[str] = "Panda-70M: non-commercial research only"
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         files = one_table(self.name, request)
         need(header(files[0]), COLUMNS, files[0], "a Panda-70M table")
         videos = csv_files(files, scratch, request.metadata or Path(), {})
         return replace(videos, sql=f"({_exploded(videos.sql)})")
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         return Fields(
             id="concat(videoID, '_', clip)",
             cut="concat(videoID, '_', clip)",

@@ -23,8 +23,9 @@ from openuni.sample import Clip
 from openuni.sources import selection, text
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.folder import video_root, videos_below
-from openuni.sources.selection import Choice, Fields, Rows, Selection
+from openuni.sources.selection import Choice, Fields, Relation, Selection
 from openuni.sources.text import UnknownEncodingError
+from openuni.storage import open_regular
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Of tables; text may be compressed (`.csv.gz`)."""
@@ -44,11 +45,11 @@ class RowSource(Source):
     """Which of the rows; an option each, its own."""
 
     @abstractmethod
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         """The source's files as DuckDB reads them. Raises PlanError naming what is missing and where to put it."""
 
     @abstractmethod
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         """What a clip's fields are, over `columns` (names and types). Raises PlanError where a column is missing."""
 
     def wanted(self, request: Request, scratch: Path) -> Iterator[Wanted]:
@@ -79,7 +80,7 @@ class RowSource(Source):
     ) -> Iterator[Selection]:
         """Choose rows; files go to the folder `scratch`. `known` are plans whose keys are not to come again.
 
-        Raises PlanError where a table or a wish cannot be.
+        Raises PlanError where a table cannot be read or a condition cannot be evaluated.
         """
         with selection.connected(scratch) as database:
             rows = self.rows(request, scratch)
@@ -124,7 +125,7 @@ def scratch_folder() -> Iterator[Path]:
 
 def csv_files(
     files: list[Path], scratch: Path, named: Path, types: Mapping[str, str] | None = None, delimiter: str = ","
-) -> Rows:
+) -> Relation:
     """CSV files of one kind. `types` are those of columns that are no text; None lets DuckDB look at the rows.
 
     Files that are not UTF-8 are rewritten into `scratch`, and said. Raises PlanError where an encoding cannot be told.
@@ -144,7 +145,7 @@ def csv_files(
         f"read_csv({listed}, header = true, delim = {choosing.text(delimiter)}, quote = '\"', escape = '\"', "
         f"store_rejects = true, rejects_limit = 0, max_line_size = {LONGEST_ROW}{looked})"
     )
-    return Rows(sql, named, is_csv=True, remarks=tuple(remarks))
+    return Relation(sql, named, is_csv=True, remarks=tuple(remarks))
 
 
 def _columns(files: list[Path], types: Mapping[str, str]) -> str:
@@ -172,7 +173,7 @@ def header(file: Path) -> list[str]:
     return found
 
 
-def table_files(metadata: Path, scratch: Path) -> Rows:
+def table_files(metadata: Path, scratch: Path) -> Relation:
     """A table of any kind, a file or a folder of files of one kind. Raises PlanError where it is none."""
     files = [metadata] if metadata.is_file() else sorted(path for path in metadata.rglob("*") if suffix(path))
     kinds = {suffix(path) for path in files}
@@ -184,8 +185,8 @@ def table_files(metadata: Path, scratch: Path) -> Rows:
         return csv_files(files, scratch, metadata, delimiter="," if kind == ".csv" else "\t")
     listed = selection.listed(files)
     if kind == ".parquet":
-        return Rows(f"read_parquet({listed}, union_by_name = true)", metadata)
-    return Rows(f"read_json({listed}, format = 'newline_delimited', ignore_errors = true)", metadata)
+        return Relation(f"read_parquet({listed}, union_by_name = true)", metadata)
+    return Relation(f"read_json({listed}, format = 'newline_delimited', ignore_errors = true)", metadata)
 
 
 def one_table(source: str, request: Request, pattern: str = "*.csv") -> list[Path]:
@@ -212,7 +213,7 @@ def need(columns: Iterable[str], wanted: tuple[str, ...], file: Path, what: str)
 
 
 def _encoding(table: Path) -> str:
-    with table.open("rb") as file:
+    with open_regular(table) as file:  # a pipe would be waited for
         sample = file.read(text.SAMPLE_BYTES)
     try:
         return text.encoding_of(sample)

@@ -58,9 +58,10 @@ class Choice:
     """
 
     at_least: tuple[str, ...] = ()
-    """COLUMN=NUMBER by comma: rows with at least that score; COLUMN=90% is the value that 90% of all rows lie below."""
+    """COLUMN=NUMBER, comma-separated: rows with at least that score; COLUMN=90% is the value that 90% of
+    all rows lie below."""
     at_most: tuple[str, ...] = ()
-    """COLUMN=NUMBER or COLUMN=SHARE% by comma: rows with at most that score."""
+    """COLUMN=NUMBER or COLUMN=SHARE%, comma-separated: rows with at most that score."""
     min_caption: int | None = None
     """Shortest caption, in characters."""
     max_caption: int | None = None
@@ -70,7 +71,7 @@ class Choice:
     max_duration: float | None = None
     """Longest span of a row, in seconds."""
     licenses: tuple[str, ...] = ()
-    """Licenses by comma, as the rows spell them: no other rows."""
+    """Licenses, comma-separated, as the rows spell them: no other rows."""
     include: Path | None = field(default=None, metadata={"exists": True})
     """A text file with an id, or the id of a source video, a line: no other rows."""
     exclude: Path | None = field(default=None, metadata={"exists": True})
@@ -90,11 +91,11 @@ class Rule:
     reason: str
     leaves_out: str
     is_choice: bool = False
-    """The user's wish, not a fault of the row: counted, but not listed row by row."""
+    """The user's choice, not a fault of the row: counted, but not listed row by row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Relation:
     """A source's own rows: what follows FROM."""
 
     sql: str
@@ -167,7 +168,7 @@ def clock(value: str) -> str:
     return f"seconds_of({value}::VARCHAR)"
 
 
-def describe(database: duckdb.DuckDBPyConnection, rows: Rows) -> dict[str, str]:
+def describe(database: duckdb.DuckDBPyConnection, rows: Relation) -> dict[str, str]:
     """The source's columns and their types. Raises PlanError where the files cannot be read."""
     import duckdb
 
@@ -218,7 +219,7 @@ _MACROS = (
 
 def select(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     choice: Choice,
     request: Request,
@@ -232,7 +233,7 @@ def select(
 
     `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
     again. Where clips need not be `at_hand`, the view `asked` lists their videos: `name`, `url`, `is_here`. Raises
-    PlanError where a table or a wish cannot be.
+    PlanError where a table cannot be read or a condition cannot be evaluated.
     """
     import duckdb
 
@@ -286,7 +287,7 @@ def _list_videos(database: duckdb.DuckDBPyConnection, listing: Iterable[str | Sk
 
 def _rules(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     choice: Choice,
     request: Request,
@@ -361,7 +362,7 @@ def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) 
     return f"(id IN (SELECT name FROM {table}) OR coalesce(video_id IN (SELECT name FROM {table}), false))"
 
 
-def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice) -> dict[str, str]:
+def _thresholds(database: duckdb.DuckDBPyConnection, rows: Relation, choice: Choice) -> dict[str, str]:
     """What --at-least and --at-most ask, as reason and SQL. Shares of rows become numbers in one pass over the rows."""
     asked = [(">=", "below", pair) for pair in choice.at_least] + [("<=", "above", pair) for pair in choice.at_most]
     if not asked:
@@ -399,7 +400,7 @@ def _thresholds(database: duckdb.DuckDBPyConnection, rows: Rows, choice: Choice)
 
 def _judge(
     database: duckdb.DuckDBPyConnection,
-    rows: Rows,
+    rows: Relation,
     fields: Fields,
     rules: list[Rule],
     choice: Choice,
@@ -475,7 +476,7 @@ def _threshold(number: int) -> str:
     return f"rule_{number}"
 
 
-def _malformed(database: duckdb.DuckDBPyConnection, rows: Rows) -> int:
+def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     """Name the rows that DuckDB could not read by file and byte; how many. Raises PlanError where they are too many."""
     if not rows.is_csv:
         return 0

@@ -17,7 +17,7 @@ from openuni.choosing import quoted
 from openuni.errors import PlanError
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, table_files
-from openuni.sources.selection import Fields, Rows, clock, is_number
+from openuni.sources.selection import Fields, Relation, clock, is_number
 
 FIELDS = (
     "video", "id", "caption", "start", "end", "duration", "width", "height", "x0", "y0", "x1", "y1", "license",
@@ -33,17 +33,17 @@ class Table(RowSource):
 
     name: ClassVar[str] = "table"
     map: tuple[str, ...] = ()
-    """FIELD=COLUMN by comma, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the crop),
-    license, video_id, url; a field that is not named is called as it is."""
+    """FIELD=COLUMN, comma-separated, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the
+    crop), license, video_id, url; a field that is not named is called as it is."""
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         if request.metadata is None:
             raise PlanError(
                 f"source {self.name} needs its rows: give --metadata a .csv, .tsv, .jsonl or .parquet file, or a folder"
             )
         return table_files(request.metadata, scratch)
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         named = self._named()
         if named["video"] not in columns:
             raise PlanError(

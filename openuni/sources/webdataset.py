@@ -22,7 +22,7 @@ from openuni.sources import selection
 from openuni.sources.base import Request, Skipped
 from openuni.sources.folder import video_root
 from openuni.sources.rows import RowSource
-from openuni.sources.selection import Fields, Rows, clock
+from openuni.sources.selection import Fields, Relation, clock
 from openuni.video import SUFFIXES
 from openuni.video.member import Member
 
@@ -43,7 +43,7 @@ class WebDataset(RowSource):
     def check(self, request: Request) -> None:
         _tars(request)
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         target, numbers, remarks = scratch / "samples.jsonl", dict[str, str](), list[Skipped]()
         with target.open("w", encoding="utf-8", errors="backslashreplace") as lines:
             for sample in _samples(request):
@@ -60,9 +60,9 @@ class WebDataset(RowSource):
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
         listed = selection.listed([target])
         sql = f"read_json({listed}, format = 'newline_delimited', columns = {{{typed}}})"
-        return Rows(sql, video_root(self.name, request), remarks=tuple(remarks))
+        return Relation(sql, video_root(self.name, request), remarks=tuple(remarks))
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         return Fields(
             id="id",
             takes_paths=True,

@@ -10,7 +10,7 @@ from typing import ClassVar
 from openuni.choosing import text
 from openuni.sources.base import Request
 from openuni.sources.rows import RowSource, csv_files, need, one_table
-from openuni.sources.selection import Fields, Rows
+from openuni.sources.selection import Fields, Relation
 
 _DURATION = "regexp_extract(duration, '^PT(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9.]+)S)?$', ['h', 'm', 's'])"
 """Of ISO 8601: `PT00H00M17S`."""
@@ -22,10 +22,10 @@ class WebVid(RowSource):
 
     name: ClassVar[str] = "webvid"
 
-    def rows(self, request: Request, scratch: Path) -> Rows:
+    def rows(self, request: Request, scratch: Path) -> Relation:
         return csv_files(one_table(self.name, request), scratch, request.metadata or Path(), {})
 
-    def fields(self, columns: Mapping[str, str], rows: Rows) -> Fields:
+    def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         need(columns, ("videoid", "name"), rows.file, "a WebVid table")
         parts = ((3600, "h"), (60, "m"), (1, "s"))
         seconds = " + ".join(f"{of} * coalesce(try_cast({_DURATION}.{part} AS DOUBLE), 0)" for of, part in parts)

@@ -31,9 +31,9 @@ def of(config: type[Any], **defaults: Any) -> Callable[[Command], Command]:
 
     `global_batch_size: int = 8` becomes `--global-batch-size`, of type INTEGER, with its default shown; a field without
     a default is required. A `bool` is a flag (`--x/--no-x` where it is True by default), a `Literal` a choice, a tuple
-    a list by comma; a dataclass in a field gives its own options. The docstring below a field is the option's help, and
-    the field's `metadata` may say more: `flag` (another name), `min` and `max`, `exists` (a path that must be there),
-    `shown` (what None stands for), `known` (a function that lists names to print after the help), `plugins` (an
+    a comma-separated list; a dataclass in a field gives its own options. The docstring below a field is the option's
+    help, and the field's `metadata` may say more: `flag` (another name), `min` and `max`, `exists` (a path that must be
+    there), `shown` (what None stands for), `known` (a function that lists names to print after the help), `plugins` (an
     entry-point group: the option names one of its classes, of which an object is made; the fields of that class are
     further options of the command, which must be a `PluggedCommand`). `defaults` are this command's own, by name of the
     field.

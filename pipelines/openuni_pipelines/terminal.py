@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
@@ -140,20 +141,6 @@ def print_summary(summary: Summary) -> None:
         console.print(f"other parts are not through yet: openuni status {where}")
 
 
-def size(count: float) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size(49_000_000_000)
-        '49.0 GB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def print_places(config: BuildConfig) -> None:
     """What a source that wants tables or videos has at hand, what it lacks and the next command, on one screen."""
     source = config.reader
@@ -171,7 +158,7 @@ def print_places(config: BuildConfig) -> None:
             continue
         place = hub.look(source.name, kind)
         lacks += [] if place.files else [kind]
-        what = f"{place.files:,} files, {size(place.bytes)}" if place.files else "[yellow]nothing there[/]"
+        what = f"{place.files:,} files, {decimal(place.bytes)}" if place.files else "[yellow]nothing there[/]"
         console.print(f"  {kind:<8}  {printable.rich(str(place.path))}: {what}")
     if "metadata" in lacks and source.hub:
         console.print(f"  next: openuni sources fetch {source.name}")

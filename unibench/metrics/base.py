@@ -64,9 +64,9 @@ def mean_iou(counts: npt.NDArray[np.integer]) -> Floats:
 
     `counts` `[…, classes, 3]` are pixels of the intersection, predicted pixels and true pixels.
     """
-    inner, found, there = np.moveaxis(np.asarray(counts), -1, 0)
-    occurs = there > 0
-    iou = np.divide(inner, found + there - inner, out=np.zeros(inner.shape), where=occurs)
+    inner, predicted, true = np.moveaxis(np.asarray(counts), -1, 0)
+    occurs = true > 0
+    iou = np.divide(inner, predicted + true - inner, out=np.zeros(inner.shape), where=occurs)
     number = occurs.sum(axis=-1)
     mean: Floats = np.divide(iou.sum(axis=-1), number, out=np.full(number.shape, np.nan), where=number > 0)
     return mean

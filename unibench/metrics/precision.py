@@ -40,7 +40,7 @@ NO_PRECISION = Precision(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One frame of the sample `key` (for tubes: all of it, as frame 0), one class: what there is, what was found."""
+    """One frame of the sample `key` (for tubes: all of it, as frame 0), one class: its truths and detections."""
 
     key: str
     frame: int
@@ -48,7 +48,7 @@ class Picture:
     width: int
     label: str
     truths: Sequence[Annotation]
-    found: Sequence[Annotation]
+    detections: Sequence[Annotation]
 
 
 ALL_AREAS = (0.0, 1e18)
@@ -64,7 +64,7 @@ _CELLS = 1 << 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What was found of one class: D detections, and how many true instances each sample has.
+    """The matching of one class: D detections, and how many true instances each sample has.
 
     `images` `[D]` are the place of the sample's key in `keys`, then the frame (see `_image`). `outcomes` `[D, 10]` is 1
     where a detection is right at that threshold, 0 where it is wrong, −1 where COCO does not count it. `truths` are the
@@ -82,7 +82,7 @@ class AveragePrecision:
     """Mean over classes of COCO's AP, at most 100 detections (20 poses) of a class in an image.
 
     `sigmas` are the key points' falloffs for OKS; without them masks, boxes or tubes are compared by IoU. Tubes are
-    YouTube-VIS's: what is found on a crowd is compared with all of it, not by the share that lies inside. Of truth
+    YouTube-VIS's: a detection on a crowd is compared with all of it, not by the share that lies inside. Of truth
     only `areas` counts, from and to these pixels. Keeps a few numbers for each instance, no masks.
     """
 
@@ -104,15 +104,15 @@ class AveragePrecision:
         return bool(self._matched)
 
     def add(self, pictures: Sequence[Picture]) -> None:
-        """Match what was found with what is there. A frame must be added once."""
+        """Match detections with truths. A frame must be added once."""
         by_label: dict[str, list[Picture]] = {}
         for picture in pictures:
-            if picture.truths or picture.found:
+            if picture.truths or picture.detections:
                 by_label.setdefault(picture.label, []).append(picture)
         for label, group in by_label.items():
             images: list[Annotation] = []
             truths: list[Annotation] = []
-            found: list[Annotation] = []
+            detections: list[Annotation] = []
             true_instances = dict.fromkeys(sorted({picture.key for picture in group}), 0)
             place = {key: k for k, key in enumerate(true_instances)}
             for picture in group:
@@ -122,8 +122,8 @@ class AveragePrecision:
                 images.append({"id": image, "height": picture.height, "width": picture.width})
                 for truth in picture.truths:
                     truths.append({"iscrowd": 0, **truth, **common, "id": len(truths) + 1})
-                found += [{**detection, **common} for detection in picture.found]
-            matches = Matches(tuple(place), *self._match(images, truths, found), tuple(true_instances.values()))
+                detections += [{**detection, **common} for detection in picture.detections]
+            matches = Matches(tuple(place), *self._match(images, truths, detections), tuple(true_instances.values()))
             self._matched.setdefault(label, []).append(matches)
 
     def _ignored(self, truth: Annotation) -> bool:
@@ -181,19 +181,19 @@ class AveragePrecision:
         return mean
 
     def _match(
-        self, images: list[Annotation], truths: list[Annotation], found: list[Annotation]
+        self, images: list[Annotation], truths: list[Annotation], detections: list[Annotation]
     ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int8]]:
         """Images, scores and outcomes of the detections that COCO looks at."""
         import hotcoco
 
-        if not found:
+        if not detections:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros((0, _THRESHOLDS), np.int8)
         if self.compare == "tubes":
-            return _match_tubes(images, truths, found)
+            return _match_tubes(images, truths, detections)
         kind: Literal["segm", "bbox", "keypoints"] = "segm" if self.compare == "masks" else "bbox"
         kind = kind if self.sigmas is None else "keypoints"
         truth = hotcoco.COCO({"images": images, "annotations": truths, "categories": [{"id": 1, "name": "one"}]})
-        evaluation = hotcoco.COCOeval(truth, truth.load_res(found), kind)
+        evaluation = hotcoco.COCOeval(truth, truth.load_res(detections), kind)
         params = evaluation.params
         if self.sigmas is not None:
             params.kpt_oks_sigmas = list(self.sigmas)
@@ -210,7 +210,7 @@ class AveragePrecision:
 
 
 def _match_tubes(
-    images: list[Annotation], truths: list[Annotation], found: list[Annotation]
+    images: list[Annotation], truths: list[Annotation], detections: list[Annotation]
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int8]]:
     """The matching of YouTube-VIS (`ytvoseval.evaluateVid`), which differs from COCO's in what a crowd overlaps."""
     from hotcoco import mask
@@ -219,7 +219,7 @@ def _match_tubes(
     for image in (row["id"] for row in images):
         theirs = [truth for truth in truths if truth["image_id"] == image]
         theirs.sort(key=lambda truth: bool(truth["iscrowd"]))  # what is to be ignored comes last
-        mine = [detection for detection in found if detection["image_id"] == image]
+        mine = [detection for detection in detections if detection["image_id"] == image]
         mine = sorted(mine, key=lambda detection: -detection["score"])[:_MOST_TUBES]
         if not mine:
             continue
@@ -298,10 +298,10 @@ def _curve(parts: Sequence[Matches], resamples: _Resamples | None) -> Floats:
     for start in range(0, len(counts), step):
         rows = slice(start, start + step)
         weights = counts[rows][:, sample].astype(np.float64)
-        found = np.cumsum(weights, axis=1)
+        detected = np.cumsum(weights, axis=1)
         by_threshold = np.empty((len(weights), _THRESHOLDS))
         for t in range(_THRESHOLDS):
-            counted = found
+            counted = detected
             if ignored[t].size:
                 counted = weights.copy()
                 counted[:, ignored[t]] = 0
@@ -312,13 +312,13 @@ def _curve(parts: Sequence[Matches], resamples: _Resamples | None) -> Floats:
     return result
 
 
-def _average(correct: Floats, found: Floats, positives: npt.NDArray[np.integer]) -> Floats:
+def _average(correct: Floats, detected: Floats, positives: npt.NDArray[np.integer]) -> Floats:
     """Mean over 101 recalls of the largest precision at that recall or beyond it, `[R]`; NaN where nothing is true.
 
-    `correct` and `found` `[R, N]` count right and all detections down to each of the N right ones, best first: only
+    `correct` and `detected` `[R, N]` count right and all detections down to each of the N right ones, best first: only
     there recall grows, so only there precision matters.
     """
-    precision = correct / (found + np.spacing(1))
+    precision = correct / (detected + np.spacing(1))
     # One more column: a recall that is never reached has precision 0.
     envelope = np.zeros((len(correct), correct.shape[1] + 1))
     envelope[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

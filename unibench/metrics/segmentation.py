@@ -130,13 +130,13 @@ def boundary_measure(predicted: Bools, true: Bools, tolerance: float = 0.008) ->
     disk = (x * x + y * y <= radius * radius).astype(np.uint8)
     scores = np.empty(frames)
     for t in range(frames):
-        found, there = _boundary(predicted[t]), _boundary(true[t])
-        n_found, n_there = int(np.count_nonzero(found)), int(np.count_nonzero(there))
-        if n_found == 0 or n_there == 0:
-            scores[t] = float(n_found == n_there)
+        edges, true_edges = _boundary(predicted[t]), _boundary(true[t])
+        n, n_true = int(np.count_nonzero(edges)), int(np.count_nonzero(true_edges))
+        if n == 0 or n_true == 0:
+            scores[t] = float(n == n_true)
             continue
-        precision = np.count_nonzero(found & cv2.dilate(there, disk)) / n_found
-        recall = np.count_nonzero(there & cv2.dilate(found, disk)) / n_there
+        precision = np.count_nonzero(edges & cv2.dilate(true_edges, disk)) / n
+        recall = np.count_nonzero(true_edges & cv2.dilate(edges, disk)) / n_true
         scores[t] = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
     return scores
 
@@ -185,7 +185,7 @@ class _Thing:
     def truth(self, encoded: Any, area: float) -> Annotation:
         return {"segmentation": encoded, "area": area, "iscrowd": int(self.crowd)}
 
-    def found(self, encoded: Any, area: float) -> Annotation:
+    def detection(self, encoded: Any, area: float) -> Annotation:
         return {"segmentation": encoded, "area": area, "score": self.score}
 
 
@@ -222,16 +222,16 @@ def _of_objects(value: Segmentation, objects: Objects) -> list[_Thing]:
 
 def pictures(key: str, predicted: Segmentation, true: Segmentation) -> tuple[list[Picture], list[Picture]]:
     """The frames and the tubes of a video, by class, for `AveragePrecision`."""
-    found, there = _things(predicted), _things(true)
-    return _frames(key, found, there, true.ids.shape), _tubes(key, found, there, true.ids.shape)
+    things, true_things = _things(predicted), _things(true)
+    return _frames(key, things, true_things, true.ids.shape), _tubes(key, things, true_things, true.ids.shape)
 
 
-def _labels(found: list[_Thing], there: list[_Thing]) -> Iterator[tuple[str, list[_Thing], list[_Thing]]]:
-    for label in sorted({thing.label for thing in (*found, *there)}):
-        yield label, [t for t in found if t.label == label], [t for t in there if t.label == label]
+def _labels(predicted: list[_Thing], true: list[_Thing]) -> Iterator[tuple[str, list[_Thing], list[_Thing]]]:
+    for label in sorted({thing.label for thing in (*predicted, *true)}):
+        yield label, [t for t in predicted if t.label == label], [t for t in true if t.label == label]
 
 
-def _frames(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+def _frames(key: str, predicted: list[_Thing], true: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
     """Each frame and class with its masks."""
     frames, height, width = shape
     return [
@@ -242,14 +242,14 @@ def _frames(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int
             width,
             label,
             [i.truth(i.masks[t], i.areas[t]) for i in theirs if i.masks[t] is not None],
-            [i.found(i.masks[t], i.areas[t]) for i in mine if i.masks[t] is not None],
+            [i.detection(i.masks[t], i.areas[t]) for i in mine if i.masks[t] is not None],
         )
-        for label, mine, theirs in _labels(found, there)
+        for label, mine, theirs in _labels(predicted, true)
         for t in range(frames)
     ]
 
 
-def _boxes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+def _boxes(key: str, predicted: list[_Thing], true: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
     """Each frame and class with its boxes."""
     frames, height, width = shape
     return [
@@ -266,12 +266,12 @@ def _boxes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int,
             ],
             [{"bbox": box, "score": i.score} for i in mine if (box := i.boxes[t]) is not None],
         )
-        for label, mine, theirs in _labels(found, there)
+        for label, mine, theirs in _labels(predicted, true)
         for t in range(frames)
     ]
 
 
-def _tubes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
+def _tubes(key: str, predicted: list[_Thing], true: list[_Thing], shape: tuple[int, ...]) -> list[Picture]:
     """Each class with its masks over the whole video."""
     frames, height, width = shape
     return [
@@ -282,9 +282,9 @@ def _tubes(key: str, found: list[_Thing], there: list[_Thing], shape: tuple[int,
             frames * width,
             label,
             [i.truth(i.tube, sum(i.areas)) for i in theirs],
-            [i.found(i.tube, sum(i.areas)) for i in mine],
+            [i.detection(i.tube, sum(i.areas)) for i in mine],
         )
-        for label, mine, theirs in _labels(found, there)
+        for label, mine, theirs in _labels(predicted, true)
     ]
 
 
@@ -293,8 +293,10 @@ def _agnostic(by_class: list[Picture]) -> list[Picture]:
     merged: dict[int, Picture] = {}
     for p in by_class:
         have = merged.get(p.frame)
-        truths, found = (have.truths, have.found) if have else ([], [])
-        merged[p.frame] = Picture(p.key, p.frame, p.height, p.width, _ANY, [*truths, *p.truths], [*found, *p.found])
+        truths, detections = (have.truths, have.detections) if have else ([], [])
+        merged[p.frame] = Picture(
+            p.key, p.frame, p.height, p.width, _ANY, [*truths, *p.truths], [*detections, *p.detections]
+        )
     return list(merged.values())
 
 
@@ -383,13 +385,13 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
         if truth.ignored is not None and truth.objects is None:
             kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
             prediction = Segmentation(kept, prediction.instances)
-        found, there = _things(prediction), _things(truth)
+        things = _things(prediction), _things(truth)
         groups: dict[str, list[Picture]] = {}
         if not (_only_boxes(prediction) or _only_boxes(truth)):
-            groups["frame_ap"], groups["tube_ap"] = _frames(key, found, there, shape), _tubes(key, found, there, shape)
+            groups["frame_ap"], groups["tube_ap"] = _frames(key, *things, shape), _tubes(key, *things, shape)
             groups |= {f"{name}_agnostic": _agnostic(group) for name, group in groups.items()}
         if truth.objects is not None:
-            groups["box_ap"] = _boxes(key, found, there, shape)
+            groups["box_ap"] = _boxes(key, *things, shape)
             groups |= {name: groups[whole] for name in _BY_AREA if (whole := name.rpartition("_")[0]) in groups}
         for name, group in groups.items():
             alone = _precision(name)
@@ -428,15 +430,15 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
 
     def remarks(self) -> Iterator[str]:
         """Whether no predicted class is one of the truth."""
-        found, there = (
+        predicted, true = (
             {name for classes in self._counts.values() for name, three in classes.items() if three[which] > 0}
             - {BACKGROUND}
             for which in (1, 2)
         )
-        if found and there and not found & there:
+        if predicted and true and not predicted & true:
             yield (
-                f"no predicted class ({_some(found)}) is one of the truth ({_some(there)}): mIoU and AP with classes "
-                "are 0 by that; the columns `agnostic`, J and F look at no classes"
+                f"no predicted class ({_some(predicted)}) is one of the truth ({_some(true)}): mIoU and AP with "
+                "classes are 0 by that; the columns `agnostic`, J and F look at no classes"
             )
 
     def resampled(self, keys: Sequence[str], counts: npt.NDArray[np.integer]) -> dict[str, Floats]:
@@ -481,10 +483,10 @@ def object_scores(overlap: Counts, predicted: Segmentation, true: Segmentation) 
     for n, partner in enumerate(pair_objects(overlap)):
         if overlap[:, :, n + 1].sum() == 0:
             continue
-        there = true.ids == true.instances[n].id
-        found = np.zeros_like(there) if partner is None else predicted.ids == predicted.instances[partner].id
-        similarity.append(float(region_similarity(found, there).mean()))
-        boundary.append(float(boundary_measure(found, there).mean()))
+        mask = true.ids == true.instances[n].id
+        estimate = np.zeros_like(mask) if partner is None else predicted.ids == predicted.instances[partner].id
+        similarity.append(float(region_similarity(estimate, mask).mean()))
+        boundary.append(float(boundary_measure(estimate, mask).mean()))
     if not similarity:
         return math.nan, math.nan
     return float(np.mean(similarity)), float(np.mean(boundary))

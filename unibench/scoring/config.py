@@ -16,7 +16,7 @@ class ScoreConfig:
     """What to score, and how."""
 
     tasks: tuple[str, ...] = field(default=(), metadata={"shown": "all that both have, except physics"})
-    """Tasks by comma, such as depth,flow."""
+    """Tasks, comma-separated, such as depth,flow."""
     standard: Literal["estimation", "small"] = "estimation"
     """The standard set to score on if no truth is named; numbers on different sets do not compare."""
     subset: Literal["single_person", "two_person", "general"] | None = None
@@ -30,7 +30,8 @@ class ScoreConfig:
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
     """What the numbers in plain depth files are."""
     control: tuple[str, ...] = ()
-    """Control fidelity, TASK=EXPERT by comma: estimate TASK from the generated videos with EXPERT and score that."""
+    """Control fidelity, TASK=EXPERT, comma-separated: estimate TASK from the generated videos with EXPERT and
+    score that."""
     out: Path | None = field(default=None, metadata={"shown": "PRED/score"})
     """Where the report goes."""
     name: str | None = field(default=None, metadata={"shown": "the folder's name"})

@@ -42,4 +42,4 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trus
 def drop_command(root: Path, column: str) -> None:
     """Remove COLUMN from DATASET and free its space."""
     freed = changes.drop(root, column)
-    click.echo(f"{column} is gone from {root}, {freed / 2**20:,.1f} MiB are free again")
+    click.echo(f"{column} removed from {root}: {freed / 2**20:,.1f} MiB freed")

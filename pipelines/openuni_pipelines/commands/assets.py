@@ -7,6 +7,7 @@ import sys
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -55,7 +56,13 @@ def list_(as_json: bool) -> None:
     table.add_column("used by")
     for entry in installed:
         asset, cached = entry.asset, "yes" if cache.is_cached(entry.asset) else "-"
-        table.add_row(asset.name, asset.license, _size(asset.size), cached, ", ".join(entry.used_by))
+        table.add_row(
+            asset.name,
+            asset.license,
+            "?" if asset.size is None else decimal(asset.size),
+            cached,
+            ", ".join(entry.used_by),
+        )
     # In a pipe there is no edge to fit to, and rich's 80 columns would cut licenses short.
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
@@ -118,9 +125,3 @@ def _wanted(names: tuple[str, ...], everything: bool, light: bool) -> list[Asset
         raise click.UsageError(f"there is no asset {', '.join(unknown)}; known: {', '.join(known)}")
     wanted = {*names, *(asset.name for asset in sets.assets_of(experts))}
     return [asset for asset in installed if everything or asset.name in wanted or (light and asset.light)]
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "?"
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

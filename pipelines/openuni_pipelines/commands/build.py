@@ -45,7 +45,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 
 @click.command("plan", cls=options.PluggedCommand)
 @options.of(BuildConfig)
-@click.option("--dry-run", is_flag=True, help="Write nothing, only say what the build would make and need.")
+@click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""

@@ -29,7 +29,7 @@ from unibench.standard import collect
     default="test",
     show_default=True,
     type=options.Names(Literal["test", "val"]),
-    help="Where to choose from: test, val, or both by comma. No training reads either.",
+    help="Where to choose from: test, val, or test,val. No training reads either.",
 )
 @click.option(
     "--list",

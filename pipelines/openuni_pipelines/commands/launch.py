@@ -30,7 +30,7 @@ def slurm_command(config: SlurmConfig, words: tuple[str, ...]) -> None:
     click.echo(slurm(config, build, words), nl=False)
 
 
-@click.command("build")
+@click.command("build", cls=options.PluggedCommand)
 @options.of(BuildConfig)
 @options.follow_links
 def _build_options(build: BuildConfig) -> BuildConfig:

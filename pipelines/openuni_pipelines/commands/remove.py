@@ -57,9 +57,9 @@ def _print(root: Path, removal: Removal, dry_run: bool) -> None:
     if removal.resumed:
         said = "would be" if dry_run else "are"
         click.echo(f"{removal.resumed} removals that were interrupted {said} finished", err=True)
-    said = "would go" if dry_run else "are gone"
+    said = "would be removed" if dry_run else "removed"
     click.echo(f"{len(removal.keys):,} clips {said}, of {len(removal.shards):,} shards of {root}", err=True)
     if not dry_run:
         click.echo(f"recorded in {root / takedown.FILE}", err=True)
     for name in removal.still_named_in:
-        click.echo(plain(f"{root / name} still names a clip: delete it, or make it anew"), err=True)
+        click.echo(plain(f"{root / name} still names a clip: delete it, or make it again"), err=True)

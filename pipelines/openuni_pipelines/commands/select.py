@@ -9,22 +9,22 @@ from rich.console import Console
 
 import openuni
 from openuni_pipelines import options, terminal
-from openuni_pipelines.engine.selecting import Rule, Selection, select
+from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
 
 
 @click.command("select")
 @click.argument("path", metavar="DATASET")
-@options.of(Rule)
+@options.of(SelectConfig)
 @click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="The view, .json or .parquet.  [default: only count]"
 )
 @options.follow_links
-def select_command(rule: Rule, path: str, where: tuple[str, ...], out: Path | None) -> None:
+def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: Path | None) -> None:
     """Choose clips of DATASET, and write their keys and the rule as a view.
 
     A view opens wherever a dataset does: train --data view.json, stats, view, export, select again. Nothing is copied
-    or measured anew. `--where "sharpness > quantile_cont(sharpness, .9) over ()"` makes a threshold of a quantile.
+    or measured again. `--where "sharpness > quantile_cont(sharpness, .9) over ()"` makes a threshold of a quantile.
     """
     with terminal.waiting(f"choosing from {path}"):
         made = select(openuni.open(path), where, rule, out)

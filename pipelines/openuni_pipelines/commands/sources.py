@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from openuni import printable, registry, sources
@@ -29,7 +30,7 @@ def list_() -> None:
     for name in registry.names("sources"):
         source = sources.get(name)
         at_hand = [hub.look(name, kind) for kind in ("metadata", "videos")]
-        shown = [f"{place.files:,} files, {terminal.size(place.bytes)}" if place.files else "-" for place in at_hand]
+        shown = [f"{place.files:,} files, {decimal(place.bytes)}" if place.files else "-" for place in at_hand]
         table.add_row(name, printable.rich(source.license), *shown, source.hub.repository if source.hub else "-")
     Console().print(table)
 
@@ -45,7 +46,7 @@ def fetch(name: str, yes: bool) -> None:
     source = sources.get(name)
     what = hub.published(source)
     target = hub.folder(name) / "metadata"
-    click.echo(f"{what.hub.repository} at {what.commit[:12]}: {len(what.files)} files, {terminal.size(what.bytes)}")
+    click.echo(f"{what.hub.repository} at {what.commit[:12]}: {len(what.files)} files, {decimal(what.bytes)}")
     click.echo(f"license: {source.license} (its card: {what.license})")
     click.echo(f"into:    {target}")
     if not yes:
@@ -112,7 +113,7 @@ def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
     console.print(table)
     for why, count in summary.whys.most_common(10):
         console.print(f"  {count:,} × {printable.rich(why)}", soft_wrap=True)
-    click.echo(f"{summary.asked:,} asked for now, {terminal.size(summary.bytes)} came into {folder}")
+    click.echo(f"{summary.asked:,} asked for now, {decimal(summary.bytes)} came into {folder}")
     if summary.is_open:
         click.echo(f"{summary.is_open:,} are open: run the same command again")
     else:

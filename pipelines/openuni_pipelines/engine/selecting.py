@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import openuni
-from openuni.choosing import Rows
+from openuni.choosing import Rows, text
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import facts, tables, view
@@ -37,8 +37,11 @@ CAMERA = f"""CASE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Which clips. Each part narrows what the one before left, in this order. Raises PlanError on what cannot be."""
+class SelectConfig:
+    """Which clips. Each part narrows what the one before left, in this order.
+
+    Raises PlanError where the shares exceed 1.
+    """
 
     keys: Path | None = field(default=None, metadata={"exists": True})
     """Only these: a file with a key a line, a view, or the viewer's flags."""
@@ -72,7 +75,7 @@ class Selection:
     seconds: float
 
 
-def select(data: Dataset, where: Sequence[str], rule: Rule, out: Path | None) -> Selection:
+def select(data: Dataset, where: Sequence[str], rule: SelectConfig, out: Path | None) -> Selection:
     """Choose clips of a dataset or view, and write the view to `out`, if any.
 
     `where` are SQL conditions over the facts (`openuni.shards.facts`) and `camera`, the class of the camera's motion;
@@ -116,23 +119,23 @@ def read_keys(path: Path) -> list[str]:
     return lines
 
 
-def split_sql(rule: Rule) -> str:
+def split_sql(rule: SelectConfig) -> str:
     """The split of a clip by its source video, as `openuni.sample.split_of` with the rule's shares and seed."""
     named = "coalesce(nullif(video_id, ''), key)"
-    text = f"concat('{rule.seed}/', {named})" if rule.seed else named
-    place = f"(('0x' || substr(sha256({text}), 1, 12))::UBIGINT / 281474976710656.0::DOUBLE)"
+    hashed = f"concat('{rule.seed}/', {named})" if rule.seed else named
+    place = f"(('0x' || substr(sha256({hashed}), 1, 12))::UBIGINT / 281474976710656.0::DOUBLE)"
     return (
         f"CASE WHEN {place} < {rule.test} THEN 'test' WHEN {place} < {rule.val + rule.test} THEN 'val' ELSE 'train' END"
     )
 
 
 def _relation(path: Path) -> str:
-    table = f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}', file_row_number = true)"
+    table = f"read_parquet({text(str(path))}, file_row_number = true)"
     has_camera = set(_CAMERA_PARTS) <= set(pq.read_schema(path).names)
     return f"(SELECT *, {CAMERA} AS camera FROM {table})" if has_camera else table
 
 
-def _narrow(rows: Rows, data: Dataset, where: Sequence[str], rule: Rule) -> None:
+def _narrow(rows: Rows, data: Dataset, where: Sequence[str], rule: SelectConfig) -> None:
     if rule.keys is not None:
         rows.keep(read_keys(rule.keys), f"keys of {rule.keys.name}")
     if rule.exclude is not None:
@@ -151,9 +154,9 @@ def _narrow(rows: Rows, data: Dataset, where: Sequence[str], rule: Rule) -> None
         rows.sample(rule.sample, rule.seed)
 
 
-def _said(where: Sequence[str], rule: Rule) -> dict[str, Any]:
+def _said(where: Sequence[str], rule: SelectConfig) -> dict[str, Any]:
     """What was asked for, without what is as it always is."""
-    plain = asdict(Rule())
+    plain = asdict(SelectConfig())
     asked = {name: value for name, value in asdict(rule).items() if value != plain[name]}
     said: dict[str, Any] = {"where": list(where)} if where else {}
     return said | {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}

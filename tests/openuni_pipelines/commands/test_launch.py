@@ -44,3 +44,10 @@ def test_what_a_part_cannot_do_and_what_build_does_not_know_is_refused_at_once(t
         done = CliRunner().invoke(command, ["launch", "slurm", "--parts", "2", "--", "--source", "toy", wrong])
         assert done.exit_code == 2
         assert "No such option" in done.output
+
+
+def test_options_of_the_source_are_known(tmp_path: Path) -> None:
+    words = ["--source", "koala36m", "--at-least", "aesthetic_score=4.5", "--out", str(tmp_path / "d")]
+    done = CliRunner().invoke(command, ["launch", "slurm", "--parts", "2", "--", *words])
+    assert done.exit_code == 0, done.output
+    assert "--at-least aesthetic_score=4.5" in done.output

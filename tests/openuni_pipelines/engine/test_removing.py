@@ -17,7 +17,7 @@ from openuni.errors import PlanError
 from openuni.shards import columns, facts, layout, plan, takedown, verify, view
 from openuni_pipelines.engine.removing import Removal, Wanted, remove
 from openuni_pipelines.engine.run import Execution
-from openuni_pipelines.engine.selecting import Rule, select
+from openuni_pipelines.engine.selecting import SelectConfig, select
 from openuni_pipelines.engine.verifying import check
 from openuni_pipelines.engine.viewing.flags import Flags
 
@@ -51,8 +51,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
             pass
     Flags(root / "flags.jsonl").set(GONE, "a face")
     Flags(root / "flags.jsonl").set("zoo06", "blurred")
-    select(data, [], Rule(), root / "all.json")
-    select(data, [], Rule(), root / "all.parquet")
+    select(data, [], SelectConfig(), root / "all.json")
+    select(data, [], SelectConfig(), root / "all.parquet")
     (root / "contact_sheet.png").write_bytes(b"a picture")
     return root
 
@@ -133,7 +133,7 @@ def test_dry_run_names_clips_and_shards_and_changes_nothing(data: Path, openuni_
     assert done.returncode == 0
     assert done.stdout.split() == [GONE]
     assert "not in the dataset: key nobody" in done.stderr
-    assert "1 clips would go, of 1 shards" in done.stderr
+    assert "1 clips would be removed, of 1 shards" in done.stderr
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
     with pytest.raises(PlanError, match="no clip of key nobody"):
         remove(data, Wanted(keys=("nobody",)))

@@ -17,7 +17,7 @@ from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, split_of
 from openuni.shards import catalog, facts, view, writer
 from openuni_pipelines.engine.exporting import merge
-from openuni_pipelines.engine.selecting import CAMERA, Rule, select
+from openuni_pipelines.engine.selecting import CAMERA, SelectConfig, select
 from openuni_pipelines.engine.viewing.flags import Flags
 
 COLUMNS = {"rgb": "made-1"}
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chosen(data: Path, *where: str, **rule: object) -> list[int]:
-    made = select(openuni.open(data), where, Rule(**rule), None)  # type: ignore[arg-type]
+    made = select(openuni.open(data), where, SelectConfig(**rule), None)  # type: ignore[arg-type]
     return [int(key[-2:]) for key in made.view.keys]
 
 
@@ -61,7 +61,7 @@ def test_conditions_quantiles_and_missing_scores(data: Path) -> None:
 def test_the_funnel_counts_each_step_and_the_view_keeps_rule_funnel_and_keys(data: Path, tmp_path: Path) -> None:
     for name in ("v.json", "v.parquet"):
         out = tmp_path / name
-        made = select(openuni.open(data), ["number >= 4", "half is not null"], Rule(sample=5, seed=3), out)
+        made = select(openuni.open(data), ["number >= 4", "half is not null"], SelectConfig(sample=5, seed=3), out)
         assert [(step.what, step.left) for step in made.view.funnel] == [
             ("all", 24),
             ("number >= 4", 20),
@@ -77,7 +77,7 @@ def test_the_funnel_counts_each_step_and_the_view_keeps_rule_funnel_and_keys(dat
         assert opened.lacking == 0
     assert json.loads((tmp_path / "v.json").read_text())["dataset"] == str(data.resolve())
     inside = data / "inside.json"
-    select(openuni.open(data), ["number = 1"], Rule(), inside)
+    select(openuni.open(data), ["number = 1"], SelectConfig(), inside)
     assert json.loads(inside.read_text())["dataset"] == "."
     moved = data.rename(data.with_name("moved"))
     assert list(openuni.open(moved / "inside.json").keys()) == ["clip-01"]
@@ -87,7 +87,7 @@ def test_the_funnel_counts_each_step_and_the_view_keeps_rule_funnel_and_keys(dat
 
 def test_a_view_reads_trains_exports_and_is_chosen_from_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.json"
-    select(openuni.open(data), ["number in (1, 9, 10)"], Rule(), out)
+    select(openuni.open(data), ["number in (1, 9, 10)"], SelectConfig(), out)
     opened = openuni.open(out)
     assert len(opened) == 3
     assert opened["clip-09"].rgb.frames.shape == (4, 16, 24, 3)
@@ -96,7 +96,7 @@ def test_a_view_reads_trains_exports_and_is_chosen_from_again(data: Path, tmp_pa
     assert {next(stream)[1].key for _ in range(3)} == {"clip-01", "clip-09", "clip-10"}
     files = merge(opened, tmp_path / "merged", ["rgb"])
     assert [file.name for file in files] == ["000000.tar", "000001.tar"]
-    assert [int(key[-2:]) for key in select(opened, ["number > 1"], Rule(), None).view.keys] == [9, 10]
+    assert [int(key[-2:]) for key in select(opened, ["number > 1"], SelectConfig(), None).view.keys] == [9, 10]
     document = json.loads(out.read_text())
     document["keys"].append("gone")
     out.write_text(json.dumps(document))
@@ -137,7 +137,7 @@ def test_splits_are_by_source_video_and_those_that_the_index_has(data: Path, see
     shares = {"val": 0.3, "test": 0.3}
     parts = {}
     for split in ("train", "val", "test"):
-        rule = Rule(split=split, seed=seed, **shares)  # type: ignore[arg-type]
+        rule = SelectConfig(split=split, seed=seed, **shares)  # type: ignore[arg-type]
         try:
             parts[split] = [int(key[-2:]) for key in select(openuni.open(data), (), rule, None).view.keys]
         except PlanError:
@@ -151,20 +151,20 @@ def test_bad_rules_say_what_is_wrong_and_write_nothing(data: Path, tmp_path: Pat
     out = tmp_path / "v.json"
     for where, match in (("nonsense > 1", "nonsense.*known: key"), ("number >", "syntax"), ("number > 99", "no clip")):
         with pytest.raises(PlanError, match=match):
-            select(openuni.open(data), [where], Rule(), out)
+            select(openuni.open(data), [where], SelectConfig(), out)
     with pytest.raises(PlanError, match=r"\.json or \.parquet"):
-        select(openuni.open(data), [], Rule(), tmp_path / "v.txt")
+        select(openuni.open(data), [], SelectConfig(), tmp_path / "v.txt")
     with pytest.raises(PlanError, match="perceptual hashes"):
-        select(openuni.open(data), [], Rule(disjoint_from=str(data), keys=None), out)
+        select(openuni.open(data), [], SelectConfig(disjoint_from=str(data), keys=None), out)
     with pytest.raises(PlanError, match="more than all"):
-        Rule(val=0.6, test=0.6)
+        SelectConfig(val=0.6, test=0.6)
     assert not out.exists()
     for text in ("{}", "[1", '{"dataset": "x", "rule": {}, "funnel": [], "keys": ["../x"]}'):
         out.write_text(text)
         with pytest.raises(OpenUniError, match=r"v\.json"):
             openuni.open(out)
     with pytest.raises(PlanError, match="file of the dataset"):
-        select(openuni.open(data), [], Rule(), data / "dataset.json")
+        select(openuni.open(data), [], SelectConfig(), data / "dataset.json")
 
 
 def test_facts_are_kept_with_their_catalog_and_made_anew_for_another(data: Path) -> None:

@@ -1,12 +1,14 @@
 """Rendered crowds, where people hide one another, are cut off by the frame, small, or badly seen.
 
-    python benchmarks/crowds.py --out data/crowds --scenes 8
-    python benchmarks/light_people.py --crowds data/crowds
+    python benchmarks/crowds.py --out data/crowds --scenes 5
+    python benchmarks/crowds.py --out data/crowds --scenes 6 --harsh
+    python benchmarks/crowd_confidence.py --crowds data/crowds
 
 Six families, each scene with noise, blur and light of its own: a row side by side, a throng at all depths, people who
-meet in the middle, people so close that the frame cuts them off, a crowd far away, and people behind crates. Each scene
-is a file `FAMILY-SEED.npz`: `rgb` uint8 `[T, H, W, 3]`, `person` uint8 `[T, H, W]` (index + 1; 0 nobody), `parts` uint8
-`[T, H, W]` (1–24; 0 nobody).
+meet in the middle, people so close that the frame cuts them off, a crowd far away, and people behind crates.
+
+Each scene is a file `FAMILY-SEED.npz` (`FAMILY-hSEED.npz` of the harsh ones): `rgb` uint8 `[T, H, W, 3]`, `person`
+uint8 `[T, H, W]` (index + 1; 0 nobody), `parts` uint8 `[T, H, W]` (1–24; 0 nobody).
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def places(family: str, rng: Rng) -> Iterator[tuple[float, float, float]]:
                 yield rng.uniform(3.5, 6), (k - 1) * rng.uniform(0.6, 1.2), rng.uniform(0, 2 * np.pi)
 
 
-def scene_of(family: str, seed: int) -> Scene:
+def scene_of(family: str, seed: int, harsh: bool) -> Scene:
     """People before a standing camera at the height of a person's, a wall behind them, crates before them."""
     rng = np.random.default_rng([seed, FAMILIES.index(family)])
     base = build(Spec("walk", seed, FRAMES, HEIGHT, WIDTH, FPS))
@@ -76,7 +78,9 @@ def scene_of(family: str, seed: int) -> Scene:
         people.append(person(f"person {k}", walk, rng.normal(0, 0.8, 6), FRAMES, FPS, rng))
         depths.append(depth)
     stage = [instance for instance in base.instances if instance.name == "floor"]
-    colours = rng.uniform(0.1, 0.9, (2, 3))
+    colours = (
+        rng.uniform(0.1, 0.9, (2, 3)) if harsh else rng.uniform(0.25, 0.75, (2, 1)) + rng.uniform(-0.1, 0.1, (2, 3))
+    )
     papers = [textures.draw(textures.PATTERNS[rng.integers(4)], *colours, rng) for _ in range(2)]
     behind = max(depths) + rng.uniform(1, 3)
     stage.append(_box("wall", "wall", np.array([0.1, 40, rng.uniform(1, 6)]), (behind, 0.0), papers[0]))
@@ -97,23 +101,23 @@ def _box(name: str, kind: str, size: Floats, at: tuple[float, float], picture: t
     return Instance(name, kind, mesh, still(mesh, pose, FRAMES), picture, thing=kind == "crate")
 
 
-def badly_seen(frames: npt.NDArray[np.uint8], rng: Rng) -> npt.NDArray[np.uint8]:
+def badly_seen(frames: npt.NDArray[np.uint8], rng: Rng, harsh: bool) -> npt.NDArray[np.uint8]:
     """Frames through a lens out of focus, in less light, with noise: each scene in its own measure, some hardly."""
     strength = rng.uniform(0, 1) ** 2
-    light = 1 - 0.7 * strength * rng.uniform()
+    light = 1 - (0.7 if harsh else 0.6) * strength * rng.uniform()
     sharp = frames.astype(np.float32) * light
-    blur = 2.5 * strength * rng.uniform()
+    blur = (2.5 if harsh else 2) * strength * rng.uniform()
     if blur > 0.3:
         sharp = np.stack([cv2.GaussianBlur(frame, (0, 0), blur) for frame in sharp])
-    noisy = sharp + rng.normal(0, 2 + 25 * strength * rng.uniform(), sharp.shape)
+    noisy = sharp + rng.normal(0, 2 + (25 if harsh else 12) * strength * rng.uniform(), sharp.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-def render(family: str, seed: int, to: Path) -> None:
-    scene = scene_of(family, seed)
+def render(family: str, seed: int, harsh: bool, to: Path) -> None:
+    scene = scene_of(family, seed, harsh)
     truth = trace(scene)
     assert truth.people is not None
-    rgb = badly_seen(shade(scene), np.random.default_rng([seed, 1]))
+    rgb = badly_seen(shade(scene), np.random.default_rng([seed, 1]), harsh)
     surface = truth.people.surface
     np.savez_compressed(to, rgb=rgb, person=surface[..., 3], parts=surface[..., 0])
 
@@ -122,13 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=8, help="scenes a family")
+    parser.add_argument("--harsh", action="store_true", help="garish walls, and twice the noise")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in range(arguments.scenes):
         for family in FAMILIES:
-            to = arguments.out / f"{family}-{seed:03}.npz"
+            to = arguments.out / f"{family}-{'h' * arguments.harsh}{seed:03}.npz"
             if not to.exists():
-                render(family, seed, to)
+                render(family, seed, arguments.harsh, to)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from openuni.assets import Asset, Url
 from openuni.experts.base import DecodedClip, Resources
 from openuni.experts.mediapipe_segmentation import (
     Box,
+    Floats,
     Frame,
     Mask,
     MediapipeSegmentation,
@@ -102,6 +103,11 @@ class SamVitB(MediapipeSegmentation):
                 ids[t][mine] = p + 1
                 surest[mine] = logits[mine]
         return ids
+
+    def _person_scores(self, clip: DecodedClip, people: TrackedPeople, ids: npt.NDArray[np.int32]) -> Floats:
+        """The detector's scores: what tells good light masks from bad ones was never measured on SAM's."""
+        scores: Floats = np.nanmean(people.scores, axis=0) * people.belief
+        return scores
 
     def _outline(self, frame: Frame, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
         mask = self._logits(frame, box, t) > 0

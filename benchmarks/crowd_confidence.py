@@ -3,11 +3,12 @@
     python benchmarks/crowds.py --out data/crowds --scenes 5
     python benchmarks/crowd_confidence.py --crowds data/crowds
 
-A person-frame is one with a mask. Masks: the overlap (IoU) with the true person who overlaps most, against
-`mask_quality.predicted_iou`. DensePose: the share of painted pixels whose part is right, against
-`body_fit.predicted_parts`. Each logistic curve is fitted on all families but one and judged on that one. Printed are
-rank correlation (Spearman, with 95 % by resampling scenes), calibration error (mean gap over ten bins of equal count),
-and the curve fitted on all families, which the experts hold.
+A person-frame is one with a mask. Masks: the overlap (IoU) with the true person who overlaps most, from the signals of
+`mask_quality` by a logistic curve that is fitted on all families but one and judged on that one; and from the score of
+the instance, one a clip, as the index has it. DensePose: the share of painted pixels whose part is right, from its
+confidence, which has no fitted weights. Printed are rank correlation (Spearman, with 95 % by resampling scenes),
+calibration error (mean gap over ten bins of equal count), and the mask's curve fitted on all families, which
+`mask_quality` holds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from light_people import annotated, iou
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from openuni.experts import base, body_fit, mask_quality
+from openuni.experts import base, mask_quality
 from openuni.experts.people import TrackedPeople
 
 Floats = npt.NDArray[np.float64]
@@ -92,22 +93,16 @@ def interval(predicted: Floats, rows: list[Seen]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def report(what: str, rows: list[Seen]) -> None:
-    quality, now = np.array([row.quality for row in rows]), np.array([row.confidence for row in rows])
-    predicted = left_out(rows)
+def report(what: str, rows: list[Seen], predicted: Floats) -> None:
+    quality = np.array([row.quality for row in rows])
     low, high = interval(predicted, rows)
     scenes = len({row.scene for row in rows})
     print(f"{what}: {len(rows)} person-frames of {scenes} scenes, quality {quality.mean():.3f}")
-    print(f"  left out of the fit  Spearman {spearmanr(predicted, quality)[0]:.3f} (95 %: {low:.2f} to {high:.2f})")
-    print(f"                       calibration error {calibration_error(predicted, quality):.3f}")
-    print(f"  as it is in the code Spearman {spearmanr(now, quality)[0]:.3f}", end="")
-    print(f", calibration error {calibration_error(now, quality):.3f}")
+    print(f"  Spearman {spearmanr(predicted, quality)[0]:.3f} (95 %: {low:.2f} to {high:.2f})", end="")
+    print(f", calibration error {calibration_error(predicted, quality):.3f}")
     for name in sorted({row.family for row in rows}):
         here = np.array([row.family == name for row in rows])
-        gap = (predicted - quality)[here].mean()
-        print(f"  {name:<8} {here.sum():4d}, predicted − true {gap:+.3f}")
-    weights = fitted(np.array([row.signals for row in rows]), quality)
-    print(f"  weights {weights.round(2).tolist()}")
+        print(f"  {name:<8} {here.sum():4d}, predicted − true {(predicted - quality)[here].mean():+.3f}")
 
 
 def main() -> None:
@@ -125,8 +120,11 @@ def main() -> None:
     for expert in experts.values():
         expert.teardown()
     print(f"true person-frames with a mask of IoU above .5: {np.mean(outlined):.3f} of {len(outlined)}")
-    report("masks, IoU", masks)
-    report("DensePose, parts right", parts)
+    report("masks, IoU, each family left out of the fit", masks, left_out(masks))
+    report("masks, IoU, by the score of the instance", masks, np.array([row.confidence for row in masks]))
+    weights = fitted(np.array([row.signals for row in masks]), np.array([row.quality for row in masks]))
+    print(f"  weights fitted on all {weights.round(2).tolist()}")
+    report("DensePose, parts right", parts, np.array([row.confidence for row in parts]))
 
 
 def look_at(
@@ -139,10 +137,12 @@ def look_at(
     people: TrackedPeople = found["people"].value
     ids = found["mediapipe_segmentation"].value.ids
     signals = mask_quality.signals(people, ids, rgb)
-    expected = mask_quality.predicted_iou(signals)
-    for t, p in np.argwhere(~np.isnan(expected)).tolist():
+    score = {row.id: row.score for row in found["mediapipe_segmentation"].value.instances}
+    for t, p in np.argwhere((signals >= 0).all(axis=-1)).tolist():
+        if p + 1 not in score:
+            continue
         overlap = max(iou(ids[t] == p + 1, person[t] == k) for k in range(1, person.max() + 1))
-        masks.append(Seen(file.stem, signals[t, p], overlap, float(expected[t, p])))
+        masks.append(Seen(file.stem, signals[t, p], overlap, score[p + 1]))
     for t, k in np.argwhere(
         np.apply_along_axis(np.bincount, 1, person.reshape(len(person), -1), minlength=256) >= FEWEST
     ):
@@ -150,12 +150,12 @@ def look_at(
             outlined.append(max(iou(ids[t] == p + 1, person[t] == k) for p in range(max(1, people.count))) > 0.5)
     if "body_fit" not in found or (confidence := found["body_fit"].value.confidence) is None:
         return
-    values, doubts = found["body_fit"].value.values, body_fit.doubts_of(people, rgb)
-    for t, p in doubts:
+    values = found["body_fit"].value.values
+    for t, p in np.argwhere(~np.isnan(confidence)).tolist():
         drawn = values[t, ..., 3] == p + 1
         if drawn.any():
             right = float((values[t, ..., 0] == true_parts[t])[drawn].mean())
-            parts.append(Seen(file.stem, np.array(doubts[t, p]), right, float(confidence[t, p])))
+            parts.append(Seen(file.stem, np.zeros(0), right, float(confidence[t, p])))
 
 
 if __name__ == "__main__":

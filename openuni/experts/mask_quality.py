@@ -26,8 +26,8 @@ largest piece; how little of it others take; overlap with the masks just before 
 and around it (Bhattacharyya); visibility of the limbs; strength of the picture's edges on its rim; overlap with limbs
 drawn along the pose. Without a pose, what is about it is 0. The detector's score, its support and how much of a person
 lies within the frame were tried: their weights came out as 0."""
-_WEIGHTS = (0.36, 0.28, 0.8, 0.62, 0.6, 0.84, 1.81, 0.49, 0.52, 0.41)
-_OFFSET = -2.95
+_WEIGHTS = (0.4, 0.32, 0.55, 0.84, 0.34, 0.78, 1.77, 0.47, 0.33, 0.45)
+_OFFSET = -2.61
 _LIMBS = (*range(11, 17), *range(23, 29))
 _LARGE = 256
 """Pixels of height from which a person is as large as the landmark model sees."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from openuni import registry
 from openuni.assets import Asset
+from openuni.experts.floors import FLOORS, Floor
 from openuni.modalities import Encoded, Frames
 from openuni.sample import Annotation
 
@@ -104,15 +105,23 @@ class Expert(ABC):
         """Release what `setup` took."""
 
     @classmethod
-    def fingerprint(cls, columns: Mapping[str, str] | None = None) -> str:
-        """`name-version-hash`, the hash over weights and what the required experts' fingerprints are.
+    def floor(cls) -> Floor | None:
+        """The confidence below which its annotation of a clip is left out, if there is one."""
+        return FLOORS.get(cls.name)
+
+    @classmethod
+    def fingerprint(cls, columns: Mapping[str, str] | None = None, *, keep_doubtful: bool = False) -> str:
+        """`name-version-hash`, the hash over weights, the floor and what the required experts' fingerprints are.
 
         `columns`, fingerprints by modality: what an expert with `reads` sees of the dataset is part of its own.
+        `keep_doubtful`: of a column that no floor was applied to.
         """
         parts: dict[str, Any] = {
             "assets": [asset.sha256 for asset in cls.assets],
-            "requires": [get(name).fingerprint() for name in cls.requires],
+            "requires": [get(name).fingerprint(keep_doubtful=keep_doubtful) for name in cls.requires],
         }
+        if (floor := cls.floor()) is not None and not keep_doubtful:
+            parts["floor"] = floor.least
         if read := {name: made for name, made in (columns or {}).items() if name in cls.reads}:
             parts["reads"] = read
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -39,6 +39,8 @@ _LONGEST_GAP = 5
 """Frames without a pose within one fit; a longer gap makes two fits, for smoothness across it would be a guess."""
 _LONGEST_FIT = 300
 """Frames solved at once; memory grows with them."""
+_OVERLAP = 1
+"""Place of the overlap of fit and mask among the doubts."""
 LEAST = 0.35
 """Trust in the fit of a person in a frame below which nothing is drawn."""
 _REACH = 0.15
@@ -57,15 +59,17 @@ _BLUR = 1.1
 class BodyFit(Expert):
     """Part, U, V and person of each pixel on a person, smooth in time, with a confidence a person and frame.
 
-    Confidence is the product of five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body
-    (reprojection), the fitted outline against the person's mask (overlap), landmarks outside the frame (truncation),
-    landmarks not visible (sight), and whether it is a person at all (`TrackedPeople.belief`). Where the first four,
-    which are of the fit, come to less than `LEAST`, or the last is 0, the person is left out in that frame, and
+    There are five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body (reprojection), the
+    fitted outline against the person's mask (overlap), landmarks outside the frame (truncation), landmarks not visible
+    (sight), and whether it is a person at all (from `TrackedPeople.belief`). Confidence is the product of the first
+    four and the belief, overlap taken twice: in rendered crowds it tells right parts from wrong ones better than the
+    others. Where the first four, which are of the fit, come to less than `LEAST`, or the last is 0, the person is left
+    out in that frame, and
     `DensePose.doubt` names the worst of the five. Somebody who only stands very still is drawn, with low confidence.
     """
 
     name = "body_fit"
-    version = 2
+    version = 3
     modality = "densepose"
     license = "Apache-2.0"
     requires = ("people",)
@@ -100,7 +104,7 @@ class BodyFit(Expert):
                         surface = rasterise(self._body, fitted.vertices(self._body, i), *people.masks.shape[1:])
                         mask = (people.masks[t] == p + 1) & ~_hidden(before[p].get(t, ()), people.masks.shape[1:])
                         doubts = _doubts(people, p, t, fitted, i, surface, mask)
-                        confidence[t, p] = np.prod(doubts)
+                        confidence[t, p] = np.prod(doubts[:-1]) * doubts[_OVERLAP] * people.belief[p]
                         if np.prod(doubts[:-1]) < LEAST or doubts[-1] == 0:
                             doubt[t, p] = 1 + np.argmin(doubts)
                         else:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
-from openuni.experts import native_logs, tracking
+from openuni.experts import mask_quality, native_logs, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.mediapipe_pose import people_in
 from openuni.experts.people import TrackedPeople
@@ -29,6 +29,7 @@ from openuni.sample import Annotation
 Mask = npt.NDArray[np.bool_]
 Frame = npt.NDArray[np.uint8]
 Box = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 _MODELS = "https://storage.googleapis.com/mediapipe-models"
 CLASSES = Asset(
@@ -118,13 +119,14 @@ class MediapipeSegmentation(Expert):
 
     Person p of `people` has id p + 1; things follow. Outlines come from the picture or are not there: those of the pose
     model (people), of DeepLab (people without a pose, things it knows), or of GrabCut where DeepLab knows nothing and
-    the colours set the thing off. They are good to a few pixels on people, rough on things. A person's score is that of
-    the pose times the belief that it is one; a thing's is the detector's, halved where DeepLab should know such a thing
+    the colours set the thing off. They are good to a few pixels on people, rough on things. A person's score is the
+    overlap with the truth to expect of their mask (see `mask_quality`), in the mean over its frames, times the belief
+    that it is one; a thing's is the detector's, halved where DeepLab should know such a thing
     and sees none. Confidence is the mean score over instances, by their area.
     """
 
     name = "mediapipe_segmentation"
-    version = 4
+    version = 5
     modality = "segmentation"
     license = "Apache-2.0"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
@@ -164,10 +166,8 @@ class MediapipeSegmentation(Expert):
         people = people_in(clip, self.finder)
         things = self._things(clip, people)
         ids = self._person_ids(clip, people)
-        table = [
-            Instance(p + 1, "person", float(np.clip(np.nanmean(people.scores[:, p]) * people.belief[p], 0, 1)), p + 1)
-            for p in range(people.count)
-        ]
+        scores = self._person_scores(clip, people, ids)
+        table = [Instance(p + 1, "person", float(np.clip(scores[p], 0, 1)), p + 1) for p in range(people.count)]
         for number, thing in enumerate(things, people.count + 1):
             for t, mask in thing.masks.items():
                 ids[t][mask & _before_people(thing, mask, people, t, ids[t])] = number
@@ -175,9 +175,16 @@ class MediapipeSegmentation(Expert):
         areas = np.bincount(ids.ravel(), minlength=len(table) + 1)[1:]
         table = [row for row in table if areas[row.id - 1] > 0]
         weight = np.array([areas[row.id - 1] for row in table], np.float64)
-        scores = np.array([row.score for row in table], np.float64)
-        confidence = float(scores @ weight / weight.sum()) if table else 0.0
+        score = np.array([row.score for row in table], np.float64)
+        confidence = float(score @ weight / weight.sum()) if table else 0.0
         return Annotation(Segmentation(ids, tuple(table)), confidence)
+
+    def _person_scores(self, clip: DecodedClip, people: TrackedPeople, ids: npt.NDArray[np.int32]) -> Floats:
+        """How far to trust each person's mask, `[P]`; 0 where there is none."""
+        quality = mask_quality.predicted_iou(mask_quality.signals(people, ids, clip.frames))
+        there = ~np.isnan(quality)
+        mean: Floats = np.nansum(quality, axis=0) / np.maximum(there.sum(axis=0), 1)
+        return mean * people.belief
 
     def _person_ids(self, clip: DecodedClip, people: TrackedPeople) -> npt.NDArray[np.int32]:
         """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""

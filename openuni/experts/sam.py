@@ -17,6 +17,7 @@ from openuni.assets import Asset, Url
 from openuni.experts.base import DecodedClip, Resources
 from openuni.experts.mediapipe_segmentation import (
     Box,
+    Floats,
     Frame,
     Mask,
     MediapipeSegmentation,
@@ -114,6 +115,11 @@ class SamVitB(MediapipeSegmentation):
             return main_pieces(mask), 1.0
 
         return outline
+
+    def _person_scores(self, clip: DecodedClip, people: TrackedPeople, ids: npt.NDArray[np.int32]) -> Floats:
+        """The detector's scores: what tells good light masks from bad ones was never measured on SAM's."""
+        scores: Floats = np.nanmean(people.scores, axis=0) * people.belief
+        return scores
 
     def _logits(self, frame: Frame, box: Box, t: int) -> npt.NDArray[np.float32]:
         """SAM's one mask for a box in frame t, before the threshold at 0: float32 `[H, W]`.

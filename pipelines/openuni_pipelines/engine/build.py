@@ -35,7 +35,7 @@ from openuni_pipelines.engine import changes, planning, publishing
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
-from openuni_pipelines.engine.recipe import RGB, Recipe, recipe, rgb_fingerprint
+from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.run import (
     Execution,
     check_space,
@@ -77,6 +77,8 @@ class BuildConfig:
     """Refuse experts whose code, weights or training data may not be used for profit."""
     trust: bool = False
     """Run model files that are programs, each only with its pinned SHA-256: DensePose's."""
+    keep_doubtful: bool = False
+    """Keep what an expert says with a confidence below its floor, rather than leave it out with the reason."""
     require: tuple[str, ...] = ()
     """Modalities (comma-separated) without which a clip is dropped."""
     fps: float = 16.0
@@ -180,7 +182,8 @@ class BuildConfig:
         if self.commercial:
             sets.check_commercial(self.experts)
         sets.check_trusted(self.experts, self.trust)
-        return recipe(sets.expand(self.experts), self.require, rgb_fingerprint(self.normalisation))
+        names, rgb = sets.expand(self.experts), rgb_fingerprint(self.normalisation)
+        return recipe(names, self.require, rgb, keep_doubtful=self.keep_doubtful)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -196,6 +199,7 @@ class BuildConfig:
             "shard_size": self.clips_a_shard,
             "limit": self.limit,
             "require": sorted({*self.require}),
+            **({KEEP_DOUBTFUL: True} if self.keep_doubtful else {}),
             **({"options": self.reader.options} if self.reader.options else {}),
         }
 

@@ -21,7 +21,7 @@ from openuni.shards.verify import Problem
 from openuni.storage import LocalStore
 from openuni_pipelines.engine import planning
 from openuni_pipelines.engine.monitor import RunProgress
-from openuni_pipelines.engine.recipe import RGB, recipe
+from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, recipe
 from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
 from openuni_pipelines.engine.stages import Job
 
@@ -117,7 +117,8 @@ def add(
         manifest = verify.manifest(root)
         if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):
             raise PlanError(f"{root} is not finished: run its `openuni build` again first")
-        made = recipe(names, (), manifest.columns[RGB], _whole(root, manifest))
+        kept = manifest.configuration.get(KEEP_DOUBTFUL, False)
+        made = recipe(names, (), manifest.columns[RGB], _whole(root, manifest), keep_doubtful=kept)
         planning.check_ready(made.experts)
         for column, fingerprint in made.columns.items():
             name = made.maker(column).name

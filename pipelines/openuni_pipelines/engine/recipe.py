@@ -16,6 +16,9 @@ from openuni.video import Normalisation
 RGB = "rgb"
 """The column that all others annotate, and the stage that makes it."""
 
+KEEP_DOUBTFUL = "keep_doubtful"
+"""In a manifest's configuration, where no floor was applied to the columns."""
+
 
 class Kind(Enum):
     """What a worker does in a stage."""
@@ -52,6 +55,8 @@ class Recipe:
     commits: tuple[Stage, ...]
     """One a column. All need RGB's, which settles the keys of a shard."""
     required: tuple[str, ...]
+    keep_doubtful: bool = False
+    """Whether annotations below their expert's floor stay."""
 
     def __getitem__(self, name: str) -> Stage:
         return self._by_name[name]
@@ -82,7 +87,14 @@ class Recipe:
         return {stage.name: stage for stage in (*self.stages, *self.commits)}
 
 
-def recipe(names: Sequence[str], require: Iterable[str], rgb: str, stored: Mapping[str, str] | None = None) -> Recipe:
+def recipe(
+    names: Sequence[str],
+    require: Iterable[str],
+    rgb: str,
+    stored: Mapping[str, str] | None = None,
+    *,
+    keep_doubtful: bool = False,
+) -> Recipe:
     """Stages for the experts `names` and all that they require; `rgb` is the fingerprint of the stored clips.
 
     `stored` gives the fingerprint of each column that is committed: experts read those that none of `names` makes.
@@ -121,7 +133,7 @@ def recipe(names: Sequence[str], require: Iterable[str], rgb: str, stored: Mappi
             name,
             Kind.ANNOTATE,
             expert.modality or name,
-            expert.fingerprint(columns),
+            expert.fingerprint(columns, keep_doubtful=keep_doubtful),
             tuple(dict.fromkeys((RGB, *expert.requires, *read))),
             (*expert.optional, *(maker for maker in read if maker not in expert.requires)),
         )
@@ -129,6 +141,7 @@ def recipe(names: Sequence[str], require: Iterable[str], rgb: str, stored: Mappi
         stages=tuple(stages.values()),
         commits=tuple(_commit(column, stages[maker]) for column, maker in makers.items()),
         required=tuple(name for name in stages if name in {makers[column] for column in wanted}),
+        keep_doubtful=keep_doubtful,
     )
 
 

@@ -30,7 +30,7 @@ from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
-from openuni_pipelines.engine.recipe import RGB, Recipe, recipe
+from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe
 from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
 
@@ -134,8 +134,9 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
     Raises PlanError where one is not installed in that version: its column cannot be made again as it was.
     """
     prints = {column: made for column, made in (names or manifest.columns).items() if column != RGB}
+    kept = manifest.configuration.get(KEEP_DOUBTFUL, False)
     for column, fingerprint in prints.items():
-        installed = experts.get(expert_name(fingerprint)).fingerprint(manifest.columns)
+        installed = experts.get(expert_name(fingerprint)).fingerprint(manifest.columns, keep_doubtful=kept)
         if installed != fingerprint:
             raise PlanError(
                 f"column {column} was made by {fingerprint}, and {installed} is installed: it cannot be made again as "
@@ -143,7 +144,8 @@ def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Rec
             )
     # What a clip must have to stay was decided when RGB was committed.
     require = manifest.configuration.get("require", []) if names is None or RGB in names else []
-    return recipe([expert_name(made) for made in prints.values()], require, manifest.columns[RGB], manifest.columns)
+    made = [expert_name(made) for made in prints.values()]
+    return recipe(made, require, manifest.columns[RGB], manifest.columns, keep_doubtful=kept)
 
 
 def expert_name(fingerprint: str) -> str:

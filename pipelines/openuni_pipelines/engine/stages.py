@@ -164,9 +164,14 @@ class Worker:
             # The reason is counted over clips: it must not begin with this one's name.
             self.save_absent(task, str(error).removeprefix(f"{task.key}: "))
             return len(rgb.frames), False
-        encoded = _encode(expert, annotation, len(rgb.frames))
-        status = Status(True, expert=task.stage.fingerprint, confidence=_rounded(annotation.confidence))
         scores = {name: round(float(value), 6) for name, value in annotation.scores.items()}
+        confidence, floor = _rounded(annotation.confidence), expert.floor()
+        if floor and not self.job.recipe.keep_doubtful and (reason := floor.reason(annotation)):
+            doubtful = Status(False, reason, task.stage.fingerprint, confidence)
+            self._save(task, ColumnNote(doubtful, scores=scores), {})
+            return len(rgb.frames), False
+        encoded = _encode(expert, annotation, len(rgb.frames))
+        status = Status(True, expert=task.stage.fingerprint, confidence=confidence)
         note = ColumnNote(status, encoded.meta, scores, provenance=annotation.provenance)
         self._save(task, note, encoded.members)
         return len(rgb.frames), True

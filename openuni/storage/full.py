@@ -27,11 +27,14 @@ def disk_sentence(where: Path | str, error: OSError) -> str:
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Errors of the block that know a descriptor only, or no file at all, name `path`."""
+def naming(path: Path | str, hidden: Path | None = None) -> Iterator[None]:
+    """Errors of the block that know a descriptor only, no file, or one below the `hidden` folder, name `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        known = error.filename
+        if error.errno is not None and (
+            known is None or (hidden is not None and Path(os.fsdecode(known)).is_relative_to(hidden))
+        ):
             error.filename = str(path)
         raise

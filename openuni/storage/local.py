@@ -319,7 +319,7 @@ def new_folder(path: Path, run: str) -> Iterator[Path]:
     store = LocalStore(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     store.sweep(("",), of=path.name)
-    with naming(path), temporary_folder(path, run) as temporary:
+    with naming(path), temporary_folder(path, run) as temporary, naming(path, temporary):
         yield temporary
         (temporary / _WRITER).unlink()
         sync_tree(temporary)

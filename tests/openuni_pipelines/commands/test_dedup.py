@@ -75,7 +75,7 @@ def test_duplicates_are_listed_and_a_benchmark_s_clips_are_kept_out_of_training(
 
     # A view goes where a dataset goes.
     ok(openuni_command("stats", out, "--rows", 1))
-    assert (tmp_path / "unique.png").exists()
+    assert (tmp_path / "unique.contact_sheet.png").exists()
     ok(openuni_command("export", out, "--out", tmp_path / "x"))
     ok(openuni_command("select", out, "--where", "sharpness > 0", "--sample", 2, "--out", tmp_path / "two.json"))
     assert len(openuni.open(tmp_path / "two.json")) == 2

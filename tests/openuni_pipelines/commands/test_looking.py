@@ -106,7 +106,7 @@ def test_a_shard_that_lacks_a_column_is_not_exported_as_if_it_were_whole(root: P
 
 
 def test_the_card_counts_what_is_there(root: Path) -> None:
-    text = card.render(root)
+    text = card.render(openuni.open(str(root)))
     assert "80 clips, 160 frames" in text
     assert "| depth | 40 of 80 | `test-1`" in text
 

@@ -188,12 +188,13 @@ def test_a_removal_that_is_killed_at_any_step_goes_on_and_ends_the_same(
         if not killed(root, step):
             break
         strikes += 1
-        again = removed(root)
+        entries = takedown.read(root).entries
+        if not entries or not entries[-1].done:  # else only the lock was left to let go
+            assert removed(root).still_named_in in ((), [])
         assert traces(root, needles) == [], step
         assert without_takedowns(digests(root)) == expected, step
         assert not (root / "work").exists()
         assert all(entry.done for entry in takedown.read(root).entries)
-        assert again.still_named_in in ((), [])
         shutil.rmtree(root)
     assert strikes >= 6
     assert problems(whole) == []

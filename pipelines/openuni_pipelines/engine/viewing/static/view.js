@@ -6,6 +6,14 @@ const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.search).get("token") ?? "";
 const address = (path, values = {}) => `${path}?${new URLSearchParams({ ...values, token })}`;
 
+// How unibench.tasks draws what is wrong: labels agree or not, numbers are off by something.
+const ERROR = "black is right, over red and yellow to white; grey unknown";
+const ERRORS = {
+  depth: "relative error, black 0 over red and yellow to white .5; grey unknown",
+  flow: "end-point error, black 0 over red and yellow to white 5 px; grey unknown",
+  segmentation: "grey is right, red another object or none, blue too much",
+  densepose: "grey is right, red another part or none, blue too much",
+};
 const LEGENDS = {
   depth: "red is near, blue is far, black unknown",
   flow: "hue is direction, saturation speed; black unknown",
@@ -318,7 +326,7 @@ class Pane {
     const frame = element("div", "", "frame");
     frame.append(this.picture, this.lines);
     this.reading = element("div", "", "reading");
-    this.legend = element("div", column.source.startsWith("error") ? "black is right, over red and yellow to white; grey unknown" : LEGENDS[column.name] ?? "", "legend");
+    this.legend = element("div", column.source.startsWith("error") ? ERRORS[column.name] ?? ERROR : LEGENDS[column.name] ?? "", "legend");
     this.root.append(frame, this.legend, this.reading);
     this.picture.setAttribute("role", "img");
     this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);

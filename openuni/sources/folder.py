@@ -145,7 +145,10 @@ def _odd(item: os.DirEntry[str], root: Path, captioned: Container[str]) -> str |
 
 
 def _is_video(item: os.DirEntry[str]) -> bool:
-    return os.path.splitext(item.name)[1].lower() in SUFFIXES and not item.is_dir()  # noqa: PTH122  a name, no path
+    if os.path.splitext(item.name)[1].lower() not in SUFFIXES:  # noqa: PTH122  a name, no path
+        return False
+    # An entry knows plain files without a look at the disk, and raises for a link that leads to itself.
+    return not (Path(item).is_dir() if item.is_symlink() else item.is_dir())
 
 
 def _stem(name: str) -> str:

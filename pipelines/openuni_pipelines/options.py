@@ -86,12 +86,13 @@ class PluginOption(click.Option):
         self.group = group
 
     def named(self, args: list[str]) -> str | None:
-        """The name that is given on the command line."""
+        """The name that is given on the command line; of several the last, as click has it."""
+        name = None
         for place, word in enumerate(args):
             flag, equals, value = word.partition("=")
             if flag in self.opts:
-                return value if equals else next(iter(args[place + 1 :]), None)
-        return None
+                name = value if equals else next(iter(args[place + 1 :]), None)
+        return name
 
 
 class PluggedCommand(click.Command):

@@ -59,11 +59,13 @@ def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     (root / "broken.mp4").symlink_to(root / "nothing.mp4")
     (root / "folder").symlink_to(outside)
     (root / "loop").symlink_to(root)
+    (root / "itself.mp4").symlink_to("itself.mp4")
     kept, skipped = entries(Request(videos=root))
     assert kept == ["inner.mp4", "real.mp4"]
     assert skipped == {
         "leaves.mp4": "symbolic link that leaves the folder",
         "broken.mp4": "symbolic link that leaves the folder",
+        "itself.mp4": "symbolic link that leaves the folder",
         "folder": "symbolic link to a folder",
         "loop": "symbolic link to a folder",
     }

@@ -36,6 +36,8 @@ def test_a_source_of_another_distribution_brings_its_own_option(tmp_path: Path) 
     assert done.exit_code == 0, done.output
     assert [clip.key for clip in plan.Plan(tmp_path / "d" / layout.PLAN)] == ["a1", "a2"]
     assert verify.manifest(tmp_path / "d").configuration["options"] == {"only": "a"}
+    last = planned("--source", "toy", "--source", "folder", "--videos", videos, "--out", tmp_path / "e", "--only", "a")
+    assert "--only is an option of source toy, not of folder" in last.output  # of several, the last counts
     again = planned("--source", "toy", "--only", "b", "--videos", videos, "--out", tmp_path / "d")
     assert again.exit_code == 1
     assert "was built with another configuration (options was {'only': 'a'}, now {'only': 'b'})" in again.output

@@ -49,6 +49,8 @@ _AROUND = 1.3
 """How much larger than its box the crop is in which a thing is outlined."""
 _NEAR_ENOUGH = 1.5
 """Most that a square which DeepLab was shown may be larger than what is looked for in it."""
+_AT_THE_EDGE = 0.02
+"""Of the shorter side: a box so near an edge of the frame is cut off by it."""
 _OUTLINED = 0.2
 """Seconds for which a thing's outline is carried along, where it agrees with the detector, before it is drawn anew."""
 _STAYS = 0.7
@@ -180,8 +182,15 @@ class MediapipeSegmentation(Expert):
         return Annotation(Segmentation(ids, tuple(table)), confidence)
 
     def _person_scores(self, clip: DecodedClip, people: TrackedPeople, ids: npt.NDArray[np.int32]) -> Floats:
-        """How far to trust each person's mask, `[P]`; 0 where there is none."""
+        """How far to trust each person's mask, `[P]`; 0 where there is none.
+
+        Of somebody cut off by two sides of the frame not more than the detector is sure: those whom the quality was
+        fitted on stand in the frame, and a face that fills it is nobody's body.
+        """
         quality = mask_quality.predicted_iou(mask_quality.signals(people, ids, clip.frames))
+        height, width = clip.frames.shape[1:3]
+        near = np.array([-1, -1, 1, 1]) * (people.boxes - [0, 0, width, height]) >= -_AT_THE_EDGE * min(height, width)
+        quality = np.where(near.sum(axis=-1) >= 2, np.minimum(quality, people.scores), quality)
         there = ~np.isnan(quality)
         mean: Floats = np.nansum(quality, axis=0) / np.maximum(there.sum(axis=0), 1)
         return mean * people.belief

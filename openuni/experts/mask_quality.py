@@ -44,9 +44,10 @@ def signals(people: TrackedPeople, masks: npt.NDArray[np.integer], frames: npt.N
     for t, frame in enumerate(frames):
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         edges = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
-        for p in np.flatnonzero(np.bincount(masks[t].ravel(), minlength=people.count + 1)[1 : people.count + 1]):
+        areas = np.bincount(masks[t].ravel(), minlength=people.count + 1)[1 : people.count + 1]
+        for p in np.flatnonzero(areas).tolist():
             if not np.isnan(people.boxes[t, p, 0]):
-                found[t, p] = _signals(people, int(p), t, masks, frame, edges)
+                found[t, p] = _signals(people, p, t, masks, frame, edges)
     for p in range(people.count):
         found[:, p, SIGNALS.index("steady")] = _steady(people, p, masks)
     return found

@@ -58,7 +58,7 @@ def predicted_iou(found: Floats) -> Floats:
 
     Example:
         >>> round(float(predicted_iou(np.ones((1, 1, 10)))[0, 0]), 2)
-        0.98
+        0.97
     """
     return logistic(found @ np.array(_WEIGHTS) + _OFFSET)
 

@@ -44,8 +44,8 @@ def signals(people: TrackedPeople, masks: npt.NDArray[np.integer], frames: npt.N
     for t, frame in enumerate(frames):
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         edges = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
-        drawn = np.bincount(masks[t].ravel(), minlength=people.count + 1)[1 : people.count + 1]
-        for p in np.flatnonzero(drawn).tolist():
+        areas = np.bincount(masks[t].ravel(), minlength=people.count + 1)[1 : people.count + 1]
+        for p in np.flatnonzero(areas).tolist():
             if not np.isnan(people.boxes[t, p, 0]):
                 found[t, p] = _signals(people, p, t, masks, frame, edges)
     for p in range(people.count):
@@ -58,7 +58,7 @@ def predicted_iou(found: Floats) -> Floats:
 
     Example:
         >>> round(float(predicted_iou(np.ones((1, 1, 10)))[0, 0]), 2)
-        0.98
+        0.97
     """
     return logistic(found @ np.array(_WEIGHTS) + _OFFSET)
 

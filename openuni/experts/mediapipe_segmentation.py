@@ -49,8 +49,6 @@ _AROUND = 1.3
 """How much larger than its box the crop is in which a thing is outlined."""
 _NEAR_ENOUGH = 1.5
 """Most that a square which DeepLab was shown may be larger than what is looked for in it."""
-_AT_THE_EDGE = 0.02
-"""Of the shorter side: a box so near an edge of the frame is cut off by it."""
 _OUTLINED = 0.2
 """Seconds for which a thing's outline is carried along, where it agrees with the detector, before it is drawn anew."""
 _STAYS = 0.7
@@ -90,6 +88,8 @@ _CUT_OFF = 0.25
 """Largest share of such an outline that may lie on the rim of the box."""
 _OVERALL = 0.5
 """Share of the frame above which a thing is only outlined where DeepLab sees it: else it is the scene itself."""
+_DOUBTED, _AT_MOST = 0.6, 0.45
+"""Belief below which somebody may be no person, as one who never moves, and the most that their mask is trusted."""
 _SCREENS = frozenset(("tv", "laptop", "cell phone", "microwave", "oven", "refrigerator"))
 """Flat things that detectors see in any framed picture; one that fills most of the frame is that picture."""
 
@@ -122,9 +122,9 @@ class MediapipeSegmentation(Expert):
     Person p of `people` has id p + 1; things follow. Outlines come from the picture or are not there: those of the pose
     model (people), of DeepLab (people without a pose, things it knows), or of GrabCut where DeepLab knows nothing and
     the colours set the thing off. They are good to a few pixels on people, rough on things. A person's score is the
-    overlap with the truth to expect of their mask (see `mask_quality`), in the mean over its frames, times the belief
-    that it is one; a thing's is the detector's, halved where DeepLab should know such a thing
-    and sees none. Confidence is the mean score over instances, by their area.
+    overlap with the truth to expect of their mask (see `mask_quality`), in the mean over its frames, no more than that
+    of the pose, and at most .45 where it is in doubt that they are a person; a thing's is the detector's, halved where
+    DeepLab should know such a thing and sees none. Confidence is the mean score over instances, by their area.
     """
 
     name = "mediapipe_segmentation"
@@ -182,18 +182,13 @@ class MediapipeSegmentation(Expert):
         return Annotation(Segmentation(ids, tuple(table)), confidence)
 
     def _person_scores(self, clip: DecodedClip, people: TrackedPeople, ids: npt.NDArray[np.int32]) -> Floats:
-        """How far to trust each person's mask, `[P]`; 0 where there is none.
-
-        Of somebody cut off by two sides of the frame not more than the detector is sure: those whom the quality was
-        fitted on stand in the frame, and a face that fills it is nobody's body.
-        """
+        """How far to trust each person's mask, `[P]`; 0 where there is none."""
         quality = mask_quality.predicted_iou(mask_quality.signals(people, ids, clip.frames))
-        height, width = clip.frames.shape[1:3]
-        near = np.array([-1, -1, 1, 1]) * (people.boxes - [0, 0, width, height]) >= -_AT_THE_EDGE * min(height, width)
-        quality = np.where(near.sum(axis=-1) >= 2, np.minimum(quality, people.scores), quality)
         there = ~np.isnan(quality)
-        mean: Floats = np.nansum(quality, axis=0) / np.maximum(there.sum(axis=0), 1)
-        return mean * people.belief
+        mean = np.nansum(quality, axis=0) / np.maximum(there.sum(axis=0), 1)
+        # A face alone is well outlined and yet hardly a person to rely on: its pose says so.
+        trusted: Floats = np.minimum(mean, np.nanmean(people.scores, axis=0))
+        return np.where(people.belief < _DOUBTED, np.minimum(trusted, _AT_MOST), trusted)
 
     def _person_ids(self, clip: DecodedClip, people: TrackedPeople) -> npt.NDArray[np.int32]:
         """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""

@@ -207,8 +207,11 @@ def removed(root: Path) -> Removal:
 
 
 def without_takedowns(of: dict[str, str]) -> dict[str, str]:
-    """When it was is in the record; a catalog's table has no run in it, its head names the manifest."""
-    return {name: sha for name, sha in of.items() if name != takedown.FILE}
+    """When it was is in the record; a catalog's table has no run in it, its head names the manifest.
+
+    Without the lock too, which one that was killed at its very end has not let go; the next run takes it over.
+    """
+    return {name: sha for name, sha in of.items() if name not in (takedown.FILE, "run.lock", ".run.lock")}
 
 
 def killed(root: Path, step: int) -> bool:

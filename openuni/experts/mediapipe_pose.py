@@ -92,6 +92,18 @@ def presence(people: TrackedPeople) -> dict[str, float]:
     }
 
 
+def of_tracked(
+    keypoints: npt.NDArray[np.float32], people: TrackedPeople, height: int, width: int
+) -> Annotation[Skeleton]:
+    """Skeletons of tracked people from their joints `[T, P, K, 3]`, with the mean score of joints times belief."""
+    tracks = np.arange(1, people.count + 1, dtype=np.int32)
+    skeleton = Skeleton(keypoints, people.boxes, tracks, height, width)
+    score = keypoints[..., 2]
+    there = (score > 0).any(axis=2)
+    confidence = float((score.mean(axis=2) * people.belief)[there].mean()) if there.any() else 0.0
+    return Annotation(skeleton, confidence, {"people": float((people.support >= 0.5).sum())})
+
+
 def people_in(clip: DecodedClip, finder: str = "people") -> TrackedPeople:
     """What the expert `finder` found, `people` or `rf_detr`. Raises OpenUniError where it did not run or failed."""
     if finder not in clip.annotations:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from openuni import assets
 from openuni.assets import Asset, HubFile
 from openuni.experts.base import DecodedClip, Expert, Resources
-from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.mediapipe_pose import of_tracked, people_in
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
 
@@ -84,12 +84,7 @@ class VitPose(Expert):
             here = np.flatnonzero(~np.isnan(people.boxes[t, :, 0]))
             if len(here):
                 keypoints[t, here] = _in_frame(self.joints(frame, people.boxes[t, here]), height, width)
-        tracks = np.arange(1, people.count + 1, dtype=np.int32)
-        skeleton = Skeleton(keypoints, people.boxes, tracks, height, width)
-        score = keypoints[..., 2]
-        there = (score > 0).any(axis=2)
-        confidence = float((score.mean(axis=2) * people.belief)[there].mean()) if there.any() else 0.0
-        return Annotation(skeleton, confidence, {"people": float((people.support >= 0.5).sum())})
+        return of_tracked(keypoints, people, height, width)
 
     def joints(self, frame: npt.NDArray[np.uint8], boxes: Floats) -> Floats:
         """Joints `[N, 17, 3]` (x, y in pixels, score) of the people in boxes `[N, 4]`, x0, y0, x1, y1."""

@@ -23,7 +23,7 @@ from openuni.assets import Asset, HubFile, Url
 from openuni.errors import AssetError
 from openuni.experts import tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
-from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.mediapipe_pose import of_tracked, people_in
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
 
@@ -100,12 +100,7 @@ class YoloPose(Expert):
             boxes, joints = self.look(frame)
             for i, j in tracking.pairs(people.boxes[t, here], boxes).items():
                 keypoints[t, here[i]] = _present(joints[j], height, width)
-        tracks = np.arange(1, people.count + 1, dtype=np.int32)
-        skeleton = Skeleton(keypoints, people.boxes, tracks, height, width)
-        score = keypoints[..., 2]
-        there = (score > 0).any(axis=2)
-        confidence = float((score.mean(axis=2) * people.belief)[there].mean()) if there.any() else 0.0
-        return Annotation(skeleton, confidence, {"people": float((people.support >= 0.5).sum())})
+        return of_tracked(keypoints, people, height, width)
 
     def look(self, frame: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Boxes `[N, 4]` and joints `[N, 17, 3]` in pixels of everybody in a frame, the surest first."""

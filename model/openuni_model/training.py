@@ -69,7 +69,7 @@ class TrainConfig:
     )
     """Run, checkpoint or model folder to start from."""
     wan: Path | None = field(default=None, metadata={"exists": True})
-    """Folder of Wan in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/)."""
+    """Folder of Wan, in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/) or Wan's own."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
     """Start from the public UnityVideo weights, a .safetensors file or the folder it is in; --preset is not used."""
     modalities: tuple[str, ...] = field(default=(), metadata={"shown": "the stage's"})

@@ -191,7 +191,7 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
     for column, size in estimate.column_bytes.items():
         maker = estimate.makers[column]
         hours = estimate.cpu_hours.get(maker)
-        table.add_row(column, maker, f"{size / 2**20:,.1f} MiB", "" if hours is None else f"{hours:.2f}")
+        table.add_row(column, maker, decimal(size), "" if hours is None else f"{hours:.2f}")
     console.print(table)
     if estimate.missing_assets:
         names = " ".join(estimate.missing_assets)

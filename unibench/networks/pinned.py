@@ -73,15 +73,15 @@ RAFT = Asset(
     size=21_108_000,
     sources=(Url("https://github.com/sczhou/ProPainter/releases/download/v0.1.0/raft-things.pth"),),
 )
-# The one file that is fetched from a branch: no public record names a commit of this repository. Its hash is pinned,
-# so a moved branch is an error and never another file.
+# The authors' hub repository is known by a branch only; this release carries their file. Its hash is the one that
+# VBench's users record for the authors' file, so another file under this name is an error.
 AMT = Asset(
     name="amt-s",
     filename="vbench/amt-s.pth",
     license="CC-BY-NC-4.0",
     sha256="07e7e03405c213fe4405678db9b42d05671e48c56faf6a441b99bb0047d3cf77",
     size=12_038_359,
-    sources=(HubFile("lalala125/AMT", "main", "amt-s.pth"),),
+    sources=(Url("https://github.com/Fannovel16/ComfyUI-Frame-Interpolation/releases/download/models/amt-s.pth"),),
 )
 # The authors' own address; VBench's copy on a model hub is known by a branch only.
 VICLIP = Asset(

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine import changes
@@ -42,4 +43,4 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trus
 def drop_command(root: Path, column: str) -> None:
     """Remove COLUMN from DATASET and free its space."""
     freed = changes.drop(root, column)
-    click.echo(f"{column} removed from {root}: {freed / 2**20:,.1f} MiB freed")
+    click.echo(f"{column} removed from {root}: {decimal(freed)} freed")

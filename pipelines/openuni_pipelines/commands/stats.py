@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 import openuni
@@ -94,18 +95,18 @@ def _print(path: str, stats: Stats) -> None:
                 f"  {title}: " + ", ".join(f"{printable.rich(name)} {number:,}" for name, number in counts.items())
             )
     terminal.print_funnel(console, stats.funnel)
-    table = Table("column", "clips", "absent", "confidence", "MiB", "KiB/frame")
+    table = Table("column", "clips", "absent", "confidence", "size", "a frame")
     for name, column in stats.columns.items():
         reasons = "; ".join(f"{number:,} × {printable.rich(reason)}" for reason, number in column.absent.items())
         confidence = "" if column.confidence is None else f"{column.confidence:.3f}"
         size = column.bytes
-        per_frame = size / 1024 / max(stats.frames, 1)
+        per_frame = size / max(stats.frames, 1)
         table.add_row(
             printable.rich(name),
             f"{column.present:,}",
             reasons,
             confidence,
-            f"{size / 2**20:,.2f}",
-            f"{per_frame:,.1f}",
+            decimal(size),
+            decimal(round(per_frame)),
         )
     console.print(table)

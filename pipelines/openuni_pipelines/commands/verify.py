@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
 from openuni.errors import PlanError
 from openuni.printable import plain
@@ -76,7 +77,7 @@ def verify_command(execution: Execution, root: Path | str, quick: bool, repair: 
         verdict = f"{len(report.problems)} problems" if report.problems else f"{looked} are as committed"
         click.echo(
             f"{root}: {report.samples:,} samples in {manifest.shards:,} shards, {len(manifest.columns)} columns, "
-            f"{report.bytes / 2**20:,.1f} MiB: {verdict}"
+            f"{decimal(report.bytes)}: {verdict}"
         )
     for one in dropped:
         click.echo(plain(f"clip {one.key} could not be made again and was dropped: {one.stage}: {one.error}"), err=True)

@@ -71,7 +71,7 @@ from unibench.scoring.bootstrap import paired
 Item = TypeVar("Item")
 Floats = npt.NDArray[np.float32]
 FRAMES, SIZE, PATCH, SOLVER_STEPS = 8, 32, (2, 8, 8), 25
-STAGE = Stage("learns", ("depth",))
+STAGE = Stage("learns", ("depth",), p_alone=0.0, prompts=False)
 DEPTH = DepthModality()
 
 

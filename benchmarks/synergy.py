@@ -89,7 +89,9 @@ class Arm:
 
     def stage(self, steps: int) -> Stage:
         cond, est, joint = self.tasks
-        return Stage("synergy", self.views, (), steps, cond, est, joint, prompts=self.prompts, held_targets=HELD)
+        return Stage(
+            "synergy", self.views, (), steps, cond, est, joint, p_alone=0.0, prompts=self.prompts, held_targets=HELD
+        )
 
 
 ARMS: Mapping[str, Arm] = {

@@ -39,9 +39,10 @@ class Stage:
     `p_alone` of the samples train RGB alone without a caption, what guidance starts from, besides those that come to
     it by these drop-outs (`shares`).
 
-    `prompts` gives each view of each sample a prompt of its own (see `prompts.py`), else it is constant a modality:
-    with `p_target` a view that tells instances apart shows a target, `drop_prompt` leaves the prompt empty, and
-    `held_targets` (kinds of target and class names) are never asked for, to be tried on a trained model.
+    `prompts` gives each view of each sample a prompt of its own (see `prompts.py`); without, for ablation, it is
+    constant a modality. With `p_target` a view that tells instances apart shows a target, `drop_prompt` leaves the
+    prompt empty, and `held_targets` (kinds of target and class names) are never asked for, to be tried on a trained
+    model.
     """
 
     name: str
@@ -55,8 +56,8 @@ class Stage:
     p_equal: float = 0.5
     drop_text: float = 0.1
     drop_control: float = 0.1
-    p_alone: float = 0.0
-    prompts: bool = False
+    p_alone: float = 0.02
+    prompts: bool = True
     p_target: float = 0.5
     drop_prompt: float = 0.1
     held_targets: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = {
     "1": Stage("1", ("flow", "depth", "densepose"), ("single_person",), steps=16_000),
-    "2": Stage("2", ("flow", "depth", "densepose", "segmentation", "skeleton"), steps=40_000),
+    "2": Stage("2", ("flow", "depth", "densepose", "segmentation", "skeleton"), steps=40_000, p_more=0.2),
 }
 """The paper's curriculum: first pixel-aligned views of single people, then all five views of everything."""
 
@@ -119,7 +120,7 @@ def shares(stage: Stage) -> Shares:
     Example:
         >>> found = shares(STAGES["2"])
         >>> round(found.alone, 4), [round(share, 4) for share in found.views]
-        (0.002, [0.02, 0.643, 0.2858, 0.0476, 0.0035, 0.0001])
+        (0.022, [0.0396, 0.3934, 0.3934, 0.1475, 0.0246, 0.0015])
     """
     others = len(stage.modalities) - 1
     uncontrolled = stage.p_cond * stage.drop_control if stage.modalities else 1.0

@@ -102,6 +102,8 @@ class TrainConfig:
     """Modality embedding and one expert a modality; without: ablation."""
     in_context: bool = True
     """Views read their own prompt; without, the caption: ablation."""
+    prompts: bool = True
+    """Each view of each sample has a prompt that varies and may select a target; without, one a modality: ablation."""
     cache: Path | None = None
     """Folder that keeps latents, and embeddings of texts that the run folder keeps otherwise; losses stay the same."""
     vae_tiling: bool = False
@@ -261,6 +263,8 @@ def resolve(config: TrainConfig, say: Progress) -> Plan:
     stage = load_stage(config.stage)
     if config.modalities:
         stage = replace(stage, modalities=config.modalities)
+    if not config.prompts or config.unityvideo:  # the public weights have learned one prompt a modality
+        stage = replace(stage, prompts=False)
     if unknown := sorted(set(stage.modalities) - set(registry.names("modalities"))):
         raise OpenUniError(f"no modality {', '.join(unknown)}; known: {', '.join(registry.names('modalities'))}")
     url = config.data or str(newest_dataset(Path("data")))

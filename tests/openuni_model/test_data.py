@@ -32,7 +32,7 @@ from openuni_model.data import (  # noqa: E402
 from openuni_model.tasks import Stage  # noqa: E402
 from tests.openuni_model.conftest import T, moving_disc  # noqa: E402
 
-STAGE = Stage("test", ("depth", "flow"), p_more=0.3)
+STAGE = Stage("test", ("depth", "flow"), p_more=0.3, p_alone=0.0, prompts=False)
 NANO = preset("nano", modalities=("rgb", "depth", "flow"))
 FIT = Buckets(NANO)
 

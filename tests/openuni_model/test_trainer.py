@@ -35,7 +35,7 @@ from tests.openuni_model.conftest import random_model  # noqa: E402
 
 GOLDEN = (2.131343, 2.209867, 0.716319, 35.008595, 0.489593, 1.088963)
 """Losses of the first six steps of `trainer`; the fourth has a stream at small t, where x-errors weigh most."""
-STAGE = Stage("test", ("depth", "flow"), p_more=0.3)
+STAGE = Stage("test", ("depth", "flow"), p_more=0.3, p_alone=0.0, prompts=False)
 
 
 def tiny() -> ModelConfig:

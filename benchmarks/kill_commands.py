@@ -1,12 +1,12 @@
 """SIGKILL at a random moment of every writing command: the same command, run again, must end the same.
 
-    python benchmarks/kill_commands.py --kills 20 --seed 0 --report kill_commands.md
+    python benchmarks/kill_commands.py --kills 20 --seed 0 --report kill_commands.json
 
 Each command runs undisturbed once. Then, time after time, it is started in a process group of its own, the group is
 killed, what lies there is looked at, and the same command is run to its end. Of four kills one comes at any time from
 the start, one while the folder is held, one while files are written in it, and one just as a file (of `train`: a
 checkpoint) lies there under its temporary name. (Of `openuni build` this tries `--extend`; it has `kills.py` for the
-rest, which also kills workers. `unibench compare` writes nothing.)
+rest, which also kills workers. `unibench compare` writes nothing.) The report is written anew after every kill.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from openuni.shards import catalog, layout
-from openuni.storage import MARKER
+from openuni.shards import catalog, layout, takedown
+from openuni.storage import MARKER, write_atomic
 
 REPOSITORY = Path(__file__).parents[1]
-CHEAP = ("export", "import", "collect", "render", "index")
+CHEAP = ("export", "import", "collect", "render", "index", "select", "remove")
 """Commands that load no torch and take a second or two."""
 Moment = Literal["before", "while", "after"]
 _MADE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00| UTC|Z)?|\b[0-9a-f]{40}\b")
 """When a report was made, and by which commit of this code."""
-_DONE = ("holds a dataset already", "is not empty; choose another --out")
+OUT = "{out}"
+"""In a command line: the folder it writes."""
+_DONE = ("holds a dataset already", "is not empty; choose another --out", "nothing was changed", "has no column")
 """What commands say whose folder was whole when they were killed."""
 _GROWS = ("log.jsonl", "samples.jsonl", "tensorboard/")
 """Written line by line, so cut short by a kill; of these only the journal of scores is the same in the end."""
@@ -50,7 +51,7 @@ _PASSING = ("samples/", "checkpoints/")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line on prepared inputs; the folder it writes is appended. `prepare` makes what it changes.
+    """A command line on prepared inputs. `prepare` makes the folder that it changes.
 
     `aim`: where a temporary file must lie, at which every fourth kill is aimed.
     """
@@ -58,12 +59,11 @@ class Command:
     name: str
     line: tuple[str, ...]
     prepare: Callable[[Path], None] | None = None
-    flag: str = "--out"
     aim: str = ""
 
     def argv(self, out: Path) -> list[str]:
         program = Path(sys.executable).with_name(self.line[0])
-        return [str(program), *self.line[1:], *filter(None, [self.flag]), str(out)]
+        return [str(program), *(word.replace(OUT, str(out)) for word in self.line[1:])]
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Row:
 
     command: str
     seconds: float
-    moments: Counter[Moment] = field(default_factory=Counter)
+    moments: dict[Moment, int] = field(default_factory=dict)
     under_way: int = 0
     """Kills after which a file lay there under its temporary name."""
     identical: int = 0
@@ -84,7 +84,7 @@ class Row:
 
     @property
     def kills(self) -> int:
-        return self.moments.total()
+        return sum(self.moments.values())
 
 
 class Harness:
@@ -97,8 +97,8 @@ class Harness:
         quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
         self._env = os.environ | quiet
 
-    def strike(self, command: Command, kills: int) -> Row:
-        """Run `command` undisturbed, then `kills` times to a kill and again."""
+    def strike(self, command: Command, kills: int, tell: Callable[[Row], None] = lambda row: None) -> Row:
+        """Run `command` undisturbed, then `kills` times to a kill and again; `tell` of what was seen after each."""
         reference = self._fresh(command, "undisturbed")
         before = contents(reference)
         begin = time.monotonic()
@@ -114,6 +114,7 @@ class Harness:
         expected = contents(reference)
         for number in range(kills):
             self._kill_once(command, number, row, spans, before, expected)
+            tell(row)
         return row
 
     def _kill_once(
@@ -146,7 +147,7 @@ class Harness:
         found = contents(out)
         is_begun = found != before or bool(_under_way(out))
         moment: Moment = "before" if not is_begun else "while" if not found or (out / layout.LOCK).exists() else "after"
-        row.moments[moment] += 1
+        row.moments[moment] = row.moments.get(moment, 0) + 1
         for name, data in found.items():
             final = not any(part.startswith(".") or part == "work" for part in Path(name).parts)
             if (
@@ -227,6 +228,11 @@ def _lasting(name: str, data: bytes) -> bytes:
         except ValueError:
             return data
         return json.dumps({key: value for key, value in record.items() if key not in ("run", "checksum")}).encode()
+    if name == takedown.FILE:
+        return b" ".join(
+            json.dumps({key: value for key, value in entry.items() if key != "when"}).encode()
+            for entry in json.loads(data)["entries"]
+        )
     if name == layout.PROGRESS:  # times; but whole
         return b"" if json.loads(data) else data
     if name.endswith(".safetensors") and data:
@@ -264,34 +270,42 @@ def commands(folder: Path) -> list[Command]:
 
     discs, davis, model = write_discs(folder / "discs"), _make_davis(folder / "davis"), folder / "model"
 
-    def unindexed(out: Path) -> None:
-        shutil.copytree(discs, out)
-
-    videos, built = folder / "videos", folder / "built"
-
-    def unextended(out: Path) -> None:
-        shutil.copytree(built, out)
-
+    videos, built, scored = folder / "videos", folder / "built", folder / "scored"
     assert not (discs / catalog.HEAD).exists()
     _build_and_add_videos(built, videos)
+    shutil.copytree(built, scored)
+    _run("openuni", "add", str(scored), "scores", "--workers", "0", "--min-free", "0")
+
+    def copy_of(dataset: Path) -> Callable[[Path], None]:
+        return lambda out: shutil.copytree(dataset, out)
+
     made = ["--steps", "1", "--batch", "2", "--modality", "depth", "--checkpoint", str(model), "--bench", str(discs)]
     stage = folder / "tiny.toml"
     stage.write_text('modalities = ["depth"]\n')
     return [
-        Command("openuni export", ("openuni", "export", str(discs))),
-        Command("unibench import", ("unibench", "import", str(davis), "--format", "davis", "--shard-size", "1")),
-        Command("unibench collect", ("unibench", "collect", "--data", str(discs), "--count", "2", "--split", "val")),
-        Command("unibench render", ("unibench", "render", "--scenes", "3", "--frames", "3", "--size", "48",
-                                    "--shard-size", "2", "--workers", "0")),
-        Command("openuni index", ("openuni", "index"), unindexed, flag=""),
-        Command("openuni build --extend", (*_build(videos), "--extend"), unextended),
-        Command("unibench score", ("unibench", "score", "--pred", str(discs), "--gt", str(discs), "--resume")),
-        Command("openuni generate, est", ("openuni", "generate", "--task", "est", *made)),
-        Command("openuni generate, cond", ("openuni", "generate", "--task", "cond", *made)),
         Command("openuni train", ("openuni", "train", "--data", str(discs), "--stage", str(stage), "--steps", "4",
-                                  "--global-batch-size", "2", "--checkpoint-every", "1", "--keep", "2"),
+                                  "--global-batch-size", "2", "--checkpoint-every", "1", "--keep", "2", "--out", OUT),
                 aim="checkpoints/"),
-        Command("openuni export-weights", ("openuni", "export-weights", "--checkpoint", str(model))),
+        Command("openuni generate, est", ("openuni", "generate", "--task", "est", *made, "--out", OUT)),
+        Command("openuni generate, cond", ("openuni", "generate", "--task", "cond", *made, "--out", OUT)),
+        Command("unibench render", ("unibench", "render", "--scenes", "3", "--frames", "3", "--size", "48",
+                                    "--shard-size", "2", "--workers", "0", "--out", OUT)),
+        Command("openuni build --extend", (*_build(videos), "--extend", "--out", OUT), copy_of(built)),
+        Command("openuni export-weights", ("openuni", "export-weights", "--checkpoint", str(model), "--out", OUT)),
+        Command("openuni export", ("openuni", "export", str(discs), "--out", OUT)),
+        Command("unibench import", ("unibench", "import", str(davis), "--format", "davis", "--shard-size", "1",
+                                    "--out", OUT)),
+        Command("unibench score", ("unibench", "score", "--pred", str(discs), "--gt", str(discs), "--resume",
+                                   "--out", OUT)),
+        Command("unibench collect", ("unibench", "collect", "--data", str(discs), "--count", "2", "--split", "val",
+                                     "--out", OUT)),
+        Command("openuni index", ("openuni", "index", OUT), copy_of(discs)),
+        Command("openuni select", ("openuni", "select", OUT, "--where", "frames > 4", "--out", f"{OUT}/view.json"),
+                copy_of(built)),
+        Command("openuni dedup", ("openuni", "dedup", OUT, "--out", f"{OUT}/view.json"), copy_of(scored)),
+        Command("openuni remove", ("openuni", "remove", OUT, "--video-id", "v0.mp4"), copy_of(built)),
+        Command("openuni add", ("openuni", "add", OUT, "scores", "--workers", "0", "--min-free", "0"), copy_of(built)),
+        Command("openuni drop", ("openuni", "drop", OUT, "flow"), copy_of(built)),
     ]  # fmt: skip
 
 
@@ -311,10 +325,13 @@ def _build_and_add_videos(built: Path, videos: Path) -> None:
     videos.mkdir()
     for number in (0, 1):
         write(number)
-    program, *line = _build(videos)
-    subprocess.run([str(Path(sys.executable).with_name(program)), *line, "--out", str(built)], check=True)
+    _run(*_build(videos), "--out", str(built))
     for number in (2, 3):
         write(number)
+
+
+def _run(program: str, *line: str) -> None:
+    subprocess.run([str(Path(sys.executable).with_name(program)), *line], check=True)
 
 
 def make_model(folder: Path) -> None:
@@ -351,31 +368,21 @@ def _make_davis(src: Path) -> Path:
     return src
 
 
-def table(rows: list[Row]) -> str:
-    """The rows in Markdown."""
-    lines = [
-        "| command | kills | before it wrote | while it wrote | after | a file under way | identical | half written "
-        "| left behind |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        moments = " | ".join(str(row.moments[moment] or "–") for moment in ("before", "while", "after"))
-        lines.append(
-            f"| `{row.command}` | {row.kills} | {moments} | {row.under_way or '–'} | {row.identical} | "
-            f"{len(row.half_written) or '–'} | {len(row.left_behind) or '–'} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", default="", help="names by comma, such as export,train  [default: all]")
-    parser.add_argument("--report", type=Path, help="where to write the table")
+    parser.add_argument("--report", type=Path, help="where to write what was seen, as JSON")
     options = parser.parse_args()
     wanted = options.commands.split(",") if options.commands else None
     rows: list[Row] = []
+
+    def tell(row: Row) -> None:
+        if options.report:
+            told = {"seed": options.seed, "rows": [asdict(one) for one in (*rows, row)]}
+            write_atomic(options.report, (json.dumps(told, indent=1) + "\n").encode(), "kills")
+
     with tempfile.TemporaryDirectory(prefix="openuni-kills-") as folder:
         inputs = Path(folder) / "inputs"
         inputs.mkdir()
@@ -385,15 +392,11 @@ def main() -> None:
                 continue
             if command.line[1] in ("generate", "export-weights") and not (inputs / "model").exists():
                 make_model(inputs / "model")
-            rows.append(harness.strike(command, options.kills))
-    text = table(rows)
-    print(text)
+            rows.append(harness.strike(command, options.kills, tell))
     for row in rows:
         for fault in [*row.problems, *(f"half written {n}" for n in row.half_written),
                       *(f"left behind {n}" for n in row.left_behind)]:  # fmt: skip
             print(f"PROBLEM {row.command}: {fault}")
-    if options.report:
-        options.report.write_text(text + "\n")
     sys.exit(any(row.problems or row.half_written or row.left_behind for row in rows))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openuni.storage import naming, publish, temporary_file, write_atomic
+from openuni.storage import naming, open_regular, publish, temporary_file, write_atomic
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import GENERATE, UnifiedDiT
 
@@ -127,6 +127,7 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a `.safetensors` or `.pth` file, one at a time, each in its own dtype. Raises ModelConfigError."""
     from safetensors import SafetensorError, safe_open
 
+    open_regular(file).close()  # safetensors would wait at a pipe, and take what it may not read for absent
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as tensors:
@@ -294,6 +295,7 @@ def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> Un
 
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise ModelConfigError(f"{folder}: no model here (config.json and model.safetensors are expected)")
+    open_regular(folder / "model.safetensors").close()
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")

@@ -11,7 +11,7 @@ what an object store can do as well: create-only puts, ranged reads, listings, n
 
 from openuni.storage.base import DOCUMENT, Store, check_name
 from openuni.storage.claim import check_ours, claim
-from openuni.storage.full import DISK_ERRORS, disk_sentence, naming
+from openuni.storage.full import DISK_ERRORS, disk_sentence, naming, system_sentence
 from openuni.storage.local import (
     MARKER,
     LocalStore,
@@ -47,6 +47,7 @@ __all__ = [
     "publish",
     "sync_folder",
     "sync_tree",
+    "system_sentence",
     "temporary_file",
     "temporary_folder",
     "write_atomic",

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import io
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import BinaryIO
 
 from openuni.errors import CorruptDataError, PlanError
 from openuni.storage.base import check_name
-from openuni.storage.full import naming
+from openuni.storage.full import TEMPORARY, naming
 
 FOLLOW_LINKS = "OPENUNI_FOLLOW_LINKS"
 """Set to 1, links below a dataset are written through: worker processes inherit it, as they do no argument."""
@@ -34,8 +33,6 @@ _DEEP = 4
 """How far below its root a file of ours may lie."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_-]+\.[0-9a-f]{2,8}\.tmp", re.DOTALL)
-"""`.NAME.RUN.RANDOM.tmp`: what `sweep` may take away. A `.draft.tmp` is somebody's."""
 _WRITER = ".writer"
 """In a temporary folder, the file that is locked: NFS locks only what is open for writing, which no folder can be."""
 
@@ -140,17 +137,16 @@ class LocalStore:
         *parents, last = check_name(name).split("/")
         with self._folder(parents, make=not scratch) as folder:
             temporary = _temporary_name(last, run)
-            with _locked(temporary, folder) as descriptor:
+            with naming(self.path(name)), _locked(temporary, folder) as descriptor:
                 try:
-                    with naming(self.path(name)):
-                        with open(descriptor, "wb", closefd=False) as file:
-                            yield file
-                            file.flush()
-                            os.fsync(descriptor)
-                        if scratch:
-                            os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
-                        else:
-                            rename(folder, temporary, last, create_only=create_only)
+                    with open(descriptor, "wb", closefd=False) as file:
+                        yield file
+                        file.flush()
+                        os.fsync(descriptor)
+                    if scratch:
+                        os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+                    else:
+                        rename(folder, temporary, last, create_only=create_only)
                 finally:
                     with suppress(FileNotFoundError):
                         os.unlink(temporary, dir_fd=folder)
@@ -190,7 +186,7 @@ class LocalStore:
     def delete(self, name: str) -> None:
         """A link is removed, not what it points to. The removal is durable."""
         *parents, last = check_name(name).split("/")
-        with suppress(FileNotFoundError), self._folder(parents) as folder:
+        with suppress(FileNotFoundError), self._folder(parents) as folder, naming(self.path(name)):
             os.unlink(last, dir_fd=folder)
             os.fsync(folder)
 
@@ -214,7 +210,7 @@ class LocalStore:
         for name in folders:
             with suppress(FileNotFoundError, PlanError), self._folder(name.split("/") if name else ()) as folder:
                 for entry in os.listdir(folder):  # noqa: PTH208  a descriptor
-                    is_ours = _TEMPORARY.fullmatch(entry) and entry.startswith(f".{of}." if of else ".")
+                    is_ours = TEMPORARY.fullmatch(entry) and entry.startswith(f".{of}." if of else ".")
                     if not is_ours or _is_locked(entry, folder):
                         continue
                     if _is_folder(entry, folder):
@@ -291,7 +287,7 @@ def temporary_file(path: Path, run: str) -> Iterator[Path]:
     """
     temporary = path.with_name(_temporary_name(path.name, run))
     try:
-        with _locked(str(temporary)):
+        with naming(path), _locked(str(temporary)):
             yield temporary
     finally:
         temporary.unlink(missing_ok=True)

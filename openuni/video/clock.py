@@ -90,6 +90,7 @@ class Timed:
     time: Fraction
     duration: Fraction
     deinterlaced: bool = False
+    detelecined: bool = False
 
     @property
     def interlaced(self) -> bool:

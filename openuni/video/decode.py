@@ -2,8 +2,9 @@
 
 Everything is read through FFmpeg's libraries (PyAV). Times are seconds since the first frame is presented, by the clock
 of `openuni.video.clock`. Frames are upright RGB, `[H, W, 3]` uint8, full range: without comb where the source is
-interlaced, tone-mapped to BT.709 where it is HDR, else in the video's own primaries and transfer. A video that does not
-name its colour matrix and range is taken as BT.601, limited, as FFmpeg does.
+interlaced, those of the film where it is telecined, tone-mapped to BT.709 where it is HDR, else in the video's own
+primaries and transfer. A video that does not name its colour matrix and range is taken as BT.601, limited, as FFmpeg
+does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from openuni.errors import BadVideoError
-from openuni.video import clock, colour
+from openuni.video import clock, colour, telecine
 from openuni.video.clock import Clock, ClockError, ClockKind, Entry, Timed
 from openuni.video.colour import Transfer
 from openuni.video.container import Source, bad, check_size, open_stream, reason
@@ -94,6 +95,7 @@ class SampledFrame:
     repeated: bool
     """Whether it is the source frame of the instant before, once more."""
     deinterlaced: bool
+    detelecined: bool
 
 
 def probe(path: Path | str, limits: Limits | None = None) -> VideoInfo:
@@ -150,7 +152,7 @@ def sample_frames(
             while shown is not None and instant < time and (stop is None or instant < stop):
                 repeated = rgb is not None
                 rgb = video.rgb(shown.frame) if rgb is None else rgb.copy()
-                yield SampledFrame(rgb, repeated, shown.deinterlaced)
+                yield SampledFrame(rgb, repeated, shown.deinterlaced, shown.detelecined)
                 if (k := next(taken) + 1) >= limits.frames:
                     raise video.bad(f"more than {limits.frames} frames are asked for at {fps:g} fps")
                 instant = begin + k * step
@@ -245,6 +247,8 @@ class _Decoder:
         except BadVideoError:
             self.close()
             raise
+        # Film is looked for in interlaced video only: nothing else pays for it.
+        self._pulldown = telecine.examine(source, limits) if self.first.interlaced_frame else None
         self._first_pts = self.first.pts
         self._matrix = _display_matrix(self.first)
 
@@ -316,7 +320,8 @@ class _Decoder:
     def frames_from(self, time: Fraction) -> Iterator[Timed]:
         """Frames in order of presentation, beginning at or before the one on screen at `time`."""
         # An interlaced frame is made from its neighbours too: the one before must have been seen.
-        before = 2 * self._average() if self.first.interlaced_frame else Fraction(0)
+        neighbours = 0 if not self.first.interlaced_frame else 2 if self._pulldown is None else telecine.LEAD
+        before = neighbours * self._average()
         tick = math.floor((time - before + self.tolerance) / self._tick)
         if self._clock.kind == "counted":
             return self._counted_from(tick)
@@ -340,7 +345,10 @@ class _Decoder:
 
     def _progressive(self, frames: Iterator[Timed]) -> Iterator[Timed]:
         try:
-            yield from deinterlace(frames)
+            if self._pulldown is None:
+                yield from deinterlace(frames)
+            else:
+                yield from telecine.film(deinterlace(telecine.match(frames, self._pulldown)), self._pulldown)
         except (av.error.FFmpegError, ValueError) as error:
             raise self.bad(f"it is interlaced and cannot be deinterlaced ({reason(error)})") from error
 

@@ -42,6 +42,8 @@ class Origin:
     """Where the times of its frames come from."""
     deinterlaced: bool
     """Whether a frame of it was interlaced in the source."""
+    detelecined: bool
+    """Whether a frame of it is one of film that lay in the source by 3:2 pulldown."""
     transfer: Transfer
     """`pq` and `hlg` were tone-mapped to BT.709."""
 
@@ -82,14 +84,15 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
         )
 
     repeated = 0
-    deinterlaced = False
+    deinterlaced = detelecined = False
 
     def pictures() -> Iterator[Frame]:
-        nonlocal repeated, deinterlaced
+        nonlocal repeated, deinterlaced, detelecined
         frames = sample_frames(clip.video, clip.start, clip.end, fps=settings.fps, limits=limits)
         for frame in itertools.islice(frames, settings.max_frames):
             repeated += frame.repeated
             deinterlaced |= frame.deinterlaced
+            detelecined |= frame.detelecined
             yield _resize(frame.rgb[y0:y1, x0:x1], height, width)
 
     mp4, count = encode(pictures(), settings.fps, lossless=False, crf=settings.crf)
@@ -99,7 +102,7 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
         raise BadVideoError(
             f"{clip.video}: {clip.key} has {count} frames at {settings.fps:g} fps; {settings.min_frames} are needed"
         )
-    origin = Origin(info.clock, deinterlaced, info.transfer)
+    origin = Origin(info.clock, deinterlaced, detelecined, info.transfer)
     return NormalisedVideo(mp4, count, height, width, settings.fps, origin, repeated / max(count, 1))
 
 

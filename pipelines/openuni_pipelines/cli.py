@@ -14,7 +14,7 @@ import click
 import openuni as package
 from openuni import printable
 from openuni.errors import OpenUniError
-from openuni.storage import DISK_ERRORS, disk_sentence
+from openuni.storage import system_sentence
 
 
 class LazyGroup(click.Group):
@@ -62,12 +62,7 @@ def _print_whatever_the_locale() -> None:
 
 def _sentence(error: OpenUniError | OSError) -> str:
     """Our errors are sentences already; the system's become one: a folder that cannot be made, a disk that is full."""
-    if isinstance(error, OpenUniError) or error.strerror is None:
-        return str(error)
-    if error.errno in DISK_ERRORS and error.filename:
-        return disk_sentence(error.filename, error)
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}; check the path, its permissions and the space left"
+    return str(error) if isinstance(error, OpenUniError) else system_sentence(error)
 
 
 def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:

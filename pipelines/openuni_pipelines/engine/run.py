@@ -24,7 +24,7 @@ from openuni.shards.layout import Manifest
 from openuni.shards.lock import HeldError, RunLock
 from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
-from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence
+from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence, system_sentence
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
@@ -80,7 +80,7 @@ def holding(root: Path, sweeps: Sequence[str] = (), part: Part | None = None) ->
         if error.errno in DISK_ERRORS:
             raise OpenUniError(disk_sentence(root, error)) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise OpenUniError(f"{error.filename or root} cannot be written: {error.strerror}") from error
+            raise OpenUniError(system_sentence(error, root)) from error
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -100,6 +100,49 @@ def interlaced(path: Path, count: int = 50) -> Path:
 
     quality = {"qmin": "2", "qmax": "3"}
     return film(path, count, rate=25, codec="mpeg2video", options=quality, picture=combed, prepare=prepare)
+
+
+def telecined(
+    path: Path,
+    count: int,
+    *,
+    order: str = "tff",
+    skip: int = 0,
+    codec: str = "mpeg2video",
+    options: dict[str, str] | None = None,
+    picture: Callable[[int], Rgb] = numbered,
+    after: Sequence[Rgb] = (),
+) -> Path:
+    """`count` frames of film at 24 a second as interlaced video at 30: each lasts two fields and three in turn.
+
+    `skip`: frames of the video that are cut off in front; `after`: frames of other video that follow.
+    """
+    pictures = [av.VideoFrame.from_ndarray(picture(k), format="rgb24").reformat(format="yuv420p") for k in range(count)]
+    fields = [k for k in range(count) for _ in range(2 + k % 2)]
+    pairs = list(zip(fields[::2], fields[1::2], strict=False))[skip:]
+    pairs += [(count + k, count + k) for k in range(len(after))]
+    pictures += [av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p") for rgb in after]
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=30, options=options or {"qmin": "1", "qmax": "2"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.flags |= INTERLACED
+        for number, (early, late) in enumerate(pairs):
+            top, bottom = (early, late) if order == "tff" else (late, early)
+            frame = weave(pictures[top], pictures[bottom])
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def weave(top: av.VideoFrame, bottom: av.VideoFrame) -> av.VideoFrame:
+    """A frame of the even lines of one and the odd lines of the other, in every plane."""
+    frame = av.VideoFrame(top.width, top.height, top.format.name)
+    for plane, even, odd in zip(frame.planes, top.planes, bottom.planes, strict=True):
+        rows = np.frombuffer(even, np.uint8).reshape(-1, even.line_size).copy()
+        rows[1::2] = np.frombuffer(odd, np.uint8).reshape(rows.shape)[1::2]
+        plane.update(rows.tobytes())
+    return frame
 
 
 def hdr(path: Path, codes: npt.NDArray[np.uint16], transfer: int, matrix: int = 9) -> Path:

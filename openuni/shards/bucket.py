@@ -7,12 +7,16 @@ hashes already: `dataset.json` says under `naming` that the names follow them.
 
     push(store, staging, shard, column)     # a column that is committed in a local folder; BeatenError names a winner
     pull(store, shard, column, staging)     # the other way, hashes checked
+
+How a dataset is changed that is complete: `openuni.shards.revisions`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,13 +25,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
-from openuni.shards import catalog, columns, failures, layout, results
+from openuni.shards import catalog, columns, failures, layout, plan, results, takedown
 from openuni.shards.failures import Failure
-from openuni.shards.layout import CommitRecord, Manifest
+from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.storage import DOCUMENT, MARKER, LocalStore
 from openuni.storage.objects import ObjectStore
 
-_FAILURES = "failures"
+FAILURES = "failures"
+"""The folder of what each run wrote down of the clips that failed."""
+_PLANS = re.compile(r"(plan|skipped)(\.[0-9]{4})?\.parquet")
 _LIST = TypeAdapter(list[Failure])
 _AT_ONCE = 16
 """Small reads that are under way together."""
@@ -60,12 +66,32 @@ def claim(store: ObjectStore) -> None:
 
 def read_manifest(store: ObjectStore) -> Manifest | None:
     """What the dataset is, as a local folder would say it; None where nothing is planned yet."""
+    manifest = _read_manifest(store)
+    return None if manifest is None else plain(manifest)
+
+
+def plain(manifest: Manifest) -> Manifest:
+    """A bucket's manifest as a local folder would say it."""
+    own = {name: said for name, said in manifest.configuration.items() if name not in (layout.NAMING, layout.REVISION)}
+    return replace(manifest, configuration=own)
+
+
+def files(manifest: Manifest) -> dict[str, str]:
+    """Plans, and what else a bucket's manifest says belongs to it, by plain name; their names in the bucket."""
+    own = layout.revised(manifest)
+    if own is not None:
+        return {name: layout.hashed(name, file.sha256) for name, file in own.files.items()}
+    if not manifest.plan_sha256:
+        return {}
+    return {name: layout.hashed(name, manifest.plan_sha256) for name in (layout.SKIPPED, layout.PLAN)}
+
+
+def _read_manifest(store: ObjectStore) -> Manifest | None:
     try:
         data = store.read(layout.MANIFEST, at_most=DOCUMENT)
     except FileNotFoundError:
         return None
-    manifest = layout.parse_checked(Manifest, data, store.where(layout.MANIFEST))
-    return replace(manifest, configuration={k: v for k, v in manifest.configuration.items() if k != layout.NAMING})
+    return layout.parse_checked(Manifest, data, store.where(layout.MANIFEST))
 
 
 def push_plan(store: ObjectStore, root: Path, run: str) -> None:
@@ -73,8 +99,8 @@ def push_plan(store: ObjectStore, root: Path, run: str) -> None:
     manifest = layout.parse_checked(
         Manifest, LocalStore(root).read(layout.MANIFEST, at_most=DOCUMENT), str(root / layout.MANIFEST)
     )
-    for name in (layout.PLAN, layout.SKIPPED):
-        _create(store, _plan_name(name, manifest), root / name, run)
+    for name, far in files(manifest).items():
+        _create(store, far, root / name, run)
     named = replace(manifest, configuration={**manifest.configuration, layout.NAMING: layout.HASHED})
     data = layout.dump_checked(named)
     try:
@@ -84,33 +110,58 @@ def push_plan(store: ObjectStore, root: Path, run: str) -> None:
             raise BeatenError(f"{store.url} was planned by another run meanwhile; run the same command again") from None
 
 
-def pull_plan(store: ObjectStore, root: Path, run: str) -> Manifest | None:
-    """Bring manifest and plan into a local folder; None where nothing is planned yet."""
-    manifest = read_manifest(store)
-    if manifest is None:
+def pull_plan(store: ObjectStore, root: Path, run: str, *, outdated: Sequence[Manifest] = ()) -> Manifest | None:
+    """Bring manifest and plan into a local folder; None where nothing is planned yet.
+
+    `outdated`: what the dataset was before it was changed; a folder that stages one of these is emptied first.
+    """
+    far = _read_manifest(store)
+    if far is None:
         return None
-    local = LocalStore(root)
+    manifest, local = plain(far), LocalStore(root)
     data = layout.dump_checked(manifest)
     if local.exists(layout.MANIFEST):
-        if local.read(layout.MANIFEST, at_most=DOCUMENT) == data:
+        there = local.read(layout.MANIFEST, at_most=DOCUMENT)
+        if there == data:
             return manifest
-        raise PlanError(
-            f"{root} stages another dataset than {store.url} is now; choose another --staging, or delete it"
-        )
-    for name in (layout.SKIPPED, layout.PLAN):
-        _fetch(store, _plan_name(name, manifest), root, name, run)
-    if layout.file_record(root / layout.PLAN).sha256 != manifest.plan_sha256:
-        raise CorruptDataError(f"{store.where(_plan_name(layout.PLAN, manifest))} is not the plan that was put there")
-    local.put(layout.MANIFEST, data, run)
+        if there not in map(layout.dump_checked, outdated):
+            raise PlanError(
+                f"{root} stages another dataset than {store.url} is now; choose another --staging, or delete it"
+            )
+        empty(root)
+    stage(store, files(far), manifest, root, run)
     return manifest
 
 
-def committed(store: ObjectStore) -> set[tuple[int, str]]:
+def stage(store: ObjectStore, named: Mapping[str, str], manifest: Manifest, root: Path, run: str) -> None:
+    """Bring plans, takedowns and failures of those `named` into a local folder, and put its manifest last."""
+    for name, far in named.items():
+        if _PLANS.fullmatch(name) or name in (layout.FAILURES, takedown.FILE):
+            _fetch(store, far, root, name, run)
+    for number, generation in enumerate(plan.generations(manifest)):
+        name = plan.name_of(number)
+        if layout.file_record(root / name).sha256 != generation.plan_sha256:
+            raise CorruptDataError(f"{store.where(named[name])} is not the plan that was put there")
+    LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
+
+
+def empty(root: Path) -> None:
+    """Remove a dataset from the folder that stages it; its lock and log stay."""
+    local = LocalStore(root)
+    local.delete(layout.MANIFEST)
+    for name in ("shards", "index", layout.COMMITS, layout.WORK):
+        local.delete_folder(name)
+    for path in root.iterdir():
+        if _PLANS.fullmatch(path.name) or path.name in (layout.FAILURES, takedown.FILE):
+            local.delete(path.name)
+
+
+def committed(store: ObjectStore, folder: str = layout.COMMITS) -> set[tuple[int, str]]:
     """Shard and column of every commit record, in one listing."""
-    return {place for place in map(layout.parse_commit_name, store.list("commits")) if place}
+    return {place for place in map(layout.parse_commit_name, store.list(folder)) if place}
 
 
-def push(store: ObjectStore, root: Path, shard: int, column: str) -> CommitRecord:
+def push(store: ObjectStore, root: Path, shard: int, column: str, folder: str = layout.COMMITS) -> CommitRecord:
     """Put a column that is committed in the folder `root`, the record last; returns the record that counts.
 
     It is another run's where that was first with the same keys: the column is as good. Raises BeatenError where it
@@ -119,22 +170,23 @@ def push(store: ObjectStore, root: Path, shard: int, column: str) -> CommitRecor
     record = columns.committed(root, shard, column)
     if record is None:
         raise PlanError(f"{root} has no column {column} of shard {shard} to put into {store.url}")
-    tar, index = _names(record)
-    _create(store, tar, root / layout.tar_name(shard, column), record.run)
-    _create(store, index, root / layout.index_name(shard, column), record.run)
+    tar, index = names(record)
+    _create(store, tar, root / layout.tar_name(shard, column), record.run, record.tar.sha256)
+    _create(store, index, root / layout.index_name(shard, column), record.run, record.index.sha256)
     failed = failures.saved(root, shard)
     if failed:
-        _create(store, _failure_name(record), _LIST.dump_json(failed), record.run)
+        _create(store, failure_name(record), _LIST.dump_json(failed), record.run)
     data = layout.dump_checked(record)
     try:
-        store.put(layout.commit_name(shard, column), data, record.run, create_only=True)
+        store.put(layout.commit_name(shard, column, folder), data, record.run, create_only=True)
     except FileExistsError:
-        winner = catalog.commit_record(store, shard, column)
+        winner = catalog.commit_record(store, shard, column, folder)
         if winner is None or winner.run == record.run:  # a put whose answer was lost found itself
             return record
-        for mine, theirs in zip((tar, index), _names(winner), strict=True):
-            if mine != theirs:
-                store.delete(mine)
+        if folder == layout.COMMITS:  # of a change that loses, all is deleted together
+            for mine, theirs in zip((tar, index), names(winner), strict=True):
+                if mine != theirs:
+                    store.delete(mine)
         same = winner.tar == record.tar if column == "rgb" else winner.keys_sha256 == record.keys_sha256
         if not same or winner.fingerprint != record.fingerprint:
             raise BeatenError(
@@ -152,42 +204,53 @@ def pull(
     record = catalog.commit_record(store, shard, column)
     if record is None:
         raise CorruptDataError(f"{store.where(layout.commit_name(shard, column))} is missing")
-    tar, index = _names(record)
+    return fetch(store, record, root, run, index_only=index_only)
+
+
+def fetch(
+    store: ObjectStore, record: CommitRecord, root: Path, run: str, *, index_only: bool = False, damaged: bool = False
+) -> CommitRecord:
+    """Bring the column of `record` into a local folder. Raises CorruptDataError on other bytes.
+
+    `damaged`: what is missing or other than it was is brought as it is, for who takes out of it what is whole.
+    """
+    shard, column = record.shard, record.column
+    tar, index = names(record)
     wanted = [(index, layout.index_name(shard, column), record.index)]
     if not index_only:
         wanted.append((tar, layout.tar_name(shard, column), record.tar))
     for far, near, known in wanted:
-        _fetch(store, far, root, near, run)
-        if layout.file_record(root / near) != known:
+        with suppress(*([CorruptDataError] if damaged else [])):
+            _fetch(store, far, root, near, run)
+        if not damaged and layout.file_record(root / near) != known:
             LocalStore(root).delete(near)
             raise CorruptDataError(f"{store.where(far)} is not what its commit record says")
     LocalStore(root).put(layout.commit_name(shard, column), layout.dump_checked(record), run)
     return record
 
 
-def forget(root: Path, shard: int, names: Iterable[str]) -> None:
-    """Remove a shard from a local folder: its columns `names`, and what is unfinished of it."""
+def forget(root: Path, shard: int, those: Iterable[str]) -> None:
+    """Remove a shard from a local folder: `those` columns, and what is unfinished of it."""
     local = LocalStore(root)
-    for column in names:
+    for column in those:
         columns.uncommit(root, shard, column)
         local.delete(layout.tar_name(shard, column))
         local.delete(layout.index_name(shard, column))
     results.close_work(root, shard)
 
 
-def records(store: ObjectStore, places: Iterable[tuple[int, str]]) -> list[CommitRecord]:
+def records(store: ObjectStore, places: Iterable[tuple[int, str]], folder: str = layout.COMMITS) -> list[CommitRecord]:
     """The commit records at these places, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda place: catalog.commit_record(store, *place), places)
+        found = pool.map(lambda place: catalog.commit_record(store, place[0], place[1], folder), places)
         return [record for record in found if record is not None]
 
 
 def read_failures(store: ObjectStore, found: Sequence[CommitRecord]) -> list[Failure]:
     """What failed on the way to these columns: of each only what the run that committed it wrote down."""
-    there = set(store.list(_FAILURES))
-    names = sorted({_failure_name(record) for record in found} & there)
+    there = set(store.list(FAILURES))
     latest: dict[tuple[int, str, str], Failure] = {}
-    for name in names:
+    for name in sorted({failure_name(record) for record in found} & there):
         for failure in layout.parse_list(_LIST, store.read(name, at_most=DOCUMENT), store.where(name)):
             latest[failure.shard, failure.key, failure.stage] = failure
     return [latest[place] for place in sorted(latest)]
@@ -207,26 +270,43 @@ def describe(store: ObjectStore, manifest: Manifest, card: bytes, run: str) -> N
     catalog.put(store, found, run)
 
 
-def _names(record: CommitRecord) -> tuple[str, str]:
+def names(record: CommitRecord) -> tuple[str, str]:
+    """Tar and index of a column."""
     return layout.tar_at(record, layout.HASHED), layout.index_at(record, layout.HASHED)
 
 
-def _failure_name(record: CommitRecord) -> str:
-    return f"{_FAILURES}/{record.shard:06d}.{record.column}.{record.run}.json"
+def failure_name(record: CommitRecord) -> str:
+    """What the run that committed a column wrote down, if there was anything."""
+    return f"{FAILURES}/{record.shard:06d}.{record.column}.{record.run}.json"
 
 
-def _plan_name(name: str, manifest: Manifest) -> str:
-    return layout.hashed(name, manifest.plan_sha256)
+def create(store: ObjectStore, name: str, data: bytes | Path, run: str) -> FileRecord:
+    """Put a file of that plain name under one that carries its hash."""
+    file = layout.file_record(data) if isinstance(data, Path) else FileRecord(len(data), layout.digest(data))
+    _create(store, layout.hashed(name, file.sha256), data, run, file.sha256)
+    return file
 
 
-def _create(store: ObjectStore, name: str, data: bytes | Path, run: str) -> None:
-    """Put a file whose name carries its hash or its run: what is there already is the same."""
+def _create(store: ObjectStore, name: str, data: bytes | Path, run: str, sha256: str = "") -> None:
+    """Put a file whose name carries its hash, which is `sha256` where that is known, or its run.
+
+    What is there already is the same, or was damaged: then it gets the bytes back that its name promises.
+    """
     try:
         store.put(name, data, run, create_only=True)
     except FileExistsError:
         size = data.stat().st_size if isinstance(data, Path) else len(data)
-        if store.size(name) != size:
+        if sha256 and _sha256(store, name) != sha256:
+            store.put(name, data, run)
+        elif store.size(name) != size:
             raise CorruptDataError(f"{store.where(name)} is not what its name says; delete it") from None
+
+
+def _sha256(store: ObjectStore, name: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="openuni-check-") as folder:
+        store.fetch(name, path := Path(folder) / "file")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(store: ObjectStore, far: str, root: Path, near: str, run: str) -> None:

@@ -92,6 +92,20 @@ def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
     return records
 
 
+def read_named(store: Store, file: FileRecord) -> list[CommitRecord]:
+    """The records of one revision of a dataset in a bucket. Raises CorruptDataError: no other file has them."""
+    name = layout.hashed(TABLE, file.sha256)
+    try:
+        data = store.read(name, at_most=min(file.size, _MOST_BYTES))
+    except FileNotFoundError:
+        raise CorruptDataError(
+            f"{store.where(name)} is missing; if the dataset is being changed, open it again"
+        ) from None
+    if layout.digest(data) != file.sha256:
+        raise CorruptDataError(f"{store.where(name)} is not what {layout.MANIFEST} says; restore it from a copy")
+    return decode(data, store.where(name))
+
+
 def encode(records: Sequence[CommitRecord]) -> bytes:
     """The table's bytes."""
     sink = io.BytesIO()
@@ -113,9 +127,9 @@ def decode(data: bytes, where: str) -> list[CommitRecord]:
         raise CorruptDataError(f"{where} holds something that is not a commit record: {error}") from None
 
 
-def commit_record(store: Store, shard: int, column: str) -> CommitRecord | None:
+def commit_record(store: Store, shard: int, column: str, folder: str = layout.COMMITS) -> CommitRecord | None:
     """One record from its own file, or None where it was never committed. Raises CorruptDataError."""
-    name = layout.commit_name(shard, column)
+    name = layout.commit_name(shard, column, folder)
     path = store.where(name)
     try:
         data = store.read(name, at_most=DOCUMENT)

@@ -38,12 +38,16 @@ NAMING = "naming"
 HASHED = "hashed"
 """By what is in them, in folders of the shards of a thousand numbers: `shards/012/012345.rgb.HASH.tar`."""
 
+REVISION = "revision"
+"""In the manifest of a dataset in a bucket that was changed: a `Revised`."""
+COMMITS = "commits"
+
 MOST_SHARDS = 10**6
 MOST_CLIPS = 10**9
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"(?:commits/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
+_COMMIT = re.compile(r"(?:commits/|changes/[0-9a-f-]+/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
 
 T = TypeVar("T")
 V = TypeVar("V", int, str)
@@ -83,8 +87,9 @@ def index_name(shard: int, column: str) -> str:
     return f"index/{_place(shard, column)}.parquet"
 
 
-def commit_name(shard: int, column: str) -> str:
-    return f"commits/{_place(shard, column)}.json"
+def commit_name(shard: int, column: str, folder: str = COMMITS) -> str:
+    """`folder`: in a bucket, records of a change that is not published yet lie apart from those that count."""
+    return f"{folder}/{_place(shard, column)}.json"
 
 
 def parse_commit_name(name: str) -> tuple[int, str] | None:
@@ -147,6 +152,18 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Revised:
+    """Which revision of a dataset in a bucket its manifest is, and the files that belong to it, by their plain names.
+
+    Each lies under a name that carries its hash (`hashed`). Among them is the catalog: of a dataset that was changed it
+    is not derived, for no other file says which records count.
+    """
+
+    number: int
+    files: Mapping[str, FileRecord]
+
+
+@dataclass(frozen=True, slots=True)
 class CommitRecord:
     """Written last: from then on the column of this shard exists. `keys_sha256` is over its keys, one a line."""
 
@@ -196,6 +213,17 @@ class Manifest:
             _check(check_fingerprint, fingerprint)
         if not (0 <= self.clips <= MOST_CLIPS and 0 <= self.shards <= min(self.clips, MOST_SHARDS)):
             raise ValueError(f"{self.clips} clips in {self.shards} shards")
+
+
+def revised(manifest: Manifest) -> Revised | None:
+    """The revision of a dataset in a bucket, None where it is as it was built. Raises CorruptDataError."""
+    written = manifest.configuration.get(REVISION)
+    if written is None:
+        return None
+    try:
+        return _adapter(Revised).validate_python(written)
+    except ValidationError:
+        raise CorruptDataError(f"{MANIFEST} names a {REVISION} that is none of ours") from None
 
 
 def _check(check: Callable[[V], V], value: V) -> None:

@@ -173,7 +173,7 @@ def _but(database: Any, taken_down: Collection[str]) -> str:
 
 def _publish(skipped: Path, plan: Path, path: Path) -> None:
     """Put both in place, the plan last."""
-    for finished, final in ((skipped, _skipped_beside(path)), (plan, path)):
+    for finished, final in ((skipped, skipped_beside(path)), (plan, path)):
         with finished.open("rb") as file:
             os.fsync(file.fileno())
         layout.publish(finished, final)
@@ -368,16 +368,17 @@ def write_skipped(path: Path, rows: Iterable[Skipped], run: str) -> None:
     """Replace the table of rows that became no clip, beside the plan at `path`."""
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _SKIPPED_SCHEMA), sink, compression="zstd")
-    layout.write_atomic(_skipped_beside(path), sink.getvalue(), run)
+    layout.write_atomic(skipped_beside(path), sink.getvalue(), run)
 
 
-def _skipped_beside(path: Path) -> Path:
+def skipped_beside(path: Path) -> Path:
+    """The table of rows that became no clip, of the plan at `path`."""
     return path.with_name(f"skipped{path.name.removeprefix('plan')}")
 
 
 def skipped(path: Path) -> list[Skipped]:
     """The rows that became no clip, from the table beside the plan at `path`."""
-    table = _skipped_beside(path)
+    table = skipped_beside(path)
     with open_regular(table) as file:
         return [Skipped(**fields) for fields in tables.rows(file, _SKIPPED_SCHEMA, str(table))]
 
@@ -396,7 +397,7 @@ def left_out(path: Path, counts: Mapping[str, int], names: int = 3) -> list[Left
 
     Names come from the first 100,000 rows of the table beside the plan at `path`: it may have millions.
     """
-    table = _skipped_beside(path)
+    table = skipped_beside(path)
     first: dict[str, list[str]] = {reason: [] for reason in counts}
     with open_regular(table) as file:
         for row in itertools.islice(tables.rows(file, _SKIPPED_SCHEMA, str(table)), 100_000):

@@ -459,6 +459,9 @@ class Dataset:
 
     def _commits(self) -> list[CommitRecord]:
         """The commit records: from the catalog, or where there is none of just this dataset, each from its own file."""
+        own = layout.revised(self.manifest)
+        if own is not None:
+            return catalog.read_named(self._store, own.files[catalog.TABLE])
         folded = catalog.read(self._store, self._manifest_sha256)
         if folded is not None:
             return folded

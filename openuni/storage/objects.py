@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +95,14 @@ class ObjectStore:
             found = obstore.list_with_delimiter(self._store, prefix=check_name(folder) if folder else None)
             return sorted(str(entry["path"]) for entry in found["objects"])
 
+    def walk(self, folder: str = "") -> dict[str, int]:
+        """Names of all files below `folder`, however deep, in their order, and their sizes."""
+        import obstore
+
+        with self._told(folder):
+            found = obstore.list(self._store, prefix=check_name(folder) if folder else None, chunk_size=1000)
+            return dict(sorted((str(entry["path"]), int(entry["size"])) for some in found for entry in some))
+
     def first(self) -> str | None:
         """The name of some file below, however deep, or None where there is none."""
         import obstore
@@ -172,6 +180,30 @@ class ObjectStore:
             for piece in obstore.get(self._store, check_name(name)).stream():
                 file.write(piece)
 
+    def swap(self, name: str, before: bytes, data: bytes) -> bool:
+        """Replace a file that has the bytes `before`; False where it has others by now. Nobody can come in between.
+
+        A put whose answer was lost is tried again and may then find itself: the caller looks at what is there.
+        """
+        import obstore
+
+        with self._told(name):
+            answer = obstore.get(self._store, check_name(name))
+            known = {key: answer.meta[key] for key in ("e_tag", "version") if answer.meta[key] is not None}
+            if bytes(answer.bytes()) != before:
+                return False
+            for attempt in range(_ATTEMPTS):
+                try:
+                    obstore.put(self._store, name, data, mode=known, use_multipart=False)  # type: ignore[arg-type]
+                    return True
+                except obstore.exceptions.PreconditionError:
+                    return False
+                except obstore.exceptions.GenericError as error:
+                    if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1:
+                        raise
+                time.sleep(0.1 * 4**attempt)
+        return False
+
     def delete(self, name: str) -> None:
         import obstore
 
@@ -180,6 +212,13 @@ class ObjectStore:
                 obstore.delete(self._store, check_name(name))
             except FileNotFoundError:
                 return
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Remove files, those that are there, in few requests."""
+        import obstore
+
+        with self._told(""):
+            obstore.delete(self._store, [check_name(name) for name in names])
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:

@@ -78,6 +78,15 @@ def follow_links(command: Command) -> Command:
     return decorated
 
 
+def staging(command: Command) -> Command:
+    """Give a command that changes a dataset `--staging`."""
+    said = "Of a dataset in an object store: folder on this machine for the shards under way."
+    shown = "  [default: data/staging/BUCKET-FOLDER]"
+    option = click.option("--staging", type=click.Path(path_type=Path, file_okay=False), help=said + shown)
+    decorated: Command = option(command)
+    return decorated
+
+
 class PluginOption(click.Option):
     """Names a class of an entry-point group; the fields of a class that is a dataclass are options beside it."""
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.filesize import decimal
 
 from openuni_pipelines import options, terminal
-from openuni_pipelines.engine import changes
-from openuni_pipelines.engine.build import summary
+from openuni_pipelines.engine import changes, revising
+from openuni_pipelines.engine.build import far_summary, summary
 from openuni_pipelines.engine.run import Execution
 
-_FOLDER = options.Place(
-    exists=True, only_folder="columns of a dataset in an object store cannot be changed yet; copy it to a folder"
-)
+_DATASET = options.Place(exists=True)
 
 
 @click.command("add")
-@click.argument("root", metavar="DATASET", type=_FOLDER)
+@click.argument("root", metavar="DATASET", type=_DATASET)
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
 @click.option("--trust", is_flag=True, help="Run model files that are programs, each only with its pinned SHA-256.")
+@options.staging
 @options.of(Execution)
 @options.follow_links
-def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trust: bool) -> None:
+def add_command(
+    execution: Execution, root: Path | str, experts: tuple[str, ...], trust: bool, staging: Path | None
+) -> None:
     """Let each EXPERT annotate the clips of DATASET and write its column; the other columns are not touched.
 
     A column that another version or another expert has made is replaced. Run the same command again to resume.
@@ -32,15 +34,19 @@ def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trus
     terminal.say_notices(experts)
     begin = time.monotonic()
     with terminal.bars(f"opening {root}") as progress:
-        changes.add(root, experts, execution, progress, trust=trust)
-    terminal.finish(summary(root, time.monotonic() - begin))
+        if isinstance(root, str):
+            revising.add(root, experts, execution, progress, trust=trust, staging=staging)
+        else:
+            changes.add(root, experts, execution, progress, trust=trust)
+    made = far_summary(root) if isinstance(root, str) else summary(root)
+    terminal.finish(replace(made, seconds=time.monotonic() - begin))
 
 
 @click.command("drop")
-@click.argument("root", metavar="DATASET", type=_FOLDER)
+@click.argument("root", metavar="DATASET", type=_DATASET)
 @click.argument("column")
 @options.follow_links
-def drop_command(root: Path, column: str) -> None:
+def drop_command(root: Path | str, column: str) -> None:
     """Remove COLUMN from DATASET and free its space."""
-    freed = changes.drop(root, column)
+    freed = revising.drop(root, column) if isinstance(root, str) else changes.drop(root, column)
     click.echo(f"{column} removed from {root}: {decimal(freed)} freed")

@@ -10,12 +10,12 @@ import click
 from openuni.printable import plain
 from openuni.shards import takedown
 from openuni_pipelines import options
-from openuni_pipelines.engine.removing import Removal, Wanted, remove
+from openuni_pipelines.engine.removing import Removal, Wanted, remove, remove_far
 from openuni_pipelines.engine.selecting import read_keys
 
 
 @click.command("remove")
-@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--key", "keys", multiple=True, help="The clip of this key; may be given again.")
 @click.option("--source-id", "source_ids", multiple=True, help="All clips of this row of the source.")
 @click.option("--video-id", "video_ids", multiple=True, help="All clips of this source video.")
@@ -26,15 +26,17 @@ from openuni_pipelines.engine.selecting import read_keys
 )
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Say which clips and shards it would be, and change nothing.")
+@options.staging
 @options.follow_links
 def remove_command(
-    root: Path,
+    root: Path | str,
     keys: tuple[str, ...],
     source_ids: tuple[str, ...],
     video_ids: tuple[str, ...],
     flags: Path | None,
     reason: str,
     dry_run: bool,
+    staging: Path | None,
 ) -> None:
     """Take clips out of DATASET: their shards are written again without them, and no file names them any more.
 
@@ -42,13 +44,17 @@ def remove_command(
     Exit status 1: other files in the folder still name a clip; they are listed.
     """
     listed = read_keys(flags) if flags else []
-    removal = remove(root, Wanted((*keys, *listed), source_ids, video_ids, reason), dry_run=dry_run)
+    wanted = Wanted((*keys, *listed), source_ids, video_ids, reason)
+    if isinstance(root, str):
+        removal = remove_far(root, wanted, dry_run=dry_run, staging=staging)
+    else:
+        removal = remove(root, wanted, dry_run=dry_run)
     _print(root, removal, dry_run)
     if removal.still_named_in:
         sys.exit(1)
 
 
-def _print(root: Path, removal: Removal, dry_run: bool) -> None:
+def _print(root: Path | str, removal: Removal, dry_run: bool) -> None:
     for name in removal.unknown:
         click.echo(plain(f"not in the dataset: {name}"), err=True)
     if dry_run:
@@ -60,6 +66,6 @@ def _print(root: Path, removal: Removal, dry_run: bool) -> None:
     said = "would be removed" if dry_run else "removed"
     click.echo(f"{len(removal.keys):,} clips {said}, of {len(removal.shards):,} shards of {root}", err=True)
     if not dry_run:
-        click.echo(f"recorded in {root / takedown.FILE}", err=True)
+        click.echo(f"recorded in {root}/{takedown.FILE}", err=True)
     for name in removal.still_named_in:
-        click.echo(plain(f"{root / name} still names a clip: delete it, or make it again"), err=True)
+        click.echo(plain(f"{root}/{name} still names a clip: delete it, or make it again"), err=True)

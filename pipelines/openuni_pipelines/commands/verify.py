@@ -19,7 +19,7 @@ from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
 from openuni.storage.objects import ObjectStore
 from openuni_pipelines import options, terminal
-from openuni_pipelines.engine import changes, verifying
+from openuni_pipelines.engine import changes, revising, verifying
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import Execution
 from openuni_pipelines.engine.verifying import Report
@@ -30,33 +30,30 @@ from openuni_pipelines.engine.verifying import Report
 @click.option("--quick", is_flag=True, help="Hashes and tar members only; decode nothing.")
 @click.option("--repair", is_flag=True, help="Make damaged samples again from their videos, then check again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.staging
 @options.of(Execution)
 @options.follow_links
-def verify_command(execution: Execution, root: Path | str, quick: bool, repair: bool, as_json: bool) -> None:
+def verify_command(
+    execution: Execution, root: Path | str, quick: bool, repair: bool, as_json: bool, staging: Path | None
+) -> None:
     """Check that DATASET holds what was committed.
 
     Exit status 1: what does not is named. Exit status 3: --repair dropped the clips it names, because their videos no
     longer give them.
     """
     dropped: list[Failure] = []
-    if isinstance(root, str):
-        if repair:
-            raise PlanError(f"{root} lies in an object store, where nothing is repaired yet; copy it to a folder")
-        manifest, report = _check_far(root, execution, quick)
-    else:
-        manifest = verify.manifest(root)
-        with terminal.counting("verifying") as progress:
-            report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
-    if report.problems and repair and isinstance(root, Path):
+    manifest, report = _check(root, execution, quick)
+    if report.problems and repair:
         _print_problems(report.problems, err=True)
-        before = failures.read(root)
         with terminal.bars("reopening damaged columns") as bars:
-            changes.repair(root, report.problems, execution, bars)
-        dropped = [
-            one for one in failures.read(root) if one not in before and (one.stage == RGB or one.kind == "refused")
-        ]
-        with terminal.counting("verifying") as progress:
-            report = verifying.check(root, manifest, execution, quick=quick, progress=progress)
+            if isinstance(root, str):
+                new = revising.repair(root, report.problems, execution, bars, staging=staging)
+            else:
+                before = failures.read(root)
+                changes.repair(root, report.problems, execution, bars)
+                new = [one for one in failures.read(root) if one not in before]
+        dropped = [one for one in new if one.stage == RGB or one.kind == "refused"]
+        manifest, report = _check(root, execution, quick)
     if as_json:
         document = {
             "ok": not report.problems,
@@ -87,13 +84,17 @@ def verify_command(execution: Execution, root: Path | str, quick: bool, repair: 
         sys.exit(3)
 
 
-def _check_far(url: str, execution: Execution, quick: bool) -> tuple[Manifest, Report]:
-    store = ObjectStore(url)
-    manifest = bucket.read_manifest(store)
-    if manifest is None:
-        raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
+def _check(root: Path | str, execution: Execution, quick: bool) -> tuple[Manifest, Report]:
+    if isinstance(root, Path):
+        manifest = verify.manifest(root)
+        with terminal.counting("verifying") as progress:
+            return manifest, verifying.check(root, manifest, execution, quick=quick, progress=progress)
+    store = ObjectStore(root)
+    far = bucket.read_manifest(store)
+    if far is None:
+        raise PlanError(f"{root} is not a dataset: it has no {layout.MANIFEST}")
     with terminal.counting("verifying") as progress:
-        return manifest, verifying.check_far(store, manifest, execution, quick=quick, progress=progress)
+        return far, verifying.check_far(store, far, execution, quick=quick, progress=progress)
 
 
 def _print_problems(problems: Sequence[Problem], *, err: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from openuni import sources, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
-from openuni.shards import bucket, columns, layout, lease, parts, plan, takedown, verify
+from openuni.shards import bucket, columns, failures, layout, lease, parts, plan, revisions, takedown, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
 from openuni.shards.parts import Part
@@ -31,11 +30,12 @@ from openuni.sources.selection import PLANNED_BEFORE
 from openuni.storage import is_object_url
 from openuni.storage.objects import ObjectStore
 from openuni.video import Limits, Normalisation
-from openuni_pipelines.engine import changes, planning, publishing
+from openuni_pipelines.engine import changes, planning, publishing, revising
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
 from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe, rgb_fingerprint
+from openuni_pipelines.engine.revising import Change
 from openuni_pipelines.engine.run import (
     Execution,
     check_space,
@@ -118,7 +118,7 @@ class BuildConfig:
     def root(self) -> Path:
         """The dataset folder; of one in an object store, the folder that stages it here."""
         if self.url:
-            return self.staging or Path("data/staging") / re.sub(r"[^A-Za-z0-9_.]+", "-", self.url.partition("://")[2])
+            return self.staging or revising.staging_of(self.url)
         return Path(self.out or Path("data") / self.reader.name)
 
     @property
@@ -256,8 +256,11 @@ def build(
     planning.check_ready(config.recipe.experts)
     _check_source(config)
     store = _claimed(config)
-    if part is not None or store is not None:
+    if part is not None:
         _check_divisible(config, part, store, retry_failed or extend)
+    if store is not None and (extend or retry_failed) and _is_whole(store):
+        _change(config, retry_failed=retry_failed, progress=progress)
+        return far_summary(store.url, time.monotonic() - begin)
     if part is not None and store is not None:  # parts in a bucket share no folder: each stages in its own
         config = replace(config, staging=config.root / f"{part.number}-of-{part.of}")
     root = config.root
@@ -273,16 +276,57 @@ def build(
             manifest = _make_plan(config, executor, run)
         elif extend and is_complete(root, manifest):
             manifest = _extend(config, manifest, executor, run)
+        target = None
         if store is not None:
-            bucket.push_plan(store, root, run)
-        complete(job, manifest, executor, config.execution, progress)
+            changed = revisions.current(store) if revisions.latest(store) else None
+            if changed is None:
+                bucket.push_plan(store, root, run)
+            target = publishing.Target(job, changed.records if changed else None)
+        complete(job, manifest, executor, config.execution, progress, target)
         if store is not None:
             whole = publishing.finish(store, manifest, run)
-            return replace(_far_summary(config, store, time.monotonic() - begin, part), complete=whole)
+            return replace(far_summary(store.url, time.monotonic() - begin, part), complete=whole)
     if part is not None:
         whole = finish_parts(root, manifest)
         return replace(summary(root, time.monotonic() - begin, part), complete=whole)
     return replace(summary(root, time.monotonic() - begin), new_files=_new_files(config, manifest))
+
+
+def _is_whole(store: ObjectStore) -> bool:
+    """Whether the bucket has a dataset, all of it: before, `--extend` and `--retry-failed` have nothing to change."""
+    found = revisions.current(store)
+    return found is not None and found.is_complete
+
+
+def _change(config: BuildConfig, *, retry_failed: bool, progress: Callable[[RunProgress], None] | None) -> None:
+    """Extend the complete dataset in a bucket, or try its failed clips again, as a new revision of it."""
+    with revising.changing(config.url, config.root) as change:
+        config = replace(config, staging=change.root)
+        base = change.base.manifest
+        if retry_failed:
+            change.stage(base)
+            _resume(config)
+            revising.retry_failed(change, config.recipe, config.execution, progress)
+            return
+        manifest = _staged_extension(change) or base
+        change.stage(manifest)
+        _resume(config)
+        if manifest is base:
+            with make_executor(config.execution, config.job(change.run)) as executor:
+                manifest = _extend(config, base, executor, change.run)
+        if manifest is not base:
+            job = change.job(manifest, config.recipe, layout.dump_checked(manifest))
+            change.carry_out(job, manifest, config.execution, progress)
+
+
+def _staged_extension(change: Change) -> Manifest | None:
+    """What a killed run has planned in the staging folder beyond what the bucket has."""
+    if not (change.root / layout.MANIFEST).exists():
+        return None
+    staged, base = verify.manifest(change.root), change.base.manifest
+    before = plan.generations(base)
+    is_next = plan.generations(staged)[:-1] == before and staged.columns == base.columns
+    return staged if is_next and not verify.verify_plan(change.root) else None
 
 
 def make_plan(config: BuildConfig) -> Estimate:
@@ -294,7 +338,7 @@ def make_plan(config: BuildConfig) -> Estimate:
         if manifest is None:
             with make_executor(config.execution, config.job(run)) as executor:
                 manifest = _make_plan(config, executor, run)
-        if store is not None:
+        if store is not None and not revisions.latest(store):
             bucket.push_plan(store, config.root, run)
     seconds, open_ended = Plans(config.root, manifest).spans()
     tally = Tally(manifest.clips, seconds, open_ended, dict(manifest.skipped), plan.funnel(manifest))
@@ -315,7 +359,7 @@ def estimate(config: BuildConfig) -> Estimate:
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
-def summary(root: Path, seconds: float, part: Part | None = None) -> Summary:
+def summary(root: Path, seconds: float = 0.0, part: Part | None = None) -> Summary:
     """What the dataset at `root` holds now, or a part of it."""
     manifest = verify.manifest(root)
     shards = range(manifest.shards) if part is None else part.shards(manifest.shards)
@@ -335,20 +379,28 @@ def summary(root: Path, seconds: float, part: Part | None = None) -> Summary:
     return Summary(root, planned, samples, present, manifest.skipped, failed, seconds, part=part)
 
 
-def _far_summary(config: BuildConfig, store: ObjectStore, seconds: float, part: Part | None) -> Summary:
-    """What the dataset in the bucket holds now, or a part of it."""
-    data = openuni.open(store.url)
-    shards = range(data.manifest.shards) if part is None else part.shards(data.manifest.shards)
-    plans = Plans(config.root, verify.manifest(config.root))
-    found = [shard for shard in data.shards if shard.number in shards]
-    present = dict.fromkeys(data.manifest.columns, 0)
-    for shard in found:
-        for column, record in shard.columns.items():
-            present[column] += record.present
-    places = [(shard, column) for shard in shards for column in data.manifest.columns]
-    failed = bucket.read_failures(store, bucket.records(store, places))
-    planned, samples = sum(map(plans.size, shards)), sum(shard.samples for shard in found)
-    return Summary(store.url, planned, samples, present, data.manifest.skipped, failed, seconds, part=part)
+def far_summary(url: str, seconds: float = 0.0, part: Part | None = None) -> Summary:
+    """What the dataset in a bucket holds now, or a part of it."""
+    store = ObjectStore(url)
+    found = revisions.current(store)
+    if found is None:
+        raise PlanError(f"{store.url} is not a dataset: it has no {layout.MANIFEST}")
+    manifest = found.manifest
+    shards = range(manifest.shards) if part is None else part.shards(manifest.shards)
+    records = [record for record in found.records.values() if record.shard in shards]
+    present = dict.fromkeys(manifest.columns, 0)
+    for record in records:
+        present[record.column] += record.present
+    with tempfile.TemporaryDirectory(prefix="openuni-") as folder:
+        bucket.stage(store, found.files, manifest, Path(folder), "summary")
+        plans = Plans(Path(folder), manifest)
+        planned = sum(map(plans.size, shards))
+        failed = failures.read(Path(folder))
+    if not found.number:  # the table of them is made when all parts are through
+        places = [(record.shard, record.column) for record in records]
+        failed = bucket.read_failures(store, bucket.records(store, places))
+    samples = sum(record.samples for record in records if record.column == RGB)
+    return Summary(store.url, planned, samples, present, manifest.skipped, failed, seconds, part=part)
 
 
 def _claimed(config: BuildConfig) -> ObjectStore | None:
@@ -369,18 +421,14 @@ def _holding(config: BuildConfig, store: ObjectStore | None, part: Part | None) 
         return
     storage.claim(config.root)
     with holding(config.root, part=part) as run, lease.holding(store, run, part):
-        bucket.pull_plan(store, config.root, run)
+        bucket.pull_plan(store, config.root, run, outdated=revisions.former(store))
         yield run
 
 
-def _check_divisible(config: BuildConfig, part: Part | None, store: ObjectStore | None, changes_all: bool) -> None:
-    """Raise PlanError where there is nothing to divide yet, or what is asked for is of a whole dataset in a folder."""
+def _check_divisible(config: BuildConfig, part: Part, store: ObjectStore | None, changes_all: bool) -> None:
+    """Raise PlanError where there is nothing to divide yet, or what is asked for is of a whole dataset."""
     if changes_all:
-        raise PlanError(
-            "--retry-failed and --extend change a whole dataset in a folder: they take no --part, and no bucket yet"
-        )
-    if part is None:
-        return
+        raise PlanError("--retry-failed and --extend change a whole dataset: they take no --part")
     planned = store.exists(layout.MANIFEST) if store else (config.root / layout.MANIFEST).exists()
     if not planned:
         raise PlanError(

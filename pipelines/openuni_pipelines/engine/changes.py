@@ -16,12 +16,13 @@ from openuni.experts import sets
 from openuni.sample import check_key
 from openuni.shards import catalog, columns, failures, layout, results, verify
 from openuni.shards.failures import Failure
+from openuni.shards.index import Row
 from openuni.shards.layout import Manifest
 from openuni.shards.verify import Problem
 from openuni.storage import LocalStore
 from openuni_pipelines.engine import planning
 from openuni_pipelines.engine.monitor import RunProgress
-from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, recipe
+from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe
 from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor, recipe_of
 from openuni_pipelines.engine.stages import Job
 
@@ -33,20 +34,29 @@ def reopen_failed(job: Job) -> int:
 
     A clip that was dropped is in no column: the shard gets other keys, so all its columns are written again.
     """
-    by_shard: defaultdict[int, list[Failure]] = defaultdict(list)
-    for failure in failures.read(job.root):
-        by_shard[failure.shard].append(failure)
-    clips = set()
-    for shard, failed in by_shard.items():
-        again: defaultdict[str, set[str]] = defaultdict(set)
-        kept = {row.key for row in columns.rows(job.root, shard, RGB)}
-        for failure in failed:
-            clips.add(failure.key)
-            for column in job.recipe.columns:
-                if failure.key not in kept or failure.stage in job.recipe.upstream(job.recipe.maker(column).name):
-                    again[column].add(failure.key)
+    known = failures.read(job.root)
+    for shard, again in failed(job.recipe, known, lambda shard: columns.rows(job.root, shard, RGB)).items():
         reopen(job, shard, again)
-    return len(clips)
+    return len({failure.key for failure in known})
+
+
+def failed(
+    made: Recipe, known: Sequence[Failure], rgb: Callable[[int], Sequence[Row]]
+) -> dict[int, dict[str, set[str]]]:
+    """What is to be made again so that these failures are tried again: keys by shard and column."""
+    by_shard: defaultdict[int, list[Failure]] = defaultdict(list)
+    for failure in known:
+        by_shard[failure.shard].append(failure)
+    found: dict[int, dict[str, set[str]]] = {}
+    for shard, here in by_shard.items():
+        again: defaultdict[str, set[str]] = defaultdict(set)
+        kept = {row.key for row in rgb(shard)}
+        for failure in here:
+            for column in made.columns:
+                if failure.key not in kept or failure.stage in made.upstream(made.maker(column).name):
+                    again[column].add(failure.key)
+        found[shard] = again
+    return found
 
 
 def reopen_damaged(job: Job, problems: Sequence[Problem]) -> None:
@@ -55,15 +65,20 @@ def reopen_damaged(job: Job, problems: Sequence[Problem]) -> None:
     Where RGB is damaged all columns of the shard are reopened: a clip that can no longer be cut from its video leaves
     them all. What no column is to blame for, such as the catalog, every run makes anew.
     """
-    damaged: defaultdict[int, dict[str, set[str]]] = defaultdict(dict)
+    for shard, columns_again in damaged(job.recipe, problems).items():
+        reopen(job, shard, columns_again)
+
+
+def damaged(made: Recipe, problems: Sequence[Problem]) -> dict[int, dict[str, set[str]]]:
+    """What is to be made again of what `problems` name: keys by shard and column."""
+    found: defaultdict[int, dict[str, set[str]]] = defaultdict(dict)
     for problem in (problem for problem in problems if problem.column):
-        names = tuple(job.recipe.columns) if problem.column == RGB else (problem.column,)
+        names = tuple(made.columns) if problem.column == RGB else (problem.column,)
         for column in names:
-            again = damaged[problem.shard].setdefault(column, set())
+            again = found[problem.shard].setdefault(column, set())
             if problem.key and column == problem.column:
                 again.add(problem.key)
-    for shard, columns_again in damaged.items():
-        reopen(job, shard, columns_again)
+    return found
 
 
 def reopen(job: Job, shard: int, again: Mapping[str, Collection[str]]) -> None:
@@ -92,16 +107,21 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, progre
     manifest = verify.manifest(root)
     for problem in verify.verify_plan(root):
         raise PlanError(f"{root / problem.file} {problem.what}")
-    touched = {problem.column for problem in problems if problem.column}
-    if RGB in touched and not manifest.plan_sha256:
-        raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
-    names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}
-    made = recipe_of(manifest, names)
+    made = repairing(root, manifest, problems)
     with holding(root) as run:
         job = job_of(root, run, manifest, made)
         reopen_damaged(job, problems)
         with make_executor(execution, job) as executor:
             complete(job, manifest, executor, execution, progress)
+
+
+def repairing(place: Path | str, manifest: Manifest, problems: Sequence[Problem]) -> Recipe:
+    """What makes the damaged columns again. Raises PlanError where that cannot be done."""
+    touched = {problem.column for problem in problems if problem.column}
+    if RGB in touched and not manifest.plan_sha256:
+        raise PlanError(f"{place} was not built from videos, so its RGB cannot be made again; restore it from a copy")
+    names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}
+    return recipe_of(manifest, names)
 
 
 def add(
@@ -117,16 +137,7 @@ def add(
         manifest = verify.manifest(root)
         if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):
             raise PlanError(f"{root} is not finished: run its `openuni build` again first")
-        kept = manifest.configuration.get(KEEP_DOUBTFUL, False)
-        made = recipe(names, (), manifest.columns[RGB], _whole(root, manifest), keep_doubtful=kept)
-        planning.check_ready(made.experts)
-        for column, fingerprint in made.columns.items():
-            name = made.maker(column).name
-            if name not in (*names, RGB) and manifest.columns.get(column, fingerprint) != fingerprint:
-                raise PlanError(
-                    f"{name} is required, and would replace column {column} of {manifest.columns[column]}; "
-                    f"name it too if you want that: openuni add {root} {name} {' '.join(names)}"
-                )
+        made = adding(root, manifest, names, _whole(root, manifest))
         manifest = replace(manifest, columns={**manifest.columns, **made.columns})
         # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
         # and the same command goes on with it.
@@ -135,6 +146,24 @@ def add(
         with make_executor(execution, job) as executor:
             complete(job, manifest, executor, execution, progress)
     return manifest
+
+
+def adding(place: Path | str, manifest: Manifest, names: Sequence[str], whole: Mapping[str, str]) -> Recipe:
+    """What makes the columns of the experts `names`, which may read the columns that are `whole`.
+
+    Raises PlanError where an expert would also replace a column that was not asked for.
+    """
+    kept = manifest.configuration.get(KEEP_DOUBTFUL, False)
+    made = recipe(names, (), manifest.columns[RGB], whole, keep_doubtful=kept)
+    planning.check_ready(made.experts)
+    for column, fingerprint in made.columns.items():
+        name = made.maker(column).name
+        if name not in (*names, RGB) and manifest.columns.get(column, fingerprint) != fingerprint:
+            raise PlanError(
+                f"{name} is required, and would replace column {column} of {manifest.columns[column]}; "
+                f"name it too if you want that: openuni add {place} {name} {' '.join(names)}"
+            )
+    return made
 
 
 def _whole(root: Path, manifest: Manifest) -> dict[str, str]:
@@ -152,8 +181,7 @@ def drop(root: Path, column: str) -> int:
     """Remove one column; returns the bytes it took. Raises PlanError if there is none, or it is RGB."""
     with holding(root) as run:
         manifest = verify.manifest(root)
-        if column == RGB:
-            raise PlanError("every other column annotates rgb; delete the folder to drop it")
+        check_droppable(column)
         if column not in manifest.columns and not list((root / "shards").glob(f"*.{check_key(column)}.tar")):
             raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")
         maker = expert_name(manifest.columns.get(column, ""))
@@ -174,3 +202,9 @@ def drop(root: Path, column: str) -> int:
             failures.write(root, others, run)
         catalog.write(root, run)
     return freed
+
+
+def check_droppable(column: str) -> None:
+    """Raise PlanError where a dataset would be nothing without the column."""
+    if column == RGB:
+        raise PlanError("every other column annotates rgb; delete the folder to drop it")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from openuni.choosing import Step
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import check_key
 from openuni.shards import (
+    bucket,
     catalog,
     columns,
     facts,
@@ -32,6 +33,7 @@ from openuni.shards import (
     lock,
     plan,
     results,
+    revisions,
     tables,
     takedown,
     verify,
@@ -41,7 +43,8 @@ from openuni.shards.layout import Manifest
 from openuni.shards.plan import Generation, Plans
 from openuni.shards.takedown import Takedown, Takedowns
 from openuni.storage import LocalStore, open_regular
-from openuni_pipelines.engine import card
+from openuni.storage.objects import ObjectStore
+from openuni_pipelines.engine import card, revising
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import holding
 
@@ -123,25 +126,83 @@ def remove(root: Path, wanted: Wanted, *, dry_run: bool = False) -> Removal:
         _rewrite_lists(root, gone, run)
         catalog.write(root, run)
         LocalStore(root).put(layout.CARD, card.render(openuni.open(str(root))).encode(), run)
-        # The columns of the shards are only needed while it is under way.
-        takedown.write(root, Takedowns([replace(one, shards={}, plans={}, done=True) for one in known.entries]), run)
+        takedown.write(root, _done(known), run)
         return replace(removal, still_named_in=sorted(_naming(root, gone)))
+
+
+def remove_far(url: str, wanted: Wanted, *, dry_run: bool = False, staging: Path | None = None) -> Removal:
+    """The same for a dataset in a bucket, as a new revision: what had the clips is deleted once that stands.
+
+    A shard at a time is brought here and written again. Raises as `remove` does.
+    """
+    if dry_run:
+        return _look_far(url, wanted)
+    with revising.changing(url, staging) as change:
+        root, run, store = change.root, change.run, change.store
+        bucket.empty(root)  # plans that a killed removal has rewritten are fetched again
+        change.stage(change.base.manifest)
+        manifest, known = change.base.manifest, takedown.read(root)
+        entry, removal = _found(wanted, known, _clips_far(url, root, manifest), change.base.made_by)
+        removal = replace(removal, resumed=int(change.is_resumed))
+        if entry is None:
+            if not change.is_resumed:
+                raise PlanError(f"{url} has no clip of {', '.join(removal.unknown)}; nothing was changed")
+            return replace(removal, still_named_in=_naming_far(store, known.digests))
+        known = Takedowns([*known.entries, entry])
+        takedown.write(root, known, run)
+        _rewrite_plans(root, manifest, known, run)
+        folder = revisions.change_folder(change.base, repr(entry.digests).encode())
+        made = change.made(folder)
+        for number, made_by in sorted(entry.shards.items()):
+            if all((number, column) in made for column in made_by):
+                continue
+            for column in made_by:
+                bucket.fetch(store, change.base.records[number, column], root, run)
+            _rewrite_shard(root, number, made_by, known.digests, is_built=bool(manifest.plan_sha256), run=run)
+            for column in made_by:
+                bucket.push(store, root, number, column, folder)
+            bucket.forget(root, number, made_by)
+        _rewrite_lists(root, known.digests, run)
+        takedown.write(root, _done(takedown.read(root)), run)
+        change.publish(verify.manifest(root), change.made(folder), failures.read(root))
+        return replace(removal, still_named_in=_naming_far(store, known.digests))
+
+
+def _look_far(url: str, wanted: Wanted) -> Removal:
+    store = ObjectStore(url)
+    base = revisions.current(store)
+    if base is None:
+        raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
+    with tempfile.TemporaryDirectory(prefix="openuni-look-") as folder:
+        root = Path(folder)
+        bucket.stage(store, base.files, base.manifest, root, "look")
+        return _found(wanted, takedown.read(root), _clips_far(url, root, base.manifest), base.made_by)[1]
 
 
 def _look(root: Path, manifest: Manifest, wanted: Wanted) -> tuple[Takedown | None, Removal]:
     """What a removal would do: its record, if there is anything to do, and in words. Nothing is written."""
+    plans = Plans(root, manifest)
+    clips = ((number, *clip) for number in range(manifest.shards) for clip in _clips(root, plans, number))
+    return _found(wanted, takedown.read(root), clips, partial(_committed, root))
+
+
+def _found(
+    wanted: Wanted,
+    known: Takedowns,
+    clips: Iterable[tuple[int, str, set[str]]],
+    made_by: Callable[[int], Mapping[str, str]],
+) -> tuple[Takedown | None, Removal]:
+    """What is wanted out of the `clips`: shard, key and digests of each."""
     asked = wanted.digests
     keys: set[str] = set()
     met: set[str] = set()
     shards: dict[int, Mapping[str, str]] = {}
-    plans = Plans(root, manifest)
-    for number in range(manifest.shards):
-        for key, named in _clips(root, plans, number):
-            if hit := asked.keys() & named:
-                met |= hit
-                keys.add(key)
-                shards[number] = _committed(root, number)
-    pending = sum(not entry.done for entry in takedown.read(root).entries)
+    for number, key, named in clips:
+        if hit := asked.keys() & named:
+            met |= hit
+            keys.add(key)
+            shards[number] = made_by(number)
+    pending = sum(not entry.done for entry in known.entries)
     unknown = sorted(asked[one] for one in asked.keys() - met)
     removal = Removal(sorted(keys), sorted(shards), unknown, pending, ())
     if not keys:
@@ -149,6 +210,31 @@ def _look(root: Path, manifest: Manifest, wanted: Wanted) -> tuple[Takedown | No
     digests = sorted({*(takedown.digest("key", key) for key in keys), *met})
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Takedown(now, wanted.reason, digests, len(keys), shards), removal
+
+
+def _done(known: Takedowns) -> Takedowns:
+    """The columns of the shards are only needed while it is under way."""
+    return Takedowns([replace(one, shards={}, plans={}, done=True) for one in known.entries])
+
+
+def _clips_far(url: str, root: Path, manifest: Manifest) -> Iterator[tuple[int, str, set[str]]]:
+    """Shard, key and digests of each clip that a dataset in a bucket has, or that the plans in `root` have."""
+    plans = Plans(root, manifest)
+    for number in range(manifest.shards):
+        for clip in plans.shard(number):
+            yield number, clip.key, takedown.digests_of(clip)
+    data = openuni.open(url)
+    if not data.shards:
+        return
+    numbers = (shard.number for shard in data.shards for _ in range(shard.samples))
+    with facts.table(data) as path, open_regular(path) as file:
+        fields = pa.schema([index.schema(RGB).field(field) for field in _NAMING])
+        for number, row in zip(numbers, tables.rows(file, fields, str(path)), strict=True):
+            yield number, row["key"], _digests(row)
+
+
+def _digests(row: Mapping[str, str | None]) -> set[str]:
+    return {takedown.digest(kind, named) for kind in _NAMING if (named := row[kind])}  # type: ignore[arg-type]
 
 
 def _clips(root: Path, plans: Plans, number: int) -> Iterator[tuple[str, set[str]]]:
@@ -161,7 +247,7 @@ def _clips(root: Path, plans: Plans, number: int) -> Iterator[tuple[str, set[str
     fields = pa.schema([index.schema(RGB).field(field) for field in _NAMING])
     with open_regular(root / name) as file:
         for row in tables.rows(file, fields, str(root / name)):
-            yield row["key"], {takedown.digest(kind, row[kind]) for kind in _NAMING if row[kind]}  # type: ignore[arg-type]
+            yield row["key"], _digests(row)
 
 
 def _committed(root: Path, number: int) -> dict[str, str]:
@@ -332,6 +418,17 @@ def _naming(root: Path, gone: frozenset[str]) -> Iterator[str]:
             continue
         if _names(name.encode(), gone) or (path.stat().st_size <= _MOST_TEXT and _names(path.read_bytes(), gone)):
             yield name
+
+
+def _naming_far(store: ObjectStore, gone: frozenset[str]) -> list[str]:
+    """Files in the bucket that are not ours and name a clip as a word."""
+
+    def tells(name: str) -> bool:
+        return _names(name.encode(), gone) or (
+            store.size(name) <= _MOST_TEXT and _names(store.read(name, at_most=_MOST_TEXT), gone)
+        )
+
+    return [name for name in revisions.foreign(store) if tells(name)]
 
 
 def _names(data: bytes, gone: frozenset[str]) -> bool:

@@ -159,8 +159,11 @@ def complete(
     executor: Executor,
     execution: Execution,
     progress: Callable[[RunProgress], None] | None = None,
+    target: publishing.Target | None = None,
 ) -> None:
     """Do what is left of the job's columns, shard by shard, and unless it is a part fold and describe the dataset.
+
+    `target`: the bucket that the dataset is built into or changed in, and what it has already.
 
     Raises OpenUniError where it cannot go on; what is committed stays.
     """
@@ -173,7 +176,7 @@ def complete(
     stages["commit"] = len(numbers) * len(columns)
     with Monitor(job.home, job.run, stages, len(numbers), columns, progress) as monitor:
         monitor.log("started", clips=clips, shards=len(numbers), columns=dict(manifest.columns))
-        _drive(job, numbers, plans, executor, execution, monitor)
+        _drive(job, numbers, plans, executor, execution, monitor, target)
         if job.part is None and not job.url:
             describe(root, job.run)
         monitor.log("finished", failures=len(failures.read(job.home)))
@@ -213,10 +216,17 @@ def finish_parts(root: Path, manifest: Manifest) -> bool:
     return True
 
 
-def _drive(job: Job, numbers: range, plans: Plans, executor: Executor, execution: Execution, monitor: Monitor) -> None:
+def _drive(
+    job: Job,
+    numbers: range,
+    plans: Plans,
+    executor: Executor,
+    execution: Execution,
+    monitor: Monitor,
+    target: publishing.Target | None,
+) -> None:
     """Keep the workers fed, a few shards at a time, until every column of these shards is committed."""
     known = failures.read(job.root) if job.part is None else parts.known_failures(job.root, job.part, numbers)
-    target = publishing.Target(job) if job.url else None
     upcoming = iter(numbers)
     active: dict[int, ShardBuild] = {}
     more = True

@@ -15,7 +15,7 @@ from openuni.errors import InvalidAnnotationError, OpenUniError
 from openuni.experts import DecodedClip, Expert, Measured
 from openuni.modalities import Encoded
 from openuni.sample import Annotation, Clip, Record, Status, split_of
-from openuni.shards import bucket, columns, lock, parts, results
+from openuni.shards import bucket, columns, layout, lock, parts, results
 from openuni.shards.parts import Part
 from openuni.shards.results import ColumnNote, DamagedResultError, Result
 from openuni.sources import Entry, Request, Skipped, Source
@@ -40,6 +40,8 @@ class Job:
     """The part of the plan that the run carries out; None: all of it."""
     url: str = ""
     """The place in an object store that the dataset is built for; `root` only stages it then."""
+    records: str = layout.COMMITS
+    """The folder there for the run's commit records; of a change that is not published yet, its own."""
 
     @property
     def home(self) -> Path:
@@ -182,7 +184,7 @@ class Worker:
         guard = partial(lock.check, self.job.home, run)
         record = columns.commit(root, shard, stage.column, stage.fingerprint, samples, run, guard)
         if self.job.url:
-            record = bucket.push(self._store, root, shard, stage.column)
+            record = bucket.push(self._store, root, shard, stage.column, self.job.records)
         return record.samples
 
     def _save(self, task: Run, note: ColumnNote, members: Mapping[str, bytes]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openuni.errors import OpenUniError
-from openuni.shards import bucket, columns, layout, lease, lock, parts, verify
+from openuni.shards import bucket, columns, layout, lease, lock, parts, revisions, verify
 from openuni.shards.layout import Manifest
 from openuni.shards.lock import Holder
 from openuni.shards.parts import Part
@@ -64,7 +64,10 @@ def look_far(url: str) -> FarState:
     manifest = bucket.read_manifest(store)
     if manifest is None:
         raise OpenUniError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
-    count = Counter(column for _, column in bucket.committed(store))
+    # Before the first change a listing says it, also of a build under way.
+    changed = revisions.current(store) if revisions.latest(store) else None
+    manifest = changed.manifest if changed else manifest
+    count = Counter(column for _, column in (changed.records if changed else bucket.committed(store)))
     leases = {name: found.holder for name, found in lease.all_leases(store).items()}
     return FarState(manifest.shards, {column: count[column] for column in manifest.columns}, leases)
 

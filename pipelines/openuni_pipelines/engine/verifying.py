@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from openuni.errors import OpenUniError
-from openuni.shards import bucket, columns, layout, verify
-from openuni.shards.layout import Manifest
+from openuni.shards import bucket, columns, layout, revisions, verify
+from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.verify import Checked, Problem
 from openuni.storage import LocalStore
 from openuni.storage.objects import ObjectStore
@@ -69,8 +69,10 @@ def check_far(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """The same for a dataset in a bucket: each column is fetched into a temporary folder, and checked there."""
+    changed = revisions.current(store) if revisions.latest(store) else None
+    known = changed.records if changed else {}
     work = [
-        _FarLook(store, manifest, shard, column, not quick)
+        _FarLook(store, manifest, shard, column, not quick, {name: known.get((shard, name)) for name in (RGB, column)})
         for shard in range(manifest.shards)
         for column in manifest.columns
     ]
@@ -105,6 +107,8 @@ class _FarLook:
     shard: int
     column: str
     decode: bool
+    records: Mapping[str, CommitRecord | None]
+    """By column; None: each from its own file."""
 
 
 def _check(look: _Look) -> Checked:
@@ -115,8 +119,12 @@ def _check_far(look: _FarLook) -> Checked:
     with tempfile.TemporaryDirectory(prefix="openuni-verify-") as folder:
         root = Path(folder)
         try:
-            for column in dict.fromkeys((RGB, look.column)):
-                bucket.pull(look.store, look.shard, column, root, "verify", index_only=column != look.column)
+            for column, record in look.records.items():
+                only = column != look.column
+                if record is None:
+                    bucket.pull(look.store, look.shard, column, root, "verify", index_only=only)
+                else:
+                    bucket.fetch(look.store, record, root, "verify", index_only=only)
         except OpenUniError as error:
             problem = Problem(look.shard, look.column, "", layout.commit_name(look.shard, look.column), str(error))
             return Checked(look.shard, look.column, 0, 0, 0, (problem,))

@@ -1,0 +1,217 @@
+"""Changing a dataset in a bucket: what `changes` and `removing` do to a folder, as a new revision.
+
+A folder on this machine stages the shards under way. What differs goes to the bucket beside what is there, and counts
+once the revision is published; what it replaced is deleted then. Killed at any moment, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import openuni
+from openuni import storage
+from openuni.errors import PlanError
+from openuni.experts import sets
+from openuni.shards import bucket, columns, failures, layout, lease, plan, revisions, takedown
+from openuni.shards.failures import Failure
+from openuni.shards.index import Row
+from openuni.shards.layout import CommitRecord, Manifest
+from openuni.shards.revisions import Place, Revision
+from openuni.shards.verify import Problem
+from openuni.storage import LocalStore
+from openuni.storage.objects import ObjectStore
+from openuni_pipelines.engine import card, changes
+from openuni_pipelines.engine.monitor import RunProgress
+from openuni_pipelines.engine.publishing import Again, Target
+from openuni_pipelines.engine.recipe import RGB, Recipe
+from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor
+from openuni_pipelines.engine.stages import Job
+
+Tell = Callable[[RunProgress], None] | None
+_FOLDER = "change"
+
+
+def staging_of(url: str) -> Path:
+    """Where what goes to the bucket is staged, unless the user says where."""
+    return Path("data/staging") / re.sub(r"[^A-Za-z0-9_.]+", "-", url.partition("://")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the dataset at `store` by the run that holds it; `root` stages it."""
+
+    store: ObjectStore
+    base: Revision
+    root: Path
+    run: str
+    is_resumed: bool
+    """Whether an earlier change had left something to do."""
+
+    def stage(self, manifest: Manifest) -> None:
+        """Bring plans, takedowns and failures into the folder, to change what `manifest` says.
+
+        What an earlier run has left there of the same change stays.
+        """
+        local = LocalStore(self.root)
+        data = layout.dump_checked(manifest)
+        if local.exists(layout.MANIFEST) and local.read(layout.MANIFEST, at_most=storage.DOCUMENT) == data:
+            return
+        bucket.empty(self.root)
+        bucket.stage(self.store, self.base.files, self.base.manifest, self.root, self.run)
+        local.put(layout.MANIFEST, data, self.run)
+
+    def job(self, manifest: Manifest, made: Recipe, what: bytes) -> Job:
+        """A run that makes what differs; `what` tells changes of one dataset apart."""
+        job = job_of(self.root, self.run, manifest, made)
+        return replace(job, url=self.store.url, records=revisions.change_folder(self.base, what))
+
+    def carry_out(
+        self, job: Job, manifest: Manifest, execution: Execution, progress: Tell = None, again: Again | None = None
+    ) -> None:
+        """Run `job` to its end and publish what it made."""
+        with make_executor(execution, job) as executor:
+            complete(job, manifest, executor, execution, progress, Target(job, self.base.records, again))
+        made = self.made(job.records)
+        stages = {(record.shard, name) for record in made.values() for name in _stages(job.recipe, record.column)}
+        kept = [f for f in failures.read(self.root) if (f.shard, f.stage) not in stages]
+        self.publish(manifest, made, [*kept, *bucket.read_failures(self.store, list(made.values()))])
+
+    def made(self, folder: str) -> dict[Place, CommitRecord]:
+        """What this change, under whichever run, has committed so far."""
+        found = bucket.records(self.store, sorted(bucket.committed(self.store, folder)), folder)
+        return {(record.shard, record.column): record for record in found}
+
+    def publish(self, manifest: Manifest, made: Mapping[Place, CommitRecord], failed: Sequence[Failure]) -> None:
+        """Make this what the dataset is, and delete what it replaces. Raises PlanError where a column is missing."""
+        there = {**self.base.records, **made}
+        records = {place: r for place, r in there.items() if manifest.columns.get(r.column) == r.fingerprint}
+        whole = replace(self.base, manifest=manifest, records=records)
+        if not whole.is_complete:
+            raise PlanError(f"{self.store.url} is not finished: run its `openuni build` again first")
+        failures.write(self.root, failed, self.run)
+        names = [layout.FAILURES]
+        for number in range(len(plan.generations(manifest))):
+            path = self.root / plan.name_of(number)
+            names += [path.name, plan.skipped_beside(path).name]
+        names.append(takedown.FILE)
+        files = {name: self.root / name for name in names if (self.root / name).exists()}
+        revisions.publish(self.store, self.base, manifest, records.values(), files, self.run)
+        settle(self.store, self.run)
+
+
+@contextmanager
+def changing(url: str, staging: Path | None = None) -> Iterator[Change]:
+    """Hold the dataset at `url` for a change, what an earlier one left undone finished first.
+
+    Raises PlanError where there is no complete dataset, HeldError naming who else works on it.
+    """
+    store = ObjectStore(url)
+    if not store.exists(layout.MANIFEST):
+        raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
+    bucket.claim(store)
+    root = (staging or staging_of(store.url)) / _FOLDER
+    storage.claim(root)
+    with holding(root) as run, lease.holding(store, run, None):
+        is_resumed = not revisions.is_settled(store)
+        settle(store, run)
+        base = revisions.current(store)
+        if base is None or not base.is_complete:
+            raise PlanError(f"{url} is not finished: run its `openuni build` again first")
+        yield Change(store, base, root, run, is_resumed)
+        LocalStore(root.parent).delete_folder(_FOLDER)
+    with suppress(OSError):
+        root.rmdir()
+
+
+def settle(store: ObjectStore, run: str) -> None:
+    """Do what is left to do of the last change: show it to readers, describe it, delete what it replaced."""
+    if revisions.is_settled(store):
+        return
+    revisions.swap_in(store)
+    data = openuni.open(store.url)
+    if data.shards:
+        store.put(layout.CARD, card.render(data).encode(), run)
+    revisions.sweep(store, run)
+
+
+def add(
+    url: str,
+    names: Sequence[str],
+    execution: Execution,
+    progress: Tell = None,
+    *,
+    trust: bool = False,
+    staging: Path | None = None,
+) -> Manifest:
+    """As `changes.add`, in a bucket. An upgraded column takes the place of the old one when all of it is made."""
+    sets.check_trusted(names, trust)
+    with changing(url, staging) as change:
+        base = change.base.manifest
+        made = changes.adding(url, base, names, base.columns)
+        manifest = replace(base, columns={**base.columns, **made.columns})
+        if manifest.columns == base.columns:  # all of it is there
+            return base
+        change.stage(manifest)
+        job = change.job(manifest, made, layout.dump_checked(manifest))
+        change.carry_out(job, manifest, execution, progress)
+    return manifest
+
+
+def drop(url: str, column: str) -> int:
+    """As `changes.drop`, in a bucket: the bytes of the column's files."""
+    changes.check_droppable(column)
+    with tempfile.TemporaryDirectory(prefix="openuni-drop-") as folder, changing(url, Path(folder)) as change:
+        base = change.base.manifest
+        if column not in base.columns:
+            raise PlanError(f"{url} has no column {column!r}; it has {', '.join(base.columns)}")
+        manifest = replace(base, columns={name: made for name, made in base.columns.items() if name != column})
+        change.stage(manifest)
+        maker = expert_name(base.columns[column])
+        kept = [failure for failure in failures.read(change.root) if failure.stage != maker]
+        change.publish(manifest, {}, kept)
+        return sum(r.tar.size + r.index.size for r in change.base.records.values() if r.column == column)
+
+
+def repair(
+    url: str, problems: Sequence[Problem], execution: Execution, progress: Tell = None, *, staging: Path | None = None
+) -> list[Failure]:
+    """As `changes.repair`, in a bucket. Returns the failures that are new: clips that could not be made again."""
+    with changing(url, staging) as change:
+        manifest = change.base.manifest
+        made = changes.repairing(url, manifest, problems)
+        change.stage(manifest)
+        again = changes.damaged(made, problems)
+        return _make_again(change, made, again, execution, progress)
+
+
+def retry_failed(change: Change, made: Recipe, execution: Execution, progress: Tell = None) -> list[Failure]:
+    """As `changes.reopen_failed` and the run after it, in a bucket."""
+    change.stage(change.base.manifest)
+
+    def rgb(shard: int) -> Sequence[Row]:
+        with tempfile.TemporaryDirectory(prefix="openuni-retry-") as folder:
+            bucket.fetch(change.store, change.base.records[shard, RGB], Path(folder), change.run, index_only=True)
+            return columns.rows(Path(folder), shard, RGB)
+
+    again = changes.failed(made, failures.read(change.root), rgb)
+    return _make_again(change, made, again, execution, progress) if again else []
+
+
+def _make_again(change: Change, made: Recipe, again: Again, execution: Execution, progress: Tell) -> list[Failure]:
+    manifest, before = change.base.manifest, failures.read(change.root)
+    asked = sorted((shard, column, sorted(keys)) for shard, each in again.items() for column, keys in each.items())
+    job = change.job(manifest, made, layout.dump_checked(manifest) + repr(asked).encode())
+    change.carry_out(job, manifest, execution, progress, again)
+    after = failures.read(change.root)
+    return [one for one in after if one not in before]
+
+
+def _stages(made: Recipe, column: str) -> set[str]:
+    """The stages that were run for a column: its own, and those before it that make no column."""
+    maker = made.maker(column).name
+    return {maker} | {name for name in made.upstream(maker) if made[name].column not in made.columns}

@@ -66,6 +66,13 @@ def read(store: ObjectStore, name: str) -> Lease | None:
         return None
 
 
+def check(store: ObjectStore, run: str) -> None:
+    """Raise HeldError where another run has taken over the whole that `run` held."""
+    found = read(store, _name(None))
+    if found is not None and found.holder.run != run:
+        raise HeldError(f"{store.url} was taken over by run {found.holder.run}; nothing more is put there by run {run}")
+
+
 def all_leases(store: ObjectStore) -> dict[str, Lease]:
     """What is held, by `whole` or the part's name, by the living and the dead."""
     found = ((name, read(store, name)) for name in store.list(FOLDER))

@@ -278,7 +278,7 @@ def _param_type(kind: Any, said: Mapping[str, Any]) -> Any:
     if get_origin(kind) is tuple:
         return Names(get_args(kind)[0])
     if kind is Place:
-        return Place()
+        return Place(exists=said.get("exists", False))
     if kind is Path:
         return click.Path(path_type=Path, exists=said.get("exists", False))
     if kind in (int, float) and ("min" in said or "max" in said):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -152,17 +152,26 @@ def remove(store: ObjectStore, name: str) -> None:
         store.delete(file)
 
 
-def fetch_folder(store: ObjectStore, folder: str, target: Path) -> None:
-    """Copy all files below `folder` (empty: all) to `target` under their plain names."""
-    names = [name for name in store.walk(folder) if not PurePosixPath(name).name.startswith(".")]
+def fetch_folder(store: ObjectStore, target: Path, leave: Collection[str] = ()) -> None:
+    """Copy all files to `target` under their plain names, but for the folders `leave` and what is a run's own."""
+    left = {*leave, lease.FOLDER}
+    names = [name for name in store.walk() if not name.startswith(".") and name.split("/")[0] not in left]
 
     def fetch(name: str) -> None:
-        path = target / check_name(name if not folder else name.removeprefix(f"{folder}/"))
+        path = target / check_name(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         store.fetch(name, path)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(fetch, names))
+
+
+def bring_file(store: ObjectStore, name: str, folder: Path, run: str) -> None:
+    """Copy a file to a folder, over what is there; where the store has none, nothing happens."""
+    if store.exists(name):
+        with layout.temporary_file(folder / name, run) as temporary:
+            store.fetch(name, temporary)
+            layout.publish(temporary, folder / name)
 
 
 class Mirror:

@@ -77,10 +77,7 @@ class RemoteRun:
             shutil.rmtree(path)
         say(f"bringing {self._store.where(name)} ({record.size / 1e6:,.0f} MB)")
         outputs.pull(self._store, name, path, self._run)
-        if self._store.exists(layout.LOG):
-            with layout.temporary_file(self._out / layout.LOG, self._run) as temporary:
-                self._store.fetch(layout.LOG, temporary)
-                layout.publish(temporary, self._out / layout.LOG)
+        outputs.bring_file(self._store, layout.LOG, self._out, self._run)
 
     def put_base(self) -> None:
         """Put what adapters start from, before the first checkpoint that needs it."""
@@ -93,8 +90,8 @@ class RemoteRun:
         Raises HeldError or BeatenError where another run has taken over, PlanError where the store refuses.
         """
         try:
+            self._mirror.put(*_PLAIN)  # first: a log may tell of steps that will be made again, and lacks none
             self.put(path, say)
-            self._mirror.put(*_PLAIN)
         except (PlanError, BeatenError):
             raise
         except OpenUniError as error:
@@ -174,7 +171,7 @@ def _fetch(url: str, folder: Path) -> Path:
         raise CheckpointError(damaged)
     if not store.exists("config.json"):
         raise CheckpointError(f"{url} has neither a checkpoint nor a model; name a run, a checkpoint or a model folder")
-    outputs.fetch_folder(store, "", folder)
+    outputs.fetch_folder(store, folder)
     return folder
 
 

@@ -31,7 +31,7 @@ from tests.openuni_model.conftest import write_discs  # noqa: E402
 from tests.s3 import BUCKET, Server  # noqa: E402
 
 URL = f"s3://{BUCKET}/runs/a"
-STEPS = 6
+STEPS = 5
 
 
 @pytest.fixture(scope="module")

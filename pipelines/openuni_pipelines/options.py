@@ -78,6 +78,14 @@ def follow_links(command: Command) -> Command:
     return decorated
 
 
+def staging(command: Command) -> Command:
+    """Give a command whose --out may lie in an object store `--staging`."""
+    said = "With --out in an object store: folder on this machine that is worked in.  "
+    shown = "[default: data/staging/BUCKET-FOLDER]"
+    decorated: Command = click.option("--staging", type=click.Path(path_type=Path), help=said + shown)(command)
+    return decorated
+
+
 class PluginOption(click.Option):
     """Names a class of an entry-point group; the fields of a class that is a dataclass are options beside it."""
 

@@ -35,7 +35,7 @@ from openuni_model.parallel import World
 from openuni_model.weights import load_model, model_of
 
 PARTS = ("weights", "ema", "optimizer")
-_STATE = "state.json"
+STATE = "state.json"
 BASE = "base"
 """Folder of a run with adapters: the model that it started from, which its checkpoints do not hold again."""
 
@@ -101,7 +101,7 @@ def _finish(temporary: Path, progress: Progress, config: ModelConfig) -> None:
     """Add the configuration and, last, the state with everything's hash; all of it durable."""
     (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
     progress = replace(progress, sha256={name: _sha256(temporary / name) for name in _files(temporary)})
-    (temporary / _STATE).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
+    (temporary / STATE).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
     sync_tree(temporary)
 
 
@@ -126,7 +126,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def read_progress(path: Path) -> Progress:
     """The state of a checkpoint after checking every hash. Raises CheckpointError naming the damaged file."""
     try:
-        values = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        values = json.loads((path / STATE).read_text(encoding="utf-8"))
         position, waiting = values["cursor"]["position"], tuple(values["cursor"]["waiting"])
         progress = Progress(**{**values, "cursor": Cursor(position, waiting)})
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -179,7 +179,7 @@ def trained_views(where: Path) -> tuple[str, ...] | None:
     if (where / "checkpoints").is_dir():
         path, _ = newest(where / "checkpoints")
         where = path or where
-    if not (where / _STATE).is_file():
+    if not (where / STATE).is_file():
         return None
     views = read_progress(where).fingerprint.get("stage.modalities")
     return None if views is None else tuple(views)
@@ -195,7 +195,7 @@ def load_trained(where: Path, *, modalities: tuple[str, ...] | None = None, ema:
         if path is None:
             raise CheckpointError(damaged[0] if damaged else f"{where} has no finished checkpoint yet")
         where = path
-    if not (where / _STATE).is_file():
+    if not (where / STATE).is_file():
         return load_model(where, modalities=modalities)
     adapters = "lora" in read_progress(where).fingerprint
     try:
@@ -235,7 +235,7 @@ def _plain_errors() -> Iterator[None]:
 def _files(folder: Path) -> list[str]:
     """Everything in a checkpoint but its state, as relative names."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name != _STATE)
+    return sorted(name for name in names if name != STATE)
 
 
 def _sha256(path: Path) -> str:

@@ -15,16 +15,17 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from openuni import outputs
 from openuni.errors import OpenUniError
 from openuni.sample import Sample
 from openuni.shards import layout
 from openuni.shards.lock import RunLock
-from openuni.storage import LocalStore, claim, naming, new_folder
+from openuni.storage import LocalStore, claim, is_object_url, naming, new_folder
 from openuni_model.config import PRESETS, ModelConfig, ModelConfigError, preset
 
 if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # torch is loaded when training starts, not for --help
     from openuni_model.data import Bucket
     from openuni_model.dit import UnifiedDiT
     from openuni_model.parallel import World
+    from openuni_model.remote import RemoteRun
     from openuni_model.tasks import Stage
     from openuni_model.trainer import Report, Schedule, Trainer
     from openuni_model.watch import Score
@@ -58,16 +60,18 @@ class TrainConfig:
     """Model size, and how it is trained unless said otherwise."""
     data: str | None = field(default=None, metadata={"shown": "the newest below data/"})
     """Dataset: a folder or a URL."""
-    out: Path | None = field(default=None, metadata={"shown": "runs/stage-STAGE"})
-    """Run folder."""
-    init: Path | None = field(
+    out: Path | str | None = field(default=None, metadata={"shown": "runs/stage-STAGE"})
+    """Run folder, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
+    staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
+    """With --out in an object store: folder on this machine that the run works in."""
+    init: Path | str | None = field(
         default=None,
         metadata={
             "exists": True,
             "shown": "for stage 2 the run of stage 1 beside --out, if there is one; else --wan; else random",
         },
     )
-    """Run, checkpoint or model folder to start from."""
+    """Run, checkpoint or model folder to start from; may lie in an object store."""
     wan: Path | None = field(default=None, metadata={"exists": True})
     """Folder of Wan, in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/) or Wan's own."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
@@ -135,8 +139,20 @@ class TrainConfig:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
-        return self.out or Path("runs") / f"stage-{Path(self.stage).stem}"
+        """The run folder; of a run in an object store the folder that stages it here."""
+        if self.url:
+            return self.staging or outputs.staging(self.url)
+        return Path(self.out or Path("runs") / f"stage-{Path(self.stage).stem}")
+
+    @property
+    def url(self) -> str:
+        """The place in an object store, without a slash at its end; empty where the run is a folder."""
+        return self.out.rstrip("/") if isinstance(self.out, str) and is_object_url(self.out) else ""
+
+    @property
+    def place(self) -> str:
+        """Where the run is, for people."""
+        return self.url or str(self.folder)
 
     @property
     def parts(self) -> Path | None:
@@ -152,6 +168,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise TrainConfigError(f"--{name.replace('_', '-')} {value}: it must be {low} or more")
+        if self.staging is not None and not self.url:
+            raise TrainConfigError(
+                "--staging is for an --out in an object store (s3://…); a folder is written as it is"
+            )
         if self.unityvideo and (self.init or not (self.switcher and self.in_context)):
             raise TrainConfigError(
                 "--unityvideo starts from weights that have switcher and in-context learner: leave "
@@ -214,12 +234,33 @@ def train(
     say = progress or _silent
     world = world or World(device=pick_device(config.device))
     # Two trainers would remove each other's checkpoints. The first rank holds the folder for all.
-    with RunLock(config.folder, f"train-{secrets.token_hex(4)}", _FOLDERS) if world.rank == 0 else nullcontext():
+    with _holding(config, say) if world.rank == 0 else nullcontext() as remote:
+        world.wait()  # the others read what the first has brought
         plan = resolve(config, say)
         run = prepare(plan, world, say)
+        if remote is not None:
+            remote.put_base()
         describe(plan, world, say, gpu=world.device.type == "cuda")
         say(f"weights: {run.started}")
-        return _train(run, say, stop, score)
+        return _train(run, say, stop, score, remote)
+
+
+@contextmanager
+def _holding(config: TrainConfig, say: Progress) -> Iterator[RemoteRun | None]:
+    """Hold the run folder; of a run in a bucket also its place there, whose newest checkpoint is brought here."""
+    run = f"train-{secrets.token_hex(4)}"
+    with RunLock(config.folder, run, _FOLDERS):
+        if not config.url:
+            yield None
+            return
+        from openuni_model.remote import RemoteRun
+
+        with outputs.holding(config.url, run, config.folder) as store:
+            remote = RemoteRun(store, config.folder, run, config.keep)
+            if remote.is_begun and config.resume == "never":
+                raise OpenUniError(f"{config.url} holds checkpoints; give another --out, or leave --resume at auto")
+            remote.bring(say)
+            yield remote
 
 
 def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None, fit: str | None = None) -> None:
@@ -269,7 +310,7 @@ def resolve(config: TrainConfig, say: Progress) -> Plan:
         raise OpenUniError(f"no modality {', '.join(unknown)}; known: {', '.join(registry.names('modalities'))}")
     url = config.data or str(newest_dataset(Path("data")))
     out = config.folder
-    say(f"data {url}, out {out}")
+    say(f"data {url}, out {config.place}" + (f", worked on in {out}" if config.url else ""))
     sides = {name: value for name in ("frames", "size") if (value := getattr(config, name)) is not None}
     if config.unityvideo:
         shape = replace(unityvideo_shape(config.unityvideo), **sides)
@@ -330,6 +371,7 @@ def first_weights(
 
     from openuni_model.checkpoint import load_trained
     from openuni_model.dit import UnifiedDiT
+    from openuni_model.remote import at_hand
     from openuni_model.unityvideo import open_unityvideo
     from openuni_model.weights import load_wan, read_wan, wan_part
 
@@ -340,7 +382,8 @@ def first_weights(
     before = out.parent / "stage-1"
     init = config.init or (before if stage == "2" and (before / "checkpoints").is_dir() else None)
     if init is not None:
-        model = load_trained(init, modalities=shape.modalities)
+        with at_hand(init) as here:
+            model = load_trained(here, modalities=shape.modalities)
         resized = replace(model.config, frames=shape.frames, size=shape.size)
         if resized != shape:
             other = [name for name, value in asdict(shape).items() if asdict(resized)[name] != value]
@@ -590,7 +633,9 @@ def _describe_codec(plan: Plan, data: Dataset, say: Progress) -> None:
     say(f"  error of a picture through the codec (RMSE of 0…1, {sample.key}): {said}")
 
 
-def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | None) -> Path | None:
+def _train(
+    run: Run, say: Progress, stop: Callable[[], bool], score: Score | None, remote: RemoteRun | None
+) -> Path | None:
     from openuni_model.checkpoint import checkpoints, newest
     from openuni_model.tasks import shares
     from openuni_model.watch import held_out, validation_batches
@@ -624,6 +669,9 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | Non
         if log:
             log.step(report, run.world)
         say(report)
+        if remote and log and report.checkpoint:
+            log.flush()
+            remote.checkpoint(report.checkpoint, say)
         for sentence in report.damaged:
             passed_over += 1
             say(f"warning: step {report.step}: passed over a damaged clip: {sentence}")
@@ -643,8 +691,11 @@ def _train(run: Run, say: Progress, stop: Callable[[], bool], score: Score | Non
         return None
     final = _export(trainer, folder) if finished else None
     log.close()
+    if remote is not None:
+        remote.finish(say)
     if final is not None:
-        say(f"trained to step {trainer.step}; the model is {final}")
+        where = f"{remote.url}/{final.name}" if remote else final
+        say(f"trained to step {trainer.step}; the model is {where}")
     return final
 
 
@@ -779,6 +830,11 @@ class Log:
     def picture(self, picture: Any, step: int) -> None:
         with naming(self._events):
             self._board.add_image("samples", picture, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Bring the events that are held back to their file; rows of the log are there."""
+        with naming(self._events):
+            self._board.flush()
 
     def close(self) -> None:
         self._file.close()

@@ -28,6 +28,9 @@ _ATTEMPTS = 5
 """Puts of one file whose connection breaks; the library tries again only what it knows not to have been done."""
 _MOST_AT_ONCE = 5 << 30
 """Bytes of one put: only a put at once can be told to create and never to overwrite."""
+_IN_PARTS = 64 << 20
+"""A larger file that may be overwritten is put in parts, which takes little memory."""
+_PART, _MOST_PARTS = 16 << 20, 9_000
 
 
 def is_object_url(text: str) -> bool:
@@ -145,19 +148,21 @@ class ObjectStore:
         what is there.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
-        if size > _MOST_AT_ONCE:
+        if create_only and size > _MOST_AT_ONCE:
             raise PlanError(
                 f"{self.where(name)} would have {size:,} bytes, more than one put takes; use smaller shards"
             )
         with self._told(name):
-            self._put(check_name(name), data, "create" if create_only else "overwrite")
+            self._put(check_name(name), data, "create" if create_only else "overwrite", size)
 
-    def _put(self, name: str, data: bytes | Path, mode: Any) -> None:
+    def _put(self, name: str, data: bytes | Path, mode: Any, size: int) -> None:
         import obstore
 
+        in_parts = mode == "overwrite" and size > _IN_PARTS
+        part = max(_PART, size // _MOST_PARTS)
         for attempt in range(_ATTEMPTS):
             try:
-                obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+                obstore.put(self._store, name, data, mode=mode, use_multipart=in_parts, chunk_size=part)
                 return
             except obstore.exceptions.GenericError as error:
                 if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1:

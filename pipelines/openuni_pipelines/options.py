@@ -79,10 +79,9 @@ def follow_links(command: Command) -> Command:
 
 
 def staging(command: Command) -> Command:
-    """Give a command that changes a dataset `--staging`."""
-    said = "Of a dataset in an object store: folder on this machine for the shards under way."
-    shown = "  [default: data/staging/BUCKET-FOLDER]"
-    option = click.option("--staging", type=click.Path(path_type=Path, file_okay=False), help=said + shown)
+    """Give a command that writes to a folder or an object store `--staging`."""
+    said = "With an object store: folder on this machine that is worked in.  [default: data/staging/BUCKET-FOLDER]"
+    option = click.option("--staging", type=click.Path(path_type=Path, file_okay=False), help=said)
     decorated: Command = option(command)
     return decorated
 
@@ -287,7 +286,7 @@ def _param_type(kind: Any, said: Mapping[str, Any]) -> Any:
     if get_origin(kind) is tuple:
         return Names(get_args(kind)[0])
     if kind is Place:
-        return Place()
+        return Place(exists=said.get("exists", False))
     if kind is Path:
         return click.Path(path_type=Path, exists=said.get("exists", False))
     if kind in (int, float) and ("min" in said or "max" in said):

@@ -24,7 +24,7 @@ from unibench.formats.arrays import load_arrays, pack
 from unibench.state import Contact, State
 
 FOLDER = "truth"
-_LARGEST_STATE = 1 << 30
+LARGEST_STATE = 1 << 30
 """Bytes of a state.json that are read; thousands of bodies over a thousand frames are less."""
 
 
@@ -133,7 +133,7 @@ def _recorded(path: Path, name: str) -> str:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST_STATE:
+        if path.stat().st_size > LARGEST_STATE:
             raise CorruptDataError(f"{path} is {path.stat().st_size} bytes, more than a state.json can have")
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

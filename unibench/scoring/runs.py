@@ -12,7 +12,9 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
 from openuni.sample import Record, Sample, make_key
 from openuni.shards.layout import MANIFEST
+from openuni.storage import DOCUMENT, open_store
 from unibench import tasks
 from unibench.camera import Camera
 from unibench.formats import coco_results, sidecar
@@ -151,8 +154,8 @@ class Columns(Run):
 
     def digest(self, task: str, key: str) -> str:
         if task in ("camera", "second_take"):
-            file = self._camera_file(key) if task == "camera" else None
-            return "" if file is None else file_digest([file])
+            with self._camera_file(key) as file:
+                return "" if file is None or task != "camera" else file_digest([file])
         try:
             column, sample = tasks.get_stored(task).column, self.sample(key)
         except AbsentModalityError:
@@ -169,13 +172,26 @@ class Columns(Run):
         return self.sample(key).record.fps
 
     def camera(self, key: str) -> Camera | None:
-        file = self._camera_file(key)
-        return None if file is None else sidecar.read_camera(file).checked()
+        with self._camera_file(key) as file:
+            return None if file is None else sidecar.read_camera(file).checked()
 
-    def _camera_file(self, key: str) -> Path | None:
-        """The side-car of rendered and imported truth; None where the dataset is not a local folder."""
-        file = Path(self.path) / sidecar.FOLDER / self._own.get(key, key) / "camera.npz"
-        return file if file.is_file() else None
+    @contextmanager
+    def _camera_file(self, key: str) -> Iterator[Path | None]:
+        """The side-car of rendered and imported truth, or a copy of it; None where there is none."""
+        name = f"{sidecar.FOLDER}/{self._own.get(key, key)}/camera.npz"
+        if "://" not in self.path:
+            file = Path(self.path) / name
+            yield file if file.is_file() else None
+            return
+        try:
+            data = open_store(self.path).read(name, at_most=DOCUMENT)
+        except FileNotFoundError:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="openuni-camera-") as folder:
+            copy = Path(folder) / "camera.npz"
+            copy.write_bytes(data)
+            yield copy
 
 
 class Folder(Run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
@@ -11,22 +12,20 @@ from pathlib import Path
 
 from openuni.errors import OpenUniError
 from openuni.shards.layout import write_atomic
-from openuni.shards.lock import RunLock
-from openuni.storage import claim
 from unibench import networks
 from unibench import tasks as scored
 from unibench.metrics.geodesics import BodyGeodesics
 from unibench.report import report
 from unibench.report.report import Report
-from unibench.scoring import doctor
+from unibench.scoring import doctor, places
 from unibench.scoring.config import Map, Progress, Progressed, ScoreConfig
 from unibench.scoring.journal import Journal
+from unibench.scoring.places import Reports
 from unibench.scoring.plan import Plan, ScoreJob, open_place, plan
 from unibench.scoring.runs import Columns, Folder
 from unibench.scoring.samples import Collector, SampleResult, comparable_pairs, input_digest, score_sample
 from unibench.tasks import Run, Setup
 
-FOLDER = "score"
 _REPORT, _PAGE, _JOURNAL = "report.json", "report.html", "samples.jsonl"
 _BATCH = 4
 """Samples that are handed out together: seconds of work, so that handing them out costs nothing."""
@@ -60,16 +59,22 @@ def score(
     if tasks is not None:
         config = replace(config, tasks=tuple(tasks))
     say = progress or (lambda _: None)
-    planned = plan(pred, None if gt is None else str(gt), config, say)
-    say(str(planned))
-    where = config.out or Path(pred) / FOLDER
-    claim(where, marks=(_REPORT, _JOURNAL), below=None if config.out else Path(pred))
-    with RunLock(where, f"score-{secrets.token_hex(4)}"):  # two would write one journal
-        return _score(planned, str(pred), where, config, say, map)
+    with ExitStack() as stack:
+        here = stack.enter_context(places.at_hand(pred, say))
+        true = None if gt is None else stack.enter_context(places.at_hand(gt, say))
+        planned = plan(here, true, config, say)
+        say(str(planned))
+        run = f"score-{secrets.token_hex(4)}"
+        marks = _REPORT, _JOURNAL
+        reports = stack.enter_context(places.reports(config.out, pred, run, marks, _JOURNAL))
+        return _score(planned, str(pred), None if gt is None else str(gt), reports, config, say, map)
 
 
-def _score(planned: Plan, pred: str, where: Path, config: ScoreConfig, say: Progress, map: Map) -> Report:
-    collected = _collect(planned, where / _JOURNAL, config.resume, say, map)
+def _score(
+    planned: Plan, pred: str, gt: str | None, reports: Reports, config: ScoreConfig, say: Progress, map: Map
+) -> Report:
+    with reports.putting(_JOURNAL):
+        collected = _collect(planned, reports.folder / _JOURNAL, config.resume, say, map)
     if not any(result.status == "scored" for result in collected.results):
         first = collected.results[0]
         raise OpenUniError(
@@ -78,14 +83,15 @@ def _score(planned: Plan, pred: str, where: Path, config: ScoreConfig, say: Prog
         )
     truth = planned.truth
     mistakes = () if truth is None else _mistakes(list(planned.keys), planned.predictions, truth)
-    path = truth.path if truth else "none"
+    path = gt or (truth.path if truth else "none")
     made = report.build(config.name or Path(pred).name, pred, path, collected, planned.notes, mistakes)
-    write_atomic(where / _REPORT, report.to_json(made), "score")
+    write_atomic(reports.folder / _REPORT, report.to_json(made), "score")
     if config.page:
         from unibench.report import page
 
-        write_atomic(where / _PAGE, page.render(made, planned.predictions, truth).encode(), "score")
-    say(f"wrote {where / _REPORT}" + (f" and {where / _PAGE}" if config.page else ""))
+        write_atomic(reports.folder / _PAGE, page.render(made, planned.predictions, truth).encode(), "score")
+    reports.put(_REPORT, *([_PAGE] if config.page else []))
+    say(f"wrote {reports.where(_REPORT)}" + (f" and {reports.where(_PAGE)}" if config.page else ""))
     return made
 
 

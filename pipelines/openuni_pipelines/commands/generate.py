@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.progress import Progress
 
 from openuni import printable
 from openuni_pipelines import options
+from openuni_pipelines.engine import predictions
 from openuni_pipelines.engine.generating import GenerateConfig, Progressed, generate
 
 
@@ -31,5 +34,7 @@ def generate_command(config: GenerateConfig) -> None:
                 bar.update(shown, completed=news.done, total=news.total)
 
         out = generate(config, show)
-    made = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    console.print(f"{out}: {', '.join(made)}", markup=False)
+    made = {predictions.folder(view) for view in config.wanted}
+    if isinstance(out, Path):
+        made |= {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    console.print(f"{out}: {', '.join(sorted(made))}", markup=False)

@@ -20,11 +20,16 @@ _NAMED = 20
 @click.command("import")
 @click.argument("src", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--format", "name", type=click.Choice(names()), required=True, help="How SRC is written.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
+@click.option(
+    "--out", type=options.Place(), required=True, help="Dataset to make: a folder, or s3://…, gs://…, az://…."
+)
+@options.staging
 @click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
 @options.of(Parallel, workers=0)
 @options.follow_links
-def import_command(parallel: Parallel, src: Path, name: str, out: Path, shard_size: int) -> None:
+def import_command(
+    parallel: Parallel, src: Path, name: str, out: Path | str, staging: Path | None, shard_size: int
+) -> None:
     """Convert ground truth of another format into samples, in OpenUni's units, axes, signs and directions.
 
     Claims are tested where the data allow it (units, planar depth, half precision, whose motion the flow is); what was
@@ -45,7 +50,7 @@ def import_command(parallel: Parallel, src: Path, name: str, out: Path, shard_si
         for note in news.notes:
             console.print(f"  {printable.rich(note)}")
 
-    count = import_truth(name, src, out, parallel, shard_size=shard_size, progress=say)
+    count = import_truth(name, src, out, parallel, staging=staging, shard_size=shard_size, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
     console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {printable.rich(str(out))}")

@@ -14,6 +14,7 @@ from openuni.printable import rich
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
+from openuni_pipelines.engine.truth_in_bucket import folder_of
 
 if TYPE_CHECKING:
     from unibench.standard import Standard
@@ -31,9 +32,11 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    help="Dataset folder to make or resume.  [default with --standard: data/unibench, else data/unibench-NAME]",
+    type=options.Place(),
+    help="Dataset to make or resume: a folder, or s3://…, gs://…, az://….  "
+    "[default with --standard: data/unibench, else data/unibench-NAME]",
 )
+@options.staging
 @options.of(SceneSet)
 @click.option(
     "--previews/--no-previews",
@@ -48,7 +51,8 @@ def render_command(
     scene_set: SceneSet,
     parallel: Parallel,
     standard_name: str | None,
-    out: Path | None,
+    out: Path | str | None,
+    staging: Path | None,
     previews: bool,
     dry_run: bool,
 ) -> None:
@@ -61,22 +65,20 @@ def render_command(
     wanted = None if standard_name is None else standard.get(standard_name)
     if wanted is not None:
         _check_frozen(wanted, click.get_current_context())
-        scene_set, root = SceneSet.of(wanted, scene_set.rgb, scene_set.shard_size), out or wanted.place
-    elif out is not None:
-        root = out
-    else:
+        scene_set, out = SceneSet.of(wanted, scene_set.rgb, scene_set.shard_size), out or wanted.place
+    elif out is None:
         raise OpenUniError("say where with --out, or which frozen set with --standard")
     console = Console()
     if dry_run:
         families = ", ".join(scene_set.families)
-        console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {rich(str(root))}")
+        console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {rich(str(out))}")
         return
     with terminal.counting("scenes") as progress:
-        render_set(root, scene_set, parallel, preview=previews, progress=progress)
+        render_set(out, scene_set, parallel, staging=staging, preview=previews, progress=progress)
     if wanted is not None:
-        check_standard(root, wanted)
+        check_standard(folder_of(out, staging), wanted)
         console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")
-    console.print(f"{scene_set.scenes} clips, {scene_set.shards} shards: {rich(str(root))}")
+    console.print(f"{scene_set.scenes} clips, {scene_set.shards} shards: {rich(str(out))}")
 
 
 def _check_frozen(wanted: Standard, context: click.Context) -> None:

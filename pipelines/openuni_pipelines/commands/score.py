@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -16,19 +16,20 @@ from openuni_pipelines.engine.parallel import Parallel, mapping
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
 from unibench import standard
 from unibench.report import report
+from unibench.scoring import places
 from unibench.scoring.config import Progressed, ScoreConfig
 from unibench.scoring.plan import STANDARD, NoTruthError, plan
 from unibench.scoring.score import score
 
 
 @click.command("score")
-@click.option("--pred", required=True, type=click.Path(path_type=Path), help="A dataset or a folder of ordinary files.")
+@click.option("--pred", required=True, help="A dataset (path or URL) or a folder of ordinary files, also in s3://….")
 @click.option("--gt", help=f"The truth: a dataset (path or URL) or a folder.  [default: the standard set, {STANDARD}]")
 @options.of(ScoreConfig)
 @options.of(Parallel, workers=0)
 @click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")
 @options.follow_links
-def score_command(config: ScoreConfig, parallel: Parallel, pred: Path, gt: str | None, dry_run: bool) -> None:
+def score_command(config: ScoreConfig, parallel: Parallel, pred: str, gt: str | None, dry_run: bool) -> None:
     """Score predictions against exact truth; write report.json and report.html."""
     console = Console(stderr=True)
     try:
@@ -40,9 +41,7 @@ def score_command(config: ScoreConfig, parallel: Parallel, pred: Path, gt: str |
         _score(replace(config, standard="small"), parallel, pred, gt, dry_run, console)
 
 
-def _score(
-    config: ScoreConfig, parallel: Parallel, pred: Path, gt: str | None, dry_run: bool, console: Console
-) -> None:
+def _score(config: ScoreConfig, parallel: Parallel, pred: str, gt: str | None, dry_run: bool, console: Console) -> None:
     side_by_side = mapping(parallel.workers, parallel.ray_address)
     with Progress(console=console, disable=not console.is_terminal) as bar, side_by_side as mapped:
         shown = bar.add_task("scoring", total=None)
@@ -54,7 +53,8 @@ def _score(
                 bar.update(shown, completed=news.done, total=news.total)
 
         if dry_run:
-            show(str(plan(pred, gt, config, show)))
+            with places.at_hand(pred, show) as here, places.at_hand(gt, show) if gt else nullcontext() as true:
+                show(str(plan(here, true, config, show)))
             return
         made = score(pred, gt, config=config, progress=show, map=mapped)
     Console().print(report.tables(made))

@@ -14,11 +14,10 @@ from openuni import modalities
 from openuni.errors import AbsentModalityError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Sample, make_key
-from openuni.shards.layout import write_atomic
-from openuni.storage import open_regular
+from openuni.storage import DOCUMENT, Store, is_object_url, open_regular
 from openuni.video import decode_video, encode_video
 from openuni_pipelines.engine import predictions
-from openuni_pipelines.engine.run import holding
+from openuni_pipelines.engine.run import holding_store
 
 if TYPE_CHECKING:  # torch is loaded when something is generated, not for --help
     import numpy as np
@@ -44,16 +43,17 @@ _FPS = 16.0
 class GenerateConfig:
     """What to generate with what, and how."""
 
-    checkpoint: Path | None = field(default=None, metadata={"exists": True})
-    """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights."""
+    checkpoint: Path | str | None = field(default=None, metadata={"exists": True})
+    """Run, checkpoint or model folder; of a run the newest checkpoint's averaged weights. May lie in an object
+    store."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
     """Instead of --checkpoint: the public UnityVideo weights, a .safetensors file or the folder it is in."""
     task: Literal["joint", "cond", "est"]
     """joint: text to RGB and views; cond: views to RGB; est: RGB to views."""
     modality: tuple[str, ...]
     """Views besides RGB, comma-separated."""
-    out: Path
-    """Folder of predictions."""
+    out: Path | str
+    """Folder of predictions, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
     prompt: str = field(default="", metadata={"shown": "none, or with --bench each sample's own"})
     """Caption."""
     modality_prompt: str = field(default="", metadata={"shown": "the modality's own"})
@@ -138,7 +138,7 @@ class GenerateConfig:
         return {name.strip(): text.strip() for name, _, text in parts}
 
     @property
-    def weights(self) -> Path:
+    def weights(self) -> Path | str:
         """Where the model is."""
         where = self.checkpoint or self.unityvideo
         assert where is not None
@@ -168,7 +168,7 @@ class GenerateConfig:
     def decisive(self) -> dict[str, Any]:
         """What the values of predictions hang on, as plain JSON."""
         names = ("task", "prompt", "solver", "guidance_scale", "frames", "aspect", "seed", "depth_kind")
-        given: dict[str, Any] = {"checkpoint": str(self.weights.resolve()), "controls": list(self.controls)}
+        given: dict[str, Any] = {"checkpoint": _resolved(self.weights), "controls": list(self.controls)}
         given["steps"] = self.solver_steps
         given["begins_with"] = None if self.begins_with is None else str(self.begins_with.resolve())
         # None where there is none: predictions made before there were such options can be continued.
@@ -176,6 +176,11 @@ class GenerateConfig:
         given["negative_prompt"] = self.negative_prompt or None
         given["shift"] = self.shift
         return {**given, "control_scale": list(self.control_scale), **{name: getattr(self, name) for name in names}}
+
+
+def _resolved(where: Path | str) -> str:
+    """Where something is, whatever the working directory."""
+    return str(where).rstrip("/") if is_object_url(str(where)) else str(Path(where).resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ Progress = Callable[["str | Progressed"], None]
 """Called with a sentence to say, and with how far generation is."""
 
 
-def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
+def generate(config: GenerateConfig, progress: Progress | None = None) -> Path | str:
     """Generate into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads; returns OUT.
 
     What lies in OUT already, made in the same way, is not made again. Raises PlanError where OUT holds predictions that
@@ -222,17 +227,18 @@ def generate(config: GenerateConfig, progress: Progress | None = None) -> Path:
     """
     from unibench.report import previews
 
-    with holding(config.out, [previews.FOLDER, *map(predictions.folder, config.wanted)]):
-        return _generate(config, progress or (lambda _: None))
+    with holding_store(config.out, [previews.FOLDER, *map(predictions.folder, config.wanted)]) as out:
+        _generate(config, out, progress or (lambda _: None))
+    return config.out
 
 
-def _generate(config: GenerateConfig, say: Progress) -> Path:
+def _generate(config: GenerateConfig, out: Store, say: Progress) -> None:
     from openuni_model.codecs import open_codec
     from openuni_model.generation import generate as sample_clips
     from openuni_model.parallel import pick_device
     from openuni_model.texts import open_texts
 
-    check_same_way(config)
+    check_same_way(config, out)
     device = pick_device(config.device)
     model = open_model(config).to(device).eval()
     wan = config.wan or (config.unityvideo if config.unityvideo and config.unityvideo.is_dir() else None)
@@ -249,7 +255,7 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
     def keep_pictures(request: ClipRequest, pictures: Mapping[str, Any]) -> None:
         """A model with pictures in colours of its own: they are kept as it made them."""
         if model.config.pictures == "unityvideo":
-            write_pictures(config.out, request.key, pictures, fps[request.key])
+            write_pictures(out, request.key, pictures, fps[request.key])
 
     made: dict[str, Any] = {}
     rates: set[float] = set()
@@ -259,24 +265,23 @@ def _generate(config: GenerateConfig, say: Progress) -> Path:
         new = [
             timed.request
             for timed in some
-            if not all(predictions.is_written(config.out, view, timed.request.key) for view in timed.request.views)
+            if not all(predictions.is_written(out, view, timed.request.key) for view in timed.request.views)
         ]
         new = [replace(request, prompts=config.modality_prompts) for request in new]
         for request, values in sample_clips(model, codec, embed, new, sampler, keep_pictures):
             if not made:
-                remember(config)
+                remember(config, out)
             # First the pictures: they are made again only with what they show.
-            write_previews(config.out, request, values, fps[request.key])
+            write_previews(out, request, values, fps[request.key])
             made.update(values)
             # What the numbers mean is known before they are: a killed run's last prediction is not made again.
-            predictions.write_info(config.out, made, _common(rates))
+            predictions.write_info(out, made, _common(rates))
             for view, value in values.items():
-                predictions.write(config.out, view, request.key, value, fps[request.key], request.caption)
+                predictions.write(out, view, request.key, value, fps[request.key], request.caption)
         done += len(some)
         say(Progressed(done, total))
     if made:
-        predictions.write_info(config.out, made, _common(rates))
-    return config.out
+        predictions.write_info(out, made, _common(rates))
 
 
 def _common(rates: set[float]) -> float | None:
@@ -288,21 +293,22 @@ def open_model(config: GenerateConfig) -> UnifiedDiT:
     """The model to generate with. Raises OpenUniError where there is none, or it knows no view that is asked for."""
     from openuni_model.checkpoint import load_trained, trained_views
     from openuni_model.generation import check_views
+    from openuni_model.remote import at_hand
     from openuni_model.unityvideo import open_unityvideo
 
-    if config.checkpoint is None:
-        model = open_unityvideo(config.weights)
+    if config.unityvideo is not None:
+        model = open_unityvideo(config.unityvideo)
         check_views(model, config.modality)
         return model
-    model = load_trained(config.checkpoint)
+    with at_hand(config.weights) as here:
+        model, learned = load_trained(here), trained_views(here)
     check_views(model, config.modality)
-    learned = trained_views(config.checkpoint)
     if learned is not None and (never := [view for view in config.modality if view not in learned]):
         raise PlanError(f"{config.checkpoint} was never trained on {', '.join(never)}; it learned {', '.join(learned)}")
     return model
 
 
-def write_pictures(out: Path, key: str, pictures: Mapping[str, Any], fps: float) -> None:
+def write_pictures(out: Store, key: str, pictures: Mapping[str, Any], fps: float) -> None:
     """The views of a clip as the model made them, `OUT/previews/KEY.VIEW.mp4`."""
     import numpy as np
 
@@ -310,12 +316,12 @@ def write_pictures(out: Path, key: str, pictures: Mapping[str, Any], fps: float)
 
     for view, picture in pictures.items():
         frames = np.rint(picture * 255).astype(np.uint8)
-        write_atomic(out / previews.FOLDER / f"{key}.{view}.mp4", encode_video(frames, fps), "generate")
+        out.put(f"{previews.FOLDER}/{key}.{view}.mp4", encode_video(frames, fps), predictions.WRITER)
 
 
-def check_same_way(config: GenerateConfig) -> None:
+def check_same_way(config: GenerateConfig, out: Store) -> None:
     """Raises PlanError where OUT has predictions of the wanted views that were made in another way."""
-    before = _remembered(config.out)
+    before = _remembered(out)
     for view in config.wanted:
         theirs = before.get(view, {})
         changed = [name for name, value in config.decisive.items() if theirs and theirs.get(name) != value]
@@ -327,18 +333,18 @@ def check_same_way(config: GenerateConfig) -> None:
             )
 
 
-def remember(config: GenerateConfig) -> None:
+def remember(config: GenerateConfig, out: Store) -> None:
     """Write down how the wanted views are made."""
-    known = _remembered(config.out) | dict.fromkeys(config.wanted, config.decisive)
-    write_atomic(config.out / SETTINGS, json.dumps(known, indent=1).encode() + b"\n", "generate")
+    known = _remembered(out) | dict.fromkeys(config.wanted, config.decisive)
+    out.put(SETTINGS, json.dumps(known, indent=1).encode() + b"\n", predictions.WRITER)
 
 
-def _remembered(out: Path) -> dict[str, dict[str, Any]]:
-    path = out / SETTINGS
-    if not path.is_file():
+def _remembered(out: Store) -> dict[str, dict[str, Any]]:
+    path = out.where(SETTINGS)
+    if not out.exists(SETTINGS):
         return {}
     try:
-        known = json.loads(path.read_text("utf-8"))
+        known = json.loads(out.read(SETTINGS, at_most=DOCUMENT))
     except ValueError as error:
         raise PlanError(f"{path} is not valid JSON ({error}); delete it, or choose another --out") from error
     if not isinstance(known, dict) or not all(isinstance(value, dict) for value in known.values()):
@@ -346,7 +352,7 @@ def _remembered(out: Path) -> dict[str, dict[str, Any]]:
     return known
 
 
-def write_previews(out: Path, request: ClipRequest, values: Mapping[str, Any], fps: float) -> None:
+def write_previews(out: Store, request: ClipRequest, values: Mapping[str, Any], fps: float) -> None:
     """A contact sheet and a film of a clip: RGB, then the other views, whether given or made."""
     from unibench.report import previews
 
@@ -354,7 +360,7 @@ def write_previews(out: Path, request: ClipRequest, values: Mapping[str, Any], f
     annotations = {view: Annotation(shown[view]) for view in sorted(shown, key=lambda view: (view != "rgb", view))}
     record = Record(request.key, request.frames, request.height, request.width, fps, caption=request.caption)
     for name, data in previews.draw(record, annotations).items():
-        write_atomic(out / previews.FOLDER / name, data, "generate")
+        out.put(f"{previews.FOLDER}/{name}", data, predictions.WRITER)
 
 
 def sampler_of(config: GenerateConfig, model: ModelConfig) -> Sampler:

@@ -13,7 +13,8 @@ from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
 from openuni_pipelines.engine.parallel import HERE, Parallel, mapping
-from openuni_pipelines.engine.run import holding, start_over
+from openuni_pipelines.engine.run import start_over
+from openuni_pipelines.engine.truth_in_bucket import holding_truth
 from unibench.formats import sidecar
 from unibench.importers import Imported, LeftOut, read
 
@@ -35,27 +36,36 @@ class Clip:
 def import_truth(
     name: str,
     src: Path,
-    out: Path,
+    out: Path | str,
     parallel: Parallel = HERE,
     *,
+    staging: Path | None = None,
     shard_size: int = 64,
     progress: Callable[[Clip | LeftOut], None] = lambda news: None,
 ) -> int:
     """Read the clips of `src` in format `name` and write them as a dataset; the number of clips.
 
     Readers stream, so clips are read here; `parallel` says where they are encoded and stored. `progress` is told of
-    each clip in the order of the source, and at the end of what became none. Raises PlanError where `out` holds a
+    each clip in the order of the source, and at the end of what became none. `out` in an object store is staged in a
+    folder, a shard at a time. Raises PlanError where `out` holds a
     dataset, and OpenUniError naming the first file that is not what it claims.
     """
     columns = dict.fromkeys(_COLUMNS, f"import-{name}-{_VERSION}")
     count = shards = 0
-    with holding(out, [sidecar.FOLDER]) as run, mapping(parallel.workers, parallel.ray_address) as mapped:
-        start_over(out)
+    with holding_truth(out, staging) as held, mapping(parallel.workers, parallel.ray_address) as mapped:
+        root, run, far = held.root, held.run, held.bucket
+        start_over(root)
+        if far is not None:
+            if far.manifest() is not None:
+                raise PlanError(f"{out} holds a dataset already; choose another --out or delete it")
+            far.start_over()
         source = read(name, src)
-        due = (_Save(out.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(source))
+        due = (_Save(root.absolute(), run, name, shard_size, number, clip) for number, clip in enumerate(source))
         clips = mapped(_save, due)
         while batch := list(_told(itertools.islice(clips, shard_size), progress)):
-            writer.commit_shard(out, shards, [clip.key for clip in batch], columns, run)
+            writer.commit_shard(root, shards, [clip.key for clip in batch], columns, run)
+            if far is not None:
+                far.put_shard(shards, [clip.key for clip in batch], columns)
             count += len(batch)
             shards += 1
         for left in source.left_out:
@@ -65,7 +75,10 @@ def import_truth(
         configuration: dict[str, Any] = {"source": f"unibench import {name}"}
         if source.categories:
             configuration["categories"] = {str(number): label for number, label in sorted(source.categories.items())}
-        writer.write_manifest(out, configuration, columns, count, shards, run)
+        if far is None:
+            writer.write_manifest(root, configuration, columns, count, shards, run)
+        else:
+            far.finish(far.put_manifest(configuration, columns, count, shards))
     return count
 
 

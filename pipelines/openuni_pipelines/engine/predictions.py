@@ -1,61 +1,67 @@
-"""Predictions as ordinary files, which `unibench score` and other tools read: `OUT/<view>/<key>.…`."""
+"""Predictions as ordinary files, which `unibench score` and other tools read: `OUT/<view>/<key>.…`.
+
+OUT is a store: a folder, or a place in a bucket, where each file is put at once and whole.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openuni import modalities
-from openuni.shards.layout import write_atomic
+from openuni.storage import DOCUMENT, Store
 from openuni.video import encode_video
 from unibench import tasks
 
 INFO = "predictions.json"
+WRITER = "generate"
+"""In the names of files that are not finished."""
 
 
-def is_written(out: Path, view: str, key: str) -> bool:
-    """Whether a prediction lies there already."""
-    place = out / folder(view)
+def is_written(out: Store, view: str, key: str) -> bool:
+    """Whether a prediction lies there already, whole."""
+    place = folder(view)
     if view == "rgb":
-        return (place / key / f"{key}.mp4").exists()
-    return (place / f"{key}.npz").exists() or (place / key).exists()
+        return out.exists(f"{place}/{key}/{key}.mp4")
+    if view in tasks.names():
+        return out.exists(f"{place}/{key}.npz")
+    return out.exists(f"{place}/{key}/{view}.json")
 
 
-def write(out: Path, view: str, key: str, value: Any, fps: float, prompt: str) -> None:
-    """Write one value of a view, whole or not at all.
+def write(out: Store, view: str, key: str, value: Any, fps: float, prompt: str) -> None:
+    """Write one value of a view, its last file last.
 
     RGB is `video/KEY/KEY.mp4` with its caption in `prompt.txt` beside it; a view that is scored is `VIEW/KEY.npz` as
     its task reads it; one that is not, its stored members in `VIEW/KEY/`.
     """
-    place = out / folder(view)
+    place = folder(view)
     if view == "rgb":
         even = value.frames[:, : value.frames.shape[1] // 2 * 2, : value.frames.shape[2] // 2 * 2]
         if prompt:
-            write_atomic(place / key / "prompt.txt", prompt.encode(), "generate")
-        write_atomic(place / key / f"{key}.mp4", encode_video(even, fps), "generate")
+            out.put(f"{place}/{key}/prompt.txt", prompt.encode(), WRITER)
+        out.put(f"{place}/{key}/{key}.mp4", encode_video(even, fps), WRITER)
     elif view in tasks.names():
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(tasks.get_stored(view).arrays(value))
         np.savez_compressed(buffer, **arrays)
-        write_atomic(place / f"{key}.npz", buffer.getvalue(), "generate")
+        out.put(f"{place}/{key}.npz", buffer.getvalue(), WRITER)
     else:
         encoded = modalities.get(view).encode(value)
         for name, data in {**encoded.members, f"{view}.json": json.dumps(dict(encoded.meta)).encode()}.items():
-            write_atomic(place / key / name, data, "generate")
+            out.put(f"{place}/{key}/{name}", data, WRITER)
 
 
-def write_info(out: Path, values: Mapping[str, Any], fps: float | None) -> None:
+def write_info(out: Store, values: Mapping[str, Any], fps: float | None) -> None:
     """`predictions.json`: the kind of depth, the layouts of joints and charts, and the rate where all clips have one.
 
     `values` is one value of each view; an earlier file keeps what it says of other views.
     """
-    path = out / INFO
-    info: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    before = out.read(INFO, at_most=DOCUMENT) if out.exists(INFO) else b"{}"
+    info: dict[str, Any] = json.loads(before)
     if "depth" in values:
         info["depth"] = {"kind": values["depth"].kind}
     for view in ("skeleton", "densepose"):
@@ -65,7 +71,9 @@ def write_info(out: Path, values: Mapping[str, Any], fps: float | None) -> None:
         info.pop("fps", None)
     else:
         info["fps"] = fps
-    write_atomic(path, json.dumps(info, indent=1).encode() + b"\n", "generate")
+    after = json.dumps(info, indent=1).encode() + b"\n"
+    if after != before:
+        out.put(INFO, after, WRITER)
 
 
 def folder(view: str) -> str:

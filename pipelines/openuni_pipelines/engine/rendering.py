@@ -14,9 +14,9 @@ from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
 from openuni.shards import layout, verify, writer
 from openuni_pipelines.engine.parallel import Parallel, mapping
-from openuni_pipelines.engine.run import holding
 
 if TYPE_CHECKING:
+    from openuni_pipelines.engine.truth_in_bucket import Held
     from unibench.standard import Standard
 
 VERSION = 1
@@ -130,32 +130,37 @@ def render_scene(root: Path, scene_set: SceneSet, scene: int, run: str, *, previ
 
 
 def render_set(
-    root: Path,
+    out: Path | str,
     scene_set: SceneSet,
     parallel: Parallel,
     *,
+    staging: Path | None = None,
     preview: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Make or resume a rendered set. Raises PlanError where `root` holds a set of another recipe.
+    """Make or resume a rendered set. Raises PlanError where `out` holds a set of another recipe.
 
-    With `preview` each scene that is rendered now leaves a contact sheet and a film in `previews/`. `progress` is told
-    how many of how many scenes are done.
+    `out` in an object store is staged in a folder, a shard at a time; all `state.json` are there at the end. With
+    `preview` each scene that is rendered now leaves a contact sheet and a film in `previews/`. `progress` is told how
+    many of how many scenes are done.
     """
-    from unibench.formats import sidecar
-    from unibench.report import previews
+    from openuni_pipelines.engine.truth_in_bucket import holding_truth
 
-    with holding(root, [sidecar.FOLDER, previews.FOLDER]) as run:
-        manifest = root / layout.MANIFEST
+    with holding_truth(out, staging) as held:
+        root, run, far = held.root, held.run, held.bucket
         configuration = json.loads(json.dumps({"source": "unibench render", **asdict(scene_set)}))
-        if manifest.is_file():
-            before = verify.manifest(root).configuration
-            if before != configuration:
-                changed = [name for name in configuration if before.get(name) != configuration[name]]
-                raise PlanError(f"{root} holds a set of another recipe ({', '.join(changed)}); choose another --out")
-        else:
+        before = far.manifest() if far else None
+        if before is None and (root / layout.MANIFEST).is_file():
+            before = verify.manifest(root)
+        if before is not None and before.configuration != configuration:
+            changed = [name for name in configuration if before.configuration.get(name) != configuration[name]]
+            raise PlanError(f"{out} holds a set of another recipe ({', '.join(changed)}); choose another --out")
+        if not (root / layout.MANIFEST).is_file():
             writer.write_manifest(root, configuration, scene_set.columns, scene_set.scenes, scene_set.shards, run)
-        due = [n for n in range(scene_set.shards) if not _is_committed(root, n, scene_set)]
+        manifest = verify.manifest(root)
+        if far is not None:
+            far.put_manifest(configuration, scene_set.columns, scene_set.scenes, scene_set.shards)
+        due = [n for n in range(scene_set.shards) if not _is_there(held, n, scene_set)]
         work = [_Scene(root.absolute(), scene_set, scene, run, preview) for n in due for scene in scene_set.shard(n)]
         with mapping(parallel.workers, parallel.ray_address) as mapped:
             for done, scene in enumerate(mapped(_render, work), 1):
@@ -164,8 +169,23 @@ def render_set(
                 if scene == scene_set.shard(number)[-1]:
                     keys = [scene_set.key(k) for k in scene_set.shard(number)]
                     writer.commit_shard(root, number, keys, scene_set.columns, run)
+                    if far is not None:
+                        far.put_shard(number, keys, scene_set.columns)
                 progress(done, len(work))
+        if far is not None:
+            far.bring_states([scene_set.key(scene) for scene in range(scene_set.scenes)])
         layout.write_atomic(root / DIGESTS, _digests(root, scene_set), run)
+        if far is not None and (due or not far.is_finished()):
+            far.finish(manifest, DIGESTS)
+
+
+def _is_there(held: Held, number: int, scene_set: SceneSet) -> bool:
+    """Whether a shard is where it is to be; one that is whole in the folder that stages a bucket is put there."""
+    if held.bucket is None:
+        return _is_committed(held.root, number, scene_set)
+    if _is_committed(held.root, number, scene_set):
+        held.bucket.put_shard(number, [scene_set.key(k) for k in scene_set.shard(number)], scene_set.columns)
+    return held.bucket.has(number, scene_set.columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import TypeAdapter
 
 import openuni
-from openuni import experts
+from openuni import experts, outputs
 from openuni.errors import OpenUniError, PlanError
 from openuni.shards import catalog, failures, layout, parts, verify
 from openuni.shards.columns import committed
@@ -24,7 +25,7 @@ from openuni.shards.layout import Manifest
 from openuni.shards.lock import HeldError, RunLock
 from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
-from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence, system_sentence
+from openuni.storage import DISK_ERRORS, LocalStore, Store, disk_sentence, is_object_url, system_sentence
 from openuni.video import Limits, Normalisation
 from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
@@ -72,16 +73,35 @@ def holding(root: Path, sweeps: Sequence[str] = (), part: Part | None = None) ->
             layout.sweep(root, sweeps)
             _remove_empty_work(root)
     except KeyboardInterrupt:
-        number = received[0] if received else signal.SIGINT
-        name = signal.Signals(number).name
-        print(f"stopped by {name}; nothing is half committed: run the same command again to go on", file=sys.stderr)
-        sys.exit(128 + number)
+        _exit(received)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise OpenUniError(disk_sentence(root, error)) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise OpenUniError(system_sentence(error, root)) from error
         raise
+
+
+@contextmanager
+def holding_store(out: Path | str, sweeps: Sequence[str] = ()) -> Iterator[Store]:
+    """Hold a folder, or a place in a bucket, whose files a run puts one by one; see `holding`."""
+    if not is_object_url(str(out)):
+        with holding(Path(out), sweeps):
+            yield LocalStore(Path(out))
+        return
+    try:
+        with stopping.stoppable() as received, outputs.holding(str(out), new_id()) as store:
+            yield store
+    except KeyboardInterrupt:
+        _exit(received)
+
+
+def _exit(received: Sequence[int]) -> NoReturn:
+    """End the process that was asked to stop."""
+    number = received[0] if received else signal.SIGINT
+    name = signal.Signals(number).name
+    print(f"stopped by {name}; nothing is half committed: run the same command again to go on", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _remove_empty_work(root: Path) -> None:

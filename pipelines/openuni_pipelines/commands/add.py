@@ -20,7 +20,7 @@ _FOLDER = options.Place(
 @click.command("add")
 @click.argument("root", metavar="DATASET", type=_FOLDER)
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
-@click.option("--trust", is_flag=True, help="Run model files that are programs, each only with its pinned SHA-256.")
+@options.trust
 @options.of(Execution)
 @options.follow_links
 def add_command(execution: Execution, root: Path, experts: tuple[str, ...], trust: bool) -> None:

@@ -28,10 +28,13 @@ from openuni_pipelines.engine.verifying import Report
 @click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--quick", is_flag=True, help="Hashes and tar members only; decode nothing.")
 @click.option("--repair", is_flag=True, help="Make damaged samples again from their videos, then check again.")
+@options.trust
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @options.of(Execution)
 @options.follow_links
-def verify_command(execution: Execution, root: Path | str, quick: bool, repair: bool, as_json: bool) -> None:
+def verify_command(
+    execution: Execution, root: Path | str, quick: bool, repair: bool, trust: bool, as_json: bool
+) -> None:
     """Check that DATASET holds what was committed.
 
     Exit status 1: what does not is named. Exit status 3: --repair dropped the clips it names, because their videos no
@@ -50,7 +53,7 @@ def verify_command(execution: Execution, root: Path | str, quick: bool, repair: 
         _print_problems(report.problems, err=True)
         before = failures.read(root)
         with terminal.bars("reopening damaged columns") as bars:
-            changes.repair(root, report.problems, execution, bars)
+            changes.repair(root, report.problems, execution, bars, trust=trust)
         dropped = [
             one for one in failures.read(root) if one not in before and (one.stage == RGB or one.kind == "refused")
         ]

@@ -84,10 +84,13 @@ def reopen(job: Job, shard: int, again: Mapping[str, Collection[str]]) -> None:
         columns.uncommit(job.root, shard, column)
 
 
-def repair(root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None) -> None:
+def repair(
+    root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None, *, trust: bool = False
+) -> None:
     """Make the damaged samples of a dataset again from their videos.
 
-    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
+    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column, and
+    OpenUniError where a model file is a program and `trust` is not given.
     """
     manifest = verify.manifest(root)
     for problem in verify.verify_plan(root):
@@ -97,6 +100,7 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, progre
         raise PlanError(f"{root} was not built from videos, so its RGB cannot be made again; restore it from a copy")
     names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}
     made = recipe_of(manifest, names)
+    sets.check_trusted([expert.name for expert in made.experts], trust)
     with holding(root) as run:
         job = job_of(root, run, manifest, made)
         reopen_damaged(job, problems)

@@ -88,7 +88,7 @@ class DepthAnythingV2(Expert):
         file = assets.path(self.assets[0])
         config, self._processor = self._configured()
         self._model = published(DepthAnythingForDepthEstimation, config, file)
-        self._batches = Batches(self.batch)
+        self._batches = Batches(self.batch, half=True)
 
     @abstractmethod
     def _configured(self) -> tuple[Any, Any]:

@@ -282,7 +282,12 @@ def _examined(expert: type[Expert], known: Sequence[KnownAnswer]) -> Finding:
     except (OpenUniError, ImportError) as error:
         return Finding(expert.name, "failed", str(error))
     try:
-        errors = [_error(answer, loaded) for answer in known]
+        import torch
+
+        from openuni.experts.weights import precision
+
+        with precision(torch.float32):
+            errors = [_error(answer, loaded) for answer in known]
     except AssetError as error:
         return Finding(expert.name, "failed", str(error))
     finally:

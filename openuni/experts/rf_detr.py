@@ -86,7 +86,7 @@ class RfDetr(Expert):
         from openuni.experts.weights import Batches, published
 
         self._model = published(RfDetrForObjectDetection, self._config(), assets.path(self.assets[0]))
-        self._batches = Batches(8)
+        self._batches = Batches(8, half=True)
 
     @staticmethod
     def _config() -> Any:

@@ -7,6 +7,7 @@ the shared detector and its tracks, as in the light expert. 51 s a frame on a CP
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,11 @@ class SamVitB(MediapipeSegmentation):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
+        from openuni.experts.weights import provenance
+
         self._features = {}
         try:
-            return super().annotate(clip)
+            return replace(super().annotate(clip), provenance=provenance())
         finally:
             self._features = {}
 

@@ -112,7 +112,7 @@ class Sam2Video(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip in which the detector sees nothing."""
-        from openuni.experts.weights import device
+        from openuni.experts.weights import provenance
 
         people = people_in(clip, "rf_detr")
         video = self._open(clip.frames)
@@ -134,8 +134,7 @@ class Sam2Video(Expert):
         weight = np.array([areas[row.id - 1] for row in table], np.float64)
         scores = np.array([row.score for row in table], np.float64)
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
-        provenance: dict[str, str | int] = {"device": str(device()), "batch": 1}
-        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance)
+        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance())
 
     def _open(self, frames: Frame) -> _Video:
         """The clip as the network is shown it."""

@@ -222,8 +222,8 @@ def test_control_fidelity_scores_what_an_expert_sees_in_the_video(tmp_path: Path
     assert errors[1] > 3.5
     with pytest.raises(OpenUniError, match="estimates flow, not depth"):
         run(score_command, "--pred", tmp_path / "run", "--gt", tmp_path / "kept", "--control", "depth=dis")
+    program = "densepose=densepose_torchscript"
     with pytest.raises(OpenUniError, match=r"is a program that is run\. .*--trust"):
-        program = "densepose=densepose_torchscript"
         run(score_command, "--pred", tmp_path / "run", "--gt", tmp_path / "kept", "--control", program)
 
 

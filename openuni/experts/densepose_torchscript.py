@@ -52,6 +52,7 @@ class DensePoseTorchscript(Expert):
     version = 1
     modality = "densepose"
     license = WEIGHTS.license
+    training_data = "DensePose-COCO: not for profit"
     noncommercial = "its training data, DensePose-COCO, is not for profit, and the license of its weights is contested"
     runs_code = "densepose_r50_fpn_dl.torchscript is a program that is run"
     requires = ("rf_detr",)

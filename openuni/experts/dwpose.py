@@ -57,6 +57,7 @@ class DwPose(Expert):
     version = 1
     modality = "skeleton"
     license = "Apache-2.0"
+    training_data = "COCO-WholeBody and UBody: non-commercial research"
     noncommercial = "its training data, COCO-WholeBody, is for non-commercial research"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)

@@ -28,6 +28,7 @@ class EdgeTam(Sam2Video):
     name = "edgetam"
     version = 1
     assets = (WEIGHTS,)
+    training_data = "SA-V (CC-BY-4.0), SA-1B (for research) and others; its publisher says Apache-2.0"
     packages = ("torch", "transformers", "safetensors", "torchvision", "timm")
     resources = Resources(cpus=1, gpus=0.25, memory_gib=4)
     seconds_per_frame = 3.0

@@ -70,6 +70,7 @@ class RfDetr(Expert):
     version = 1
     modality = None
     license = "Apache-2.0"
+    training_data = "COCO, Objects365, each with terms of its own"
     assets = (WEIGHTS,)
     packages = ("PIL", "safetensors", "scipy", "torch", "transformers")
     installed_by = "openuni[production]"

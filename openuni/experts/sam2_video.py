@@ -72,6 +72,7 @@ class Sam2Video(Expert):
     version = 1
     modality = "segmentation"
     license = "Apache-2.0"
+    training_data = "SA-V (CC-BY-4.0), SA-1B (for research), its owner's videos; its publisher says Apache-2.0"
     requires = ("rf_detr",)
     assets = (SMALL,)
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "safetensors", "torchvision")

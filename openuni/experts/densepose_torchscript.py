@@ -52,6 +52,7 @@ class DensePoseTorchscript(Expert):
     version = 1
     modality = "densepose"
     license = WEIGHTS.license
+    training_data = "DensePose-COCO: not for profit"
     noncommercial = "its training data, DensePose-COCO, is not for profit, and the license of its weights is contested"
     runs_code = "densepose_r50_fpn_dl.torchscript is a program that is run"
     requires = ("rf_detr",)
@@ -75,6 +76,8 @@ class DensePoseTorchscript(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[DensePose]:
         """Body surfaces of the clip; of nobody, with confidence 0, where nobody is tracked."""
+        from openuni.experts.weights import provenance
+
         people = people_in(clip, "rf_detr")
         frames, height, width, _ = clip.frames.shape
         values = np.zeros((frames, height, width, 4), np.uint8)
@@ -90,7 +93,7 @@ class DensePoseTorchscript(Expert):
                 confidence[t, p] = np.clip(people.scores[t, p], 0, 1)
         known = confidence[~np.isnan(confidence)]
         mean = float(known.mean()) if len(known) else 0.0
-        return Annotation(DensePose(values, "densepose-24", confidence), mean)
+        return Annotation(DensePose(values, "densepose-24", confidence), mean, provenance=provenance())
 
     def teardown(self) -> None:
         del self._model

@@ -73,6 +73,8 @@ class DepthAnythingV2(Expert):
     """
 
     modality = "depth"
+    license = "Apache-2.0"
+    training_data = "synthetic depth and unlabelled pictures of many sets, each with terms of its own"
     packages = ("torch", "transformers", "safetensors")
     installed_by = "openuni[production]"
     concurrent = True
@@ -88,7 +90,7 @@ class DepthAnythingV2(Expert):
         file = assets.path(self.assets[0])
         config, self._processor = self._configured()
         self._model = published(DepthAnythingForDepthEstimation, config, file)
-        self._batches = Batches(self.batch)
+        self._batches = Batches(self.batch, half=True)
 
     @abstractmethod
     def _configured(self) -> tuple[Any, Any]:
@@ -117,7 +119,6 @@ class DepthAnythingV2(Expert):
 class DepthAnythingV2Small(DepthAnythingV2):
     name = "depth_anything_v2_small"
     version = 1
-    license = "Apache-2.0"
     assets = SMALL
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5
@@ -137,7 +138,6 @@ class DepthAnythingV2Large(DepthAnythingV2):
 
     name = "depth_anything_v2_large"
     version = 1
-    license = "CC-BY-NC-4.0"
     noncommercial = "its weights are CC-BY-NC-4.0"
     assets = LARGE
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)

@@ -7,6 +7,7 @@ outputs (Li et al., ECCV 2022, arXiv:2107.03332) is ours.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ from openuni import assets
 from openuni.assets import Asset, HubFile
 from openuni.errors import AssetError
 from openuni.experts.base import DecodedClip, Expert, Resources
-from openuni.experts.mediapipe_pose import people_in
+from openuni.experts.mediapipe_pose import of_tracked, people_in
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
 
@@ -56,6 +57,7 @@ class DwPose(Expert):
     version = 1
     modality = "skeleton"
     license = "Apache-2.0"
+    training_data = "COCO-WholeBody and UBody: non-commercial research"
     noncommercial = "its training data, COCO-WholeBody, is for non-commercial research"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)
@@ -97,12 +99,9 @@ class DwPose(Expert):
             found = decode(x, y)
             for (t, p), matrix, points in zip(places, crops, found, strict=True):
                 keypoints[t, p] = _in_frame(points[:_BODY], matrix, height, width)
-        tracks = np.arange(1, people.count + 1, dtype=np.int32)
-        skeleton = Skeleton(keypoints, people.boxes, tracks, height, width)
-        score = keypoints[..., 2]
-        there = (score > 0).any(axis=2)
-        confidence = float((score.mean(axis=2) * people.belief)[there].mean()) if there.any() else 0.0
-        return Annotation(skeleton, confidence, {"people": float((people.support >= 0.5).sum())})
+        device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        made: dict[str, str | int] = {"device": device, "batch": _BATCH, "precision": "float32"}
+        return replace(of_tracked(keypoints, people, height, width), provenance=made)
 
     def teardown(self) -> None:
         del self._session

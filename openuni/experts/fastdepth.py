@@ -76,6 +76,7 @@ class FastDepth(Expert):
     version = 2
     modality = "depth"
     license = "MIT"
+    training_data = "NYU Depth V2, terms of its own"
     resources = Resources(cpus=1, memory_gib=0.5)
     packages = ("onnxruntime",)
     assets = (WEIGHTS,)

@@ -131,6 +131,7 @@ class MediapipeSegmentation(Expert):
     version = 5
     modality = "segmentation"
     license = "Apache-2.0"
+    training_data = "PASCAL VOC 2012, terms of its own"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
     requires = ("people", "dis")
     optional = ("dis",)

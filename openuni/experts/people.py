@@ -149,6 +149,7 @@ class PeopleFinder(Expert):
     version = 3
     modality = None
     license = "Apache-2.0"
+    training_data = "COCO; pictures of Google's own"
     assets = (DETECTOR, POSER)
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("mediapipe", "scipy")

@@ -59,6 +59,7 @@ class Raft(Expert):
     version = 2
     modality = "flow"
     license = "BSD-3-Clause"
+    training_data = "FlyingChairs, FlyingThings3D, Sintel, KITTI, HD1K: contested, for research"
     packages = ("torch", "torchvision")
     installed_by = "openuni[production]"
     concurrent = True

@@ -70,6 +70,7 @@ class RfDetr(Expert):
     version = 1
     modality = None
     license = "Apache-2.0"
+    training_data = "COCO, Objects365, each with terms of its own"
     assets = (WEIGHTS,)
     packages = ("PIL", "safetensors", "scipy", "torch", "transformers")
     installed_by = "openuni[production]"
@@ -86,7 +87,7 @@ class RfDetr(Expert):
         from openuni.experts.weights import Batches, published
 
         self._model = published(RfDetrForObjectDetection, self._config(), assets.path(self.assets[0]))
-        self._batches = Batches(8)
+        self._batches = Batches(8, half=True)
 
     @staticmethod
     def _config() -> Any:

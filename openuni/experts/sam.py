@@ -7,6 +7,7 @@ the shared detector and its tracks, as in the light expert. 51 s a frame on a CP
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,14 @@ VIT_B = Asset(
     size=375_042_383,
     sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"),),
 )
+VIT_L = Asset(
+    name="sam-vit-l",
+    filename="sam_vit_l_0b3195.pth",
+    license="Apache-2.0",
+    sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    size=1_249_524_607,
+    sources=(Url("https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth"),),
+)
 VIT_H = Asset(
     name="sam-vit-h",
     filename="sam_vit_h_4b8939.pth",
@@ -56,6 +65,7 @@ class SamVitB(MediapipeSegmentation):
     name = "sam_vit_b"
     version = 1
     license = "Apache-2.0"
+    training_data = "SA-1B, for research; who owns it publishes the weights as Apache-2.0"
     requires = ("rf_detr", "raft_large")
     optional = ("raft_large",)
     finder = "rf_detr"
@@ -89,9 +99,11 @@ class SamVitB(MediapipeSegmentation):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
+        from openuni.experts.weights import provenance
+
         self._features = {}
         try:
-            return super().annotate(clip)
+            return replace(super().annotate(clip), provenance=provenance())
         finally:
             self._features = {}
 
@@ -134,6 +146,21 @@ class SamVitB(MediapipeSegmentation):
         masks, _, _ = self._predictor.predict(box=box, multimask_output=False, return_logits=True)
         logits: npt.NDArray[np.float32] = masks[0]
         return logits
+
+
+class SamVitL(SamVitB):
+    """The middle encoder."""
+
+    name = "sam_vit_l"
+    assets = (VIT_L,)
+    resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
+    seconds_per_frame = 160.0
+
+    @staticmethod
+    def _network() -> Any:
+        from segment_anything import sam_model_registry
+
+        return sam_model_registry["vit_l"](checkpoint=None)
 
 
 class SamVitH(SamVitB):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -72,26 +72,34 @@ class Sam2Video(Expert):
     version = 1
     modality = "segmentation"
     license = "Apache-2.0"
+    training_data = "SA-V (CC-BY-4.0), SA-1B (for research), its owner's videos; its publisher says Apache-2.0"
     requires = ("rf_detr",)
     assets = (SMALL,)
-    packages = ("torch", "transformers", "safetensors", "torchvision")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "safetensors", "torchvision")
     installed_by = "openuni[production]"
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
     seconds_per_frame = 8.0
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if the weights are missing or do not fit."""
-        from transformers import Sam2ImageProcessor, Sam2VideoModel, Sam2VideoProcessor, Sam2VideoVideoProcessor
+        from transformers import Sam2ImageProcessor, Sam2VideoProcessor, Sam2VideoVideoProcessor
 
         from openuni.experts.weights import published
 
         file, config = assets.path(self.assets[0]), self._config()
-        self._model: Any = published(Sam2VideoModel, config, file)
+        self._model: Any = published(self._network(), config, file)
         size = {"height": config.image_size, "width": config.image_size}
         self._processor: Any = Sam2VideoProcessor(Sam2ImageProcessor(size=size), Sam2VideoVideoProcessor(size=size))
 
     def teardown(self) -> None:
         del self._model, self._processor
+
+    @staticmethod
+    def _network() -> Any:
+        """The library's class of it."""
+        from transformers import Sam2VideoModel
+
+        return Sam2VideoModel
 
     @staticmethod
     def _config() -> Any:
@@ -105,7 +113,7 @@ class Sam2Video(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip in which the detector sees nothing."""
-        from openuni.experts.weights import device
+        from openuni.experts.weights import provenance
 
         people = people_in(clip, "rf_detr")
         video = self._open(clip.frames)
@@ -127,8 +135,7 @@ class Sam2Video(Expert):
         weight = np.array([areas[row.id - 1] for row in table], np.float64)
         scores = np.array([row.score for row in table], np.float64)
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
-        provenance: dict[str, str | int] = {"device": str(device()), "batch": 1}
-        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance)
+        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance())
 
     def _open(self, frames: Frame) -> _Video:
         """The clip as the network is shown it."""

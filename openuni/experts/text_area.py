@@ -52,6 +52,7 @@ class TextArea(Expert):
     version = 1
     modality = "scores_text"
     license = "Apache-2.0"
+    training_data = "pictures of its authors' own and public ones"
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("onnxruntime",)
     assets = (WEIGHTS,)

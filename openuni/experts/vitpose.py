@@ -6,6 +6,7 @@ answers with a heatmap a joint; cropping and decoding (UDP with DARK's refinemen
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class VitPose(Expert):
     version = 1
     modality = "skeleton"
     license = "Apache-2.0"
+    training_data = "COCO, AI Challenger, MPII, AP-10K, APT-36K, COCO-WholeBody: contested, some for research only"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)
     packages = ("safetensors", "scipy", "torch", "torchvision", "transformers")
@@ -63,7 +65,7 @@ class VitPose(Expert):
 
         self._model = published(VitPoseForPoseEstimation, self._config(), assets.path(self.assets[0]))
         self._processor: Any = VitPoseImageProcessor()
-        self._batches = Batches(16)
+        self._batches = Batches(16, half=True)
 
     @staticmethod
     def _config() -> Any:
@@ -84,7 +86,7 @@ class VitPose(Expert):
             here = np.flatnonzero(~np.isnan(people.boxes[t, :, 0]))
             if len(here):
                 keypoints[t, here] = _in_frame(self.joints(frame, people.boxes[t, here]), height, width)
-        return of_tracked(keypoints, people, height, width)
+        return replace(of_tracked(keypoints, people, height, width), provenance=self._batches.provenance)
 
     def joints(self, frame: npt.NDArray[np.uint8], boxes: Floats) -> Floats:
         """Joints `[N, 17, 3]` (x, y in pixels, score) of the people in boxes `[N, 4]`, x0, y0, x1, y1."""

@@ -6,7 +6,8 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,24 +108,64 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+_PRECISION: ContextVar[torch.dtype] = ContextVar("precision")
+
+
+@contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """In here all `Batches` run in this type, whatever the device: float32 to compare with published answers.
+
+    Example:
+        >>> with precision(torch.float32):
+        ...     Batches(8, half=True).dtype
+        torch.float32
+    """
+    before = _PRECISION.set(dtype)
+    try:
+        yield
+    finally:
+        _PRECISION.reset(before)
+
+
+def provenance(batch: int = 1, dtype: torch.dtype = torch.float32) -> dict[str, str | int]:
+    """What a network ran on, how many inputs it took at once, and in what type: of a GPU the last bits depend on all.
+
+    Example:
+        >>> sorted(provenance(4))
+        ['batch', 'device', 'precision']
+    """
+    where = device()
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+    return {"device": name, "batch": batch, "precision": str(dtype).removeprefix("torch.")}
+
+
 class Batches:
     """Runs a network over the frames of a clip in batches, each half as large once a card runs out of memory.
 
     The smaller size is kept for the clips that follow, so that the error is met once, and the provenance of each says
     it. A batch never holds frames of two clips. Threads take turns, a clip each: so the card works on one clip while
     others are prepared before it and finished behind it, and holds no more than one batch.
+
+    `half`: on a GPU matrices are multiplied in float16 (torch's autocast), on a CPU never, since its bytes are
+    promised. A batch of which a value overflows is run again in float32, and so is every one that follows.
     """
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, *, half: bool = False) -> None:
         self.size = largest
+        self._half = half
+        self._overflowed = False
         self._turn = threading.Lock()
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the network's products are computed in."""
+        usual = torch.float16 if self._half and device().type == "cuda" else torch.float32
+        return torch.float32 if self._overflowed else _PRECISION.get(usual)
+
+    @property
     def provenance(self) -> dict[str, str | int]:
-        """What the network runs on, and how many inputs it now takes at once."""
-        where = device()
-        name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
-        return {"device": name, "batch": self.size}
+        """What the network runs on, how many inputs it now takes at once, and in what type."""
+        return provenance(self.size, self.dtype)
 
     def run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """`network(*parts)` over slices of the inputs' first axis, joined again on the CPU as float32.
@@ -136,12 +177,14 @@ class Batches:
 
     def _run(self, network: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         outputs: list[torch.Tensor] = []
-        start, total = 0, len(inputs[0])
+        start, total, where = 0, len(inputs[0]), device()
         while start < total:
-            parts = [part[start : start + self.size].to(device()) for part in inputs]
+            parts = [part[start : start + self.size].to(where) for part in inputs]
+            dtype = self.dtype
+            in_type = nullcontext() if dtype == torch.float32 else torch.autocast(where.type, dtype)
             try:
-                with torch.inference_mode():
-                    outputs.append(network(*parts).float().cpu())
+                with torch.inference_mode(), in_type:
+                    output = network(*parts).float().cpu()
             except torch.OutOfMemoryError:
                 if self.size == 1:
                     raise
@@ -149,5 +192,10 @@ class Batches:
                 _log.warning("the card is out of memory: batches of %d from now on", self.size)
                 torch.cuda.empty_cache()
                 continue
+            if dtype != torch.float32 and not torch.isfinite(output).all():
+                self._overflowed = True
+                _log.warning("%s overflows: float32 from now on", provenance(self.size, dtype)["precision"])
+                continue
+            outputs.append(output)
             start += len(parts[0])
         return torch.cat(outputs)

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -61,6 +62,7 @@ class YoloPose(Expert):
     version = 1
     modality = "skeleton"
     license = "AGPL-3.0"
+    training_data = "COCO, terms of its own"
     notice = "ultralytics and its weights are AGPL-3.0: what you build into a service with them must be open, too"
     requires = ("rf_detr",)
     assets = (WEIGHTS,)
@@ -90,6 +92,8 @@ class YoloPose(Expert):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Skeleton]:
         """Skeletons of the clip; of nobody, with confidence 0, where nobody is tracked."""
+        from openuni.experts.weights import provenance
+
         people = people_in(clip, "rf_detr")
         frames, height, width, _ = clip.frames.shape
         keypoints = np.full((frames, people.count, _JOINTS, 3), (np.nan, np.nan, 0), np.float32)
@@ -100,7 +104,7 @@ class YoloPose(Expert):
             boxes, joints = self.look(frame)
             for i, j in tracking.pairs(people.boxes[t, here], boxes).items():
                 keypoints[t, here[i]] = _present(joints[j], height, width)
-        return of_tracked(keypoints, people, height, width)
+        return replace(of_tracked(keypoints, people, height, width), provenance=provenance())
 
     def look(self, frame: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Boxes `[N, 4]` and joints `[N, 17, 3]` in pixels of everybody in a frame, the surest first."""

@@ -86,6 +86,13 @@ def staging(command: Command) -> Command:
     return decorated
 
 
+def trust(command: Command) -> Command:
+    """Give a command that makes annotations `--trust`."""
+    said = "Run model files that are programs, each only with its pinned SHA-256."
+    decorated: Command = click.option("--trust", is_flag=True, help=said)(command)
+    return decorated
+
+
 class PluginOption(click.Option):
     """Names a class of an entry-point group; the fields of a class that is a dataclass are options beside it."""
 

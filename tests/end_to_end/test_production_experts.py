@@ -129,6 +129,7 @@ def check(data: package.Dataset, root: Path, densepose_by: str) -> None:
     assert f"| densepose | {1 - len(absent)} of 1 | `{densepose_by}-" in card
     assert "| unvalidated |" in card
     assert "| no published output known |" in card
+    assert "| flow | `raft_large` | BSD-3-Clause | BSD-3-Clause | " in card
 
 
 @pytest.mark.usefixtures("small")

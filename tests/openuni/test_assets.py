@@ -17,11 +17,12 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from openuni import assets
-from openuni.assets import Asset, HubFile, PackageMember, Source, Url
+from openuni.assets import Asset, HubFile, PackageMember, Source, Url, sources
 from openuni.errors import AssetError, OpenUniError
 from openuni.experts import fastdepth
 from openuni.experts.dis import Dis
@@ -311,6 +312,90 @@ def test_a_hub_file_is_asked_of_the_hub_that_hf_endpoint_names(
     monkeypatch.setenv("HF_ENDPOINT", address)
     asset = pin(HubFile("some/model", "abc123", "w.bin"))
     assert assets.fetch(asset).read_bytes() == CONTENT
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with a gated file: it wants a token, renames the repository, and sends on to another host for the bytes."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+    elsewhere: ClassVar[str] = ""
+
+    def do_GET(self) -> None:
+        token = self.headers.get("Authorization", "")
+        Hub.asked.append((self.path.split("/")[1], token))
+        if self.path.startswith("/bytes/"):
+            self._answer(200, CONTENT)
+        elif not token:
+            self._answer(401)
+        elif token != "Bearer hf_good":
+            self._answer(403)
+        elif self.path.startswith("/old/"):
+            self._answer(307, location=self.path.replace("/old/", "/new/"))
+        else:
+            self._answer(302, location=f"{Hub.elsewhere}/bytes/model.bin")
+
+    def _answer(self, code: int, content: bytes = b"", location: str = "") -> None:
+        self.send_response(code)
+        if location:
+            self.send_header("Location", location)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asset]:
+    """A gated asset at a local hub; its bytes are at another port, which is another host to a client."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub,
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as other,
+    ):
+        for server in (hub, other):
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        Hub.asked.clear()
+        Hub.elsewhere = f"http://127.0.0.1:{other.server_address[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_address[1]}")
+        yield pin(HubFile("old/gated", "c0ffee", "model.bin"))
+        hub.shutdown()
+        other.shutdown()
+
+
+def test_a_token_opens_a_gated_file_and_stays_at_the_hub(gated: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", " hf_good\n")  # as a file of it is read
+    assert assets.fetch(gated).read_bytes() == CONTENT
+    assert Hub.asked == [("old", "Bearer hf_good"), ("new", "Bearer hf_good"), ("bytes", "")]
+
+
+def test_a_gated_file_is_refused_in_one_sentence_that_never_tells_the_token(
+    gated: Asset, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssetError, match=r"HTTP 401: the hub wants a token: accept the terms at .*/old/gated, then"):
+        assets.fetch(gated)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with pytest.raises(AssetError, match=r"HTTP 403: the hub refuses the token in HF_TOKEN: accept the") as refused:
+        assets.fetch(gated)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret\r\nX-Other: 1")
+    with pytest.raises(AssetError, match="HF_TOKEN is no token") as broken:
+        assets.fetch(gated)
+    assert "hf_secret" not in f"{refused.value}{broken.value}"
+    assert left_over(home) == []
+
+
+def test_a_token_is_not_sent_unencrypted_nor_to_plain_addresses(gated: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    with monkeypatch.context() as far:
+        far.setattr(sources, "_THIS_MACHINE", ())
+        with pytest.raises(AssetError, match=r"HTTP 401.*it is sent over https only"):
+            assets.fetch(gated)
+    assert Hub.asked == [("old", "")]
+    Hub.asked.clear()
+    assets.fetch(dataclasses.replace(gated, sources=(Url(f"{Hub.elsewhere}/bytes/model.bin"),)))
+    assert Hub.asked == [("bytes", "")]
 
 
 def test_concurrent_fetchers_all_get_a_complete_file(

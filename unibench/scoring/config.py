@@ -32,6 +32,8 @@ class ScoreConfig:
     control: tuple[str, ...] = ()
     """Control fidelity, TASK=EXPERT, comma-separated: estimate TASK from the generated videos with EXPERT and
     score that."""
+    trust: bool = False
+    """With --control: run model files that are programs, each only with its pinned SHA-256."""
     out: Path | str | None = field(default=None, metadata={"shown": "PRED/score"})
     """Where the report goes: a folder, or a place in an object store (s3://…)."""
     name: str | None = field(default=None, metadata={"shown": "the folder's name"})

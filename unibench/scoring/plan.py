@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from openuni.errors import OpenUniError
+from openuni.experts import sets
 from openuni.shards.layout import MANIFEST
 from unibench import networks, standard
 from unibench import tasks as scored
@@ -72,6 +73,7 @@ class Plan:
 def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -> Plan:
     """Open both runs and settle tasks, samples and protocol. Raises OpenUniError where nothing can be scored."""
     where = place(pred, config.depth_kind, config.control)
+    sets.check_trusted([expert for _, expert in where.experts], config.trust)
     predictions = open_place(where)
     truth = _truth(gt, predictions, config.standard)
     if isinstance(predictions, Folder | Columns) and isinstance(truth, Columns):

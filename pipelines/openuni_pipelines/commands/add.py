@@ -20,7 +20,7 @@ _DATASET = options.Place(exists=True)
 @click.command("add")
 @click.argument("root", metavar="DATASET", type=_DATASET)
 @click.argument("experts", metavar="EXPERT...", nargs=-1, required=True)
-@click.option("--trust", is_flag=True, help="Run model files that are programs, each only with its pinned SHA-256.")
+@options.trust
 @options.staging
 @options.of(Execution)
 @options.follow_links

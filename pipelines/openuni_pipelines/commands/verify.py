@@ -29,12 +29,19 @@ from openuni_pipelines.engine.verifying import Report
 @click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--quick", is_flag=True, help="Hashes and tar members only; decode nothing.")
 @click.option("--repair", is_flag=True, help="Make damaged samples again from their videos, then check again.")
+@options.trust
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @options.staging
 @options.of(Execution)
 @options.follow_links
 def verify_command(
-    execution: Execution, root: Path | str, quick: bool, repair: bool, as_json: bool, staging: Path | None
+    execution: Execution,
+    root: Path | str,
+    quick: bool,
+    repair: bool,
+    trust: bool,
+    as_json: bool,
+    staging: Path | None,
 ) -> None:
     """Check that DATASET holds what was committed.
 
@@ -47,10 +54,10 @@ def verify_command(
         _print_problems(report.problems, err=True)
         with terminal.bars("reopening damaged columns") as bars:
             if isinstance(root, str):
-                new = revising.repair(root, report.problems, execution, bars, staging=staging)
+                new = revising.repair(root, report.problems, execution, bars, trust=trust, staging=staging)
             else:
                 before = failures.read(root)
-                changes.repair(root, report.problems, execution, bars)
+                changes.repair(root, report.problems, execution, bars, trust=trust)
                 new = [one for one in failures.read(root) if one not in before]
         dropped = [one for one in new if one.stage == RGB or one.kind == "refused"]
         manifest, report = _check(root, execution, quick)

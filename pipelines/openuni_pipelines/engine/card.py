@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
+from collections.abc import Mapping
 
 from openuni import experts, printable
 from openuni.errors import OpenUniError
-from openuni.experts import known_answers
+from openuni.experts import known_answers, sets
 from openuni.shards import layout
 from openuni.shards.reader import Dataset
 
@@ -50,14 +51,14 @@ def render(data: Dataset) -> str:
         f"- licenses of the clips: {_counts(licenses)}",
         f"- source rows left out: {_counts(Counter(manifest.skipped)) or 'none'}",
         "",
-        "| column | clips that have it | made by | license of the model | compared with what is published |",
-        "|---|---|---|---|---|",
+        "| column | clips that have it | made by | compared with what is published |",
+        "|---|---|---|---|",
     ]
     for column, fingerprint in manifest.columns.items():
-        told = f"{_license(fingerprint)} | {_validated(fingerprint)}"
+        told = _validated(fingerprint)
         lines.append(f"| {column} | {present[column]:,} of {samples:,} | `{fingerprint}` | {told} |")
+    lines += ["", *_licenses(manifest.columns), ""]
     lines += [
-        "",
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
         "",
         f"Each column is plain WebDataset: `{tars}`, the same keys in the same order in every column.",
@@ -72,12 +73,26 @@ def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{printable.markdown(name)} {count:,}" for name, count in counter.most_common())
 
 
-def _license(fingerprint: str) -> str:
-    """The expert's license; a column may come from an expert that is not installed here, and RGB from none."""
-    try:
-        return experts.get(fingerprint.rsplit("-", 2)[0]).license
-    except OpenUniError:
-        return "–"
+def _licenses(columns: Mapping[str, str]) -> list[str]:
+    """A table of the terms of every model that a column was made with: its expert, and those that this one builds on.
+
+    A column may come from an expert that is not installed here, and RGB from none.
+    """
+    lines = [
+        "Terms of the models (not of the clips), as their publishers state them:",
+        "",
+        "| column | model | code | weights | training data |",
+        "|---|---|---|---|---|",
+    ]
+    for column, fingerprint in columns.items():
+        try:
+            models = list(sets.with_required(fingerprint.rsplit("-", 2)[0]))
+        except OpenUniError:
+            continue
+        for model in models[::-1]:
+            terms = model.licenses()
+            lines.append(f"| {column} | `{model.name}` | {terms.code} | {terms.weights} | {terms.data} |")
+    return lines
 
 
 def _validated(fingerprint: str) -> str:

@@ -99,15 +99,18 @@ def reopen(job: Job, shard: int, again: Mapping[str, Collection[str]]) -> None:
         columns.uncommit(job.root, shard, column)
 
 
-def repair(root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None) -> None:
+def repair(
+    root: Path, problems: Sequence[Problem], execution: Execution, progress: Tell = None, *, trust: bool = False
+) -> None:
     """Make the damaged samples of a dataset again from their videos.
 
-    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column.
+    Raises PlanError where there is no plan, or an expert is not installed in the version that made the column, and
+    OpenUniError where a model file is a program and `trust` is not given.
     """
     manifest = verify.manifest(root)
     for problem in verify.verify_plan(root):
         raise PlanError(f"{root / problem.file} {problem.what}")
-    made = repairing(root, manifest, problems)
+    made = repairing(root, manifest, problems, trust=trust)
     with holding(root) as run:
         job = job_of(root, run, manifest, made)
         reopen_damaged(job, problems)
@@ -115,13 +118,17 @@ def repair(root: Path, problems: Sequence[Problem], execution: Execution, progre
             complete(job, manifest, executor, execution, progress)
 
 
-def repairing(place: Path | str, manifest: Manifest, problems: Sequence[Problem]) -> Recipe:
-    """What makes the damaged columns again. Raises PlanError where that cannot be done."""
+def repairing(place: Path | str, manifest: Manifest, problems: Sequence[Problem], *, trust: bool) -> Recipe:
+    """What makes the damaged columns again. Raises PlanError where that cannot be done, and OpenUniError where a model
+    file is a program and `trust` is not given.
+    """
     touched = {problem.column for problem in problems if problem.column}
     if RGB in touched and not manifest.plan_sha256:
         raise PlanError(f"{place} was not built from videos, so its RGB cannot be made again; restore it from a copy")
     names = manifest.columns if RGB in touched else {c: p for c, p in manifest.columns.items() if c in touched}
-    return recipe_of(manifest, names)
+    made = recipe_of(manifest, names)
+    sets.check_trusted([expert.name for expert in made.experts], trust)
+    return made
 
 
 def add(

@@ -178,12 +178,18 @@ def drop(url: str, column: str) -> int:
 
 
 def repair(
-    url: str, problems: Sequence[Problem], execution: Execution, progress: Tell = None, *, staging: Path | None = None
+    url: str,
+    problems: Sequence[Problem],
+    execution: Execution,
+    progress: Tell = None,
+    *,
+    trust: bool = False,
+    staging: Path | None = None,
 ) -> list[Failure]:
     """As `changes.repair`, in a bucket. Returns the failures that are new: clips that could not be made again."""
     with changing(url, staging) as change:
         manifest = change.base.manifest
-        made = changes.repairing(url, manifest, problems)
+        made = changes.repairing(url, manifest, problems, trust=trust)
         change.stage(manifest)
         again = changes.damaged(made, problems)
         return _make_again(change, made, again, execution, progress)

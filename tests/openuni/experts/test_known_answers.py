@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ pytest.importorskip("transformers")
 from openuni import experts  # noqa: E402
 from openuni.assets import Url  # noqa: E402
 from openuni.errors import AssetError  # noqa: E402
-from openuni.experts import known_answers, rf_detr, sets  # noqa: E402
+from openuni.experts import edgetam, known_answers, rf_detr, sets  # noqa: E402
 from openuni_pipelines.cli import openuni  # noqa: E402
 from tests.openuni.experts.published import serve  # noqa: E402
 from tests.openuni.experts.test_rf_detr import SmallRfDetr  # noqa: E402
@@ -86,6 +88,40 @@ def test_what_is_missing_is_said(
     assert not list((Path(served[0]).parent / "home" / "assets" / "known_answers").glob("*"))
     assert run("rf_detr").exit_code == 2
     assert "no expert rf_dtr" in run("--experts", "rf_dtr").output
+
+
+def test_a_network_that_follows_is_shown_a_video(
+    served: tuple[Path, str],
+    make_clips: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("timm")
+    from tests.openuni.experts.test_sam2_video import SmallEdgeTam
+
+    config = SmallEdgeTam._config()
+    torch.manual_seed(0)
+    SmallEdgeTam._network()(config).save_pretrained(tmp_path)
+    monkeypatch.setattr(edgetam.EdgeTam, "_config", staticmethod(lambda: config))
+    pinned = serve(served, edgetam.WEIGHTS, tmp_path / "model.safetensors")
+    monkeypatch.setattr(edgetam.EdgeTam, "assets", (pinned,))
+    folder, address = served
+    shutil.copy(make_clips(tmp_path / "made", ["square"], frames=20, size=64) / "square.mp4", folder / "square.mp4")
+    video = known_answers.Video("square.mp4", Url(f"{address}/square.mp4"))
+    assert video.read().shape[0] == 16
+    (answer,) = [answer for answer in known_answers.ANSWERS if answer.expert == "edgetam"]
+    answer = replace(answer, picture=video)
+    monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
+    assert "edgetam: differs from the published output" in run("--experts", "edgetam").output
+    expert = edgetam.EdgeTam()
+    expert.setup()
+    said = np.asarray(answer.ask(expert, video.read()))
+    assert said.shape == (len(answer.published),)
+    monkeypatch.setattr(known_answers, "ANSWERS", (replace(answer, published=tuple(said.tolist())),))
+    assert "edgetam: matches the published output (max error 0)" in run("--experts", "edgetam").output
+    (folder / "text.mp4").write_bytes(b"no video")
+    with pytest.raises(AssetError, match=r"text\.mp4 is no video"):
+        known_answers.Video("text.mp4", Url(f"{address}/text.mp4")).read()
 
 
 def test_every_entry_cites_a_commit_and_names_an_expert_of_a_set_or_beside() -> None:

@@ -15,9 +15,10 @@ pytest.importorskip("transformers")
 from openuni.errors import AssetError, OpenUniError  # noqa: E402
 from openuni.experts import depth_anything, raft  # noqa: E402
 from openuni.experts.base import DecodedClip  # noqa: E402
-from openuni.experts.weights import Batches, device  # noqa: E402
+from openuni.experts.weights import Batches, device, precision  # noqa: E402
 from openuni.modalities.depth import DepthModality  # noqa: E402
 from openuni.modalities.flow import FlowModality  # noqa: E402
+from tests.openuni.experts.published import small_depth_anything  # noqa: E402
 
 
 def moving(frames: int = 3, height: int = 72, width: int = 100) -> DecodedClip:
@@ -73,7 +74,7 @@ def test_raft_marks_frames_that_a_slow_source_repeats(monkeypatch: pytest.Monkey
     assert not annotation.value.occluded[1].any()
     assert annotation.scores == {"flow_repeated": 1 / 3}
     assert annotation.confidence == 1.0
-    assert annotation.provenance == {"device": str(device()), "batch": 4}
+    assert annotation.provenance == {"device": str(device()), "batch": 4, "precision": "float32"}
 
 
 def test_raft_large_takes_the_published_names_and_refuses_foreign_weights(
@@ -192,3 +193,78 @@ def test_a_batch_that_does_not_fit_the_card_is_halved_and_stays_so() -> None:
     assert torch.equal(batches.run(network, values), values * 2)
     assert sizes == [5, 4, 2, 2, 1]
     assert batches.size == 2
+
+
+def test_an_expert_goes_on_with_smaller_batches_and_each_clip_tells_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A card that holds one pair: the flow is what it was, the log says it once, and the next clip begins with one."""
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(0)
+    torch.save(raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
+    monkeypatch.setattr(raft.assets, "path", lambda name: tmp_path / "raft.pth")
+    clip, roomy, tight = moving(), raft.RaftSmall(), raft.RaftSmall()
+    roomy.setup()
+    tight.setup()
+    network, tried = tight._model, []
+
+    def small_card(first: torch.Tensor, second: torch.Tensor, **options: int) -> list[torch.Tensor]:
+        tried.append(len(first))
+        if len(first) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(first, second, **options)
+
+    tight._model = small_card
+    expected, annotation = roomy.annotate(clip), tight.annotate(clip)
+    np.testing.assert_allclose(annotation.value.forward, expected.value.forward, atol=1e-4)
+    assert (expected.provenance["batch"], annotation.provenance["batch"]) == (4, 1)
+    assert [record.message for record in caplog.records if "out of memory" in record.message] == [
+        "the card is out of memory: batches of 2 from now on",
+        "the card is out of memory: batches of 1 from now on",
+    ]
+    tried.clear()
+    assert tight.annotate(clip).provenance["batch"] == 1
+    assert set(tried) == {1}
+
+
+def test_half_precision_is_near_and_never_used_on_a_cpu_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth of random weights: within 3 % of its range in bfloat16 (8 bits), and 0.5 % in float16 (11 bits).
+
+    The published weights, whose answers are about 3, have not been run; these are enlarged to answer like that.
+    """
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(0)
+    files = small_depth_anything(tmp_path)
+    weights = load_file(files[0])
+    larger = {name: 8 * value if name.startswith(("neck", "head")) else value for name, value in weights.items()}
+    save_file(larger, files[0])
+    monkeypatch.setattr(depth_anything.assets, "path", lambda asset: files[depth_anything.SMALL.index(asset)])
+    clip, expert = moving(), depth_anything.DepthAnythingV2Small()
+    expert.setup()
+    expected = expert._disparity(clip.frames)
+    assert expert.annotate(clip).provenance["precision"] == "float32"
+    for dtype, share in ((torch.bfloat16, 0.03), (torch.float16, 0.005)):
+        with precision(dtype):
+            near = expert._disparity(clip.frames)
+            assert expert.annotate(clip).provenance["precision"] == str(dtype).removeprefix("torch.")
+        assert not np.array_equal(near, expected)
+        assert np.abs(near - expected).max() < share * np.ptp(expected)
+
+
+def test_a_value_too_large_for_half_precision_is_computed_again_in_full() -> None:
+    types: list[torch.dtype] = []
+
+    def network(part: torch.Tensor) -> torch.Tensor:
+        product = part @ torch.full((2, 2), 60_000.0)
+        types.append(product.dtype)
+        return product
+
+    batches, values = Batches(2), torch.ones(4, 2)
+    with precision(torch.float16):
+        assert torch.equal(batches.run(network, values), torch.full((4, 2), 120_000.0))
+        assert batches.dtype == torch.float32
+    assert types == [torch.float16, torch.float32, torch.float32]

@@ -10,11 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+pytest.importorskip("timm")
 
 from openuni.errors import AssetError  # noqa: E402
-from openuni.experts import sam2_video  # noqa: E402
+from openuni.experts import edgetam, sam2_video  # noqa: E402
 from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.people import LANDMARKS, TrackedPeople  # noqa: E402
+from openuni.experts.weights import published  # noqa: E402
 from openuni.modalities.segmentation import SegmentationModality  # noqa: E402
 from openuni.sample import Annotation  # noqa: E402
 
@@ -56,6 +58,35 @@ class SmallSam2(sam2_video.Sam2Video):
         return small_config()
 
 
+class SmallEdgeTam(edgetam.EdgeTam):
+    """EdgeTAM for images of 128 pixels, with its own encoder and one layer of the others."""
+
+    @staticmethod
+    def _config() -> Any:
+        from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig
+
+        vision = EdgeTamVisionConfig(
+            backbone_config=edgetam.encoder_config(), backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]]
+        )
+        return EdgeTamVideoConfig(
+            vision_config=vision,
+            image_size=128,
+            prompt_encoder_config={"image_size": 128},
+            memory_attention_rope_feat_sizes=[8, 8],
+            memory_attention_rope_k_sizes=[4, 4],
+            memory_attention_num_layers=1,
+            memory_attention_mlp_hidden_size=64,
+            perceiver_resampler_num_latents=16,
+            perceiver_resampler_num_latents_2d=16,
+            perceiver_resampler_num_layers=1,
+            enable_temporal_pos_encoding_for_object_pointers=False,
+            enable_occlusion_spatial_embedding=False,
+        )
+
+
+BOTH = pytest.mark.parametrize("expert", [SmallSam2(), SmallEdgeTam()], ids=["sam2_video", "edgetam"])
+
+
 def people(tracks: list[Boxes], things: list[tuple[int, tuple[int, int, int, int], str]], frames: int) -> TrackedPeople:
     """Findings: a box by frame for each person, and sightings of things."""
     boxes = np.full((frames, len(tracks), 4), np.nan, np.float32)
@@ -81,17 +112,19 @@ def clip_of(found: TrackedPeople, frames: np.ndarray) -> DecodedClip:
     return DecodedClip("clip", frames, 16.0, {"rf_detr": Annotation(found)})
 
 
-def test_the_logits_are_the_librarys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_the_logits_are_the_librarys_own(
+    expert: sam2_video.Sam2Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against `propagate_in_video_iterator` over a person in the first frame and a cup in the second."""
     from safetensors.torch import save_file
-    from transformers import Sam2ImageProcessor, Sam2VideoModel, Sam2VideoProcessor, Sam2VideoVideoProcessor
+    from transformers import Sam2ImageProcessor, Sam2VideoProcessor, Sam2VideoVideoProcessor
 
     torch.manual_seed(0)
-    bare = Sam2VideoModel(small_config()).eval()
+    bare = expert._network()(expert._config()).eval()
     bare.save_pretrained(tmp_path)
     monkeypatch.setattr(sam2_video.assets, "path", lambda asset: tmp_path / "model.safetensors")
     frames = np.random.default_rng(0).integers(0, 255, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    expert = SmallSam2()
     expert.setup()
     video = expert._open(frames)
     video.show(0, 1, np.array([8.0, 6, 40, 44]))
@@ -119,8 +152,8 @@ def test_the_logits_are_the_librarys_own(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(annotation.value.ids, again.value.ids)
     assert annotation.provenance["batch"] == 1
     save_file({"nothing": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(AssetError, match="does not fit Sam2VideoModel"):
-        SmallSam2().setup()
+    with pytest.raises(AssetError, match=f"does not fit {type(bare).__name__}"):
+        expert.setup()
 
 
 def test_the_published_sizes_are_those_of_the_files() -> None:
@@ -131,6 +164,14 @@ def test_the_published_sizes_are_those_of_the_files() -> None:
         network = Sam2VideoModel(sam2_video.Sam2Video._config())
     held = sum(values.numel() * values.element_size() for values in network.state_dict().values())
     assert 0 < sam2_video.SMALL.size - held < 200 * len(network.state_dict())
+
+
+def test_edgetams_names_and_shapes_fill_a_file_of_the_published_size(tmp_path: Path) -> None:
+    """To the byte: 984 names, shapes and types in the header, and their values. So the published one loads."""
+    network = edgetam.EdgeTam._network()(edgetam.EdgeTam._config())
+    network.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_size == edgetam.WEIGHTS.size
+    published(type(network), edgetam.EdgeTam._config(), tmp_path / "model.safetensors")
 
 
 class Memory:
@@ -152,7 +193,9 @@ class Memory:
         }
 
 
-class Remembering(sam2_video.Sam2Video):
+class Remembering(edgetam.EdgeTam):
+    """What either network does with its objects; `EdgeTam` differs from `Sam2Video` in the network alone."""
+
     def setup(self) -> None:
         pass
 

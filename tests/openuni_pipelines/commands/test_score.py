@@ -222,6 +222,9 @@ def test_control_fidelity_scores_what_an_expert_sees_in_the_video(tmp_path: Path
     assert errors[1] > 3.5
     with pytest.raises(OpenUniError, match="estimates flow, not depth"):
         run(score_command, "--pred", tmp_path / "run", "--gt", tmp_path / "kept", "--control", "depth=dis")
+    program = "densepose=densepose_torchscript"
+    with pytest.raises(OpenUniError, match=r"is a program that is run\. .*--trust"):
+        run(score_command, "--pred", tmp_path / "run", "--gt", tmp_path / "kept", "--control", program)
 
 
 def test_the_doctor_checks_itself_on_scenes_that_it_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

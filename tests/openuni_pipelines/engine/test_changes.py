@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import openuni
+from openuni import experts
 from openuni.errors import CorruptDataError
 from openuni.shards import columns, failures, index, layout, results, verify
+from openuni_pipelines.cli import openuni as openuni_cli
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Digests = Callable[[Path], dict[str, str]]
@@ -152,6 +155,22 @@ def test_repair_makes_only_what_is_damaged_again(
     assert Counter(calls()) == Counter(
         ["toy_depth c06", "toy_thermal c09", *(f"toy_thermal c{number:02d}" for number in range(4, 8))]
     )
+
+
+def test_repair_runs_no_program_without_trust(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column whose expert's model file is a program is made again only with --trust; others as ever."""
+    monkeypatch.setattr(experts.get("toy_depth"), "runs_code", "toy.torchscript is a program that is run")
+    repair = ["verify", str(data), "--repair", "--workers", "0", "--min-free", "0"]
+    flip(data / layout.tar_name(0, "thermal"), 700)
+    assert CliRunner().invoke(openuni_cli, repair).exit_code == 0
+    flip(data / layout.tar_name(0, "depth"), 700)
+    before = (data / layout.tar_name(0, "depth")).read_bytes()
+    refused = CliRunner().invoke(openuni_cli, repair)
+    assert refused.exit_code == 1
+    assert "toy_depth: toy.torchscript is a program that is run" in refused.output
+    assert "--trust" in refused.output
+    assert (data / layout.tar_name(0, "depth")).read_bytes() == before
+    assert CliRunner().invoke(openuni_cli, [*repair, "--trust"]).exit_code == 0
 
 
 def test_repair_drops_a_clip_whose_video_is_gone(

@@ -19,7 +19,7 @@ from openuni.sample import Annotation
 
 Motion = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Gray = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 _SMALLEST = 16
 """Shorter side of the smallest frame; dense inverse search needs room for its patches of eight pixels."""
@@ -66,20 +66,24 @@ class Dis(Expert):
         occluded = np.empty((frames - 1, height, width), np.bool_)
         repeats = repeated(clip.frames, clip.fps)
         consistent = 0
-        here = _gray(clip.frames[0])
-        for t in range(frames - 1):
-            there = _gray(clip.frames[t + 1])
+        here = clip.frames[0]
+        for t, there in enumerate(clip.frames[1:]):
             if repeats[t]:
                 forward[t], occluded[t] = np.nan, False
                 continue
-            forward[t] = dis_flow(here, there)
-            inside, agrees = round_trip(forward[t], dis_flow(there, here))
+            forward[t], backward = self._both_ways(here, there)
+            inside, agrees = round_trip(forward[t], backward)
             occluded[t] = ~(inside & agrees)
             consistent += int(np.count_nonzero(agrees))
             here = there
         looked = int(np.count_nonzero(~repeats)) * height * width
         scores = {"flow_repeated": float(repeats.mean())}
         return Annotation(Flow(forward, occluded), predicted_quality(consistent / looked), scores)
+
+    def _both_ways(self, first: Image, second: Image) -> tuple[Motion, Motion]:
+        """Flow from one frame `[H, W, 3]` to the other, and back."""
+        here, there = gray(first), gray(second)
+        return dis_flow(here, there), dis_flow(there, here)
 
 
 def predicted_quality(agreeing: float) -> float:
@@ -112,14 +116,14 @@ def repeated(frames: npt.NDArray[np.uint8], fps: float) -> Mask:
     return held
 
 
-def dis_flow(source: Gray, target: Gray) -> Motion:
-    """Flow `[H, W, 2]` in pixels from one gray frame `[H, W]` to another.
+def dis_flow(source: Image, target: Image, start: Motion | None = None) -> Motion:
+    """Flow `[H, W, 2]` in pixels from one gray frame `[H, W]` to another, searched from `start` where there is one.
 
     The search object is made anew: a used one keeps buffers and its answer depends on what it saw before.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    flow: Motion = search.calc(source, target, None)
+    flow: Motion = search.calc(source, target, None if start is None else start.copy())
     return flow
 
 
@@ -139,6 +143,7 @@ def round_trip(forward: Motion, backward: Motion) -> tuple[Mask, Mask]:
     return inside, gap < 0.01 * size + 0.5
 
 
-def _gray(frame: npt.NDArray[np.uint8]) -> Gray:
-    gray: Gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    return gray
+def gray(frame: Image) -> Image:
+    """An RGB frame `[H, W, 3]` in gray, `[H, W]`."""
+    shades: Image = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return shades

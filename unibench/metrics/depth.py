@@ -17,6 +17,10 @@ One alignment is fitted per *video*, over all its valid pixels, in float64:
 
 An alignment that the prediction's kind cannot have (no metric score for a relative depth) is undefined. A predicted
 pixel that is not finite is left out of the fit and scored as the farthest depth; `coverage` says how many were finite.
+
+Two floors stand beside the prediction, for what needs no picture: `row/absrel` is that of a disparity which grows with
+the row of the picture, as before a level camera over a floor, `capped_row/absrel` of max(row, .35), a floor that ends
+at a wall. Both are aligned by `disparity`. What does not beat the better one has not been shown to see.
 """
 
 from __future__ import annotations
@@ -41,6 +45,8 @@ MAX_DEPTH = 80.0
 """Metres. Usual values: 70 (Sintel), 80 (KITTI), 10 (indoor)."""
 _MIN_DISPARITY = 1e-3
 _TINY = 1e-8
+_FLOORS = (("row", 0.0), ("capped_row", 0.35))
+"""Floors by name: where they end at a wall, in heights of the picture from its top."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -313,8 +319,22 @@ def _columns() -> tuple[Column, ...]:
             columns.append(Column(f"{alignment}/{name}_pixels", better, unit, f"{what}; pooled over pixels"))
     columns.append(Column("tae", "lower", "%", "temporal alignment error with z-buffer, after alignment disparity"))
     columns.append(Column("tae_published", "lower", "%", "the same as published, without z-buffer"))
+    columns.append(Column("row/absrel", "lower", "", "floor: AbsRel of disparity by the row alone, no network"))
+    columns.append(Column("capped_row/absrel", "lower", "", "floor: AbsRel of disparity max(row, .35), no network"))
     columns.append(Column("coverage", "higher", "", "share of valid pixels where the prediction is finite"))
     return tuple(columns)
+
+
+def row_floor(shape: tuple[int, ...], wall: float = 0.0) -> Depth:
+    """Disparity of a floor that no camera has seen, `[T, H, W]`: the row's middle, in heights, and no less than `wall`.
+
+    Example:
+        >>> row_floor((1, 4, 1), wall=0.35).values.ravel().tolist()
+        [0.3499999940395355, 0.375, 0.625, 0.875]
+    """
+    _, height, _ = shape
+    rows = np.maximum((np.arange(height, dtype=np.float32) + 0.5) / height, np.float32(wall))
+    return Depth(np.broadcast_to(rows[:, None], shape), "affine_disparity")
 
 
 class DepthMetric(Metric[Depth, DepthTruth]):
@@ -343,6 +363,14 @@ class DepthMetric(Metric[Depth, DepthTruth]):
             return scores
         finite = int(np.count_nonzero(np.isfinite(prediction.values[valid])))
         scores["coverage"] = Score(finite / true.size, true.size)
+        if "disparity" in self.alignments:
+            for name, wall in _FLOORS:
+                floor = row_floor(truth.values.shape, wall)
+                fitted = fit(floor, truth.values, valid, "disparity")
+                assert fitted is not None
+                flat = apply_fit(floor, fitted, self.max_depth)[valid]
+                errors = [depth_errors(flat[a:b], true[a:b]).absrel for a, b in itertools.pairwise(bounds) if b > a]
+                scores[f"{name}/absrel"] = mean_score(errors)
         for alignment in self.alignments:
             fitted = fit(prediction, truth.values, valid, alignment)
             if fitted is None:

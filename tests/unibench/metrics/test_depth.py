@@ -241,6 +241,18 @@ def test_a_constant_depth_and_one_frame_are_scored() -> None:
     assert math.isnan(scores["tae"].value)
 
 
+def test_the_floors_stand_beside_the_prediction_and_do_not_depend_on_it() -> None:
+    """A floor that runs to a wall at .35 of the height is what the capped floor says; the row alone bends at it."""
+    disparity = np.broadcast_to(np.maximum((np.arange(60) + 0.5) / 60, 0.35)[:, None], (2, 60, 8)) / 3
+    truth = 1 / disparity
+    scores = [DepthMetric().update("k", depth(p), DepthTruth(truth)) for p in (truth, np.ones_like(truth))]
+    assert scores[0]["capped_row/absrel"].value == pytest.approx(0, abs=1e-5)
+    assert 0.05 < scores[0]["row/absrel"].value < 0.3
+    assert scores[0]["row/absrel"] == scores[1]["row/absrel"]
+    only = DepthMetric(alignments=("metric",)).update("k", depth(truth), DepthTruth(truth))
+    assert math.isnan(only["row/absrel"].value), "who asks for other alignments alone does not pay for it"
+
+
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InvalidAnnotationError, match="resample"):
         DepthMetric().update("k", depth(np.ones((1, 2, 2))), DepthTruth(np.ones((1, 2, 3))))

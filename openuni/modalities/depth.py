@@ -127,7 +127,8 @@ class DepthModality(Modality[Depth]):
         return Depth(np.square(grey), "affine_disparity")
 
     def show(self, value: Depth) -> Frames:
-        """Turbo over the clip's disparity range: near is red, far blue, unknown black."""
+        """Viridis over the clip's disparity range: near is yellow, far violet, unknown black. Its lightness grows with
+        nearness, so it reads the same without colour vision."""
         return self.show_within(value, self.colour_range(value))
 
     def colour_range(self, value: Depth) -> ColourRange:
@@ -138,8 +139,8 @@ class DepthModality(Modality[Depth]):
         disparity = _disparity(value)
         grey = np.rint(_normalise(disparity, *(within or _range(disparity))) * 255).astype(np.uint8)
         ramp = np.arange(256, dtype=np.uint8)[:, None]
-        turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
-        return np.where(np.isnan(disparity)[..., None], np.uint8(0), turbo[grey])
+        colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)[:, 0]
+        return np.where(np.isnan(disparity)[..., None], np.uint8(0), colours[grey])
 
     def read_out(self, value: Depth, frame: int, y: int, x: int) -> tuple[Reading, ...]:
         names = {

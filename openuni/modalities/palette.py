@@ -1,9 +1,10 @@
-"""The 64 colours in which pictures for the model tell things apart, and back."""
+"""The colours in which pictures tell things apart: 64 for the model, and back; any number for people."""
 
 from __future__ import annotations
 
 from functools import cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +28,27 @@ def palette() -> npt.NDArray[np.float32]:
         distance = np.minimum(distance, ((lattice - lattice[order[-1]]) ** 2).sum(axis=1))
     colours = lattice[order].astype(np.float32) / np.float32(_LEVELS - 1)
     colours.setflags(write=False)
+    return colours
+
+
+_SAFE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+"""Okabe and Ito, Color Universal Design (2008): told apart with any colour vision."""
+
+
+def for_people(count: int) -> npt.NDArray[np.uint8]:
+    """`[count, 3]` for numbers from 0, which is dark grey, the background: the first seven are told apart without full
+    colour vision too; further ones have hues far from each other.
+
+    Example:
+        >>> for_people(3).tolist()
+        [[40, 40, 40], [230, 159, 0], [86, 180, 233]]
+    """
+    numbers = np.arange(count)
+    hue = numbers * 0.6180339887 % 1 * 179  # the golden ratio spreads any number of hues
+    hsv = np.stack([hue, np.full(count, 150), np.where(numbers % 2, 255, 190)], axis=-1)
+    colours = np.asarray(cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0], np.uint8)
+    known = np.array([(40, 40, 40), *_SAFE], np.uint8)[:count]
+    colours[: len(known)] = known
     return colours
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -14,7 +13,7 @@ from pydantic import Field
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
 from openuni.modalities.base import Box, Encoded, Frames, Modality, Pictures, Reading
-from openuni.modalities.palette import COLOURS, nearest_colour, palette
+from openuni.modalities.palette import COLOURS, for_people, nearest_colour, palette
 from openuni.modalities.planes import decode_planes, encode_planes
 
 _MOST_IDS = 65535
@@ -196,14 +195,9 @@ class SegmentationModality(Modality[Segmentation]):
         return Segmentation(ids, tuple(Instance(i, "object") for i in _present(ids)))
 
     def show(self, value: Segmentation) -> Frames:
-        """Each id in a hue of its own (ids next to each other get far hues), outlined in black on dark grey."""
+        """Each id in a colour of its own, outlined in black on dark grey; see `palette.for_people`."""
         ids = value.ids
-        used = np.arange(int(ids.max()) + 1)
-        hue = used * 0.6180339887 % 1 * 179  # the golden ratio spreads any number of hues
-        hsv = np.stack([hue, np.full(len(used), 150), np.where(used % 2, 255, 190)], axis=-1)
-        colours = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
-        colours[0] = 40
-        shown: Frames = colours[ids]
+        shown: Frames = for_people(int(ids.max(initial=0)) + 1)[ids]
         edge = np.zeros(ids.shape, bool)
         edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
         edge[:, :, 1:] |= ids[:, :, 1:] != ids[:, :, :-1]

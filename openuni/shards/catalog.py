@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openuni.errors import CorruptDataError
@@ -118,11 +119,14 @@ def encode(records: Sequence[CommitRecord]) -> bytes:
 
 def decode(data: bytes, where: str) -> list[CommitRecord]:
     """Raises CorruptDataError naming `where`."""
+    table = tables.read(io.BytesIO(data), _SCHEMA, where)
     try:
-        return [
-            CommitRecord(**{**row, "run": "", "tar": FileRecord(**row["tar"]), "index": FileRecord(**row["index"])})
-            for row in tables.rows(io.BytesIO(data), _SCHEMA, where)
-        ]
+        # A column at a time: rows as dictionaries take thrice as long, and a million clips have 50,000 records.
+        known = {name: table[name].to_pylist() for name in _FIELDS if _KINDS.get(name) is not _FILE}
+        for name in ("tar", "index"):
+            parts = (pc.struct_field(table[name], part).to_pylist() for part in ("size", "sha256"))
+            known[name] = list(map(FileRecord, *parts))
+        return [CommitRecord(run="", **dict(zip(known, row, strict=True))) for row in zip(*known.values(), strict=True)]
     except (TypeError, ValueError) as error:
         raise CorruptDataError(f"{where} holds something that is not a commit record: {error}") from None
 

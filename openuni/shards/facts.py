@@ -1,8 +1,8 @@
 """The facts: what the index knows of every clip, as one flat Parquet table that SQL reads in seconds.
 
-A row a clip, in stored order: `key`, the fields of `Record`, for each column `depth.present`, `depth.reason` and
-`depth.confidence`, each score by its name, and `hashes`. Where two columns have a score of one name, the name is the
-later column's, and both are there as `rgb.motion` and `scores.motion`.
+A row a clip, in stored order: `key`, the fields of `Record`, for each column `depth.present`, `depth.reason`,
+`depth.expert` and `depth.confidence`, each score by its name, and `hashes`. Where two columns have a score of one name,
+the name is the later column's, and both are there as `rgb.motion` and `scores.motion`.
 
 It is derived, belongs to one catalog, and may be deleted at any time. In a folder that can be written it is kept
 beside the catalog (`facts.parquet`; `facts.json`, written last, names the catalog); else it is made anew.
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,11 @@ class Head:
 
 
 @contextmanager
-def table(data: Dataset) -> Iterator[Path]:
+def table(data: Dataset, told: Callable[[int], None] = lambda clips: None) -> Iterator[Path]:
     """The facts of the whole dataset of `data`, also where that is a view. Raises PlanError where it has no clip yet.
 
-    Made where there are none for its catalog, and kept where that can be.
+    Made where there are none for its catalog, and kept where that can be; meanwhile `told` hears of how many clips
+    were read.
     """
     store = data.store
     path = kept(store)
@@ -57,7 +59,7 @@ def table(data: Dataset) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
         before = _catalog(store)
         made = Path(scratch) / TABLE
-        write(data, made)
+        write(data, made, told)
         # Only of the catalog that it was made of: a run that changes the dataset takes the catalog away first.
         if before and isinstance(store, LocalStore) and _catalog(store) == before:
             _keep(store, made, before)
@@ -84,17 +86,20 @@ def forget(root: Path) -> None:
     store.delete(TABLE)
 
 
-def write(data: Dataset, path: Path) -> None:
+def write(data: Dataset, path: Path, told: Callable[[int], None] = lambda clips: None) -> None:
     """Write the facts of every clip that is committed, a few shards in memory at a time."""
     positions = range(len(data.shards))
     if not positions:
         raise PlanError(f"{data.url} has no committed sample yet; `openuni status` says how far its build is")
-    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
-        pieces = []
+    # Far away, an index is mostly waiting.
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch, ThreadPoolExecutor(8) as pool:
+        pieces, clips = [], 0
         for first in positions[::_TOGETHER]:
-            together = pa.concat_tables([data.facts(position) for position in positions[first : first + _TOGETHER]])
+            together = pa.concat_tables(pool.map(data.facts, positions[first : first + _TOGETHER]))
             pieces.append(Path(scratch) / f"{first:08d}.parquet")
-            pq.write_table(_flat(together, list(data.manifest.columns)), pieces[-1])
+            pq.write_table(flat(together, list(data.manifest.columns)), pieces[-1])
+            clips += len(together)
+            told(clips)
         # A score that no clip of a piece has is not in it.
         schema = pa.unify_schemas([pq.read_schema(piece) for piece in pieces])
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -106,15 +111,15 @@ def write(data: Dataset, path: Path) -> None:
                 writer.write_table(read.select(schema.names))
 
 
-def _flat(facts: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Maps of scores as columns of their own."""
-    flat = facts.select([name for name in facts.column_names if "." not in name])
+def flat(facts: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The table of `Dataset.table`, its maps of scores as columns of their own."""
+    made = facts.select([name for name in facts.column_names if "." not in name])
     scores = {column: _names(facts[f"{column}.scores"]) for column in columns}
     counted = Counter(name for names in scores.values() for name in names)
-    taken = set(flat.column_names)
+    taken = set(made.column_names)
     values: dict[str, pa.ChunkedArray] = {}
     for column in columns:
-        for kind in ("present", "reason", "confidence"):
+        for kind in ("present", "reason", "expert", "confidence"):
             values[f"{column}.{kind}"] = facts[f"{column}.{kind}"]
         for name in scores[column]:
             found = pc.map_lookup(facts[f"{column}.scores"], name, "first")
@@ -126,8 +131,8 @@ def _flat(facts: pa.Table, columns: Sequence[str]) -> pa.Table:
             hashes = facts[f"{column}.hashes"]
             values["hashes"] = pc.coalesce(hashes, values["hashes"]) if "hashes" in values else hashes
     for name, column_values in values.items():
-        flat = flat.append_column(name, column_values)
-    return flat
+        made = made.append_column(name, column_values)
+    return made
 
 
 def _names(scores: pa.ChunkedArray) -> list[str]:

@@ -432,8 +432,10 @@ class Dataset:
         return pa.chunked_array(keys, pa.string())
 
     def _table(self, shard: Shard, column: str) -> pa.Table:
+        """What an index says of its clips; where their members lie is the larger part of it, and is not read."""
         path, data = self._index(shard, column)
-        return tables.read(io.BytesIO(data), index.schema(column), path)
+        schema = pa.schema([field for field in index.schema(column) if field.name != "members"])
+        return tables.read(io.BytesIO(data), schema, path)
 
     def _index(self, shard: Shard, column: str) -> tuple[str, bytes]:
         """Path and bytes of an index. Raises CorruptDataError where they are not what was committed."""

@@ -69,17 +69,17 @@ def rows(file: BinaryIO, schema: pa.Schema, where: str) -> Iterator[dict[str, An
 def read(file: BinaryIO, schema: pa.Schema, where: str) -> pa.Table:
     """The whole table, with the fields of `schema` and no others. Raises CorruptDataError naming `where`."""
     table = open_table(file, schema, where)
-    groups = [read_group(table, number, where).select(schema.names) for number in range(table.num_row_groups)]
+    groups = [read_group(table, number, where, schema.names) for number in range(table.num_row_groups)]
     try:
         return pa.concat_tables([group.cast(schema) for group in groups]) if groups else schema.empty_table()
     except _DAMAGE as error:
         raise _damaged(where, error) from None
 
 
-def read_group(table: pq.ParquetFile, number: int, where: str) -> pa.Table:
-    """One row group of `open_table`'s, in bounded memory. Raises CorruptDataError naming `where`."""
+def read_group(table: pq.ParquetFile, number: int, where: str, columns: list[str] | None = None) -> pa.Table:
+    """One row group of `open_table`'s, or columns of it, in bounded memory. Raises CorruptDataError naming `where`."""
     try:
-        group = table.read_row_group(number)
+        group = table.read_row_group(number, columns)
         size = sum(_unpacked(batch) for batch in group.to_batches())
     except _DAMAGE as error:
         raise _damaged(where, error) from None

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.palette import for_people
 from openuni.modalities.segmentation import Instance, Segmentation, at_frames
 from unibench.formats.arrays import LARGEST, load_arrays, one_of
 from unibench.formats.plain import frames_of, read_ids, stacked, whole
@@ -129,8 +129,4 @@ def _renumber(ids: npt.NDArray[np.integer], numbers: Mapping[int, int]) -> npt.N
 
 
 def _palette(numbers: npt.NDArray[np.int64]) -> Image:
-    used = np.arange(int(numbers.max(initial=0)) + 1)
-    hsv = np.stack([used * 0.6180339887 % 1 * 179, np.full(len(used), 170), np.full(len(used), 235)], axis=-1)
-    colours = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
-    colours[0] = 30
-    return np.asarray(colours[numbers], dtype=np.uint8)
+    return for_people(int(numbers.max(initial=0)) + 1)[numbers]

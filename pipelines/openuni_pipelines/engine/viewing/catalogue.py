@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from openuni.errors import OpenUniError
-from openuni_pipelines.engine.viewing.sources import Source
+from openuni.sample import Record
+from openuni_pipelines.engine.viewing.sources import Facts, Source
 
 BINS = 32
 _RECORD_NUMBERS = ("frames", "height", "width", "fps", "start")
@@ -48,8 +49,8 @@ class Query:
 
 QUERY = TypeAdapter(Query)
 _EVERYTHING = Query()
-_SLAB = 1 << 15
-"""Clips whose index is read at once."""
+_SHOWN = ("key", "caption", "frames", "height", "width", "fps", "subset")
+"""Of a clip, on its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +90,56 @@ class Card:
 
 
 class Catalogue:
-    """The index of a source as one table in memory: about a kilobyte a clip, most of it captions.
+    """The index of a source, a column at a time.
 
-    It is read in the background. Clips in stored order are known at once; whoever asks for more waits.
+    Clips in stored order are known at once. The first who asks for more has the whole index read in the background,
+    and waits: until then every processor is there for the page.
     """
 
     def __init__(self, data: Source, scored: Mapping[str, Mapping[str, float]] | None = None) -> None:
         """`scored`: further numbers, by name and key."""
         self._data, self._columns = data, data.columns
-        self._scored_by = [*data.columns, *data.score_columns]
         self._length = len(data)
         self._scored = dict(scored or {})
         self._find = lru_cache(16)(self._search)
         self._number = lru_cache(64)(self._read_number)
         self.read = 0
         """Clips whose index has been read."""
-        self._reading: Future[pa.Table] = Future()
-        threading.Thread(target=self._read, name="index", daemon=True).start()
+        self._lock = threading.Lock()
+        self._reading: Future[Facts] | None = None
 
-    def _read(self) -> None:
+    def _read(self, reading: Future[Facts]) -> None:
         try:
-            slabs = []
-            for first in range(0, self._length, _SLAB):
-                slabs.append(self._data.table(first, min(first + _SLAB, self._length)).combine_chunks())
-                self.read += slabs[-1].num_rows
-            self._reading.set_result(pa.concat_tables(slabs) if slabs else self._data.table(0, 0))
-        except BaseException as error:  # noqa: BLE001  whoever waits for the table is told
-            self._reading.set_exception(error)
+            facts = self._data.facts(self._told)
+            self.read = self._length
+            reading.set_result(facts)
+        except BaseException as error:  # noqa: BLE001  whoever waits for the facts is told
+            reading.set_exception(error)
+
+    def _told(self, clips: int) -> None:
+        self.read = clips
 
     @property
-    def _table(self) -> pa.Table:
+    def _facts(self) -> Facts:
+        with self._lock:
+            if self._reading is None:
+                self._reading = Future()
+                threading.Thread(target=self._read, args=[self._reading], name="index", daemon=True).start()
         return self._reading.result()
 
     @cached_property
     def _scores(self) -> list[str]:
-        return sorted(set(_score_names(self._table, self._scored_by)))
+        """Every number but those of the record, which are taken one by one."""
+        record = Record.__dataclass_fields__
+        return sorted(
+            f.name
+            for f in self._facts.schema
+            if pa.types.is_floating(f.type) and f.name not in record and f.name not in self._confidences
+        )
+
+    @property
+    def _confidences(self) -> list[str]:
+        return [f"{name}.confidence" for name in [*self._columns, *self._data.score_columns]]
 
     def __len__(self) -> int:
         return self._length
@@ -131,13 +147,19 @@ class Catalogue:
     @property
     def numbers(self) -> list[str]:
         """Fields that can be sorted and ranged over."""
-        return [*_RECORD_NUMBERS, *(f"{name}.confidence" for name in self._columns), *self._scores, *self._scored]
+        return [*_RECORD_NUMBERS, *self._confidences[: len(self._columns)], *self._scores, *self._scored]
+
+    @property
+    def _choices(self) -> list[str]:
+        """Fields of few values: those of the record, and which expert each column is of."""
+        known = self._facts.schema.names
+        return [*_CHOICES, *(name for column in self._columns if (name := f"{column}.expert") in known)]
 
     def facets(self) -> Facets:
         """Raises nothing: a field with too many values is left out."""
-        choices = {name: _counts(self._table[name]) for name in _CHOICES}
+        choices = {name: _counts(self._facts[name]) for name in self._choices}
         absent = {
-            name: _counts(self._table[f"{name}.reason"].filter(pc.invert(self._table[f"{name}.present"])))
+            name: _counts(self._facts[f"{name}.reason"].filter(pc.invert(self._facts[f"{name}.present"])))
             for name in self._columns
         }
         return Facets(
@@ -157,9 +179,8 @@ class Catalogue:
         rows = self._rows(numbers)
         values = None if sort == "key" else self._number(sort)[numbers]
         lacks = {name: pc.invert(rows[f"{name}.present"]).to_pylist() for name in self._columns}
-        fields = ("key", "caption", "frames", "height", "width", "fps", "subset")
         cards = []
-        for at, (number, row) in enumerate(zip(numbers, rows.select(fields).to_pylist(), strict=True)):
+        for at, (number, row) in enumerate(zip(numbers, rows.select(_SHOWN).to_pylist(), strict=True)):
             value = None if values is None or np.isnan(values[at]) else float(values[at])
             row["caption"] = (row["caption"] or "")[:400]
             cards.append(Card(int(number), **row, absent=[name for name in lacks if lacks[name][at]], value=value))
@@ -167,14 +188,17 @@ class Catalogue:
 
     def _rows(self, numbers: npt.NDArray[np.int64]) -> pa.Table:
         """From the table, or while it is being read from the few shards they lie in."""
-        if self._reading.done() or not len(numbers):
-            return self._table.take(pa.array(numbers))
+        if not len(numbers):
+            return self._data.table(0, 0)
+        if self._reading is not None and self._reading.done():
+            names = [*_SHOWN, *(f"{name}.present" for name in self._columns)]
+            return pa.table({name: self._facts[name].take(pa.array(numbers)) for name in names})
         first = int(numbers.min())
         return self._data.table(first, int(numbers.max()) + 1).take(pa.array(numbers - first))
 
     def keys(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """The keys of some clips."""
-        return np.asarray(self._table["key"].take(pa.array(numbers)).to_numpy(), np.object_)
+        return np.asarray(self._facts["key"].take(pa.array(numbers)).to_numpy(), np.object_)
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every clip, NaN where it has none. Raises OpenUniError where there is no such number."""
@@ -182,9 +206,8 @@ class Catalogue:
 
     def details(self, number: int) -> dict[str, dict[str, str]]:
         """What a clip can be chosen by: its fields, and why it lacks columns."""
-        row = self._table.slice(number, 1)
-        choices = {name: row[name][0].as_py() or "" for name in _CHOICES}
-        reasons = {name: row[f"{name}.reason"][0].as_py() or "" for name in self._columns}
+        choices = {name: self._facts[name][number].as_py() or "" for name in self._choices}
+        reasons = {name: self._facts[f"{name}.reason"][number].as_py() or "" for name in self._columns}
         return {"choices": choices, "reasons": reasons}
 
     def histogram(self, name: str, numbers: npt.NDArray[np.int64]) -> Histogram:
@@ -216,14 +239,14 @@ class Catalogue:
     def _conditions(self, query: Query, flagged: frozenset[str]) -> Iterator[npt.NDArray[np.bool_]]:
         for word in query.words.split():
             found = [
-                pc.match_substring(pc.fill_null(self._table[name], ""), word, ignore_case=True)
+                pc.match_substring(pc.fill_null(self._facts[name], ""), word, ignore_case=True)
                 for name in ("key", "caption")
             ]
             yield pc.or_(*found).to_numpy()
         for name, allowed in query.choices.items():
-            if name not in _CHOICES:
-                raise OpenUniError(f"there is no choice of {name!r}; there is {', '.join(_CHOICES)}")
-            yield pc.is_in(self._table[name], pa.array(allowed, pa.string())).to_numpy()
+            if name not in self._choices:
+                raise OpenUniError(f"there is no choice of {name!r}; there is {', '.join(self._choices)}")
+            yield pc.is_in(self._facts[name], pa.array(allowed, pa.string())).to_numpy()
         for name, (low, high) in query.ranges.items():
             values = self._number(name)
             yield (values >= low) & (values <= high)
@@ -231,11 +254,11 @@ class Catalogue:
             column, reason = query.absent
             if column not in self._columns:
                 raise OpenUniError(f"there is no column {column!r}; there is {', '.join(self._columns)}")
-            yield ~self._table[f"{column}.present"].to_numpy()
+            yield ~self._facts[f"{column}.present"].to_numpy()
             if reason:
-                yield pc.fill_null(pc.equal(self._table[f"{column}.reason"], reason), False).to_numpy()
+                yield pc.fill_null(pc.equal(self._facts[f"{column}.reason"], reason), False).to_numpy()
         if query.flagged:
-            yield pc.is_in(self._table["key"], pa.array(sorted(flagged), pa.string())).to_numpy()
+            yield pc.is_in(self._facts["key"], pa.array(sorted(flagged), pa.string())).to_numpy()
 
     def _read_number(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every clip, NaN where it has none."""
@@ -243,20 +266,8 @@ class Catalogue:
             raise OpenUniError(f"there is no number {name!r}; there is {', '.join(self.numbers)}")
         if name in self._scored:
             by_key = self._scored[name]
-            return np.array([by_key.get(key, np.nan) for key in self._table["key"].to_pylist()], np.float64)
-        if name not in self._scores:
-            return np.asarray(self._table[name].cast(pa.float64()).to_numpy(), np.float64)
-        values = np.full(len(self), np.nan)
-        for column in self._scored_by:
-            found = pc.map_lookup(self._table[f"{column}.scores"], name, "first").to_numpy()
-            values = np.where(np.isnan(values), found, values)
-        return values
-
-
-def _score_names(table: pa.Table, columns: list[str]) -> Iterator[str]:
-    for column in columns:
-        for chunk in table[f"{column}.scores"].chunks:
-            yield from pc.unique(chunk.keys).to_pylist()
+            return np.array([by_key.get(key, np.nan) for key in self._facts["key"].to_pylist()], np.float64)
+        return np.asarray(self._facts[name].cast(pa.float64()).to_numpy(), np.float64)
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

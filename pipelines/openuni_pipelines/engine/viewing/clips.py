@@ -19,8 +19,9 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.skeleton import LAYOUTS
 from openuni.sample import Sample
+from openuni_pipelines.engine.viewing import normals
 from openuni_pipelines.engine.viewing.kept import Kept
-from openuni_pipelines.engine.viewing.sources import HeldParts, Parts, Source, size_of
+from openuni_pipelines.engine.viewing.sources import HeldParts, Parts, Source, drawn, size_of
 from unibench import tasks
 from unibench.tasks import Setup
 from unibench.tasks.drawing import difference
@@ -127,6 +128,8 @@ class Clips:
             if name not in self.data.columns:  # numbers, which `facts` shows
                 continue
             yield ColumnFacts(name, self.source, status.present, status.reason, status.expert, status.confidence)
+        if self.data.has_normals(key):
+            yield ColumnFacts(normals.NAME, self.source, True, "", "", None)
 
     def frame(self, key: str, column: str, number: int) -> bytes:
         """A frame as JPEG, decoded alone. Raises OpenUniError beyond the clip's end, AbsentModalityError, or
@@ -155,7 +158,7 @@ class Clips:
         """What a column says of one pixel. Raises OpenUniError outside the clip."""
         frames = self._check(key, column, frame, 1)
         value = self.still(key, column, frame)
-        modality = modalities.get(column)
+        modality = drawn(column)
         _, height, width = modality.shape(value)
         if not (0 <= y < height and 0 <= x < width):
             raise OpenUniError(f"{key}: ({x}, {y}) of frame {frame} lies outside {frames} frames of {width}×{height}")
@@ -174,7 +177,7 @@ class Clips:
         value = self.still(key, column, frame)
         if not isinstance(value, Flow):
             raise OpenUniError(f"{key}: {column} is no flow")
-        _, height, width = modalities.get(column).shape(value)
+        _, height, width = drawn(column).shape(value)
         step = max(max(height, width) // _ARROWS, 4)
         ys, xs = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
         motion = value.forward[0][ys, xs] if len(value.forward) else np.full((len(xs), 2), np.nan)
@@ -215,7 +218,7 @@ class Clips:
 
     def colours(self, key: str, column: str) -> ColourRange | None:
         """From where to where the colours of a clip's map go, judged by a few frames all over it."""
-        if not modalities.get(column).has_colour_range:  # then no frame need be decoded for it
+        if not drawn(column).has_colour_range:  # then no frame need be decoded for it
             return None
         return self._ranges.get((key, column), lambda: self._colours(key, column))
 
@@ -233,7 +236,7 @@ class Clips:
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
         """One frame for people."""
-        value, modality = self.still(key, column, number), modalities.get(column)
+        value, modality = self.still(key, column, number), drawn(column)
         picture: npt.NDArray[np.uint8] = modality.show_within(value, self.colours(key, column))[0]
         return picture
 
@@ -335,8 +338,8 @@ def _legend(value: Any, low: float, high: float) -> str:
         return f"hue is direction, full colour {high:.3g} px a frame; faster is darker, black unknown"
     if isinstance(value, Depth) and value.kind != "affine_disparity" and low > 0:
         unit = " m" if value.kind == "metric" else " (relative)"
-        return f"red {1 / high:.3g}{unit}, blue {1 / low:.3g}{unit}, black unknown"
-    return f"red {high:.3g} (near), blue {low:.3g} (far), affine disparity; black unknown"
+        return f"yellow {1 / high:.3g}{unit}, violet {1 / low:.3g}{unit}, black unknown"
+    return f"yellow {high:.3g} (near), violet {low:.3g} (far), affine disparity; black unknown"
 
 
 def _listed(values: npt.NDArray[np.float32]) -> list[list[list[float | None]]]:

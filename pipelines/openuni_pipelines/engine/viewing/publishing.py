@@ -30,6 +30,7 @@ from openuni.modalities.segmentation import Segmentation
 from openuni.storage import LocalStore, claim
 from openuni_pipelines.engine.viewing.catalogue import Query
 from openuni_pipelines.engine.viewing.clips import RUN, ClipFacts, Clips
+from openuni_pipelines.engine.viewing.normals import Normals
 from openuni_pipelines.engine.viewing.server import POLICY, Viewer, finite
 
 MOST_CLIPS = 2000
@@ -170,6 +171,8 @@ def _values(value: Any) -> tuple[npt.NDArray[Any] | None, list[Channel]]:
             parts = {str(number): name for number, name in enumerate(PARTS)}
             charts = [Channel("U", 1, scale=1 / 255), Channel("V", 2, scale=1 / 255)]
             return value.values[0], [Channel("part", 0, labels=parts), *charts, Channel("person", 3)]
+        case Normals():
+            return value.vectors[0], [Channel(f"normal {name}", at) for at, name in enumerate("xyz")]
         case _:
             return None, []
 

@@ -4,38 +4,70 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from openuni import modalities
 from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError
-from openuni.modalities import Encoded, Modality
+from openuni.modalities import ColourRange, Encoded, Frames, Modality, Reading
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Record, Sample, Status
-from openuni.shards import index
+from openuni.shards import facts, index, tables
 from openuni.shards.layout import MANIFEST
 from openuni.shards.reader import Dataset
-from openuni.storage import LocalStore
+from openuni.storage import LocalStore, open_regular
+from openuni_pipelines.engine.viewing import normals
+from openuni_pipelines.engine.viewing.normals import NormalMaps, Normals
 from unibench import tasks
 from unibench.camera import Camera
 from unibench.formats import sidecar
 from unibench.scoring.runs import Columns, Folder, open_run
 
+SLAB = 1 << 15
+"""Clips whose index is read at once; of more, a dataset's facts are made once and kept in a file."""
 _SHEETS = "samples"
 _MOST_SHEET = 64 << 20
+
+
+class Drawn(Protocol):
+    """What is asked of a modality here."""
+
+    reaches: ClassVar[int]
+
+    @property
+    def has_colour_range(self) -> bool: ...
+
+    def shape(self, value: Any) -> tuple[int, int, int]: ...
+
+    def colour_range(self, value: Any) -> ColourRange | None: ...
+
+    def show_within(self, value: Any, within: ColourRange | None) -> Frames: ...
+
+    def read_out(self, value: Any, frame: int, y: int, x: int) -> tuple[Reading, ...]: ...
+
+    def take(self, value: Any, frames: slice) -> Any: ...
+
+
+def drawn(column: str) -> Drawn:
+    """How a column is drawn and read out."""
+    return NormalMaps() if column == normals.NAME else modalities.get(column)
 
 
 class Parts(ABC):
     """One column of one clip, decoded a run of frames at a time."""
 
-    def __init__(self, modality: Modality[Any], frames: int) -> None:
+    modality: Drawn
+
+    def __init__(self, modality: Drawn, frames: int) -> None:
         self.modality, self.frames = modality, frames
 
     quick = True
@@ -56,7 +88,7 @@ class StoredParts(Parts):
 
     def __init__(self, modality: Modality[Any], frames: int, encoded: Encoded) -> None:
         super().__init__(modality, frames)
-        self._encoded = encoded
+        self._stored, self._encoded = modality, encoded
         # Exact truth is one packed array a clip: its end is reached through all that comes before.
         self.quick = not any(name in encoded.members for name in ("depth.npz", "flow.npz"))
 
@@ -65,13 +97,13 @@ class StoredParts(Parts):
         return sum(map(len, self._encoded.members.values()))
 
     def part(self, start: int, stop: int) -> Any:
-        return self.modality.decode_part(self._encoded, slice(start, stop))
+        return self._stored.decode_part(self._encoded, slice(start, stop))
 
 
 class HeldParts(Parts):
     """From a decoded value."""
 
-    def __init__(self, modality: Modality[Any], value: Any) -> None:
+    def __init__(self, modality: Drawn, value: Any) -> None:
         super().__init__(modality, modality.shape(value)[0])
         self.value = value
 
@@ -115,9 +147,50 @@ class Source(ABC):
         """The camera of a clip, where known. Raises OpenUniError where its file is damaged."""
         return None
 
+    def has_normals(self, key: str) -> bool:
+        """Whether `read` knows the normals of a clip, which are no column of it."""
+        return False
+
     @abstractmethod
     def table(self, first: int, stop: int) -> pa.Table:
         """What the index knows of some clips, in stored order."""
+
+    def facts(self, told: Callable[[int], None]) -> Facts:
+        """What the index knows of all clips. `told` hears of how many clips were read."""
+        slabs = []
+        for first in range(0, len(self), SLAB):
+            slab = self.table(first, min(first + SLAB, len(self))).combine_chunks()
+            slabs.append(facts.flat(slab, [*self.columns, *self.score_columns]))
+            told(first + len(slab))
+        if not slabs:
+            return Facts(facts.flat(self.table(0, 0), self.columns))
+        return Facts(pa.concat_tables(slabs, promote_options="default"))  # a score may be known in one slab alone
+
+
+class Facts:
+    """What the index knows of all clips, a column at a time: the columns of `openuni.shards.facts`, in stored order.
+
+    Of a table, or of a Parquet file, where a column is read when it is first asked for and then held: a million numbers
+    are 8 MB, as many captions some hundred. Thread-safe.
+    """
+
+    def __init__(self, of: pa.Table | Path) -> None:
+        self._of = of
+        self.schema: pa.Schema = pq.read_schema(of) if isinstance(of, Path) else of.schema
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        with self._lock:
+            if name not in self._columns:
+                self._columns[name] = self._read(name)
+            return self._columns[name]
+
+    def _read(self, name: str) -> pa.ChunkedArray:
+        if not isinstance(self._of, Path):
+            return self._of[name]
+        with open_regular(self._of) as file:
+            return tables.read(file, pa.schema([self.schema.field(name)]), str(self._of))[name]
 
 
 class Stored(Source):
@@ -127,6 +200,7 @@ class Stored(Source):
         self.data, self.url, self.columns = data, data.url, data.columns
         self.score_columns = data.score_columns
         self._own = own or {}
+        self._open = ExitStack()
         self._lock = threading.Lock()  # the reader's caches are not made for threads
 
     def __len__(self) -> int:
@@ -145,16 +219,30 @@ class Stored(Source):
 
     def read(self, key: str, column: str) -> Parts:
         sample = self.sample(key)
+        if column == normals.NAME and self.has_normals(key):
+            return HeldParts(NormalMaps(), Normals(sidecar.read_normals(self._beside(sample.key, "normals.npz"))))
         _check_present(self, sample, column)
         with self._lock:
             encoded = self.data.result(sample.key, column).encoded
         return StoredParts(modalities.get(column), sample.record.frames, encoded)
 
     def camera(self, key: str) -> Camera | None:
-        if "://" in self.url:
-            return None
-        file = Path(self.url) / sidecar.FOLDER / self.sample(key).key / "camera.npz"
+        file = self._beside(self._own.get(key, key), "camera.npz")
         return sidecar.read_camera(file).checked() if file.is_file() else None
+
+    def has_normals(self, key: str) -> bool:
+        return self._beside(self._own.get(key, key), "normals.npz").is_file()
+
+    def _beside(self, own: str, name: str) -> Path:
+        """Where a file beside the columns would be; there is none beside a dataset at a URL."""
+        return sidecar.SideCar.of(self.url, own).folder / name
+
+    def facts(self, told: Callable[[int], None]) -> Facts:
+        kept = facts.kept(self.data.store)
+        if self._own or self.data.is_view or (kept is None and len(self) <= SLAB):
+            return super().facts(told)
+        # For as long as this process looks at it: where it cannot be kept beside the catalog, it is a scratch file.
+        return Facts(self._open.enter_context(facts.table(self.data, told)) if kept is None else kept)
 
     def table(self, first: int, stop: int) -> pa.Table:
         table = self.data[first:stop].table()

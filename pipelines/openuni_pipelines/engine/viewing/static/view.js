@@ -14,11 +14,14 @@ const ERRORS = {
   segmentation: "grey is right, red another object or none, blue too much",
   densepose: "grey is right, red another part or none, blue too much",
 };
+// Okabe and Ito's colours: told apart with any colour vision. A number stands beside each box, too.
+const TRACKS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
 const LEGENDS = {
-  depth: "red is near, blue is far, black unknown",
+  depth: "yellow is near, violet is far, black unknown",
   flow: "hue is direction, saturation speed; black unknown",
   segmentation: "a colour an object",
   densepose: "a colour a part, lines of equal U and V",
+  normals: "red to the right, green up, blue towards the camera; black sky",
 };
 const state = {
   about: null,
@@ -536,8 +539,8 @@ const player = {
     pen.scale(ratio * scale, ratio * scale);
     pen.font = `${12 / scale}px system-ui`;
     this.people.joints[this.frame].forEach((joints, person) => {
-      const hue = (tracks[person] * 137.5) % 360, box = this.people.boxes[this.frame][person];
-      pen.strokeStyle = pen.fillStyle = `hsl(${hue} 95% 60%)`;
+      const box = this.people.boxes[this.frame][person];
+      pen.strokeStyle = pen.fillStyle = TRACKS[tracks[person] % TRACKS.length];
       pen.lineWidth = 1.5 / scale;
       if (box[0] !== null) {
         pen.strokeRect(box[0], box[1], box[2] - box[0], box[3] - box[1]);

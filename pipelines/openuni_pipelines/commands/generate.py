@@ -23,6 +23,9 @@ def generate_command(config: GenerateConfig) -> None:
     OUT/previews has pictures and films of what was given and what was made, side by side. What lies in OUT already is
     not made again.
     """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task("generating", total=None)

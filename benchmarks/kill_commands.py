@@ -268,7 +268,7 @@ def commands(folder: Path) -> list[Command]:
     sys.path.insert(0, str(REPOSITORY))
     from tests.openuni_model.conftest import write_discs
 
-    discs, davis, model = write_discs(folder / "discs"), _make_davis(folder / "davis"), folder / "model"
+    discs, davis, model = write_discs(folder / "discs"), make_davis(folder / "davis"), folder / "model"
 
     videos, built, scored = folder / "videos", folder / "built", folder / "scored"
     assert not (discs / catalog.HEAD).exists()
@@ -347,7 +347,7 @@ def make_model(folder: Path) -> None:
     save_model(folder, tiny.config, tiny.state_dict(), "")
 
 
-def _make_davis(src: Path) -> Path:
+def make_davis(src: Path) -> Path:
     import cv2
     import numpy as np
     from PIL import Image

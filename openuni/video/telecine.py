@@ -167,5 +167,5 @@ def _change(before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> floa
 
 def _luma(frame: av.VideoFrame) -> npt.NDArray[np.int16]:
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: frame.height, : frame.width].astype(np.int16)

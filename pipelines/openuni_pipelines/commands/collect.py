@@ -66,4 +66,4 @@ def collect_command(
         ("chosen for", Counter(clip.view for clip in made.clips)),
     ):
         console.print(f"  {title}: " + ", ".join(f"{rich(name)} {number}" for name, number in sorted(counted.items())))
-    console.print(f"{len(made.clips)} clips: {rich(str(out))}; list {rich(str(out / collect.LIST))}")
+    console.print(f"{count(len(made.clips), 'clip')}: {rich(str(out))}; list {rich(str(out / collect.LIST))}")

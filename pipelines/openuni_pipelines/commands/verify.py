@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from openuni.errors import PlanError
-from openuni.printable import plain
+from openuni.printable import count, plain
 from openuni.shards import bucket, failures, layout, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
@@ -73,10 +73,10 @@ def verify_command(execution: Execution, root: Path | str, quick: bool, repair: 
     else:
         _print_problems(report.problems)
         looked = "hashes and members" if quick else "hashes, members and values"
-        verdict = f"{len(report.problems)} problems" if report.problems else f"{looked} are as committed"
+        verdict = count(len(report.problems), "problem") if report.problems else f"{looked} are as committed"
         click.echo(
-            f"{root}: {report.samples:,} samples in {manifest.shards:,} shards, {len(manifest.columns)} columns, "
-            f"{report.bytes / 2**20:,.1f} MiB: {verdict}"
+            f"{root}: {count(report.samples, 'sample')} in {count(manifest.shards, 'shard')}, "
+            f"{count(len(manifest.columns), 'column')}, {report.bytes / 2**20:,.1f} MiB: {verdict}"
         )
     for one in dropped:
         click.echo(plain(f"clip {one.key} could not be made again and was dropped: {one.stage}: {one.error}"), err=True)

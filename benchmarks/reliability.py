@@ -73,7 +73,7 @@ def commands(reports: Reports) -> str:
             for name in ("half_written", "left_behind", "problems"):
                 counted[name] += len(row[name])
                 faults += [f"{row['command']}, seed {report['seed']}, {name}: {fault}" for fault in row[name]]
-    seeds = ", ".join(str(report["seed"]) for report in reports)
+    seeds = ", ".join(dict.fromkeys(str(report["seed"]) for report in reports))
     lines = [
         "| command | kills | before it wrote | while it wrote | after | a file under way | identical | half written "
         "| left behind |",

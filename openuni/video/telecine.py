@@ -151,7 +151,7 @@ def _four(five: list[Timed], before: Timed | None, double: int) -> Iterator[Time
         yield replace(shown, time=begin + k * each, duration=each, detelecined=True)
 
 
-def _repeats(changes: Sequence[float], double: int) -> bool:
+def _repeats(changes: list[float], double: int) -> bool:
     """Whether the frame at this place is that before it again, as far as the others tell, which may stand still too."""
     if double >= len(changes):
         return False

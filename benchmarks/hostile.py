@@ -7,7 +7,7 @@ And datasets, predictions, checkpoints and folders that somebody else made, thro
 Seeded. Among the videos are truncated, bit-flipped and mislabelled ones, frames of absurd size, bombs of frames and of
 zip, huge declared durations, playlists that point outside, path-like names, links, pipes, and side-cars with anything
 in them. Looked at afterwards: the run's exit status, each file's fate, the memory of its processes, and every path
-outside the dataset.
+outside the dataset. The report is written anew after every case.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import time
 import uuid
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ import numpy as np
 
 from openuni.shards import failures, plan, verify
 from openuni.shards.plan import Plans
+from openuni.storage import write_atomic
 from openuni.video import encode_video
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `benchmarks`, when run as a file
@@ -263,7 +264,13 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
 
 
 def run_cases(
-    folder: Path, families: Sequence[str], seed: int, count: int | None, seconds: float, report: Report
+    folder: Path,
+    families: Sequence[str],
+    seed: int,
+    count: int | None,
+    seconds: float,
+    report: Report,
+    tell: Callable[[], None],
 ) -> None:
     """Run the cases of these families, or `count` of them over all, each for at most `seconds`, into `report`."""
     from benchmarks import hostile_cases
@@ -283,7 +290,8 @@ def run_cases(
         report.peak_case_mib = max(report.peak_case_mib, ended.mib)
         if ended.problem:
             report.problems.append(f"{ended.case}: {ended.problem}")
-    report.cases_seconds = time.monotonic() - begin
+        report.cases_seconds = time.monotonic() - begin
+        tell()
 
 
 def _fates(report: Report, corpus: Corpus, out: Path) -> None:
@@ -387,14 +395,19 @@ def main() -> None:
     options = parser.parse_args()
     families = options.families.split(",")
     report = Report(options.seed)
+
+    def tell() -> None:
+        if options.report:
+            text = json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
+            write_atomic(options.report, text.encode(), "hostile")
+
     with tempfile.TemporaryDirectory(prefix="openuni-hostile-") as folder:
         if "videos" in families:
             report = run(Path(folder) / "videos", options.seed)
         others = [family for family in families if family != "videos"]
         if others:
-            run_cases(Path(folder), others, options.seed, options.cases, options.seconds, report)
-    if options.report:
-        options.report.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+            run_cases(Path(folder), others, options.seed, options.cases, options.seconds, report, tell)
+    tell()
     if others:
         print(f"{report.cases} cases in {report.cases_seconds:.0f} s, the slowest {report.slowest_seconds:.1f} s, "
               f"{report.peak_case_mib} MiB at most")  # fmt: skip

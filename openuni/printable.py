@@ -42,6 +42,16 @@ def rich(text: str, at_most: int = MOST) -> str:
     return escape(plain(text, at_most))
 
 
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """A number of things: `noun` for one, else `nouns`, which need not be given where an s makes it.
+
+    Example:
+        >>> count(1, "clip"), count(0, "clip"), count(12345, "clip"), count(2, "person", "people")
+        ('1 clip', '0 clips', '12,345 clips', '2 people')
+    """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def markdown(text: str, at_most: int = MOST) -> str:
     r"""`plain`, with what Markdown and HTML obey escaped.
 

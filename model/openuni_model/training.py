@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from openuni import outputs
+from openuni import outputs, printable
 from openuni.errors import OpenUniError
 from openuni.sample import Sample
 from openuni.shards import layout
@@ -451,7 +451,8 @@ def describe(plan: Plan, world: World, say: Progress, *, gpu: bool, room: int | 
         step = schedule.global_batch_size
         waits = "" if clips >= step else f" (fewer than a step: trained once {step} have gathered)"
         tokens = math.prod(config.grid(*fit.latents(bucket)))
-        say(f"  {bucket.frames}×{bucket.height}×{bucket.width}: {clips:,} clips{waits}, {tokens:,} tokens a stream")
+        shown = printable.count(clips, "clip")
+        say(f"  {bucket.frames}×{bucket.height}×{bucket.width}: {shown}{waits}, {tokens:,} tokens a stream")
     largest = max(counted.buckets, key=lambda bucket: math.prod(config.grid(*fit.latents(bucket))))
     _describe_memory(plan, largest, world.size, say, gpu=gpu, room=room)
     _describe_epoch(plan, counted.buckets, world.size, say)
@@ -587,7 +588,8 @@ def _describe_epoch(plan: Plan, buckets: Mapping[Bucket, int], ranks: int, say: 
     clips = sum(buckets.values())
     hours = work / (ranks * _TYPICAL_MFU * PEAK_FLOPS["H100"]) / 3600
     say(
-        f"  an epoch: {clips:,} clips, {clips / batch:,.1f} steps, {work:.2e} floating point operations at two streams "
+        f"  an epoch: {printable.count(clips, 'clip')}, {clips / batch:,.1f} steps, "
+        f"{work:.2e} floating point operations at two streams "
         f"a clip ({hours:,.2g} h on {ranks} H100 at {_TYPICAL_MFU:.0%} of the peak); the run: "
         f"{plan.schedule.steps * batch / clips:,.1f} epochs"
     )
@@ -654,7 +656,7 @@ def _train(
     reader = trainer.reader
     samples = held_out(reader, config.validation_clips)
     if samples:
-        say(f"validation on {len(samples)} clips of split val, with averaged weights")
+        say(f"validation on {printable.count(len(samples), 'clip')} of split val, with averaged weights")
     else:
         say(f"no clip of split val fits stage {reader.stage.name}: validation, scores and sample pictures are off")
     batches = validation_batches(reader, samples, trainer.embed) if config.validate_every else []
@@ -683,7 +685,7 @@ def _train(
         if shown and config.sample_every and (report.step % config.sample_every == 0 or last):
             _sample(trainer, shown, views[0], log, report.step)
     if passed_over:
-        say(f"warning: {passed_over:,} damaged clips were passed over; run openuni verify on {reader.url}")
+        say(f"warning: {printable.count(passed_over, 'damaged clip')} passed over; run openuni verify on {reader.url}")
     finished = trainer.step >= trainer.settings.steps
     if not finished:
         say(f"stopped after step {trainer.step:,}, with a checkpoint; the same command goes on from there")

@@ -141,6 +141,8 @@ def _names(scores: pa.ChunkedArray) -> list[str]:
 
 def _keep(store: LocalStore, made: Path, catalog_sha256: str) -> None:
     try:
+        for name in (TABLE, HEAD):
+            store.sweep(("",), of=name)  # of writers that were killed; no run is held here that would
         with made.open("rb") as source, store.create(TABLE, "facts") as target:
             while block := source.read(1 << 20):
                 target.write(block)

@@ -65,12 +65,12 @@ def write(path: Path, view: View, run: str) -> None:
         # A key a line, so that two views can be compared line by line.
         lines = ",\n".join(f"  {json.dumps(key)}" for key in keys)
         text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}") + f',\n "keys": [\n{lines}\n ]\n}}\n'
-        write_atomic(path, text.encode(), run)
+        write_atomic(path, text.encode(), run, sweeps=True)
         return
     sink = io.BytesIO()
     schema = _SCHEMA.with_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
     pq.write_table(pa.table([pa.array(keys, pa.string())], schema), sink, compression="zstd")
-    write_atomic(path, sink.getvalue(), run)
+    write_atomic(path, sink.getvalue(), run, sweeps=True)
 
 
 def read(path: Path) -> View:

@@ -267,15 +267,20 @@ def rename(folder: int, temporary: str, name: str, *, create_only: bool = False)
     os.fsync(folder)
 
 
-def write_atomic(path: Path, data: bytes, run: str) -> None:
+def write_atomic(path: Path, data: bytes, run: str, *, sweeps: bool = False) -> None:
     """Write `data`, whole or not at all: `LocalStore(root).put` where only the path is at hand.
 
+    `sweeps`: first remove what killed writers of the same file left, as a run does for all that it writes.
     Links are passed down to the outermost folder of the last few that is ours, and not below it; where none is, the
     user named the folder.
     """
     ours = [folder for folder in list(path.parents)[:_DEEP] if any((folder / mark).exists() for mark in MARKS)]
     root = ours[-1] if ours else path.parent
-    LocalStore(root).put(path.relative_to(root).as_posix(), data, run)
+    store = LocalStore(root)
+    if sweeps:
+        above = path.parent.relative_to(root).as_posix()
+        store.sweep(("" if above == "." else above,), of=path.name)
+    store.put(path.relative_to(root).as_posix(), data, run)
 
 
 @contextmanager

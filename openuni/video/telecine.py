@@ -151,7 +151,7 @@ def _four(five: list[Timed], before: Timed | None, double: int) -> Iterator[Time
         yield replace(shown, time=begin + k * each, duration=each, detelecined=True)
 
 
-def _repeats(changes: Sequence[float], double: int) -> bool:
+def _repeats(changes: list[float], double: int) -> bool:
     """Whether the frame at this place is that before it again, as far as the others tell, which may stand still too."""
     if double >= len(changes):
         return False
@@ -167,5 +167,5 @@ def _change(before: npt.NDArray[np.int16], after: npt.NDArray[np.int16]) -> floa
 
 def _luma(frame: av.VideoFrame) -> npt.NDArray[np.int16]:
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: frame.height, : frame.width].astype(np.int16)

@@ -109,8 +109,9 @@ def print_summary(summary: Summary) -> None:
     console.print(table)
     dropped = summary.planned - summary.samples
     console.print(
-        f"{summary.samples:,} samples in {printable.rich(str(summary.root))}, {dropped:,} clips dropped, "
-        f"{sum(summary.skipped.values()):,} source rows left out, {summary.seconds:.0f} s"
+        f"{printable.count(summary.samples, 'sample')} in {printable.rich(str(summary.root))}, "
+        f"{printable.count(dropped, 'clip')} dropped, "
+        f"{printable.count(sum(summary.skipped.values()), 'source row')} left out, {summary.seconds:.0f} s"
         + (f"; part {summary.part} is through" if summary.part else "")
     )
     here = summary.part is None and isinstance(summary.root, Path)
@@ -125,14 +126,14 @@ def print_summary(summary: Summary) -> None:
         console.print(f"  … and {len(summary.failures) - 10} more")
     if summary.failures:
         console.print(
-            f"{len(summary.failures)} failures, after up to {MAX_ATTEMPTS} attempts each: "
+            f"{printable.count(len(summary.failures), 'failure')}, after up to {MAX_ATTEMPTS} attempts each: "
             f"{printable.rich(f'{summary.root}/{layout.FAILURES}')}"
         )
     if summary.new_files:
         some = ", ".join(printable.rich(name) for name in summary.new_files[:5])
         console.print(
-            f"[yellow]{len(summary.new_files):,} videos came after the plan[/] and are not in it ({some}"
-            f"{', …' if len(summary.new_files) > 5 else ''}); add them with --extend"
+            f"[yellow]{printable.count(len(summary.new_files), 'video')} that came after the plan[/], and so not in it "
+            f"({some}{', …' if len(summary.new_files) > 5 else ''}); add with --extend"
         )
     where = printable.rich(str(summary.root))
     if summary.complete:
@@ -158,7 +159,11 @@ def print_places(config: BuildConfig) -> None:
             continue
         place = hub.look(source.name, kind)
         lacks += [] if place.files else [kind]
-        what = f"{place.files:,} files, {decimal(place.bytes)}" if place.files else "[yellow]nothing there[/]"
+        what = (
+            f"{printable.count(place.files, 'file')}, {decimal(place.bytes)}"
+            if place.files
+            else "[yellow]nothing there[/]"
+        )
         console.print(f"  {kind:<8}  {printable.rich(str(place.path))}: {what}")
     if "metadata" in lacks and source.hub:
         console.print(f"  next: openuni sources fetch {source.name}")
@@ -181,7 +186,8 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
     """What a build will make and need, on standard output."""
     console = Console()
     console.print(
-        f"{estimate.clips:,} clips in {-(-estimate.clips // shard_size):,} shards, about {estimate.frames:,} frames, "
+        f"{printable.count(estimate.clips, 'clip')} in {printable.count(-(-estimate.clips // shard_size), 'shard')}, "
+        f"about {printable.count(estimate.frames, 'frame')}, "
         f"{estimate.video_hours:.2f} hours of video"
     )
     print_funnel(console, estimate.funnel)

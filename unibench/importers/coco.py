@@ -14,6 +14,7 @@ import numpy.typing as npt
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Segmentation
 from openuni.modalities.skeleton import Skeleton
+from openuni.printable import count
 from openuni.sample import make_key
 from unibench.formats import coco_truth
 from unibench.formats.bounded import read_rgb
@@ -91,7 +92,7 @@ def _split(src: Path, split: str, tables: Mapping[str, _Table]) -> Iterator[Impo
         )
     unlisted = [path for path in sorted((src / split).iterdir()) if path.resolve() not in shown]
     if unlisted:
-        yield LeftOut(f"{len(unlisted)} files of {src / split} ({unlisted[0].name}, …)", "are in no table")
+        yield LeftOut(f"{count(len(unlisted), 'file')} of {src / split} ({unlisted[0].name}, …)", "in no table")
 
 
 def _read(file: Path) -> _Table:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from openuni import printable
 from openuni.errors import AbsentModalityError, OpenUniError
 from unibench import tasks
 from unibench.report.pictures import in_frame
@@ -103,7 +104,7 @@ def _histogram(values: list[float]) -> dict[str, Any] | None:
             "y": round(130 - 125 * count / counts.max(), 1),
             "width": round(width - 2, 1),
             "height": round(125 * count / counts.max(), 1),
-            "label": f"{edges[k]:.4g} … {edges[k + 1]:.4g}: {count} samples",
+            "label": f"{edges[k]:.4g} … {edges[k + 1]:.4g}: {printable.count(count, 'sample')}",
         }
         for k, count in enumerate(counts.tolist())
     ]

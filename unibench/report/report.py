@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openuni.errors import OpenUniError
-from openuni.printable import plain, rich
+from openuni.printable import count, plain, rich
 from openuni.storage import open_regular
 from unibench import tasks
 from unibench.metrics.base import Better, Column
@@ -158,7 +158,7 @@ def _warnings(tasks: Mapping[str, TaskReport], collected: Collector) -> Iterator
         if lost:
             how = "scored as if nothing had been found" if report.counts.penalised else "left out of every mean"
             first = next(result for result in collected.of(task) if result.status != "scored")
-            yield f"{task}: {lost} predictions are missing or unusable; they are {how}. The first: {first.reason}"
+            yield f"{task}: {count(lost, 'prediction')} missing or unusable, {how}. The first: {first.reason}"
 
 
 def _version(distribution: str) -> str:
@@ -311,9 +311,7 @@ def compare(a: Report, b: Report) -> Comparison:
         left, right = _scored(a, task), _scored(b, task)
         shared = sorted(left.keys() & right.keys())
         if lost := (left.keys() | right.keys()) - set(shared):
-            warnings.append(
-                f"{task}: {len(lost)} samples were scored in one run only and are left out of the comparison"
-            )
+            warnings.append(f"{task}: left out of the comparison, scored in one run only: {count(len(lost), 'sample')}")
         for name, report in a.tasks[task].columns.items():
             both = [key for key in shared if name in left[key].scores and name in right[key].scores]
             if len(both) < 2:

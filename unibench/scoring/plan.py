@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openuni.errors import OpenUniError
 from openuni.experts import sets
+from openuni.printable import count
 from openuni.shards.layout import MANIFEST
 from unibench import networks, standard
 from unibench import tasks as scored
@@ -104,11 +105,11 @@ def _names_said(match: Match) -> Iterator[str]:
     renamed = {name: key for name, key in match.keys.items() if name != key}
     if renamed:
         name, key = next(iter(renamed.items()))
-        yield f"{len(renamed)} predictions matched by the clip's original name ({name} is {key}, …)"
+        yield f"{count(len(renamed), 'prediction')} matched by the clip's original name ({name} is {key}, …)"
     for what, names in (("no clip of the truth", match.unknown), ("several clips of the truth", match.ambiguous)):
         if names:
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-            yield f"{len(names)} predictions left out, named as {what}: {shown}"
+            yield f"{count(len(names), 'prediction')} left out, named as {what}: {shown}"
     yield from match.remarks
 
 

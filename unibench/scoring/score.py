@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from openuni.errors import OpenUniError
+from openuni.printable import count
 from openuni.shards.layout import write_atomic
 from unibench import networks
 from unibench import tasks as scored
@@ -76,10 +77,11 @@ def _score(
     with reports.putting(_JOURNAL):
         collected = _collect(planned, reports.folder / _JOURNAL, config.resume, say, map)
     if not any(result.status == "scored" for result in collected.results):
-        first = collected.results[0]
+        # What is there and cannot be used tells more than what is not there.
+        first = min(collected.results, key=lambda result: result.status != "unusable")
         raise OpenUniError(
-            f"nothing in {pred} could be scored: {len(collected.results)} predictions are missing or unusable; the "
-            f"first, {first.task} of {first.key}: {first.reason}"
+            f"nothing in {pred} could be scored, {count(len(collected.results), 'prediction')} missing or unusable; "
+            f"the first, {first.task} of {first.key}: {first.reason}"
         )
     truth = planned.truth
     mistakes = () if truth is None else _mistakes(list(planned.keys), planned.predictions, truth)

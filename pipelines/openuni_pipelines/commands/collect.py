@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 import openuni
+from openuni import printable
 from openuni.printable import rich
 from openuni.sample import Split
 from openuni_pipelines import options
@@ -66,4 +67,4 @@ def collect_command(
         ("chosen for", Counter(clip.view for clip in made.clips)),
     ):
         console.print(f"  {title}: " + ", ".join(f"{rich(name)} {number}" for name, number in sorted(counted.items())))
-    console.print(f"{len(made.clips)} clips: {rich(str(out))}; list {rich(str(out / collect.LIST))}")
+    console.print(f"{printable.count(len(made.clips), 'clip')}: {rich(str(out))}; list {rich(str(out / collect.LIST))}")

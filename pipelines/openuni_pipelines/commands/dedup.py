@@ -37,7 +37,7 @@ def dedup_command(path: str, out: Path | None, listing: Path | None) -> None:
         found = dedup(openuni.open(path), out, listing)
     _print(found)
     if out is not None:
-        click.echo(f"{len(found.view.keys):,} clips: {out}")
+        click.echo(f"{printable.count(len(found.view.keys), 'clip')}: {out}")
 
 
 def _print(found: Deduplication) -> None:
@@ -49,8 +49,13 @@ def _print(found: Deduplication) -> None:
     if found.clusters:
         console.print(table)
     if len(found.clusters) > _SHOWN:
-        console.print(f"… and {len(found.clusters) - _SHOWN:,} more clusters; --clusters FILE has all")
+        console.print(f"… and {len(found.clusters) - _SHOWN:,} more; --clusters FILE has every cluster")
     gone = sum(len(cluster.others) for cluster in found.clusters)
-    console.print(f"{len(found.clusters):,} clusters, {gone:,} clips left out, {len(found.view.keys):,} kept")
+    console.print(
+        f"{printable.count(len(found.clusters), 'cluster')}, {printable.count(gone, 'clip')} left out, "
+        f"{len(found.view.keys):,} kept"
+    )
     if found.without_hashes:
-        console.print(f"{found.without_hashes:,} clips have too few hashes to be compared, and are kept")
+        console.print(
+            f"kept because too few hashes to compare are known: {printable.count(found.without_hashes, 'clip')}"
+        )

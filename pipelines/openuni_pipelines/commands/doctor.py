@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openuni.errors import OpenUniError
-from openuni.printable import rich
+from openuni.printable import count, rich
 from unibench import tasks as scored
 from unibench.scoring import doctor
 from unibench.scoring.plan import STANDARD, open_place, open_standard, place
@@ -69,7 +69,9 @@ def _check_predictions(console: Console, predictions: Run, truth: Run, limit: in
         pairs = comparable_pairs(task, predictions, truth, limit)
         finding = doctor.diagnose(task, pairs)
         found += finding is not None
-        console.print(rich(str(finding)) if finding else f"{task}: no mistaken convention in {len(pairs)} samples")
+        console.print(
+            rich(str(finding)) if finding else f"{task}: no mistaken convention in {count(len(pairs), 'sample')}"
+        )
     return 1 if found else 0
 
 

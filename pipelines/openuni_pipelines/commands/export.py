@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import openuni
+from openuni.printable import count
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.exporting import merge
 
@@ -22,4 +23,4 @@ def export_command(path: str, layout_name: str, out: Path, columns: tuple[str, .
     data = openuni.open(path)
     with terminal.counting("exporting") as progress:
         files = merge(data, out, list(columns) or [*data.columns, *data.score_columns], progress=progress)
-    click.echo(f"{len(files)} {layout_name} files in {out}")
+    click.echo(f"{count(len(files), f'{layout_name} file')} in {out}")

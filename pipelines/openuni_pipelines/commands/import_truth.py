@@ -46,14 +46,16 @@ def import_command(
             if left_out <= _NAMED:
                 console.print(f"left out: {printable.rich(news.what)} {printable.rich(news.why)}")
             return
-        console.print(f"{printable.rich(news.key)}: {news.frames} frames of {news.width} × {news.height}")
+        frames = printable.count(news.frames, "frame")
+        console.print(f"{printable.rich(news.key)}: {frames} of {news.width} × {news.height}")
         for note in news.notes:
             console.print(f"  {printable.rich(note)}")
 
-    count = import_truth(name, src, out, parallel, staging=staging, shard_size=shard_size, progress=say)
+    clips = import_truth(name, src, out, parallel, staging=staging, shard_size=shard_size, progress=say)
     if left_out > _NAMED:
         console.print(f"left out: {left_out - _NAMED} more")
-    console.print(f"{count} clips{f', {left_out} left out' if left_out else ''}: {printable.rich(str(out))}")
+    more = f", {left_out} left out" if left_out else ""
+    console.print(f"{printable.count(clips, 'clip')}{more}: {printable.rich(str(out))}")
 
 
 @click.command("calibrate")

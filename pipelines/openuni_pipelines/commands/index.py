@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from openuni.printable import rich
+from openuni.printable import count, rich
 from openuni.shards import catalog, verify
 from openuni_pipelines import terminal
 from openuni_pipelines.engine.run import holding
@@ -19,4 +19,4 @@ def index_command(root: Path) -> None:
     verify.manifest(root)
     with holding(root) as run:
         records = catalog.write(root, run)
-    terminal.say(f"{records:,} commit records are in [bold]{rich(str(root / catalog.TABLE))}[/]")
+    terminal.say(f"{count(records, 'commit record')} in [bold]{rich(str(root / catalog.TABLE))}[/]")

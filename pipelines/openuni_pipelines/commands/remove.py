@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from openuni.printable import plain
+from openuni.printable import count, plain
 from openuni.shards import takedown
 from openuni_pipelines import options
 from openuni_pipelines.engine.removing import Removal, Wanted, remove, remove_far
@@ -61,10 +61,11 @@ def _print(root: Path | str, removal: Removal, dry_run: bool) -> None:
         for key in removal.keys:
             click.echo(plain(key))
     if removal.resumed:
-        said = "would be" if dry_run else "are"
-        click.echo(f"{removal.resumed} removals that were interrupted {said} finished", err=True)
-    said = "would be removed" if dry_run else "removed"
-    click.echo(f"{len(removal.keys):,} clips {said}, of {len(removal.shards):,} shards of {root}", err=True)
+        said = "to be finished" if dry_run else "finished"
+        click.echo(f"{count(removal.resumed, 'removal')} interrupted before, {said}", err=True)
+    said = "to be removed" if dry_run else "removed"
+    clips, shards = count(len(removal.keys), "clip"), count(len(removal.shards), "shard")
+    click.echo(f"{clips} {said}, of {shards} of {root}", err=True)
     if not dry_run:
         click.echo(f"recorded in {root}/{takedown.FILE}", err=True)
     for name in removal.still_named_in:

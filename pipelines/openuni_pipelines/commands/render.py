@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from openuni.errors import OpenUniError
-from openuni.printable import rich
+from openuni.printable import count, rich
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.parallel import Parallel
 from openuni_pipelines.engine.rendering import SceneSet, check_standard, render_set
@@ -69,16 +69,17 @@ def render_command(
     elif out is None:
         raise OpenUniError("say where with --out, or which frozen set with --standard")
     console = Console()
+    made = f"{count(scene_set.scenes, 'clip')} in {count(scene_set.shards, 'shard')}"
     if dry_run:
         families = ", ".join(scene_set.families)
-        console.print(f"{scene_set.scenes} clips in {scene_set.shards} shards: {families}; {rich(str(out))}")
+        console.print(f"{made}: {families}; {rich(str(out))}")
         return
     with terminal.counting("scenes") as progress:
         render_set(out, scene_set, parallel, staging=staging, preview=previews, progress=progress)
     if wanted is not None:
         check_standard(folder_of(out, staging), wanted)
         console.print(f"the truth of all {wanted.scenes} scenes is that of the standard set {wanted.name}")
-    console.print(f"{scene_set.scenes} clips, {scene_set.shards} shards: {rich(str(out))}")
+    console.print(f"{made}: {rich(str(out))}")
 
 
 def _check_frozen(wanted: Standard, context: click.Context) -> None:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 import openuni
+from openuni.printable import count
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
 
@@ -30,7 +31,7 @@ def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: P
         made = select(openuni.open(path), where, rule, out)
     _print(made)
     if out is not None:
-        click.echo(f"{len(made.view.keys):,} clips: {out}")
+        click.echo(f"{count(len(made.view.keys), 'clip')}: {out}")
 
 
 def _print(made: Selection) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from openuni import printable, registry, sources
 from openuni.errors import PlanError
+from openuni.printable import count
 from openuni.sources import Request, Source, hub
 from openuni.sources.download import Answer, DownloadConfig, DownloadSummary, Outcome, download
 from openuni.sources.rows import RowSource, Wanted, scratch_folder
@@ -30,7 +31,7 @@ def list_() -> None:
     for name in registry.names("sources"):
         source = sources.get(name)
         at_hand = [hub.look(name, kind) for kind in ("metadata", "videos")]
-        shown = [f"{place.files:,} files, {decimal(place.bytes)}" if place.files else "-" for place in at_hand]
+        shown = [f"{count(place.files, 'file')}, {decimal(place.bytes)}" if place.files else "-" for place in at_hand]
         table.add_row(name, printable.rich(source.license), *shown, source.hub.repository if source.hub else "-")
     Console().print(table)
 
@@ -46,7 +47,7 @@ def fetch(name: str, yes: bool) -> None:
     source = sources.get(name)
     what = hub.published(source)
     target = hub.folder(name) / "metadata"
-    click.echo(f"{what.hub.repository} at {what.commit[:12]}: {len(what.files)} files, {decimal(what.bytes)}")
+    click.echo(f"{what.hub.repository} at {what.commit[:12]}: {count(len(what.files), 'file')}, {decimal(what.bytes)}")
     click.echo(f"license: {source.license} (its card: {what.license})")
     click.echo(f"into:    {target}")
     if not yes:
@@ -96,7 +97,7 @@ def download_command(wish: Wish, config: DownloadConfig) -> None:
         def show(_: Wanted, answer: Answer) -> None:
             nonlocal asked
             asked += 1
-            status.update(f"{asked:,} videos asked for, the last one: {answer.outcome.value}")
+            status.update(f"{count(asked, 'video')} asked for, the last one: {answer.outcome.value}")
 
         summary = download(source.wanted(request, scratch), folder, config, show)
     _print(summary, folder, source.name)
@@ -111,8 +112,8 @@ def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
     table.add_row("no address in the table", f"{summary.unnamed:,}")
     console = Console()
     console.print(table)
-    for why, count in summary.whys.most_common(10):
-        console.print(f"  {count:,} × {printable.rich(why)}", soft_wrap=True)
+    for why, times in summary.whys.most_common(10):
+        console.print(f"  {times:,} × {printable.rich(why)}", soft_wrap=True)
     click.echo(f"{summary.asked:,} asked for now, {decimal(summary.bytes)} came into {folder}")
     if summary.is_open:
         click.echo(f"{summary.is_open:,} are open: run the same command again")

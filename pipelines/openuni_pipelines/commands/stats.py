@@ -68,7 +68,7 @@ def _picture(path: str, name: str) -> Path:
 
 def _write_png(target: Path, picture: npt.NDArray[np.uint8]) -> None:
     _, png = cv2.imencode(".png", picture[..., ::-1])
-    write_atomic(target, png.tobytes(), str(os.getpid()))
+    write_atomic(target, png.tobytes(), str(os.getpid()), sweeps=True)
 
 
 def _spread(data: Dataset, rows: int) -> list[Sample]:
@@ -80,7 +80,8 @@ def _spread(data: Dataset, rows: int) -> list[Sample]:
 def _print(path: str, stats: Stats) -> None:
     console = Console()
     console.print(
-        f"[bold]{printable.rich(path)}[/]: {stats.samples:,} clips, {stats.frames:,} frames, {stats.hours:.3f} hours, "
+        f"[bold]{printable.rich(path)}[/]: {printable.count(stats.samples, 'clip')}, "
+        f"{printable.count(stats.frames, 'frame')}, {stats.hours:.3f} hours, "
         f"{stats.captioned:,} with a caption"
     )
     for title, counts in (

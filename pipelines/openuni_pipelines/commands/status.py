@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from openuni.printable import plain, rich
+from openuni.printable import count, plain, rich
 from openuni_pipelines import options
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS
@@ -59,13 +59,13 @@ def status_command(root: Path | str, as_json: bool) -> None:
     else:
         console.print("complete" if state.complete else "not running, not complete: run the same `openuni build` again")
     table = Table("column", "shards committed", "of", "made by")
-    for column, count in state.committed.items():
-        table.add_row(column, f"{count:,}", f"{manifest.shards:,}", manifest.columns[column])
+    for column, shards in state.committed.items():
+        table.add_row(column, f"{shards:,}", f"{manifest.shards:,}", manifest.columns[column])
     console.print(table)
     if progress and not state.parts:
         _print_progress(progress, holder is not None, console)
-    for (stage, kind), count in sorted(state.failed.items()):
-        console.print(f"{count:,} clips failed in {stage} ({rich(kind)})")
+    for (stage, kind), clips in sorted(state.failed.items()):
+        console.print(f"{count(clips, 'clip')} failed in {stage} ({rich(kind)})")
 
 
 def _print_far(state: FarState, as_json: bool) -> None:
@@ -77,8 +77,8 @@ def _print_far(state: FarState, as_json: bool) -> None:
         who = f"run {holder.run}, process {holder.pid} on {holder.host}"
         console.print(rich(f"{name}: {who}; a lease that stays behind is found dead by the next run"))
     table = Table("column", "shards committed", "of")
-    for column, count in state.committed.items():
-        table.add_row(rich(column), f"{count:,}", f"{state.shards:,}")
+    for column, shards in state.committed.items():
+        table.add_row(rich(column), f"{shards:,}", f"{state.shards:,}")
     console.print(table)
     console.print("complete" if state.complete else "not complete: run the same `openuni build` again")
 
@@ -124,13 +124,14 @@ def _print_progress(progress: RunProgress, running: bool, console: Console) -> N
         )
     state = "at work" if running else "finished" if progress.finished else "stopped"
     console.print(
-        f"run {rich(progress.run)}: {state}, {elapsed:,.0f} s, {progress.shards_done:,} of {progress.shards:,} shards"
+        f"run {rich(progress.run)}: {state}, {elapsed:,.0f} s, "
+        f"{progress.shards_done:,} of {count(progress.shards, 'shard')}"
     )
     console.print(table)
-    faults = ", ".join(f"{count:,} {rich(kind)}" for kind, count in sorted(progress.faults.items()))
+    faults = ", ".join(f"{times:,} {rich(kind)}" for kind, times in sorted(progress.faults.items()))
     if faults:
         console.print(f"faults (each tried again, up to {MAX_ATTEMPTS} times): {faults}")
     if running:
         left = progress.seconds_left()
         known = "time left not known yet" if left is None else f"about {left / 60:,.0f} minutes left"
-        console.print(f"{progress.running:,} tasks under way, {known}")
+        console.print(f"{count(progress.running, 'task')} under way, {known}")

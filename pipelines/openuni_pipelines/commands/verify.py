@@ -12,7 +12,7 @@ import click
 from rich.filesize import decimal
 
 from openuni.errors import PlanError
-from openuni.printable import plain
+from openuni.printable import count, plain
 from openuni.shards import bucket, failures, layout, verify
 from openuni.shards.failures import Failure
 from openuni.shards.layout import Manifest
@@ -78,10 +78,10 @@ def verify_command(
     else:
         _print_problems(report.problems)
         looked = "hashes and members" if quick else "hashes, members and values"
-        verdict = f"{len(report.problems)} problems" if report.problems else f"{looked} are as committed"
+        verdict = count(len(report.problems), "problem") if report.problems else f"{looked} are as committed"
         click.echo(
-            f"{root}: {report.samples:,} samples in {manifest.shards:,} shards, {len(manifest.columns)} columns, "
-            f"{decimal(report.bytes)}: {verdict}"
+            f"{root}: {count(report.samples, 'sample')} in {count(manifest.shards, 'shard')}, "
+            f"{count(len(manifest.columns), 'column')}, {decimal(report.bytes)}: {verdict}"
         )
     for one in dropped:
         click.echo(plain(f"clip {one.key} could not be made again and was dropped: {one.stage}: {one.error}"), err=True)

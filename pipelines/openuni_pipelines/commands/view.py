@@ -86,7 +86,9 @@ def view_command(
     if out is not None:
         with terminal.counting("clips") as progress:
             written = publish(viewer, out, progress)
-        click.echo(f"{written} clips are in {out}: put it on a web host, or `python -m http.server -d {out}`")
+        click.echo(
+            f"{printable.count(written, 'clip')} in {out}: put it on a web host, or `python -m http.server -d {out}`"
+        )
         return
     click.echo(f"{printable.plain(shown[0])} is at {viewer.url}  (Ctrl-C ends it)")
     if sys.stdout.isatty() if browser is None else browser:

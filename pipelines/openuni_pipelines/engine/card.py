@@ -45,7 +45,7 @@ def render(data: Dataset) -> str:
         f"An OpenUni dataset (schema {manifest.schema}), built by openuni {printable.markdown(manifest.openuni)} "
         f"from source {printable.markdown(str(configuration.get('source')))}.",
         "",
-        f"- {samples:,} clips, {frames:,} frames, {seconds / 3600:.2f} hours",
+        f"- {printable.count(samples, 'clip')}, {printable.count(frames, 'frame')}, {seconds / 3600:.2f} hours",
         f"- subsets: {_counts(subsets)}",
         f"- splits (by source video): {_counts(splits)}",
         f"- licenses of the clips: {_counts(licenses)}",

@@ -27,6 +27,8 @@ from openuni_pipelines.engine.run import Execution, complete, expert_name, holdi
 from openuni_pipelines.engine.stages import Job
 
 Tell = Callable[[RunProgress], None] | None
+_NAMES = (layout.commit_name, layout.tar_name, layout.index_name)
+"""Of the files that a column has in a shard, in the order in which they go."""
 
 
 def reopen_failed(job: Job) -> int:
@@ -189,25 +191,26 @@ def drop(root: Path, column: str) -> int:
     with holding(root) as run:
         manifest = verify.manifest(root)
         check_droppable(column)
-        if column not in manifest.columns and not list((root / "shards").glob(f"*.{check_key(column)}.tar")):
-            raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")
-        maker = expert_name(manifest.columns.get(column, ""))
-        kept = {name: made for name, made in manifest.columns.items() if name != column}
-        # The manifest first: what is left of a killed `drop` is no longer part of the dataset.
         store = LocalStore(root)
-        store.put(layout.MANIFEST, layout.dump_checked(replace(manifest, columns=kept)), run)
-        freed = 0
-        for shard in range(manifest.shards):
-            columns.uncommit(root, shard, column)
-            for name in (layout.tar_name(shard, column), layout.index_name(shard, column)):
-                if store.exists(name):
-                    freed += store.size(name)
-                    store.delete(name)
-        known = failures.read(root)
-        others = [failure for failure in known if failure.stage != maker]
-        if others != known:
-            failures.write(root, others, run)
-        catalog.write(root, run)
+        files = [name(shard, check_key(column)) for shard in range(manifest.shards) for name in _NAMES]
+        there = [name for name in files if store.exists(name)]
+        freed = sum(store.size(name) for name in there)
+        if column in manifest.columns or there or not store.exists(catalog.HEAD):
+            # The failures while the manifest tells whose they are, then the manifest: what a killed `drop` leaves is no
+            # longer part of the dataset. The catalog last: where there is none, that run did not come to its end.
+            maker = expert_name(manifest.columns.get(column, ""))
+            known = failures.read(root)
+            others = [failure for failure in known if failure.stage != maker]
+            if others != known:
+                failures.write(root, others, run)
+            catalog.retire(root)
+            kept = {name: made for name, made in manifest.columns.items() if name != column}
+            store.put(layout.MANIFEST, layout.dump_checked(replace(manifest, columns=kept)), run)
+            for name in there:
+                store.delete(name)
+            catalog.write(root, run)
+        if column not in manifest.columns and not there:
+            raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")
     return freed
 
 

@@ -62,7 +62,7 @@ def dedup(data: Dataset, out: Path | None, listing: Path | None = None) -> Dedup
     result = View(dataset, rule, funnel, keys)
     if listing is not None:
         lines = [json.dumps(asdict(cluster), ensure_ascii=False) + "\n" for cluster in made]
-        write_atomic(listing, "".join(lines).encode(), "dedup")
+        write_atomic(listing, "".join(lines).encode(), "dedup", sweeps=True)
     if out is not None:
         view.write(out, result, "dedup")
     blind = (hashes == perceptual.NONE).sum(axis=1) > hashes.shape[1] - perceptual.ENOUGH

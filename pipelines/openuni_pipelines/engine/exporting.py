@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openuni.errors import PlanError
+from openuni.printable import count
 from openuni.shards import results
 from openuni.shards.reader import Dataset
 from openuni.storage import LocalStore
@@ -28,7 +29,8 @@ def merge(
         raise PlanError(f"{data.url} has no committed sample yet; run the same `openuni build` again")
     if lacking := [s.number for s in data.shards if not set(columns) <= set(s.columns)]:
         raise PlanError(
-            f"{data.url} is not complete: {len(lacking)} shards lack a column (the first is {lacking[0]:06d}); run the "
+            f"{data.url} is not complete: a column is not in {count(len(lacking), 'shard')} (the first is "
+            f"{lacking[0]:06d}); run the "
             "same `openuni build` again, or choose others with --columns"
         )
     with holding(out) as run:

@@ -139,8 +139,8 @@ def weave(top: av.VideoFrame, bottom: av.VideoFrame) -> av.VideoFrame:
     """A frame of the even lines of one and the odd lines of the other, in every plane."""
     frame = av.VideoFrame(top.width, top.height, top.format.name)
     for plane, even, odd in zip(frame.planes, top.planes, bottom.planes, strict=True):
-        rows = np.frombuffer(even, np.uint8).reshape(-1, even.line_size).copy()
-        rows[1::2] = np.frombuffer(odd, np.uint8).reshape(rows.shape)[1::2]
+        rows = np.frombuffer(bytes(even), np.uint8).reshape(-1, even.line_size).copy()
+        rows[1::2] = np.frombuffer(bytes(odd), np.uint8).reshape(rows.shape)[1::2]
         plane.update(rows.tobytes())
     return frame
 

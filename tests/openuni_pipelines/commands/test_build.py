@@ -97,7 +97,7 @@ def test_videos_are_what_they_are_and_not_how_they_are_spelled(
     assert "came after the plan" not in built(tmp_path / "here" / "v", tmp_path)
     assert "videos was" in built("v", tmp_path / "there", 1)
     make_clips(tmp_path / "here" / "v", ["c"])
-    assert "1 videos came after the plan and are not in it (c.mp4)" in built("../here/v", tmp_path / "there")
+    assert "1 video that came after the plan, and so not in it (c.mp4)" in built("../here/v", tmp_path / "there")
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "b"]
 
 
@@ -209,7 +209,7 @@ def test_require_drops_a_clip_and_says_why_and_how_many(
     folder = make_clips(tmp_path / "v", ["a", "nobox-b", "z"])
     done = ok(build(folder, tmp_path / "d", "toy_boxes", "--require", "thermal"), 3)
     assert "2 samples" in done.stderr
-    assert "1 clips dropped" in done.stderr
+    assert "1 clip dropped" in done.stderr
     assert list(openuni.open(str(tmp_path / "d")).keys()) == ["a", "z"]
     (row,) = failures.read(tmp_path / "d")
     assert (row.key, row.stage, row.kind) == ("nobox-b", "toy_boxes", "refused")

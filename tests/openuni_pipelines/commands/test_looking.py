@@ -99,7 +99,7 @@ def test_a_shard_that_lacks_a_column_is_not_exported_as_if_it_were_whole(root: P
     (root / layout.commit_name(1, "depth")).unlink()
     result = run("export", root, "--out", tmp_path / "merged")
     assert result.exit_code == 1
-    assert "1 shards lack a column (the first is 000001)" in result.stderr
+    assert "a column is not in 1 shard (the first is 000001)" in result.stderr
     assert not (tmp_path / "merged").exists()
     assert run("export", root, "--out", tmp_path / "merged", "--columns", "rgb").exit_code == 0
     assert len(list((tmp_path / "merged").glob("*.tar"))) == 2

@@ -199,7 +199,7 @@ def test_imported_truth_reads_back(tmp_path: Path) -> None:
     clip = panning()
     write_sintel(tmp_path / "sintel" / "training", clip)
     output = run(import_command, str(tmp_path / "sintel"), "--format", "sintel", "--out", str(tmp_path / "gt"))
-    assert "1 clips" in output
+    assert "1 clip:" in output
     (sample,) = Dataset(str(tmp_path / "gt"))
     np.testing.assert_array_equal(sample.depth.values, clip.truth.depth)
     np.testing.assert_array_equal(sample.rgb.frames, clip.rgb)

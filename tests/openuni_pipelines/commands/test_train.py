@@ -230,6 +230,6 @@ def test_a_damaged_clip_is_passed_over_by_name_and_counted(discs: Path, stage: P
     said = run(*arguments(root, stage, tmp_path / "run"), "--steps", 4, "--validate-every", 0, "--sample-every", 0)
     text = " ".join(said.output.split())
     assert "passed over a damaged clip: disc-04" in text
-    assert "damaged clips were passed over; run openuni verify" in text
+    assert " passed over; run openuni verify" in text
     assert [row["step"] for row in rows(tmp_path / "run", "step")] == [1, 2, 3, 4]
     assert any("disc-04" in str(row.get("damaged")) for row in rows(tmp_path / "run", "step"))

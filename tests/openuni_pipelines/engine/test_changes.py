@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import openuni
 from openuni import experts
 from openuni.errors import CorruptDataError
-from openuni.shards import columns, failures, index, layout, results, verify
+from openuni.shards import catalog, columns, failures, index, layout, results, verify
 from openuni_pipelines.cli import openuni as openuni_cli
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -60,7 +60,10 @@ def test_add_writes_its_column_only_and_drop_removes_it(
     ok(openuni_command("drop", data, "flow"))
     assert {path: path.stat().st_mtime_ns for path in (data / "shards").iterdir()} == before
     ok(openuni_command("verify", data))
+    whole = (data / catalog.HEAD).read_bytes()
+    catalog.retire(data)  # as a `drop` that was killed at its very end leaves it
     assert "no column 'flow'" in ok(openuni_command("drop", data, "flow"), 1).stderr
+    assert (data / catalog.HEAD).read_bytes() == whole
     assert "annotates rgb" in ok(openuni_command("drop", data, "rgb"), 1).stderr
 
 

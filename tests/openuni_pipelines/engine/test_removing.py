@@ -133,7 +133,7 @@ def test_dry_run_names_clips_and_shards_and_changes_nothing(data: Path, openuni_
     assert done.returncode == 0
     assert done.stdout.split() == [GONE]
     assert "not in the dataset: key nobody" in done.stderr
-    assert "1 clips would be removed, of 1 shards" in done.stderr
+    assert "1 clip to be removed, of 1 shard of" in done.stderr
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
     with pytest.raises(PlanError, match="no clip of key nobody"):
         remove(data, Wanted(keys=("nobody",)))

@@ -187,6 +187,18 @@ def test_facts_are_kept_with_their_catalog_and_made_anew_for_another(data: Path)
     assert chosen(data, "number = 3") == [3]
 
 
+def test_what_a_killed_choice_left_is_taken_away_by_the_next(data: Path, tmp_path: Path) -> None:
+    facts.forget(data)
+    left = [data / ".facts.json.facts.00112233.tmp", data / ".facts.parquet.facts.00112233.tmp",
+            tmp_path / ".v.json.select.00112233.tmp"]  # fmt: skip
+    draft = tmp_path / ".w.json.select.00112233.tmp"
+    for path in (*left, draft):
+        path.write_text("half")
+    select(openuni.open(data), (), SelectConfig(), tmp_path / "v.json")
+    assert [path.name for path in left if path.exists()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [draft.name, "v.json"]
+
+
 def test_the_class_of_a_camera_is_its_largest_motion() -> None:
     import duckdb
 

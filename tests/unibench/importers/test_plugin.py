@@ -44,7 +44,7 @@ def test_the_command_imports_it_and_names_what_it_leaves_out(tmp_path: Path) -> 
         env={**os.environ, "COLUMNS": "400"},
     )
     assert "left out: " in done.stdout
-    assert "1 clips, 1 left out" in done.stdout
+    assert "1 clip, 1 left out" in done.stdout
     assert "notes.txt is not read: only .npz are" in done.stdout
     data = openuni.open(str(tmp_path / "gt"))
     (sample,) = data

@@ -110,7 +110,7 @@ def test_missing_predictions_and_lost_pixels_are_warned_of() -> None:
     collected.add(SampleResult("depth", "gone", "missing", reason="no file"))
     warnings = report.build("x", "p", "t", collected).warnings
     assert any("10 % of the valid pixels" in w for w in warnings)
-    assert any("1 predictions are missing" in w and "left out" in w for w in warnings)
+    assert any("1 prediction missing or unusable" in w and "left out" in w for w in warnings)
 
 
 def test_comparison_refuses_another_protocol_and_says_which() -> None:
@@ -138,7 +138,7 @@ def test_comparison_warns_where_alignments_disagree_and_where_samples_differ() -
     b = made("b", {"disparity/absrel": [0.2, 0.2], "scale/absrel": [0.2, 0.2]})
     warnings = report.compare(a, b).warnings
     assert any("`disparity`" in w and "`scale`" in w for w in warnings)
-    assert any("1 samples were scored in one run only" in w for w in warnings)
+    assert any("scored in one run only: 1 sample" in w for w in warnings)
 
 
 def test_the_published_table_is_quoted_in_full_and_marked() -> None:

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import openuni
 from openuni import storage
 from openuni.errors import PlanError
 from openuni.experts import sets
@@ -25,7 +24,7 @@ from openuni.shards.revisions import Place, Revision
 from openuni.shards.verify import Problem
 from openuni.storage import LocalStore
 from openuni.storage.objects import ObjectStore
-from openuni_pipelines.engine import card, changes
+from openuni_pipelines.engine import changes, publishing
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.publishing import Again, Target
 from openuni_pipelines.engine.recipe import RGB, Recipe
@@ -133,9 +132,7 @@ def settle(store: ObjectStore, run: str) -> None:
     if revisions.is_settled(store):
         return
     revisions.swap_in(store)
-    data = openuni.open(store.url)
-    if data.shards:
-        store.put(layout.CARD, card.render(data).encode(), run)
+    publishing.describe(store, run)
     revisions.sweep(store, run)
 
 

@@ -1,4 +1,4 @@
-"""Changing a dataset in a bucket: it ends as the same change of a folder does, whoever is killed, and nothing is left."""
+"""Changing a dataset in a bucket ends as the same change of a folder does, whoever is killed; nothing is left over."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Change:
 
 CHANGES = (
     Change("add", ("add", "dis"), status=3, puts=(3, 9, 14)),
-    Change("upgrade", ("add", "toy_thermal"), puts=(9,)),
+    Change("upgrade", ("add", "toy_thermal"), status=3, puts=(9,)),
     Change("drop", ("drop", "depth"), (), puts=(2, 4)),
     Change("remove", ("remove", "--key", GONE, "--reason", "asked"), (), puts=(3, 8, 14)),
     Change("extend", ("build",), status=3, puts=(3, 9, 13)),
@@ -103,7 +103,7 @@ def assert_same(store: ObjectStore, local: Path) -> None:
         assert (name in now.files) == (local / name).exists(), name
         if name in now.files:
             assert store.read(now.files[name], at_most=1 << 30) == (local / name).read_bytes(), name
-    derived = {revisions.facts_name(store)}
+    derived = {now.facts}
     found = {name for name in store.walk() if not name.startswith("revisions/")}
     assert found - derived == expected | set(now.files.values())
     assert "are as committed" in run(["openuni", "verify", URL])
@@ -133,7 +133,7 @@ def changed(before: Path, tmp_path: Path, videos: Path) -> Callable[[Change], Pa
 def test_a_change_that_is_killed_again_and_again_ends_as_that_of_a_folder(
     s3: Server, before: Path, tmp_path: Path, changed: Callable[[Change], Path], change: Change
 ) -> None:
-    """Killed by the puts and deletions that the bucket has seen, once with an answer lost, once the staging lost too."""
+    """Killed by the puts and deletions that the bucket has seen; answers are lost, and at times the staging too."""
     store = far(before / "source", before, tmp_path)
     local = changed(change)
     staging = () if change.name == "drop" else ("--staging", str(tmp_path / "staging"))
@@ -231,8 +231,8 @@ def test_of_two_changes_of_one_state_one_counts(s3: Server, before: Path, tmp_pa
             first.publish(manifest, {}, [])
     assert "depth" not in openuni.open(URL).columns
     assert revisions.latest(store) == 1
+    store.put("leases/whole.json", layout.dump_json(lease.Lease(lease.Holder("theirs", "h", 1, "x"))), "theirs")
     with pytest.raises(HeldError, match="was taken over by run theirs"):
-        store.put("leases/whole.json", layout.dump_json(lease.Lease(lease.Holder("theirs", "h", 1, "x"))), "theirs")
         lease.check(store, "mine")
 
 

@@ -123,8 +123,8 @@ def publish(
     _check_there(store, [record for record in made if base.records.get((record.shard, record.column)) != record])
     named = {name: bucket.create(store, name, data, run) for name, data in files.items()}
     named[catalog.TABLE] = bucket.create(store, catalog.TABLE, catalog.encode(made), run)
-    if base.number == 0:  # what the dataset was built as
-        with suppress(FileExistsError):
+    if base.number == 0:  # what the dataset was built as, unless it was made elsewhere
+        with suppress(FileExistsError, FileNotFoundError):
             store.put(_name(0), store.read(layout.MANIFEST, at_most=DOCUMENT), run, create_only=True)
     data = layout.dump_checked(_in_bucket(manifest, base.number + 1, named))
     lease.check(store, run)
@@ -149,6 +149,8 @@ def swap_in(store: ObjectStore) -> None:
     if number == 0:
         return
     new = store.read(_name(number), at_most=DOCUMENT)
+    with suppress(FileExistsError):
+        store.put(layout.MANIFEST, new, "swap", create_only=True)
     while (before := store.read(layout.MANIFEST, at_most=DOCUMENT)) != new:
         at = layout.revised(layout.parse_checked(Manifest, before, store.where(layout.MANIFEST)))
         if at is not None and at.number >= number:  # somebody was faster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import shutil
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import openuni
-from openuni.shards import bucket, layout, lease, revisions
+from openuni.shards import bucket, layout, lease, revisions, view
 from openuni.shards.bucket import BeatenError
 from openuni.shards.lock import HeldError
 from openuni.storage.objects import ObjectStore
@@ -129,9 +131,10 @@ def changed(before: Path, tmp_path: Path, videos: Path) -> Callable[[Change], Pa
     (before / "source" / "zzz-new.mp4").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("soak", range(int(os.environ.get("OPENUNI_SOAK", "1"))))
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_a_change_that_is_killed_again_and_again_ends_as_that_of_a_folder(
-    s3: Server, before: Path, tmp_path: Path, changed: Callable[[Change], Path], change: Change
+    s3: Server, before: Path, tmp_path: Path, changed: Callable[[Change], Path], change: Change, soak: int
 ) -> None:
     """Killed by the puts and deletions that the bucket has seen; answers are lost, and at times the staging too."""
     store = far(before / "source", before, tmp_path)
@@ -139,9 +142,10 @@ def test_a_change_that_is_killed_again_and_again_ends_as_that_of_a_folder(
     staging = () if change.name == "drop" else ("--staging", str(tmp_path / "staging"))
     words = [*change.line(URL, before / "source"), *staging]
     words[0] = line(before, URL)[0]
-    rng = random.Random(change.name)
+    rng = random.Random(f"{change.name}/{soak}")
+    moments = [rng.randrange(1, max(change.puts) + 4) for _ in change.puts] if soak else change.puts
     slow = os.environ | {"OPENUNI_TOY_SLEEP": "0.02"}
-    for puts in change.puts:
+    for puts in moments:
         s3.asked.clear()
         s3.misbehave("cut", "PUT", rng.randrange(2))
         driver = subprocess.Popen(words, env=slow, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -214,6 +218,35 @@ def test_repair_brings_back_the_bytes_that_were_committed(
     assert "are as committed" in done
     assert {name: store.read(name, at_most=1 << 30) for name in whole} == whole
     assert_same(store, tmp_path / "local")
+
+
+def test_views_and_numbers_come_from_a_few_reads(s3: Server, before: Path, tmp_path: Path) -> None:
+    store = far(before / "source", before, tmp_path)
+    local, out = tmp_path / "local", tmp_path / "view.json"
+    run(["openuni", "add", str(local), "scores", *RUN], status=3)
+    run(["openuni", "add", URL, "scores", "--staging", str(tmp_path / "s"), *RUN], status=3)
+    assert_same(store, local)
+    for words in (["select", "--where", "frames > 3", "--where", "sharpness > 0"], ["dedup"]):
+        s3.asked.clear()
+        run(["openuni", words[0], URL, *words[1:], "--out", str(out)])
+        assert len(s3.asked) < 14
+        mine = view.read(out)
+        run(["openuni", words[0], str(local), *words[1:], "--out", str(out)])
+        assert (mine.keys, mine.funnel) == (view.read(out).keys, view.read(out).funnel)
+        assert mine.dataset == URL
+    s3.asked.clear()
+    numbers = [json.loads(run(["openuni", "stats", str(p), "--json", "--rows", "0"])) for p in (URL, local)]
+    assert numbers[0] == numbers[1]
+    assert len(s3.asked) < 10
+    data = openuni.open(URL)
+    s3.asked.clear()
+    sharp = data.filter((pc.field("frames") > 3) & pc.field("depth.present"))
+    assert list(data.only(["zoo01", "nobody"]).numbers) == [sorted(NAMES).index("zoo01")]
+    assert len(s3.asked) < 14
+    assert list(sharp.keys()) == list(openuni.open(local).filter(pc.field("depth.present")).keys())
+    assert "a view is a small file on this machine" in run(
+        ["openuni", "dedup", URL, "--out", f"{URL}/v.json"], status=2
+    )
 
 
 def test_of_two_changes_of_one_state_one_counts(s3: Server, before: Path, tmp_path: Path) -> None:

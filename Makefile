@@ -12,7 +12,7 @@ help:
 	@echo "make demo       build, verify and show a small real dataset (no torch, no GPU)"
 	@echo "make test       install everything and run all tests"
 	@echo "make test-fast  leave out the slow ones"
-	@echo "make soak       every hostile input, and kills of every command (an hour); make test runs a sample"
+	@echo "make soak       every hostile input, and kills of every command, on a disk and a bucket (an hour); make test runs a sample"
 	@echo "make lint       ruff, mypy and the import directions"
 	@echo "make docs       the docs site, in site/"
 
@@ -34,6 +34,8 @@ test-fast: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/kill_commands.py --kills 20
+	OPENUNI_SOAK=5 $(BIN)/python -m pytest -k "killed_again" \
+	  tests/openuni_pipelines/engine/test_bucket.py tests/openuni_pipelines/engine/test_revising.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -256,8 +256,8 @@ def read_failures(store: ObjectStore, found: Sequence[CommitRecord]) -> list[Fai
     return [latest[place] for place in sorted(latest)]
 
 
-def describe(store: ObjectStore, manifest: Manifest, card: bytes, run: str) -> None:
-    """Put what is derived from a complete dataset: failures, card, and the catalog's head last.
+def describe(store: ObjectStore, manifest: Manifest, run: str) -> None:
+    """Put what is derived from the records of a complete dataset: failures, and the catalog's head last.
 
     Whoever finds the dataset complete may do this, also two at once: both put the same.
     """
@@ -266,7 +266,6 @@ def describe(store: ObjectStore, manifest: Manifest, card: bytes, run: str) -> N
     with tempfile.TemporaryDirectory(prefix="openuni-") as folder:
         failures.write(Path(folder), read_failures(store, found), run)
         store.put(layout.FAILURES, Path(folder) / layout.FAILURES, run)
-    store.put(layout.CARD, card, run)
     catalog.put(store, found, run)
 
 

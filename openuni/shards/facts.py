@@ -5,16 +5,18 @@ A row a clip, in stored order: `key`, the fields of `Record`, for each column `d
 the name is the later column's, and both are there as `rgb.motion` and `scores.motion`.
 
 It is derived, belongs to one catalog, and may be deleted at any time. In a folder that can be written it is kept
-beside the catalog (`facts.parquet`; `facts.json`, written last, names the catalog); else it is made anew.
+beside the catalog (`facts.parquet`; `facts.json`, written last, names the catalog). In a bucket it is put once the
+dataset is complete, under a name with the catalog's hash. Else it is made anew.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openuni.errors import CorruptDataError, PlanError
-from openuni.shards import catalog, layout
-from openuni.storage import DOCUMENT, LocalStore, Store
+from openuni.shards import catalog, layout, tables
+from openuni.shards.layout import Manifest
+from openuni.storage import DOCUMENT, LocalStore, Store, open_regular
 
 if TYPE_CHECKING:
     from openuni.shards.reader import Dataset
@@ -34,6 +37,9 @@ HEAD = "facts.json"
 TABLE = "facts.parquet"
 _TOGETHER = 64
 """Shards that are flattened together."""
+_AT_ONCE = 32
+"""Shards whose indices are read at once."""
+_PIECE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +51,63 @@ class Head:
 
 
 @contextmanager
-def table(data: Dataset, told: Callable[[int], None] = lambda clips: None) -> Iterator[Path]:
+def table(data: Dataset, told: Callable[[int], None] = lambda clips: None, *, keep: bool = True) -> Iterator[Path]:
     """The facts of the whole dataset of `data`, also where that is a view. Raises PlanError where it has no clip yet.
 
-    Made where there are none for its catalog, and kept where that can be; meanwhile `told` hears of how many clips
-    were read.
+    Made where there are none for its catalog, and with `keep` kept where that can be; meanwhile `told` hears of how
+    many clips were read.
     """
     store = data.store
-    path = kept(store)
-    if path is not None:
-        yield path
-        return
+    with there(store) as path:
+        if path is not None:
+            yield path
+            return
     with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
         before = _catalog(store)
         made = Path(scratch) / TABLE
         write(data, made, told)
         # Only of the catalog that it was made of: a run that changes the dataset takes the catalog away first.
-        if before and isinstance(store, LocalStore) and _catalog(store) == before:
+        if keep and before and isinstance(store, LocalStore) and _catalog(store) == before:
             _keep(store, made, before)
         yield made
+
+
+@contextmanager
+def there(store: Store) -> Iterator[Path | None]:
+    """The table that is kept, brought here where it lies far away; None where there is none of this catalog."""
+    if isinstance(store, LocalStore):
+        yield kept(store)
+        return
+    name = in_bucket(_catalog(store))
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
+        path = Path(scratch) / TABLE
+        try:
+            size = store.size(name) if name else 0
+            with path.open("wb") as fetched:
+                for begin in range(0, size, _PIECE):
+                    fetched.write(store.read_range(name, begin, min(_PIECE, size - begin)))
+            if size:  # it may be anybody's: what it claims must be possible
+                with open_regular(path) as file:
+                    tables.open_table(file, pa.schema([pa.field("key", pa.string())]), store.where(name))
+        except (FileNotFoundError, CorruptDataError):
+            size = 0
+        yield path if size else None
+
+
+def in_bucket(catalog_sha256: str) -> str:
+    """Where the facts of a catalog lie in a bucket; nowhere without one."""
+    return layout.hashed(TABLE, catalog_sha256) if catalog_sha256 else ""
+
+
+def put(data: Dataset, run: str) -> None:
+    """Put the facts of a complete dataset in a bucket, unless they are there."""
+    name = in_bucket(_catalog(data.store))
+    if not name or not data.shards or data.store.exists(name):
+        return
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
+        write(data, made := Path(scratch) / TABLE)
+        with suppress(FileExistsError), data.store.create(name, run, create_only=True) as file, made.open("rb") as rows:
+            shutil.copyfileobj(rows, file, 1 << 20)
 
 
 def kept(store: Store) -> Path | None:
@@ -92,7 +136,7 @@ def write(data: Dataset, path: Path, told: Callable[[int], None] = lambda clips:
     if not positions:
         raise PlanError(f"{data.url} has no committed sample yet; `openuni status` says how far its build is")
     # Far away, an index is mostly waiting.
-    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch, ThreadPoolExecutor(8) as pool:
+    with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch, ThreadPoolExecutor(_AT_ONCE) as pool:
         pieces, clips = [], 0
         for first in positions[::_TOGETHER]:
             together = pa.concat_tables(pool.map(data.facts, positions[first : first + _TOGETHER]))
@@ -154,8 +198,11 @@ def _keep(store: LocalStore, made: Path, catalog_sha256: str) -> None:
 def _catalog(store: Store) -> str:
     """The digest of the catalog's table, empty where there is no catalog of the manifest."""
     try:
+        data = store.read(layout.MANIFEST, at_most=DOCUMENT)
+        revised = layout.revised(layout.parse_json(Manifest, data, store.where(layout.MANIFEST)))
+        if revised is not None:
+            return revised.files[catalog.TABLE].sha256
         head = layout.parse_checked(catalog.Head, store.read(catalog.HEAD, at_most=DOCUMENT), store.where(catalog.HEAD))
-        manifest = layout.digest(store.read(layout.MANIFEST, at_most=DOCUMENT))
-    except (FileNotFoundError, CorruptDataError):
+    except (FileNotFoundError, CorruptDataError, KeyError):
         return ""
-    return head.table.sha256 if head.manifest_sha256 == manifest else ""
+    return head.table.sha256 if head.manifest_sha256 == layout.digest(data) else ""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
@@ -236,6 +237,11 @@ class Dataset:
         return self._chosen is not None
 
     @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Which samples of the whole dataset are here, by their places in its stored order, ascending."""
+        return np.sort(np.asarray(self._numbers, np.int64))
+
+    @property
     def store(self) -> Store:
         """Where its files are read."""
         return self._store
@@ -384,6 +390,9 @@ class Dataset:
         return position, number - self._ends[position]
 
     def _passing(self, numbers: npt.NDArray[np.int64], predicate: pc.Expression) -> npt.NDArray[np.bool_]:
+        of_all = self._passing_facts(predicate)
+        if of_all is not None:
+            return of_all[numbers]
         passing = np.zeros(len(numbers), np.bool_)
         positions = np.searchsorted(self._ends, numbers, side="right") - 1
         for position in np.unique(positions):
@@ -398,6 +407,18 @@ class Dataset:
             here = positions == position
             passing[here] = np.isin(numbers[here] - self._ends[position], kept)
         return passing
+
+    def _passing_facts(self, predicate: pc.Expression) -> npt.NDArray[np.bool_] | None:
+        """For which clips of the whole dataset it holds; None where the facts are not kept or do not tell."""
+        with facts.there(self._store) as path:
+            if path is None:
+                return None
+            try:
+                found = ds.dataset(path).scanner(columns={"holds": predicate}).to_table()["holds"]
+            except (pa.ArrowException, OSError):  # `depth.scores` and `depth.expert` are not among them
+                return None
+        holds = pc.fill_null(found, False).to_numpy()
+        return holds if len(holds) == self._ends[-1] and holds.dtype == np.bool_ else None
 
     def facts(self, position: int) -> pa.Table:
         """What the index knows of the samples of the `position`-th shard: the fields that `filter` speaks of."""
@@ -422,13 +443,14 @@ class Dataset:
 
     def _stored_keys(self) -> pa.ChunkedArray:
         """Every key of the whole dataset, in stored order."""
-        path = facts.kept(self._store)
-        if path is not None:
-            with open_regular(path) as file:
-                stored = tables.read(file, pa.schema([index.schema("rgb").field("key")]), str(path))["key"]
-            if len(stored) == self._ends[-1]:
-                return stored
-        keys = [self._table(shard, "rgb")["key"].combine_chunks() for shard in self.shards]
+        with facts.there(self._store) as path:
+            if path is not None:
+                with open_regular(path) as file:
+                    stored = tables.read(file, pa.schema([index.schema("rgb").field("key")]), str(path))["key"]
+                if len(stored) == self._ends[-1]:
+                    return stored
+        with ThreadPoolExecutor(16) as pool:  # far away, an index is mostly waiting
+            keys = list(pool.map(lambda shard: self._table(shard, "rgb")["key"].combine_chunks(), self.shards))
         return pa.chunked_array(keys, pa.string())
 
     def _table(self, shard: Shard, column: str) -> pa.Table:

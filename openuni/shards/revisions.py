@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openuni.errors import CorruptDataError
-from openuni.shards import bucket, catalog, layout, lease
+from openuni.shards import bucket, catalog, facts, layout, lease
 from openuni.shards.bucket import BeatenError
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.storage import DOCUMENT, MARKER
@@ -50,6 +50,12 @@ class Revision:
     manifest: Manifest
     records: Mapping[Place, CommitRecord]
     files: Mapping[str, str]
+
+    @property
+    def facts(self) -> str:
+        """Where its facts lie, which are derived from its catalog; nowhere of a dataset that was never changed."""
+        name = self.files.get(catalog.TABLE, "")
+        return name.replace(catalog.TABLE.partition(".")[0], facts.TABLE.partition(".")[0], 1)
 
     @property
     def is_complete(self) -> bool:
@@ -117,8 +123,8 @@ def publish(
     _check_there(store, [record for record in made if base.records.get((record.shard, record.column)) != record])
     named = {name: bucket.create(store, name, data, run) for name, data in files.items()}
     named[catalog.TABLE] = bucket.create(store, catalog.TABLE, catalog.encode(made), run)
-    if base.number == 0:  # what the dataset was built as
-        with suppress(FileExistsError):
+    if base.number == 0:  # what the dataset was built as, unless it was made elsewhere
+        with suppress(FileExistsError, FileNotFoundError):
             store.put(_name(0), store.read(layout.MANIFEST, at_most=DOCUMENT), run, create_only=True)
     data = layout.dump_checked(_in_bucket(manifest, base.number + 1, named))
     lease.check(store, run)
@@ -143,6 +149,8 @@ def swap_in(store: ObjectStore) -> None:
     if number == 0:
         return
     new = store.read(_name(number), at_most=DOCUMENT)
+    with suppress(FileExistsError):
+        store.put(layout.MANIFEST, new, "swap", create_only=True)
     while (before := store.read(layout.MANIFEST, at_most=DOCUMENT)) != new:
         at = layout.revised(layout.parse_checked(Manifest, before, store.where(layout.MANIFEST)))
         if at is not None and at.number >= number:  # somebody was faster
@@ -159,7 +167,7 @@ def sweep(store: ObjectStore, run: str) -> int:
     if revision is None or revision.number == 0:
         return 0
     there = store.walk()
-    kept = _named(revision.records.values()) | set(revision.files.values()) | {facts_name(store)}
+    kept = _named(revision.records.values()) | set(revision.files.values()) | {revision.facts}
     under_way = {name for name in there if (match := _CHANGE.match(name)) and int(match[1]) > revision.number}
     for folder in sorted({name.rpartition("/")[0] for name in under_way}):
         pending = bucket.records(store, sorted(bucket.committed(store, folder)), folder)
@@ -171,12 +179,6 @@ def sweep(store: ObjectStore, run: str) -> int:
     with suppress(FileExistsError):
         store.put(_done(revision.number), b"", run, create_only=True)
     return len(gone)
-
-
-def facts_name(store: ObjectStore) -> str:
-    """Where the facts of the last revision lie: they are derived from its catalog (`openuni.shards.facts`)."""
-    own = layout.revised(layout.parse_checked(Manifest, store.read(layout.MANIFEST, at_most=DOCUMENT), layout.MANIFEST))
-    return layout.hashed("facts.parquet", own.files[catalog.TABLE].sha256) if own is not None else ""
 
 
 def foreign(store: ObjectStore) -> list[str]:

@@ -85,6 +85,8 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
         "dedup": _at("dedup", "dedup_command", "Find near-duplicates, and make a view without them."),
         "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
         "view": _at("view", "view_command", "Look at a dataset in the browser, every column side by side."),
+        "push": _at("copy", "push_command", "Put a dataset into a bucket; resumable."),
+        "pull": _at("copy", "pull_command", "Bring a dataset from a bucket or the hub; resumable."),
         "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
         "export-weights": _at(
             "export_weights", "export_weights_command", "Write a model's weights, also for diffusers."

@@ -12,6 +12,7 @@ import openuni
 from openuni import printable
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.duplicates import Deduplication, dedup
+from openuni_pipelines.options import VIEW
 
 _SHOWN = 10
 
@@ -20,7 +21,7 @@ _SHOWN = 10
 @click.argument("path", metavar="DATASET")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(only_folder=VIEW),
     help="The view without duplicates, .json or .parquet.  [default: only look]",
 )
 @click.option(

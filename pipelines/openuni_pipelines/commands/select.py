@@ -11,15 +11,14 @@ import openuni
 from openuni.printable import count
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
+from openuni_pipelines.options import VIEW
 
 
 @click.command("select")
 @click.argument("path", metavar="DATASET")
 @options.of(SelectConfig)
 @click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The view, .json or .parquet.  [default: only count]"
-)
+@click.option("--out", type=options.Place(only_folder=VIEW), help="The view, .json or .parquet.  [default: only count]")
 @options.follow_links
 def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: Path | None) -> None:
     """Choose clips of DATASET, and write their keys and the rule as a view.

@@ -11,27 +11,14 @@ from openuni.errors import OpenUniError
 from openuni.experts import known_answers, sets
 from openuni.shards import layout
 from openuni.shards.reader import Dataset
+from openuni_pipelines.engine.counting import count
 
 
 def render(data: Dataset) -> str:
     """`README.md` of a dataset, from its manifest and index."""
     manifest = data.manifest
-    frames = 0
-    seconds = 0.0
-    licenses: Counter[str] = Counter()
-    subsets: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    present: Counter[str] = Counter()
-    samples = 0
-    for sample in data:
-        record = sample.record
-        samples += 1
-        frames += record.frames
-        seconds += record.frames / record.fps
-        licenses[record.license] += 1
-        subsets[record.subset] += 1
-        splits[record.split] += 1
-        present.update(column for column in sample.statuses if column in sample)
+    found = count(data)
+    samples = found.samples
     configuration = manifest.configuration
     hashed = manifest.configuration.get(layout.NAMING) == layout.HASHED
     tars = "shards/NNN/NNNNNN.COLUMN.HASH.tar" if hashed else "shards/NNNNNN.COLUMN.tar"
@@ -45,10 +32,10 @@ def render(data: Dataset) -> str:
         f"An OpenUni dataset (schema {manifest.schema}), built by openuni {printable.markdown(manifest.openuni)} "
         f"from source {printable.markdown(str(configuration.get('source')))}.",
         "",
-        f"- {printable.count(samples, 'clip')}, {printable.count(frames, 'frame')}, {seconds / 3600:.2f} hours",
-        f"- subsets: {_counts(subsets)}",
-        f"- splits (by source video): {_counts(splits)}",
-        f"- licenses of the clips: {_counts(licenses)}",
+        f"- {printable.count(samples, 'clip')}, {printable.count(found.frames, 'frame')}, {found.hours:.2f} hours",
+        f"- subsets: {_counts(Counter(found.subsets))}",
+        f"- splits (by source video): {_counts(Counter(found.splits))}",
+        f"- licenses of the clips: {_counts(Counter(found.licenses))}",
         f"- source rows left out: {_counts(Counter(manifest.skipped)) or 'none'}",
         "",
         "| column | clips that have it | made by | compared with what is published |",
@@ -56,7 +43,7 @@ def render(data: Dataset) -> str:
     ]
     for column, fingerprint in manifest.columns.items():
         told = _validated(fingerprint)
-        lines.append(f"| {column} | {present[column]:,} of {samples:,} | `{fingerprint}` | {told} |")
+        lines.append(f"| {column} | {found.columns[column].present:,} of {samples:,} | `{fingerprint}` | {told} |")
     lines += ["", *_licenses(manifest.columns), ""]
     lines += [
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",

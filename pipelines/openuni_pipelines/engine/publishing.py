@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import openuni
-from openuni.shards import bucket, catalog, columns, failures, layout, results, revisions
+from openuni.shards import bucket, catalog, columns, facts, failures, layout, results, revisions
 from openuni.shards.bucket import BeatenError
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.storage.objects import ObjectStore
@@ -119,5 +119,14 @@ def finish(store: ObjectStore, manifest: Manifest, run: str) -> bool:
     wanted = {(shard, column) for shard in range(manifest.shards) for column in manifest.columns}
     if not wanted <= bucket.committed(store):
         return False
-    bucket.describe(store, manifest, card.render(openuni.open(store.url)).encode(), run)
+    bucket.describe(store, manifest, run)
+    describe(store, run)
     return True
+
+
+def describe(store: ObjectStore, run: str) -> None:
+    """Put what is derived from the catalog of a complete dataset: facts and data card."""
+    data = openuni.open(store.url)
+    if data.shards:
+        facts.put(data, run)
+        store.put(layout.CARD, card.render(data).encode(), run)

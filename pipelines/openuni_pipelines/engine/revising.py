@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import openuni
 from openuni import storage
 from openuni.errors import PlanError
 from openuni.experts import sets
@@ -25,7 +24,7 @@ from openuni.shards.revisions import Place, Revision
 from openuni.shards.verify import Problem
 from openuni.storage import LocalStore
 from openuni.storage.objects import ObjectStore
-from openuni_pipelines.engine import card, changes
+from openuni_pipelines.engine import changes, publishing
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.publishing import Again, Target
 from openuni_pipelines.engine.recipe import RGB, Recipe
@@ -94,14 +93,20 @@ class Change:
         if not whole.is_complete:
             raise PlanError(f"{self.store.url} is not finished: run its `openuni build` again first")
         failures.write(self.root, failed, self.run)
-        names = [layout.FAILURES]
-        for number in range(len(plan.generations(manifest))):
-            path = self.root / plan.name_of(number)
-            names += [path.name, plan.skipped_beside(path).name]
-        names.append(takedown.FILE)
-        files = {name: self.root / name for name in names if (self.root / name).exists()}
-        revisions.publish(self.store, self.base, manifest, records.values(), files, self.run)
-        settle(self.store, self.run)
+        publish(self.store, self.base, self.root, manifest, records.values(), self.run)
+
+
+def publish(
+    store: ObjectStore, base: Revision, root: Path, manifest: Manifest, records: Iterable[CommitRecord], run: str
+) -> None:
+    """Make `manifest` and `records` what the dataset is, with the plans, failures and takedowns that lie in `root`."""
+    names = [layout.FAILURES, takedown.FILE]
+    for number in range(len(plan.generations(manifest))):
+        path = root / plan.name_of(number)
+        names += [path.name, plan.skipped_beside(path).name]
+    files = {name: root / name for name in names if (root / name).exists()}
+    revisions.publish(store, base, manifest, records, files, run)
+    settle(store, run)
 
 
 @contextmanager
@@ -133,9 +138,7 @@ def settle(store: ObjectStore, run: str) -> None:
     if revisions.is_settled(store):
         return
     revisions.swap_in(store)
-    data = openuni.open(store.url)
-    if data.shards:
-        store.put(layout.CARD, card.render(data).encode(), run)
+    publishing.describe(store, run)
     revisions.sweep(store, run)
 
 

@@ -130,7 +130,7 @@ def test_the_reader_opens_it_in_three_requests_also_as_a_copy_in_a_folder(
     for shard in range(manifest.shards):
         for column in manifest.columns:
             bucket.push(store, root, shard, column)
-    bucket.describe(store, manifest, b"card", "run")
+    bucket.describe(store, manifest, "run")
     s3.asked.clear()
     far, near = openuni.open(URL), openuni.open(root)
     assert len(far) == len(near)

@@ -1,8 +1,9 @@
-"""Changing a dataset in a bucket: it ends as the same change of a folder does, whoever is killed, and nothing is left."""
+"""Changing a dataset in a bucket ends as the same change of a folder does, whoever is killed; nothing is left over."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import shutil
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import openuni
-from openuni.shards import bucket, layout, lease, revisions
+from openuni.shards import bucket, layout, lease, revisions, view
 from openuni.shards.bucket import BeatenError
 from openuni.shards.lock import HeldError
 from openuni.storage.objects import ObjectStore
@@ -67,7 +69,7 @@ class Change:
 
 CHANGES = (
     Change("add", ("add", "dis"), status=3, puts=(3, 9, 14)),
-    Change("upgrade", ("add", "toy_thermal"), puts=(9,)),
+    Change("upgrade", ("add", "toy_thermal"), status=3, puts=(9,)),
     Change("drop", ("drop", "depth"), (), puts=(2, 4)),
     Change("remove", ("remove", "--key", GONE, "--reason", "asked"), (), puts=(3, 8, 14)),
     Change("extend", ("build",), status=3, puts=(3, 9, 13)),
@@ -103,7 +105,7 @@ def assert_same(store: ObjectStore, local: Path) -> None:
         assert (name in now.files) == (local / name).exists(), name
         if name in now.files:
             assert store.read(now.files[name], at_most=1 << 30) == (local / name).read_bytes(), name
-    derived = {revisions.facts_name(store)}
+    derived = {now.facts}
     found = {name for name in store.walk() if not name.startswith("revisions/")}
     assert found - derived == expected | set(now.files.values())
     assert "are as committed" in run(["openuni", "verify", URL])
@@ -129,19 +131,21 @@ def changed(before: Path, tmp_path: Path, videos: Path) -> Callable[[Change], Pa
     (before / "source" / "zzz-new.mp4").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("soak", range(int(os.environ.get("OPENUNI_SOAK", "1"))))
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_a_change_that_is_killed_again_and_again_ends_as_that_of_a_folder(
-    s3: Server, before: Path, tmp_path: Path, changed: Callable[[Change], Path], change: Change
+    s3: Server, before: Path, tmp_path: Path, changed: Callable[[Change], Path], change: Change, soak: int
 ) -> None:
-    """Killed by the puts and deletions that the bucket has seen, once with an answer lost, once the staging lost too."""
+    """Killed by the puts and deletions that the bucket has seen; answers are lost, and at times the staging too."""
     store = far(before / "source", before, tmp_path)
     local = changed(change)
     staging = () if change.name == "drop" else ("--staging", str(tmp_path / "staging"))
     words = [*change.line(URL, before / "source"), *staging]
     words[0] = line(before, URL)[0]
-    rng = random.Random(change.name)
+    rng = random.Random(f"{change.name}/{soak}")
+    moments = [rng.randrange(1, max(change.puts) + 4) for _ in change.puts] if soak else change.puts
     slow = os.environ | {"OPENUNI_TOY_SLEEP": "0.02"}
-    for puts in change.puts:
+    for puts in moments:
         s3.asked.clear()
         s3.misbehave("cut", "PUT", rng.randrange(2))
         driver = subprocess.Popen(words, env=slow, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -216,6 +220,35 @@ def test_repair_brings_back_the_bytes_that_were_committed(
     assert_same(store, tmp_path / "local")
 
 
+def test_views_and_numbers_come_from_a_few_reads(s3: Server, before: Path, tmp_path: Path) -> None:
+    store = far(before / "source", before, tmp_path)
+    local, out = tmp_path / "local", tmp_path / "view.json"
+    run(["openuni", "add", str(local), "scores", *RUN], status=3)
+    run(["openuni", "add", URL, "scores", "--staging", str(tmp_path / "s"), *RUN], status=3)
+    assert_same(store, local)
+    for words in (["select", "--where", "frames > 3", "--where", "sharpness > 0"], ["dedup"]):
+        s3.asked.clear()
+        run(["openuni", words[0], URL, *words[1:], "--out", str(out)])
+        assert len(s3.asked) < 14
+        mine = view.read(out)
+        run(["openuni", words[0], str(local), *words[1:], "--out", str(out)])
+        assert (mine.keys, mine.funnel) == (view.read(out).keys, view.read(out).funnel)
+        assert mine.dataset == URL
+    s3.asked.clear()
+    numbers = [json.loads(run(["openuni", "stats", str(p), "--json", "--rows", "0"])) for p in (URL, local)]
+    assert numbers[0] == numbers[1]
+    assert len(s3.asked) < 10
+    data = openuni.open(URL)
+    s3.asked.clear()
+    sharp = data.filter((pc.field("frames") > 3) & pc.field("depth.present"))
+    assert list(data.only(["zoo01", "nobody"]).numbers) == [sorted(NAMES).index("zoo01")]
+    assert len(s3.asked) < 14
+    assert list(sharp.keys()) == list(openuni.open(local).filter(pc.field("depth.present")).keys())
+    assert "a view is a small file on this machine" in run(
+        ["openuni", "dedup", URL, "--out", f"{URL}/v.json"], status=2
+    )
+
+
 def test_of_two_changes_of_one_state_one_counts(s3: Server, before: Path, tmp_path: Path) -> None:
     """Although the lease, which is advice, was taken from the living."""
     store = far(before / "source", before, tmp_path)
@@ -231,8 +264,8 @@ def test_of_two_changes_of_one_state_one_counts(s3: Server, before: Path, tmp_pa
             first.publish(manifest, {}, [])
     assert "depth" not in openuni.open(URL).columns
     assert revisions.latest(store) == 1
+    store.put("leases/whole.json", layout.dump_json(lease.Lease(lease.Holder("theirs", "h", 1, "x"))), "theirs")
     with pytest.raises(HeldError, match="was taken over by run theirs"):
-        store.put("leases/whole.json", layout.dump_json(lease.Lease(lease.Holder("theirs", "h", 1, "x"))), "theirs")
         lease.check(store, "mine")
 
 

@@ -1,0 +1,51 @@
+"""`openuni push` and `openuni pull`: a dataset to a bucket, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from openuni.printable import plain
+from openuni_pipelines import options, terminal
+from openuni_pipelines.engine import copying
+from openuni_pipelines.engine.copying import Copied
+
+
+@click.command("push")
+@click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("url", metavar="URL")
+@click.option("--dry-run", is_flag=True, help="Say what would be put, and put nothing.")
+@options.follow_links
+def push_command(root: Path, url: str, dry_run: bool) -> None:
+    """Put DATASET, a folder, to URL (s3://BUCKET/FOLDER, gs://…, az://…), or what of it has changed since.
+
+    Every hash is checked. Run the same command again after an interruption; what is there is not put again.
+    """
+    with terminal.counting("putting columns") as progress:
+        copied = copying.push(root, url, dry_run=dry_run, progress=progress)
+    _print(copied, "put" if not dry_run else "would be put", url)
+
+
+@click.command("pull")
+@click.argument("url", metavar="URL")
+@click.argument("root", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--columns", type=options.Names(), default="", help="RGB and these columns only.  [default: all]")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and write nothing.")
+@options.follow_links
+def pull_command(url: str, root: Path, columns: tuple[str, ...], dry_run: bool) -> None:
+    """Bring the dataset at URL into FOLDER, where it can be worked on as if it had been built there.
+
+    Every hash is checked. Run the same command again after an interruption; what is there is not fetched again.
+    """
+    with terminal.counting("fetching columns") as progress:
+        copied = copying.pull(url, root, columns, dry_run=dry_run, progress=progress)
+    _print(copied, "fetched" if not dry_run else "would be fetched", str(root))
+
+
+def _print(copied: Copied, what: str, where: str) -> None:
+    there = f"; {copied.there:,} are there" if copied.there else ""
+    size = f"{copied.bytes / 2**20:,.1f} MiB"
+    click.echo(
+        plain(f"{copied.columns:,} columns of {copied.shards:,} shards ({size}) {what}: {where}{there}"), err=True
+    )

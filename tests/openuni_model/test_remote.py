@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result  # noqa: E402
 from openuni import outputs  # noqa: E402
 from openuni.errors import OpenUniError, PlanError  # noqa: E402
 from openuni.shards.bucket import BeatenError  # noqa: E402
+from openuni.shards.lock import HeldError  # noqa: E402
 from openuni.storage import objects  # noqa: E402
 from openuni.storage.objects import ObjectStore  # noqa: E402
 from openuni_model import checkpoint, remote  # noqa: E402
@@ -87,14 +88,19 @@ def assert_same(store: ObjectStore, whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_on_another_machine_bit_for_bit(
-    s3: Server, words: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Server, words: list[str], discs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second machine has nothing of the first; the store fails now and then."""
+    """The second machine has nothing of the first, and reads clips from the bucket; the store fails now and then."""
+    data = ObjectStore(f"s3://{BUCKET}/discs")
+    for path in discs.rglob("*"):
+        if path.is_file():
+            data.put(path.relative_to(discs).as_posix(), path, "test")
     monkeypatch.setattr(objects, "_IN_PARTS", 6 << 20)
     monkeypatch.setattr(objects, "_PART", 5 << 20)
     run(*words, "--out", URL, "--staging", tmp_path / "a", "--steps", 2)
     s3.misbehave("503", "PUT", 3)
-    said = run(*words, "--out", URL, "--staging", tmp_path / "b", "--steps", 4).output
+    more = ("--data", data.url, "--workers", 1)
+    said = run(*words, *more, "--out", URL, "--staging", tmp_path / "b", "--steps", 4).output
     assert f"resuming from {tmp_path / 'b'}" in said.replace("\n", "")
     s3.misbehave("cut", "PUT", 2)
     run(*words, "--out", URL, "--staging", tmp_path / "a", "--steps", STEPS)  # which has an older checkpoint
@@ -158,5 +164,8 @@ def test_what_cannot_be_is_one_sentence(s3: Server, words: list[str], tmp_path: 
         assert path.name == "00000002"  # made again, and put in its place
     shutil.rmtree(staging / "checkpoints" / "00000002")
     first = staging / "checkpoints" / "00000001"
-    with outputs.holding(URL, "late", staging), pytest.raises(BeatenError, match="with other bytes"):
-        outputs.push(store, "checkpoints/00000002", first, "late")
+    with outputs.holding(URL, "late", staging):
+        with pytest.raises(HeldError, match="is being written by run late"):
+            run(*words, "--out", URL, "--staging", tmp_path / "fresh", "--steps", 3)
+        with pytest.raises(BeatenError, match="with other bytes"):
+            outputs.push(store, "checkpoints/00000002", first, "late")

@@ -90,12 +90,16 @@ class RemoteRun:
         Raises HeldError or BeatenError where another run has taken over, PlanError where the store refuses.
         """
         try:
-            self._mirror.put(*_PLAIN)  # first: a log may tell of steps that will be made again, and lacks none
+            self.put_log()  # first: a log may tell of steps that will be made again, and lacks none
             self.put(path, say)
         except (PlanError, BeatenError):
             raise
         except OpenUniError as error:
-            say(f"warning: {error}; {path} stays there, and the next checkpoint is put again")
+            say(f"warning: {error}; the checkpoint stays in {path}, and the next one is put")
+
+    def put_log(self) -> None:
+        """Put log, events and sample pictures, as far as they have changed."""
+        self._mirror.put(*_PLAIN)
 
     def put(self, path: Path, say: Say) -> None:
         """Put a checkpoint that is not there yet, then remove all but the newest that are to be kept."""
@@ -130,7 +134,8 @@ class RemoteRun:
         newest, _ = checkpoint.newest(self._folder)
         if newest is not None:
             self.put(newest, say)
-        self._mirror.put(*_PLAIN, *_FINISHED)
+        self.put_log()
+        self._mirror.put(*_FINISHED)
 
 
 def _same(record: outputs.Bundle, path: Path) -> bool:

@@ -15,7 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -260,7 +260,12 @@ def _holding(config: TrainConfig, say: Progress) -> Iterator[RemoteRun | None]:
             if remote.is_begun and config.resume == "never":
                 raise OpenUniError(f"{config.url} holds checkpoints; give another --out, or leave --resume at auto")
             remote.bring(say)
-            yield remote
+            try:
+                yield remote
+            except OpenUniError:  # whoever looks for the reason looks at the log
+                with suppress(OpenUniError):
+                    remote.put_log()
+                raise
 
 
 def dry_run(config: TrainConfig, progress: Progress, *, world: World | None = None, fit: str | None = None) -> None:

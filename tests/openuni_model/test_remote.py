@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from click.testing import CliRunner, Result  # noqa: E402
 from openuni import outputs  # noqa: E402
 from openuni.errors import OpenUniError, PlanError  # noqa: E402
 from openuni.shards.bucket import BeatenError  # noqa: E402
+from openuni.shards.lock import HeldError  # noqa: E402
 from openuni.storage import objects  # noqa: E402
 from openuni.storage.objects import ObjectStore  # noqa: E402
 from openuni_model import checkpoint, remote  # noqa: E402
@@ -87,14 +87,19 @@ def assert_same(store: ObjectStore, whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_on_another_machine_bit_for_bit(
-    s3: Server, words: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Server, words: list[str], discs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second machine has nothing of the first; the store fails now and then."""
+    """The second machine has nothing of the first, and reads clips from the bucket; the store fails now and then."""
+    data = ObjectStore(f"s3://{BUCKET}/discs")
+    for path in discs.rglob("*"):
+        if path.is_file():
+            data.put(path.relative_to(discs).as_posix(), path, "test")
     monkeypatch.setattr(objects, "_IN_PARTS", 6 << 20)
     monkeypatch.setattr(objects, "_PART", 5 << 20)
     run(*words, "--out", URL, "--staging", tmp_path / "a", "--steps", 2)
     s3.misbehave("503", "PUT", 3)
-    said = run(*words, "--out", URL, "--staging", tmp_path / "b", "--steps", 4).output
+    more = ("--data", data.url, "--workers", 1)
+    said = run(*words, *more, "--out", URL, "--staging", tmp_path / "b", "--steps", 4).output
     assert f"resuming from {tmp_path / 'b'}" in said.replace("\n", "")
     s3.misbehave("cut", "PUT", 2)
     run(*words, "--out", URL, "--staging", tmp_path / "a", "--steps", STEPS)  # which has an older checkpoint
@@ -136,7 +141,9 @@ def test_a_run_with_adapters_brings_what_they_start_from(s3: Server, words: list
         assert tensors_sha256(checkpoint.load_trained(path).state_dict()) == tensors_sha256(mine)
 
 
-def test_what_cannot_be_is_one_sentence(s3: Server, words: list[str], tmp_path: Path) -> None:
+def test_what_cannot_be_is_one_sentence(
+    s3: Server, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No bucket, no rights, a damaged checkpoint, a staging folder of another run, a second trainer that was first."""
     staging = tmp_path / "staging"
     with pytest.raises(PlanError, match="there is no bucket openuni-other"):
@@ -144,19 +151,27 @@ def test_what_cannot_be_is_one_sentence(s3: Server, words: list[str], tmp_path: 
     s3.misbehave("refuse", "PUT", 1)
     with pytest.raises(PlanError, match="refused to these credentials"):
         run(*words, "--out", URL, "--staging", staging, "--steps", 1)
-    run(*words, "--out", URL, "--staging", staging, "--steps", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "RETRY_SECONDS", 0.1)
+        s3.misbehave("503", "checkpoints/00000001", 100)
+        said = run(*words, "--out", URL, "--staging", staging, "--steps", 3).output.replace("\n", " ")
+    assert "warning: " in said
+    assert "and the next one is put" in said
+    store = ObjectStore(URL)
+    assert outputs.bundles(store, "checkpoints") == ["checkpoints/00000002", "checkpoints/00000003"]
     with pytest.raises(OpenUniError, match="holds checkpoints"):
-        run(*words, "--out", URL, "--staging", staging, "--steps", 2, "--resume", "never")
+        run(*words, "--out", URL, "--staging", staging, "--steps", 3, "--resume", "never")
     with pytest.raises(PlanError, match="stages another run"):
         run(*words, "--out", f"{URL}-2", "--staging", staging, "--steps", 1)
-    store = ObjectStore(URL)
-    damaged = next(name for name in store.walk("checkpoints/00000002") if "ema" in name)
+    damaged = next(name for name in store.walk("checkpoints/00000003") if "ema" in name)
     store.put(damaged, bytes(store.size(damaged)), "somebody")
-    said = run(*words, "--out", URL, "--staging", tmp_path / "fresh", "--steps", 2).output.replace("\n", " ")
+    said = run(*words, "--out", URL, "--staging", tmp_path / "fresh", "--steps", 3).output.replace("\n", " ")
     assert "is damaged; taking the checkpoint before it" in said
     with remote.at_hand(URL) as path:
-        assert path.name == "00000002"  # made again, and put in its place
-    shutil.rmtree(staging / "checkpoints" / "00000002")
-    first = staging / "checkpoints" / "00000001"
-    with outputs.holding(URL, "late", staging), pytest.raises(BeatenError, match="with other bytes"):
-        outputs.push(store, "checkpoints/00000002", first, "late")
+        assert path.name == "00000003"  # made again, and put in its place
+    other = staging / "checkpoints" / "00000002"
+    with outputs.holding(URL, "late", staging):
+        with pytest.raises(HeldError, match="is being written by run late"):
+            run(*words, "--out", URL, "--staging", tmp_path / "fresh", "--steps", 4)
+        with pytest.raises(BeatenError, match="with other bytes"):
+            outputs.push(store, "checkpoints/00000003", other, "late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from openuni import assets
 from openuni.choosing import Step
 from openuni.errors import AssetError, OpenUniError, PlanError
-from openuni.experts import Expert
+from openuni.experts import Expert, known_answers
 from openuni.sample import Clip
 from openuni.shards import plan
 from openuni.shards.plan import Tally
@@ -39,6 +40,24 @@ _MEASURED_PIXELS = 832 * 480
 _COST_PIXELS = 640 * 360
 
 
+# Seconds of a core for a frame of 832×480 pixels: decoding it, and FFV1 encoding what was said of it (docs/scale.md);
+# of the other modalities the encoding was not measured, and counts as nothing.
+_DECODE = 0.009
+_ENCODE = {"depth": 0.042, "flow": 0.049}
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """What an expert makes of a card: how fast it is there, and the cores that decode ahead of it and encode behind."""
+
+    expert: str
+    frames_per_second: float
+    measured: bool
+    """On this machine (`openuni doctor --experts`), or published."""
+    hours: float
+    cores: int
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a build will make and need: clips, frames, hours of video, bytes by column, CPU hours by expert."""
@@ -52,6 +71,8 @@ class Estimate:
     makers: dict[str, str]
     """The stage that makes a column."""
     cpu_hours: dict[str, float]
+    cards: tuple[CardUse, ...]
+    """Of the experts whose speed on a card is known."""
     missing_assets: tuple[str, ...]
     funnel: tuple[Step, ...] = ()
     """The rows that were left after each step of choosing them."""
@@ -161,9 +182,29 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
         cpu_hours={
             expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in made.experts
         },
+        cards=tuple(use for expert in made.experts if (use := card_use(expert, frames, pixels))),
         missing_assets=missing_assets(made.experts),
         funnel=tally.funnel,
     )
+
+
+def card_use(expert: type[Expert], frames: int, pixels: float) -> CardUse | None:
+    """What `frames` of so many pixels take of a card; None of an expert that uses none, or of unknown speed.
+
+    Networks see pictures of a fixed size, so their speed does not follow the pixels; decoding and encoding do.
+
+    Example:
+        >>> from openuni.experts import get
+        >>> card_use(get("video_depth_anything_small"), 133 * 3600, 832 * 480)
+        CardUse(expert='video_depth_anything_small', frames_per_second=133.0, measured=False, hours=1.0, cores=7)
+    """
+    found = known_answers.speed(expert) if expert.resources.gpus else None
+    measured = found is not None and found.on_card
+    speed = found.frames_per_second if found is not None and measured else expert.frames_per_second
+    if not expert.resources.gpus or not speed:
+        return None
+    seconds = (_DECODE + _ENCODE.get(expert.modality or "", 0.0)) * pixels / _MEASURED_PIXELS
+    return CardUse(expert.name, speed, measured, frames / speed / 3600, max(1, math.ceil(seconds * speed)))
 
 
 def column_bytes(frames: int, normalisation: Normalisation, made: Recipe) -> dict[str, int]:

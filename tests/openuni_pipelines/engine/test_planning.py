@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,3 +69,17 @@ def test_shards_can_be_asked_for_in_bytes() -> None:
     assert sized.recorded["shard_size"] == sized.clips_a_shard
     assert replace(sized, shard_bytes=1).clips_a_shard == 1
     assert replace(sized, shard_bytes=None).clips_a_shard == 128
+
+
+def test_a_plan_says_how_many_cores_feed_a_card(
+    make_clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
+    videos = make_clips(tmp_path / "videos", ["a"])
+    where = ["--videos", str(videos), "--out", str(tmp_path / "d"), "--workers", "0"]
+    plan = ["plan", "--source", "folder", *where, "--dry-run"]
+    said = CliRunner().invoke(openuni, [*plan, "--experts", "production"]).output
+    assert "on a GPU: raft_large, 5 frames a second (published; `openuni doctor --experts` measures it)" in said
+    assert "CPU cores that feed it: 7\n" in said  # depth: 125 frames a second of 51 ms each
+    assert "vitpose," not in said  # nobody publishes its speed
+    assert "on a GPU" not in CliRunner().invoke(openuni, [*plan, "--experts", "light"]).output

@@ -19,7 +19,7 @@ from openuni.shards.plan import Tally
 from openuni.sources import Request, Skipped, Source
 from openuni.sources.rows import RowSource
 from openuni.video import Normalisation
-from openuni_pipelines.engine import stopping
+from openuni_pipelines.engine import environment, stopping
 from openuni_pipelines.engine.executors import Executor, Fault
 from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
@@ -36,6 +36,8 @@ _KIB_PER_FRAME = {
     "scores": 0.02,
     "scores_text": 0.02,
 }
+_BRING_OPENCV = {"mediapipe", "ultralytics"}
+"""Packages that want an OpenCV of their own beside ours."""
 _MEASURED_PIXELS = 832 * 480
 _COST_PIXELS = 640 * 360
 
@@ -219,7 +221,8 @@ def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
 
 
 def check_ready(experts: tuple[type[Expert], ...]) -> None:
-    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files."""
+    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files, or two
+    packages that share OpenCV's folder have left a mixture in it."""
     for expert in experts:
         missing = [name for name in expert.packages if importlib.util.find_spec(name) is None]
         if missing:
@@ -227,5 +230,8 @@ def check_ready(experts: tuple[type[Expert], ...]) -> None:
                 f"expert {expert.name} needs {', '.join(missing)}; run: pip install '{expert.installed_by}', "
                 "or name other --experts"
             )
+    mixing = [expert.name for expert in experts if _BRING_OPENCV & set(expert.packages)]
+    if mixing and (conflict := environment.opencv_conflict(environment.opencv_versions())):
+        raise PlanError(f"expert {mixing[0]} needs one OpenCV: {conflict}")
     if names := missing_assets(experts):
         raise AssetError(f"model files are missing: {', '.join(names)}. Run: openuni assets fetch {' '.join(names)}")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from openuni import experts
+from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped, Source
 from openuni.video import Limits, Normalisation
@@ -83,3 +85,12 @@ def test_a_plan_says_how_many_cores_feed_a_card(
     assert "CPU cores that feed it: 7\n" in said  # depth: 125 frames a second of 51 ms each
     assert "vitpose," not in said  # nobody publishes its speed
     assert "on a GPU" not in CliRunner().invoke(openuni, [*plan, "--experts", "light"]).output
+
+
+def test_two_opencvs_are_told_before_any_clip_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mediapipe")
+    versions = {"opencv-python": "5.1.0.95", "opencv-contrib-python": "5.0.0.93"}
+    monkeypatch.setattr(planning.environment, "opencv_versions", lambda: versions)
+    with pytest.raises(PlanError, match=r"expert people needs one OpenCV: .* pip install opencv-python==5\.0\.0\.93"):
+        planning.check_ready((experts.get("people"),))
+    planning.check_ready((experts.get("dis"),))

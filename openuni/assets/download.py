@@ -6,12 +6,13 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openuni.assets import sources
 from openuni.assets.cache import Asset, folder, is_whole, place, put_by_hand
-from openuni.assets.sources import Source
+from openuni.assets.sources import Source, Url
 from openuni.errors import AssetError
 from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence, sync_folder
 
@@ -24,9 +25,10 @@ _CHUNK = 1 << 20
 def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     """Bring the asset into the cache and return its verified path; a good file that is there is kept.
 
-    Sources are tried in order. Safe beside other processes that fetch the same asset: each writes a file of its own
-    and renames it into place when it is complete. Raises AssetError saying why each source failed, or, with
-    `OPENUNI_OFFLINE=1` or `HF_HUB_OFFLINE=1`, which file to put where.
+    Sources are tried in order, first the mirror that `OPENUNI_MIRROR` names: a folder, or an address, that holds files
+    as an asset cache does. Safe beside other processes that fetch the same asset: each writes a file of its own and
+    renames it into place when it is complete. Raises AssetError saying why each source failed, or, with
+    `OPENUNI_OFFLINE=1` or `HF_HUB_OFFLINE=1`, which file to put where; of sources only a mirror's folder is asked then.
 
     Example:
         >>> from openuni.experts.fastdepth import WEIGHTS
@@ -36,8 +38,9 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     file = place(asset)
     if is_whole(asset):
         return file
-    offline = _offline()
-    if offline:
+    mirror, offline = _mirrored(asset), _offline()
+    here = mirror is not None and mirror.url.startswith("file:")
+    if offline and not here:
         remedy = put_by_hand(asset)
         raise AssetError(f"asset {asset.name!r} is not on this machine and {offline} forbids the network: {remedy}")
     try:
@@ -45,7 +48,7 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     except OSError as error:
         raise AssetError(f"cannot make the asset cache {file.parent}: {error}. Set OPENUNI_HOME elsewhere") from error
     failures = []
-    for source in asset.sources:
+    for source in (*([mirror] if mirror else []), *([] if offline else asset.sources)):
         try:
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder()) as scratch:
                 _install(asset, source, file, Path(scratch), progress or _silent)
@@ -82,6 +85,15 @@ def stage(assets: Sequence[Asset]) -> None:
 
 def _silent(_done: int, _total: int) -> None:
     pass
+
+
+def _mirrored(asset: Asset) -> Url | None:
+    """Where `$OPENUNI_MIRROR` has the asset, if it is set."""
+    mirror = os.environ.get("OPENUNI_MIRROR", "").rstrip("/")
+    if not mirror:
+        return None
+    base = mirror if "://" in mirror else Path(mirror).expanduser().resolve().as_uri()
+    return Url(f"{base}/{urllib.parse.quote(asset.filename)}")
 
 
 def _offline() -> str:

@@ -95,6 +95,8 @@ class Expert(ABC):
     (`weights.Batches` does). Else a clip waits for the one before, and only decoding and encoding overlap with it."""
     seconds_per_frame: ClassVar[float] = 0.1
     """A rough cost at 640×360 on one thread, for estimates before the first measurement."""
+    frames_per_second: ClassVar[float | None] = None
+    """What its publishers say of it on a card, for estimates until `openuni doctor --experts` has measured it here."""
 
     def setup(self) -> None:  # noqa: B027  many experts have nothing to load
         """Load weights from the asset cache. Called once in the process that will annotate."""

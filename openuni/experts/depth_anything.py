@@ -122,6 +122,9 @@ class DepthAnythingV2Small(DepthAnythingV2):
     assets = SMALL
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5
+    frames_per_second = (
+        125.0  # 8 ms on an A100, as the first version of this network (LiheYoung/Depth-Anything, README)
+    )
 
     def _configured(self) -> tuple[Any, Any]:
         from transformers import DepthAnythingConfig, DPTImageProcessor
@@ -142,6 +145,7 @@ class DepthAnythingV2Large(DepthAnythingV2):
     assets = LARGE
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
     seconds_per_frame = 12.0
+    frames_per_second = 77.0  # 13 ms on an A100, likewise
     batch = 4
 
     def _configured(self) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from openuni.assets import HubFile, Url, sources
 from openuni.errors import AssetError, OpenUniError
 from openuni.experts import sets
 from openuni.experts.base import Expert, get
+from openuni.experts.speed import Memory, Speed, measured
 
 Frame = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.float64]
@@ -239,26 +240,37 @@ UNVALIDATED = "unvalidated"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one expert: `said` is the sentence for people."""
+    """What became of one expert: `said` is the sentence for people, `pace` another on its speed and memory."""
 
     expert: str
     verdict: Literal["matches", "differs", "unknown", "failed"]
     said: str
     cited: str = ""
+    speed: Speed | None = None
+    pace: str = ""
 
 
-def examine(names: Sequence[str] = ()) -> Iterator[Finding]:
-    """Compare the networks of these experts and sets, by default of all whose weights are here; keep what is found.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was found here of an expert's weights."""
 
-    An expert without a known answer is not loaded. Raises OpenUniError on an unknown name.
+    said: str = ""
+    speed: Speed | None = None
+
+
+def examine(names: Sequence[str] = (), *, trust: bool = False) -> Iterator[Finding]:
+    """Compare the networks of these experts and sets, by default of all whose weights are here, with what is published;
+    measure those that a card would run; keep what is found.
+
+    Model files that are programs are left alone without `trust`. Raises OpenUniError on an unknown name.
     """
     from openuni import registry
 
     chosen = sets.expand(names) if names else [n for n in registry.names("experts") if _is_fetched(get(n))]
     for name in dict.fromkeys(needed.name for each in chosen for needed in sets.with_required(each)):
-        finding = _examined(get(name), [answer for answer in ANSWERS if answer.expert == name])
-        if finding.verdict in ("matches", "differs"):
-            _keep(get(name).fingerprint(), finding.said)
+        finding = _examined(get(name), [answer for answer in ANSWERS if answer.expert == name], trust)
+        if finding.verdict in ("matches", "differs") or finding.speed is not None:
+            _keep(get(name).fingerprint(), finding)
         yield finding
 
 
@@ -266,37 +278,61 @@ def verdict(expert: type[Expert]) -> str:
     """What is known here of whether the expert's network answers as published, for a data card."""
     if all(answer.expert != expert.name for answer in ANSWERS):
         return NONE_KNOWN
-    return _found().get(expert.fingerprint(), UNVALIDATED)
+    return _found().get(expert.fingerprint(), Kept()).said or UNVALIDATED
+
+
+def speed(expert: type[Expert]) -> Speed | None:
+    """What was measured here of the expert with its weights, if it was."""
+    return _found().get(expert.fingerprint(), Kept()).speed
 
 
 def _is_fetched(expert: type[Expert]) -> bool:
     return bool(expert.assets) and all(assets.is_cached(asset) for asset in expert.assets)
 
 
-def _examined(expert: type[Expert], known: Sequence[KnownAnswer]) -> Finding:
-    if not known:
-        return Finding(expert.name, "unknown", NONE_KNOWN)
+def _examined(expert: type[Expert], known: Sequence[KnownAnswer], trust: bool) -> Finding:
+    """Of an expert that has neither a known answer nor a use for a card nothing is loaded."""
+    none_known = Finding(expert.name, "unknown", NONE_KNOWN)
+    if not known and not expert.resources.gpus:
+        return none_known
+    if expert.runs_code and not trust:
+        return replace(none_known, pace=f"not measured: {expert.runs_code}; give --trust")
+    if not known and not _is_fetched(expert):
+        return replace(none_known, pace="not measured: its weights are not here")
     loaded = expert()
     try:
+        before = Memory()
         loaded.setup()
     except (OpenUniError, ImportError) as error:
         return Finding(expert.name, "failed", str(error))
     try:
-        import torch
-
-        from openuni.experts.weights import precision
-
-        with precision(torch.float32):
-            errors = [_error(answer, loaded) for answer in known]
+        finding = _compared(loaded, known) if known else none_known
+        if not expert.resources.gpus:
+            return finding
+        try:
+            pace = measured(loaded, before)
+        except (OpenUniError, RuntimeError) as error:  # of the card's memory, and what else libraries raise
+            return replace(finding, pace=f"not measured: {str(error).splitlines()[0]}")
+        return replace(finding, speed=pace, pace=str(pace))
     except AssetError as error:
         return Finding(expert.name, "failed", str(error))
     finally:
         loaded.teardown()
+
+
+def _compared(loaded: Expert, known: Sequence[KnownAnswer]) -> Finding:
+    """Raises AssetError where a picture cannot be had."""
+    import torch
+
+    from openuni.experts.weights import precision
+
+    with precision(torch.float32):
+        errors = [_error(answer, loaded) for answer in known]
     worst = max(errors)
     cited = "; ".join(answer.cited for answer in known)
     if all(error <= answer.tolerance for error, answer in zip(errors, known, strict=True)):
-        return Finding(expert.name, "matches", f"matches the published output (max error {worst:.2g})", cited)
-    return Finding(expert.name, "differs", f"differs from the published output (max error {worst:.2g})", cited)
+        return Finding(loaded.name, "matches", f"matches the published output (max error {worst:.2g})", cited)
+    return Finding(loaded.name, "differs", f"differs from the published output (max error {worst:.2g})", cited)
 
 
 def _error(answer: KnownAnswer, loaded: Expert) -> float:
@@ -307,21 +343,22 @@ def _error(answer: KnownAnswer, loaded: Expert) -> float:
     return float(np.abs(said - answer.published).max())
 
 
-def _found() -> dict[str, str]:
+def _found() -> dict[str, Kept]:
     """What was found before, by fingerprint; nothing where the file is not ours."""
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        kept = json.loads((assets.folder() / _FOUND).read_text())
-    except (OSError, ValueError):
+        return TypeAdapter(dict[str, Kept]).validate_json((assets.folder() / _FOUND).read_bytes())
+    except (OSError, ValidationError):
         return {}
-    if not isinstance(kept, dict):
-        return {}
-    return {name: said for name, said in kept.items() if isinstance(said, str) and len(said) < 200}
 
 
-def _keep(fingerprint: str, said: str) -> None:
+def _keep(fingerprint: str, finding: Finding) -> None:
+    said = finding.said if finding.verdict in ("matches", "differs") else ""
+    kept = _found() | {fingerprint: Kept(said, finding.speed)}
     folder = assets.folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".found-", dir=folder) as scratch:
         part = Path(scratch) / _FOUND
-        part.write_text(json.dumps({**_found(), fingerprint: said}, indent=2, sort_keys=True))
+        part.write_text(json.dumps({name: asdict(one) for name, one in kept.items()}, indent=2, sort_keys=True))
         part.replace(folder / _FOUND)

@@ -76,6 +76,7 @@ class RfDetr(Expert):
     installed_by = "openuni[production]"
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5
+    frames_per_second = 221.0  # 4.52 ms on a T4 with TensorRT in float16 (roboflow/rf-detr, README)
 
     encode_findings = staticmethod(PeopleFinder.encode_findings)
     decode_findings = staticmethod(PeopleFinder.decode_findings)

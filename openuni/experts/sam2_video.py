@@ -79,6 +79,7 @@ class Sam2Video(Expert):
     installed_by = "openuni[production]"
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
     seconds_per_frame = 8.0
+    frames_per_second = 43.3  # not compiled (facebookresearch/sam2, README)
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if the weights are missing or do not fit."""

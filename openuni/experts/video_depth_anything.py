@@ -61,6 +61,7 @@ class VideoDepthAnythingSmall(Expert):
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
     concurrent = True
     seconds_per_frame = 4.0
+    frames_per_second = 133.0  # 7.5 ms on an A100 in float16 (its README)
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if the weights are missing or do not fit."""

@@ -199,6 +199,13 @@ def print_estimate(estimate: Estimate, shard_size: int) -> None:
         hours = estimate.cpu_hours.get(maker)
         table.add_row(column, maker, decimal(size), "" if hours is None else f"{hours:.2f}")
     console.print(table)
+    for use in estimate.cards:
+        how = "measured" if use.measured else "published; `openuni doctor --experts` measures it"
+        console.print(
+            f"on a GPU: {use.expert}, {use.frames_per_second:.3g} frames a second ({how}): {use.hours:.2f} hours; "
+            f"CPU cores that feed it: {use.cores}",
+            soft_wrap=True,
+        )
     if estimate.missing_assets:
         names = " ".join(estimate.missing_assets)
         console.print(f"[yellow]model files are missing[/]; run: openuni assets fetch {names}")

@@ -19,12 +19,13 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("segment_anything")
+pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
 import openuni as package  # noqa: E402
 from openuni import assets  # noqa: E402
 from openuni.experts import densepose_torchscript as densepose  # noqa: E402
-from openuni.experts import depth_anything, dwpose, raft, rf_detr, sam, vitpose  # noqa: E402
+from openuni.experts import depth_anything, dwpose, edgetam, raft, rf_detr, sam, vitpose  # noqa: E402
 from openuni_pipelines.cli import openuni  # noqa: E402
 from tests.openuni.experts.conftest import served  # noqa: E402, F401
 from tests.openuni.experts.published import serve, small_depth_anything  # noqa: E402
@@ -76,6 +77,12 @@ def small(here: dict[str, Path], served: tuple[Path, str], tmp_path: Path, monke
     put(sam.SamVitH, made / "sam.pth", _network=staticmethod(small_sam))
 
     put(depth_anything.DepthAnythingV2Small, *small_depth_anything(made / "depth"))
+
+    from tests.openuni.experts.test_sam2_video import SmallEdgeTam
+
+    following = SmallEdgeTam._config()
+    edgetam.EdgeTam._network()(following).save_pretrained(made / "edgetam")
+    put(edgetam.EdgeTam, made / "edgetam" / "model.safetensors", _config=staticmethod(lambda: following))
 
     torch.jit.script(Program([[8.0, 8.0, 56.0, 60.0]])).save(str(made / "densepose"))
     put(densepose.DensePoseTorchscript, made / "densepose")
@@ -150,3 +157,14 @@ def test_the_production_set(here: dict[str, Path], clip: Path, tmp_path: Path) -
         shutil.copy(here[name], assets.place(assets.get(name)))
     root = tmp_path / "production"
     check(built(clip, root, "--experts", "production", "--commercial"), root, "body_fit")
+
+
+@pytest.mark.usefixtures("small")
+def test_edgetam_makes_a_column_and_the_card_tells_what_it_builds_on(clip: Path, tmp_path: Path) -> None:
+    root = tmp_path / "followed"
+    (sample,) = list(built(clip, root, "--experts", "edgetam,raft_large"))
+    assert sample.segmentation.ids.shape == sample.rgb.frames.shape[:3]
+    assert {row.class_name for row in sample.segmentation.instances} <= {"person", *rf_detr.NAMES}
+    card = (root / "README.md").read_text()
+    assert "| segmentation | `edgetam` | Apache-2.0 | Apache-2.0 | SA-V (CC-BY-4.0)" in card
+    assert "| segmentation | `rf_detr` | Apache-2.0 | Apache-2.0 | COCO" in card

@@ -36,6 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENUNI_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("OPENUNI_MIRROR", raising=False)
     return tmp_path / "home" / "assets"
 
 
@@ -300,6 +301,31 @@ def test_offline_nothing_is_asked_of_the_network_and_the_message_says_so(
     home.mkdir(parents=True)
     (home / "model.bin").write_bytes(CONTENT)
     assert assets.fetch(asset) == home / "model.bin"
+
+
+def test_a_mirror_is_asked_first_and_a_folder_also_offline(
+    home: Path, served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that all nodes share is laid out as the cache of whoever filled it."""
+    folder, address = served
+    asset = pin(Url(f"{address}/nothing"), filename="kind/model 1.bin")
+    (folder / "kind").mkdir()
+    (folder / "kind" / "model 1.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("OPENUNI_MIRROR", address)
+    assets.fetch(asset).unlink()
+    monkeypatch.setenv("OPENUNI_OFFLINE", "1")
+    with pytest.raises(AssetError, match="forbids the network"):
+        assets.fetch(asset)
+    monkeypatch.setenv("OPENUNI_MIRROR", str(folder))
+    assert assets.fetch(asset).read_bytes() == CONTENT
+    assets.place(asset).unlink()
+    (folder / "kind" / "model 1.bin").write_bytes(CONTENT[:-1])
+    with pytest.raises(AssetError, match=r"could not be fetched:\n  file://.*/kind/model%201\.bin: expected"):
+        assets.fetch(asset)
+    monkeypatch.delenv("OPENUNI_OFFLINE")
+    with pytest.raises(AssetError, match=r"(?s)file://.*expected.*/nothing: HTTP Error 404"):
+        assets.fetch(asset)
+    assert left_over(home) == []
 
 
 def test_a_hub_file_is_asked_of_the_hub_that_hf_endpoint_names(

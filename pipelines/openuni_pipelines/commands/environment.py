@@ -10,23 +10,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from openuni import printable
+from openuni_pipelines import options
 from openuni_pipelines.engine.environment import examine
 
 _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
 @click.command("doctor")
-@click.option("--experts", is_flag=True, help="Ask networks what they are published to answer to published pictures.")
+@click.option(
+    "--experts", is_flag=True, help="Ask networks what they are published to answer; measure their speed and memory."
+)
+@options.trust
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-def doctor_command(experts: bool, names: tuple[str, ...]) -> None:
+def doctor_command(experts: bool, trust: bool, names: tuple[str, ...]) -> None:
     """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 if something is wrong.
 
-    With --experts: the experts or sets NAME, by default all whose weights are here. Data cards tell what was found.
+    With --experts: the experts or sets NAME, by default all whose weights are here. Data cards tell what was found, and
+    `openuni plan` counts with what was measured.
     """
     if names and not experts:
         raise click.UsageError(f"give --experts to examine {' '.join(names)}")
     if experts:
-        _examine_experts(names)
+        _examine_experts(names, trust)
         return
     checks = list(examine())
     table = Table("check", "verdict", "what")
@@ -38,12 +43,14 @@ def doctor_command(experts: bool, names: tuple[str, ...]) -> None:
         sys.exit(1)
 
 
-def _examine_experts(names: tuple[str, ...]) -> None:
+def _examine_experts(names: tuple[str, ...], trust: bool) -> None:
     from openuni.experts import known_answers
 
     wrong = 0
-    for found in known_answers.examine(names):
+    for found in known_answers.examine(names, trust=trust):
         wrong += found.verdict in ("differs", "failed")
         click.echo(f"{found.expert}: {printable.plain(found.said)}" + (f" [{found.cited}]" if found.cited else ""))
+        if found.pace:
+            click.echo(f"  {printable.plain(found.pace)}")
     if wrong:
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from pathlib import Path
 from openuni import assets
 from openuni.choosing import Step
 from openuni.errors import AssetError, OpenUniError, PlanError
-from openuni.experts import Expert
+from openuni.experts import Expert, known_answers
 from openuni.sample import Clip
 from openuni.shards import plan
 from openuni.shards.plan import Tally
 from openuni.sources import Request, Skipped, Source
 from openuni.sources.rows import RowSource
 from openuni.video import Normalisation
-from openuni_pipelines.engine import stopping
+from openuni_pipelines.engine import environment, stopping
 from openuni_pipelines.engine.executors import Executor, Fault
 from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
@@ -35,8 +36,28 @@ _KIB_PER_FRAME = {
     "scores": 0.02,
     "scores_text": 0.02,
 }
+_BRING_OPENCV = {"mediapipe", "ultralytics"}
+"""Packages that want an OpenCV of their own beside ours."""
 _MEASURED_PIXELS = 832 * 480
 _COST_PIXELS = 640 * 360
+
+
+# Seconds of a core for a frame of 832×480 pixels: decoding it, and FFV1 encoding what was said of it (docs/scale.md);
+# of the other modalities the encoding was not measured, and counts as nothing.
+_DECODE = 0.009
+_ENCODE = {"depth": 0.042, "flow": 0.049}
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """What an expert makes of a card: how fast it is there, and the cores that decode ahead of it and encode behind."""
+
+    expert: str
+    frames_per_second: float
+    measured: bool
+    """On this machine (`openuni doctor --experts`), or published."""
+    hours: float
+    cores: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +73,8 @@ class Estimate:
     makers: dict[str, str]
     """The stage that makes a column."""
     cpu_hours: dict[str, float]
+    cards: tuple[CardUse, ...]
+    """Of the experts whose speed on a card is known."""
     missing_assets: tuple[str, ...]
     funnel: tuple[Step, ...] = ()
     """The rows that were left after each step of choosing them."""
@@ -161,9 +184,29 @@ def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estima
         cpu_hours={
             expert.name: frames * expert.seconds_per_frame * pixels / _COST_PIXELS / 3600 for expert in made.experts
         },
+        cards=tuple(use for expert in made.experts if (use := card_use(expert, frames, pixels))),
         missing_assets=missing_assets(made.experts),
         funnel=tally.funnel,
     )
+
+
+def card_use(expert: type[Expert], frames: int, pixels: float) -> CardUse | None:
+    """What `frames` of so many pixels take of a card; None of an expert that uses none, or of unknown speed.
+
+    Networks see pictures of a fixed size, so their speed does not follow the pixels; decoding and encoding do.
+
+    Example:
+        >>> from openuni.experts import get
+        >>> card_use(get("video_depth_anything_small"), 133 * 3600, 832 * 480)
+        CardUse(expert='video_depth_anything_small', frames_per_second=133.0, measured=False, hours=1.0, cores=7)
+    """
+    found = known_answers.speed(expert) if expert.resources.gpus else None
+    measured = found is not None and found.on_card
+    speed = found.frames_per_second if found is not None and measured else expert.frames_per_second
+    if not expert.resources.gpus or not speed:
+        return None
+    seconds = (_DECODE + _ENCODE.get(expert.modality or "", 0.0)) * pixels / _MEASURED_PIXELS
+    return CardUse(expert.name, speed, measured, frames / speed / 3600, max(1, math.ceil(seconds * speed)))
 
 
 def column_bytes(frames: int, normalisation: Normalisation, made: Recipe) -> dict[str, int]:
@@ -178,7 +221,8 @@ def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
 
 
 def check_ready(experts: tuple[type[Expert], ...]) -> None:
-    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files."""
+    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files, or two
+    packages that share OpenCV's folder have left a mixture in it."""
     for expert in experts:
         missing = [name for name in expert.packages if importlib.util.find_spec(name) is None]
         if missing:
@@ -186,5 +230,8 @@ def check_ready(experts: tuple[type[Expert], ...]) -> None:
                 f"expert {expert.name} needs {', '.join(missing)}; run: pip install '{expert.installed_by}', "
                 "or name other --experts"
             )
+    mixing = [expert.name for expert in experts if _BRING_OPENCV & set(expert.packages)]
+    if mixing and (conflict := environment.opencv_conflict(environment.opencv_versions())):
+        raise PlanError(f"expert {mixing[0]} needs one OpenCV: {conflict}")
     if names := missing_assets(experts):
         raise AssetError(f"model files are missing: {', '.join(names)}. Run: openuni assets fetch {' '.join(names)}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from openuni import assets
 from openuni.assets import Asset, Url
@@ -21,6 +23,22 @@ def serve(served: tuple[Path, str], asset: Asset, content: Path) -> Asset:
     )
     assets.fetch(pinned)
     return pinned
+
+
+def safetensors_bytes(network: Any, name: Callable[[str], str] = str) -> int:
+    """Size of the file that the network's weights fill under these names: to the byte, without any weights.
+
+    Where it is that of a published file, its names are as long in all, and its shapes and types take as much room.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    tensors = [(name(key), value) for key, value in network.state_dict().items()]
+    for key, value in sorted(tensors, key=lambda one: (-one[1].element_size(), one[0])):
+        begin, end = end, end + value.numel() * value.element_size()
+        dtype = {"float32": "F32", "int64": "I64"}[str(value.dtype).removeprefix("torch.")]
+        header[key] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [begin, end]}
+    described = len(json.dumps(header, separators=(",", ":")))
+    return 8 + described + -described % 8 + end
 
 
 def small_depth_anything(folder: Path) -> tuple[Path, Path, Path]:

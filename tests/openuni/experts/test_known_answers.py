@@ -18,8 +18,9 @@ pytest.importorskip("transformers")
 
 from openuni import experts  # noqa: E402
 from openuni.assets import Url  # noqa: E402
-from openuni.errors import AssetError  # noqa: E402
+from openuni.errors import AssetError, OpenUniError  # noqa: E402
 from openuni.experts import edgetam, known_answers, rf_detr, sets  # noqa: E402
+from openuni.experts.speed import Memory, Speed, measured  # noqa: E402
 from openuni_pipelines.cli import openuni  # noqa: E402
 from tests.openuni.experts.published import serve  # noqa: E402
 from tests.openuni.experts.test_rf_detr import SmallRfDetr  # noqa: E402
@@ -122,6 +123,55 @@ def test_a_network_that_follows_is_shown_a_video(
     (folder / "text.mp4").write_bytes(b"no video")
     with pytest.raises(AssetError, match=r"text\.mp4 is no video"):
         known_answers.Video("text.mp4", Url(f"{address}/text.mp4")).read()
+
+
+def test_speed_and_memory_are_measured_kept_with_the_weights_and_counted_with(
+    small: known_answers.KnownAnswer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openuni_pipelines.engine import planning
+
+    assert planning.card_use(rf_detr.RfDetr, 221 * 3600, 832 * 480) == planning.CardUse("rf_detr", 221, False, 1.0, 2)
+    assert "frames a second on cpu, 832×480; " in run("--experts", "rf_detr").output
+    found = known_answers.speed(rf_detr.RfDetr)
+    assert found is not None
+    assert found.frames_per_second > 0
+    assert 0.1 < found.peak_gib < 64
+    assert planning.card_use(rf_detr.RfDetr, 1, 1).measured is False  # a CPU's speed is not a card's
+    monkeypatch.setattr(known_answers, "measured", lambda loaded, before: Speed("NVIDIA A100", 50.0, 3.1))
+    assert "  50 frames a second on NVIDIA A100, 832×480; 3.1 GiB of the card's memory" in run("--experts").output
+    assert planning.card_use(rf_detr.RfDetr, 50 * 3600, 832 * 480) == planning.CardUse("rf_detr", 50, True, 1.0, 1)
+    assert known_answers.verdict(rf_detr.RfDetr).startswith("differs")  # kept beside it
+
+
+def test_a_program_is_measured_only_with_trust(
+    small: known_answers.KnownAnswer, served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.openuni.experts.test_densepose_torchscript import Program
+
+    torch.jit.script(Program([[8.0, 8.0, 56.0, 60.0]])).save(str(tmp_path / "program"))
+    expert = experts.get("densepose_torchscript")
+    monkeypatch.setattr(expert, "assets", (serve(served, expert.assets[0], tmp_path / "program"),))
+    with monkeypatch.context() as unloaded:
+        unloaded.setattr(torch.jit, "load", None)
+        assert "a program that is run; give --trust" in run("--experts", "densepose_torchscript").output
+    assert "no published output known\n  " in (said := run("--experts", "densepose_torchscript", "--trust").output)
+    assert said.count("frames a second on cpu") == 2  # and the detector that it builds on
+    assert known_answers.verdict(expert) == "no published output known"
+
+
+def test_what_cannot_be_measured_is_said(small: known_answers.KnownAnswer, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = experts.get("sam_vit_h")()
+    with pytest.raises(OpenUniError, match="about 350 s a frame on a CPU"):
+        measured(slow, Memory())
+
+    def full(self: object, clip: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory\nand much more")
+
+    monkeypatch.setattr(rf_detr.RfDetr, "annotate", full)
+    assert "not measured: CUDA out of memory\n" in run("--experts", "rf_detr").output
+    before = Memory()
+    held = np.ones(100 << 20, np.uint8)
+    assert before.peak_gib() > held.nbytes / 2**30
 
 
 def test_every_entry_cites_a_commit_and_names_an_expert_of_a_set_or_beside() -> None:

@@ -18,7 +18,7 @@ from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.weights import Batches, device, precision  # noqa: E402
 from openuni.modalities.depth import DepthModality  # noqa: E402
 from openuni.modalities.flow import FlowModality  # noqa: E402
-from tests.openuni.experts.published import small_depth_anything  # noqa: E402
+from tests.openuni.experts.published import safetensors_bytes, small_depth_anything  # noqa: E402
 
 
 def moving(frames: int = 3, height: int = 72, width: int = 100) -> DecodedClip:
@@ -110,8 +110,7 @@ def test_depth_anything_large_is_the_published_network_and_not_for_profit() -> N
     with torch.device("meta"):
         network = DepthAnythingForDepthEstimation(config)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(335.3, abs=0.1)
-    # The file's size is that of its parameters in float32 and a header of names.
-    assert 0 < depth_anything.LARGE[0].size - 4 * sum(p.numel() for p in network.parameters()) < 100_000
+    assert safetensors_bytes(network, _published) == depth_anything.LARGE[0].size
     pixels = images(images=[np.zeros((480, 640, 3), np.uint8)], return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 518, 686)
     assert pixels[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])

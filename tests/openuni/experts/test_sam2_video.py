@@ -16,9 +16,9 @@ from openuni.errors import AssetError  # noqa: E402
 from openuni.experts import edgetam, sam2_video  # noqa: E402
 from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.people import LANDMARKS, TrackedPeople  # noqa: E402
-from openuni.experts.weights import published  # noqa: E402
 from openuni.modalities.segmentation import SegmentationModality  # noqa: E402
 from openuni.sample import Annotation  # noqa: E402
+from tests.openuni.experts.published import safetensors_bytes  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64
 Boxes = dict[int, tuple[int, int, int, int]]
@@ -156,22 +156,11 @@ def test_the_logits_are_the_librarys_own(
         expert.setup()
 
 
-def test_the_published_sizes_are_those_of_the_files() -> None:
-    """Parameters in float32, and a header of names and shapes."""
-    from transformers import Sam2VideoModel
-
+@pytest.mark.parametrize("expert", [sam2_video.Sam2Video, edgetam.EdgeTam])
+def test_names_shapes_and_types_fill_a_file_of_the_published_size(expert: type[sam2_video.Sam2Video]) -> None:
     with torch.device("meta"):
-        network = Sam2VideoModel(sam2_video.Sam2Video._config())
-    held = sum(values.numel() * values.element_size() for values in network.state_dict().values())
-    assert 0 < sam2_video.SMALL.size - held < 200 * len(network.state_dict())
-
-
-def test_edgetams_names_and_shapes_fill_a_file_of_the_published_size(tmp_path: Path) -> None:
-    """To the byte: 984 names, shapes and types in the header, and their values. So the published one loads."""
-    network = edgetam.EdgeTam._network()(edgetam.EdgeTam._config())
-    network.save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_size == edgetam.WEIGHTS.size
-    published(type(network), edgetam.EdgeTam._config(), tmp_path / "model.safetensors")
+        network = expert._network()(expert._config())
+    assert safetensors_bytes(network) == expert.assets[0].size
 
 
 class Memory:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from openuni import experts
+from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped, Source
 from openuni.video import Limits, Normalisation
@@ -69,3 +71,26 @@ def test_shards_can_be_asked_for_in_bytes() -> None:
     assert sized.recorded["shard_size"] == sized.clips_a_shard
     assert replace(sized, shard_bytes=1).clips_a_shard == 1
     assert replace(sized, shard_bytes=None).clips_a_shard == 128
+
+
+def test_a_plan_says_how_many_cores_feed_a_card(
+    make_clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
+    videos = make_clips(tmp_path / "videos", ["a"])
+    where = ["--videos", str(videos), "--out", str(tmp_path / "d"), "--workers", "0"]
+    plan = ["plan", "--source", "folder", *where, "--dry-run"]
+    said = CliRunner().invoke(openuni, [*plan, "--experts", "production"]).output
+    assert "on a GPU: raft_large, 5 frames a second (published; `openuni doctor --experts` measures it)" in said
+    assert "CPU cores that feed it: 7\n" in said  # depth: 125 frames a second of 51 ms each
+    assert "vitpose," not in said  # nobody publishes its speed
+    assert "on a GPU" not in CliRunner().invoke(openuni, [*plan, "--experts", "light"]).output
+
+
+def test_two_opencvs_are_told_before_any_clip_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mediapipe")
+    versions = {"opencv-python": "5.1.0.95", "opencv-contrib-python": "5.0.0.93"}
+    monkeypatch.setattr(planning.environment, "opencv_versions", lambda: versions)
+    with pytest.raises(PlanError, match=r"expert people needs one OpenCV: .* pip install opencv-python==5\.0\.0\.93"):
+        planning.check_ready((experts.get("people"),))
+    planning.check_ready((experts.get("dis"),))

@@ -56,7 +56,7 @@ class Raft(Expert):
     and the score `flow_repeated` is their share (`dis.repeated`).
     """
 
-    version = 2
+    version = 3
     modality = "flow"
     license = "BSD-3-Clause"
     training_data = "FlyingChairs, FlyingThings3D, Sintel, KITTI, HD1K: contested, for research"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -214,6 +215,34 @@ def test_a_clip_that_rests_is_at_rest_and_nothing_is_repeated() -> None:
     pause = [*moved, *still, *still, *moved]
     assert repeated(np.stack(pause), 16.0).sum() < len(pause) / 2  # a long pause is one
     assert np.abs(Dis().annotate(decoded(*still[:3])).value.forward).max() < 0.1
+
+
+def test_somebody_small_who_moves_before_a_camera_that_stands_is_no_repeat() -> None:
+    """The mean difference is below half a level: once such pairs were thrown away, between those of larger motions."""
+    ground, thing = texture(11, 160, 200), texture(12, 24, 12)
+    frames = []
+    for x in (20, 30, 32, 34, 36, 46, 48, 50, 60):
+        frame = ground.copy()
+        frame[40:64, x : x + 12] = thing
+        frames.append(frame)
+    assert 4 * min(cv2.absdiff(a, b).mean() for a, b in pairwise(frames)) < 2
+    assert not repeated(np.stack(frames), 16.0).any()
+
+
+def test_the_pulse_of_a_key_frame_does_not_make_a_rest_a_slow_source() -> None:
+    """A scene at rest, whose coder draws it anew with a level's difference every so often: all of its flow is 0."""
+    scene = texture(13, 64, 96)
+    frames = [np.clip(scene.astype(int) + (t // 5) % 2, 0, 255).astype(np.uint8) for t in range(20)]
+    assert not repeated(np.stack(frames), 16.0).any()
+
+
+def test_a_scene_that_begins_or_ends_at_rest_is_no_slow_source() -> None:
+    """Half a second of rest before somebody starts was once unknown; that of a slow source at the ends is."""
+    wide = texture(14, 64, 140)
+    moving = [wide[:, 3 * t : 3 * t + 96] for t in range(8)]
+    assert not repeated(np.stack([*[moving[0]] * 8, *moving, *[moving[-1]] * 8]), 16.0).any()
+    slow = [moving[t // 4] for t in range(2, 26)]
+    assert repeated(np.stack(slow), 16.0).sum() == 23 - 6
 
 
 @pytest.mark.parametrize("sigma", [1.0, 3.0])

@@ -132,8 +132,8 @@ class DepthModality(Modality[Depth]):
         return self.show_within(value, self.colour_range(value))
 
     def colour_range(self, value: Depth) -> ColourRange:
-        """Of disparity, without the .5 % at either end."""
-        return _range(_disparity(value))
+        """Of disparity, without the .5 % at either end; every second pixel of every second row says it well enough."""
+        return _range(_disparity(replace(value, values=value.values[:, ::2, ::2])))
 
     def show_within(self, value: Depth, within: ColourRange | None) -> Frames:
         disparity = _disparity(value)

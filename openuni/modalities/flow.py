@@ -168,9 +168,10 @@ class FlowModality(Modality[Flow]):
         return self.show_within(value, self.colour_range(value))
 
     def colour_range(self, value: Flow) -> ColourRange:
-        """Of speed, in pixels a frame; from 0."""
+        """Of speed, in pixels a frame; from 0. Every second pixel of every second row says it well enough."""
         _, height, width = self.shape(value)
-        speed = np.hypot(value.forward[..., 0], value.forward[..., 1])
+        some = value.forward[:, ::2, ::2]
+        speed = np.hypot(some[..., 0], some[..., 1])
         known = speed[~np.isnan(speed)]
         fastest = float(np.quantile(known, 0.99)) if known.size else 0.0
         return 0.0, max(fastest, max(height, width) / 400)

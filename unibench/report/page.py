@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,8 @@ def render(report: Report, predictions: Run, truth: Run | None) -> str:
     protocol = {k: v for k, v in asdict(report.protocol).items() if v not in ({}, ())} | dict(RULES)
     text: str = template.render(
         report=report,
+        look=Path(__file__).with_name("look.css").read_text("utf-8"),
+        view=_view(report),
         tasks=[_task(name, task, report, predictions, truth) for name, task in report.tasks.items()],
         published={"source": SOURCE, "headings": [COLUMNS[name] for name in names], "rows": rows},
         protocol=[(name, ", ".join(v) if isinstance(v, tuple) else v) for name, v in protocol.items()],
@@ -115,15 +118,22 @@ def _figure(
     sample: SampleReport, primary: str, report: Report, predictions: Run, truth: Run | None
 ) -> Mapping[str, Any]:
     caption = f"{sample.key} · {primary} {sample.scores[primary][0]:.4g}"
+    view = _view(report, sample.key)
     try:
         drawn = _panels(sample, report, predictions, truth)
         panels = [_embedded(panel) for panel in drawn]
     except OpenUniError as error:
         # What cannot be drawn costs its own place, not the page.
-        return {"caption": f"{caption} · {error}", "panels": []}
+        return {"caption": f"{caption} · {error}", "panels": [], "view": view}
     except Exception as error:  # noqa: BLE001  whatever a prediction from outside provokes while it is drawn
-        return {"caption": f"{caption} · cannot be drawn: {type(error).__name__}: {error}", "panels": []}
-    return {"caption": caption, "panels": panels}
+        return {"caption": f"{caption} · cannot be drawn: {type(error).__name__}: {error}", "panels": [], "view": view}
+    return {"caption": caption, "panels": panels, "view": view}
+
+
+def _view(report: Report, key: str | None = None) -> str:
+    """The command that shows all clips, or one, frame by frame: a link would need the viewer to be running."""
+    command = ["openuni", "view", "--pred", report.predictions, *(["--gt", report.truth] if report.truth else [])]
+    return shlex.join([*command, "--clip", key] if key else command)
 
 
 def _panels(sample: SampleReport, report: Report, predictions: Run, truth: Run | None) -> list[Panel]:

@@ -51,6 +51,7 @@ from openuni_pipelines.engine.viewing.sources import open_source
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the page and all clips to this folder, for any web host, and end.",
 )
+@click.option("--clip", "key", metavar="KEY", help="Begin at this clip.")
 @click.option("--browser/--no-browser", default=None, help="Open the page.  [default: at a terminal]")
 @options.follow_links
 def view_command(
@@ -61,6 +62,7 @@ def view_command(
     flags_file: Path | None,
     port: int,
     out: Path | None,
+    key: str | None,
     browser: bool | None,
 ) -> None:
     """Look at DATASET: its clips in a grid, and every column of a clip side by side, frame by frame.
@@ -90,9 +92,10 @@ def view_command(
             f"{printable.count(written, 'clip')} in {out}: put it on a web host, or `python -m http.server -d {out}`"
         )
         return
-    click.echo(f"{printable.plain(shown[0])} is at {viewer.url}  (Ctrl-C ends it)")
+    link = viewer.url if key is None else viewer.link(key)
+    click.echo(f"{printable.plain(shown[0])} is at {link}  (Ctrl-C ends it)")
     if sys.stdout.isatty() if browser is None else browser:
-        threading.Timer(0.2, webbrowser.open, [viewer.url]).start()
+        threading.Timer(0.2, webbrowser.open, [link]).start()
     try:
         viewer.serve()
     except KeyboardInterrupt:

@@ -322,6 +322,14 @@ class Differences(Clips):
         return np.stack([task.panels(found, true, frame, setup)[-1].image for frame in range(start, stop)])
 
 
+def wheel() -> bytes:
+    """The colours of a flow's directions, as JPEG: at each place that of motion towards it from the middle."""
+    y, x = (np.mgrid[:72, :72].astype(np.float32) - 35.5) / 35.5
+    motion = np.stack([x, y], axis=-1)
+    motion[np.hypot(x, y) > 1] = np.nan
+    return _jpeg(modalities.get("flow").show_within(Flow(motion[None]), (0.0, 1.0))[0])
+
+
 def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
     # Without chroma subsampling: thin coloured lines of a skeleton would blur.
     options = [

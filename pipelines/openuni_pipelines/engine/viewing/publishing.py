@@ -1,6 +1,6 @@
 """`openuni view --export`: the same page as a static folder for any web host; nothing of it needs a server of ours.
 
-index.html view.css view.js static.js     the page; `static.js` answers from the files below
+index.html look.css view.css view.js static.js     the page; `static.js` answers from the files below
 data/about.json data/clips.json           what can be asked, and every clip with its numbers
 data/KEY/clip.json thumbnail.jpg          a clip
 data/KEY/SOURCE.COLUMN.RUN.jpegs          16 frames: each its length (32 bits, little-endian) and a JPEG
@@ -14,7 +14,6 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,12 @@ from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
 from openuni.storage import LocalStore, claim
 from openuni_pipelines.engine.viewing.catalogue import Query
-from openuni_pipelines.engine.viewing.clips import RUN, ClipFacts, Clips
+from openuni_pipelines.engine.viewing.clips import RUN, ClipFacts, Clips, wheel
 from openuni_pipelines.engine.viewing.normals import Normals
-from openuni_pipelines.engine.viewing.server import POLICY, Viewer, finite
+from openuni_pipelines.engine.viewing.server import PAGE, POLICY, Viewer, finite
 
 MOST_CLIPS = 2000
-"""The page of an export holds its index in the browser."""
+"""The page of an export holds its index in the browser, and with six columns of 81 frames they take some 150 GB."""
 _WRITER = "view"
 
 
@@ -57,8 +56,8 @@ def publish(viewer: Viewer, out: Path, progress: Callable[[int, int], None] = la
     total = len(viewer.catalogue)
     if total > MOST_CLIPS:
         raise PlanError(
-            f"{viewer.clips.data.url} has {total:,} clips; an export holds at most {MOST_CLIPS:,}: export a part of it "
-            "(`openuni build --limit`, or a run of predictions)"
+            f"{viewer.clips.data.url} has {total:,} clips, and an export, which holds every frame of every column, at "
+            f"most {MOST_CLIPS:,}: choose clips with `openuni select --out chosen.json`, then export that view"
         )
     claim(out)
     store = LocalStore(out)
@@ -77,10 +76,11 @@ def publish(viewer: Viewer, out: Path, progress: Callable[[int, int], None] = la
 
 
 def _publish_page(store: LocalStore) -> None:
-    static = files("openuni_pipelines.engine.viewing") / "static"
-    for name in ("view.css", "view.js", "static.js"):
-        store.put(name, (static / name).read_bytes(), _WRITER)
-    page = (static / "index.html").read_text("utf-8")
+    for name, (file, _) in PAGE.items():
+        if name != "index.html":
+            store.put(name, file.read_bytes(), _WRITER)
+    store.put("data/wheel.jpg", wheel(), _WRITER)
+    page = PAGE["index.html"][0].read_text("utf-8")
     policy = POLICY.replace("frame-ancestors 'none'", "").strip("; ")  # a meta element may not say that
     head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<script src="static.js" defer></script>\n'
     store.put("index.html", page.replace('<script src="view.js"', head + '<script src="view.js"').encode(), _WRITER)

@@ -17,26 +17,31 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import numpy as np
 from pydantic import ValidationError
 
 from openuni.errors import OpenUniError
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue
-from openuni_pipelines.engine.viewing.clips import ClipFacts, Clips, ColumnFacts
+from openuni_pipelines.engine.viewing.clips import ClipFacts, Clips, ColumnFacts, wheel
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.scores import Scores
 
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/view.css": ("view.css", "text/css; charset=utf-8"),
-    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
+_OURS = files(__package__) / "static"
+PAGE = {
+    "index.html": (_OURS / "index.html", "text/html; charset=utf-8"),
+    "look.css": (files("unibench.report") / "look.css", "text/css; charset=utf-8"),
+    "view.css": (_OURS / "view.css", "text/css; charset=utf-8"),
+    "view.js": (_OURS / "view.js", "text/javascript; charset=utf-8"),
+    "static.js": (_OURS / "static.js", "text/javascript; charset=utf-8"),
 }
+"""The page's own files: where they lie, and what they are."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_OPEN = {f"/{name}" for name in PAGE if name.endswith((".css", ".js"))}
 _MOST_BODY = 64 << 10
 _MOST_CARDS = 200
 _MOST_FRAMES = 64
@@ -80,6 +85,11 @@ class Viewer:
         """The link to open."""
         return f"http://127.0.0.1:{self._server.server_port}/?token={self.token}"
 
+    def link(self, key: str) -> str:
+        """The link that opens one clip. Raises OpenUniError where there is none of this key."""
+        self.clips.sample(key)
+        return f"{self.url}#clip={quote(key)}"
+
     def serve(self) -> None:
         """Answer requests until `close`."""
         self._server.serve_forever(poll_interval=0.2)
@@ -91,9 +101,10 @@ class Viewer:
 
     def answer(self, path: str, arguments: Arguments) -> _Answer:
         """The answer to a GET. Raises OpenUniError, KeyError where an argument is missing, ValueError on a bad one."""
-        if path in _PAGE:
-            name, kind = _PAGE[path]
-            return _Answer(kind, (files(__package__) / "static" / name).read_bytes())
+        name = "index.html" if path == "/" else path.removeprefix("/")
+        if name in PAGE:
+            file, kind = PAGE[name]
+            return _Answer(kind, file.read_bytes())
         handle = self._handlers.get(path)
         if handle is None:
             raise LookupError(path)
@@ -186,6 +197,9 @@ class Viewer:
         clips, key, column = self._place(arguments)
         return _json({"text": clips.legend(key, column)})
 
+    def _wheel(self, arguments: Arguments) -> _Answer:
+        return _Answer(_IMAGE, wheel(), keeps=True)
+
     def _camera(self, arguments: Arguments) -> _Answer:
         """Of the clip, or of the truth beside it."""
         key = arguments["key"]
@@ -214,6 +228,7 @@ class Viewer:
         "/api/arrows": _arrows,
         "/api/legend": _legend,
         "/api/camera": _camera,
+        "/api/wheel": _wheel,
     }
 
 
@@ -245,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         arguments = dict(parse_qsl(url.query, keep_blank_values=True))
         # The page's own script and style carry no secret, and cannot name a token in their address.
-        if url.path not in ("/view.css", "/view.js") and not self._is_allowed(arguments):
+        if url.path not in _OPEN and not self._is_allowed(arguments):
             return
         self._answer(lambda: self.server.viewer.answer(url.path, arguments))
 

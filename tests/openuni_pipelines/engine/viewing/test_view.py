@@ -406,7 +406,7 @@ def test_arrows_legends_and_cameras_have_the_right_numbers(dataset: Path, tmp_pa
     assert get(viewer, "/api/arrows", frame=T - 1, **place)[1]["rows"] == []
     assert get(viewer, "/api/arrows", key="clip-1", column="rgb", frame=0)[0] == 409
     assert "full colour 3 px" in get(viewer, "/api/legend", **place)[1]["text"]
-    assert "red 2 m, blue 7.5 m" in get(viewer, "/api/legend", key="clip-1", column="depth")[1]["text"]
+    assert "yellow 2 m, violet 7.5 m" in get(viewer, "/api/legend", key="clip-1", column="depth")[1]["text"]
     assert get(viewer, "/api/camera", key="clip-1")[1]["path"][7] == [7.0, 0.0, 0.0, 0.0, 1.0]
     assert get(viewer, "/api/camera", key="clip-0")[1]["path"] == []
     page.goto(f"{viewer.url}#clip=clip-1&frame=3")
@@ -415,3 +415,63 @@ def test_arrows_legends_and_cameras_have_the_right_numbers(dataset: Path, tmp_pa
     page.wait_for_function("() => document.getElementById('arrow-scale').textContent.includes('as long as')")
     page.wait_for_selector("#camera:not([hidden])")
     viewer.close()
+
+
+def test_normals_of_exact_truth_are_drawn_and_read_out(dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "truth"
+    shutil.copytree(dataset, root)
+    vectors = np.random.default_rng(0).normal(size=(T, H, W, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors[:, 0] = np.nan  # sky
+    folder = root / "truth/clip-0"
+    folder.mkdir(parents=True)
+    (folder / "normals.npz").write_bytes(sidecar.encode_normals(vectors))
+    viewer = Viewer(Clips(Stored(openuni.open(root))), Flags(tmp_path / "flags.jsonl"))
+    open_in_background(viewer)
+    there = [column["name"] for column in get(viewer, "/api/clip", key="clip-0")[1]["columns"]]
+    assert there == [*COLUMNS, "normals"]
+    assert "normals" not in [column["name"] for column in get(viewer, "/api/clip", key="clip-1")[1]["columns"]]
+    rng = np.random.default_rng(1)
+    for frame, y, x in zip(*(rng.integers(low, most, 100) for low, most in ((0, T), (1, H), (0, W))), strict=True):
+        read = get(viewer, "/api/readings", key="clip-0", column="normals", frame=frame, y=y, x=x)[1]
+        assert [one["value"] for one in read[:3]] == vectors[frame, y, x].tolist()
+    sky = get(viewer, "/api/readings", key="clip-0", column="normals", frame=0, y=0, x=0)[1]
+    assert sky == [{"name": "normal", "value": "none: sky", "unit": ""}]
+    assert get(viewer, "/api/frame", key="clip-0", column="normals", frame=3)[0] == 200
+    viewer.close()
+
+
+def unnamed(page: Any) -> list[str]:
+    """Roles in the accessibility tree of what can be used but has no name."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    used = ("button", "checkbox", "combobox", "image", "link", "searchbox", "slider", "textbox")
+    known = [node for node in nodes if not node["ignored"] and node["role"]["value"] in used]
+    assert len(known) > 8
+    return [node["role"]["value"] for node in known if not node.get("name", {}).get("value")]
+
+
+def test_everything_has_a_name_and_works_by_keyboard(viewer: Viewer, page: Any) -> None:
+    page.goto(viewer.url)
+    page.wait_for_function("() => state.facets && histogram && document.querySelectorAll('.card img').length === 4")
+    assert unnamed(page) == []
+    page.locator("#histogram").focus()
+    page.select_option("#field", "fps")
+    page.wait_for_function("() => histogram.field === 'fps'")
+    page.locator("#histogram").focus()
+    for key in ("ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")  # 12 a second
+    page.click("#clear")
+    page.wait_for_function("() => document.querySelectorAll('.card img').length === 4")
+    page.locator(".card").first.focus()
+    for key in ("ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => state.clip?.key === 'clip-1'")
+    settled(page, 0)
+    assert unnamed(page) == []
+    page.keyboard.press("l")
+    page.wait_for_function(
+        f"() => document.querySelector('.reading').textContent.startsWith('({W // 2 + 1}, {H // 2})')"
+    )
+    page.keyboard.press("ArrowRight")
+    settled(page, 1)

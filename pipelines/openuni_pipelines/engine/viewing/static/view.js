@@ -30,6 +30,8 @@ const state = {
   clip: null,
 };
 
+const EVERYTHING = JSON.stringify(state.query);
+
 // An export has no server: its own script answers from files.
 const served = typeof offline === "undefined";
 
@@ -118,7 +120,6 @@ function emptyCard(number) {
   const card = element("button", "", "card");
   const mine = generation;
   card.type = "button";
-  card.setAttribute("role", "listitem");
   page(Math.floor(number / PAGE)).then((found) => {
     if (mine === generation && card.isConnected) fillCard(card, found[number % PAGE]);
   }, report);
@@ -273,16 +274,34 @@ async function drawHistogram(brush = null) {
 function brushed() {
   const canvas = $("histogram").querySelector("canvas");
   let from = null, to = null;
+  const keep = (bars) => {
+    const [low, high] = [Math.min(...bars), Math.max(...bars)];
+    state.query.ranges[$("field").value] = [histogram.edges[low], histogram.edges[high + 1]];
+    writeControls();
+    return search();
+  };
+  // By keyboard: arrows go to a bar, with shift they take in more bars, Enter keeps them.
+  let bars = null;
+  $("histogram").onkeydown = (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!histogram || (!step && event.key !== "Enter")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (!step) { if (bars) guarded(keep)(bars); bars = null; return; }
+    const last = Math.max(0, Math.min(histogram.counts.length - 1, (bars?.[1] ?? (step > 0 ? -1 : histogram.counts.length)) + step));
+    bars = [event.shiftKey && bars ? bars[0] : last, last];
+    drawHistogram(bars);
+    const [low, high] = [Math.min(...bars), Math.max(...bars)], count = histogram.counts.slice(low, high + 1).reduce((a, b) => a + b, 0);
+    $("bars").textContent = `${rounded(histogram.edges[low])} to ${rounded(histogram.edges[high + 1])}: ${count.toLocaleString("en")} clips`;
+  };
   const bin = (event) => Math.max(0, Math.min(histogram.counts.length - 1, Math.floor((event.offsetX / canvas.clientWidth) * histogram.counts.length)));
   canvas.onpointerdown = (event) => { if (histogram) { from = to = bin(event); canvas.setPointerCapture(event.pointerId); drawHistogram([from, to]); } };
   canvas.onpointermove = (event) => { if (from !== null) { to = bin(event); drawHistogram([from, to]); } };
   canvas.onpointerup = guarded(() => {
     if (from === null) return undefined;
-    const [low, high] = [Math.min(from, to), Math.max(from, to)];
-    state.query.ranges[$("field").value] = [histogram.edges[low], histogram.edges[high + 1]];
+    const kept = [from, to];
     from = null;
-    writeControls();
-    return search();
+    return keep(kept);
   });
 }
 
@@ -308,6 +327,14 @@ function forgetOld() {
   }
 }
 
+// Where the colours of a flow point, for those who tell them apart; arrows say the same to everybody.
+function wheel() {
+  const image = element("img", "", "wheel");
+  image.src = served ? address("/api/wheel") : "data/wheel.jpg";
+  image.alt = "Colours of directions: the colour at the rim is that of motion towards it";
+  return image;
+}
+
 class Pane {
   constructor(clip, column) {
     this.column = column;
@@ -331,6 +358,8 @@ class Pane {
     this.reading = element("div", "", "reading");
     this.legend = element("div", column.source.startsWith("error") ? ERRORS[column.name] ?? ERROR : LEGENDS[column.name] ?? "", "legend");
     this.root.append(frame, this.legend, this.reading);
+    this.lines.setAttribute("aria-hidden", "true");
+    if (column.name === "flow" && !column.source.startsWith("error")) this.root.append(wheel());
     this.picture.setAttribute("role", "img");
     this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);
     frame.onpointermove = (event) => player.point(event, frame);
@@ -471,6 +500,7 @@ const player = {
     if (this.frame === this.clip.frames - 1) this.frame = 0;
     this.show(this.frame);
     $("play").textContent = "❚❚";
+    $("play").setAttribute("aria-label", "Stop");
     const tick = (now) => {
       if (!this.playing) return;
       const on = Math.floor(((now - this.started) / 1000) * this.clip.fps * Number($("speed").value));
@@ -485,7 +515,11 @@ const player = {
     requestAnimationFrame(tick);
   },
 
-  stop() { this.playing = false; $("play").textContent = "▶"; },
+  stop() {
+    this.playing = false;
+    $("play").textContent = "▶";
+    $("play").setAttribute("aria-label", "Play");
+  },
 
   changed() {
     if (this.drawing) { this.again = true; return; }
@@ -514,6 +548,7 @@ const player = {
     });
     drawCamera(frame);
     $("time").value = frame;
+    $("time").setAttribute("aria-valuetext", `frame ${frame} of ${clip.frames}`);
     $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
     if (this.pointer && !this.playing) this.read();
   },
@@ -589,6 +624,14 @@ const player = {
     this.read();
   },
 
+  // The pointer by keyboard: from the middle on.
+  nudge(right, down) {
+    const { width, height } = this.clip, { x, y } = this.pointer ?? { x: width >> 1, y: height >> 1 };
+    this.pointer = { x: Math.max(0, Math.min(width - 1, x + right)), y: Math.max(0, Math.min(height - 1, y + down)) };
+    for (const pane of this.panes) if (pane.reading) pane.reading.setAttribute("aria-live", pane === this.panes[0] ? "polite" : "off");
+    this.read();
+  },
+
   // One question under way at a time; the last place of the pointer is asked next.
   async read() {
     if (this.reading) { this.unread = true; return; }
@@ -596,7 +639,7 @@ const player = {
     const { pointer, frame, clip } = this;
     await Promise.all(this.panes.filter((pane) => pane.column.present).map(async (pane) => {
       const found = await json("/api/readings", { ...pane.place, frame, ...pointer }, this.leaving.signal);
-      pane.reading.textContent = `(${pointer.x}, ${pointer.y})  ` + found.map(({ name, value, unit }) => `${name} ${rounded(value)}${unit ? ` ${unit}` : ""}`).join("  ");
+      pane.reading.textContent = found.length ? `(${pointer.x}, ${pointer.y})  ` + found.map(({ name, value, unit }) => `${name} ${rounded(value)}${unit ? ` ${unit}` : ""}`).join("  ") : "";
     })).catch(report);
     this.reading = false;
     if (this.unread && this.pointer && clip === this.clip) { this.unread = false; this.read(); }
@@ -632,7 +675,7 @@ function drawCamera(frame) {
   pen.moveTo(x, y);
   pen.lineTo(x + (here[3] / length) * 18, y - (here[4] / length) * 18);
   pen.stroke();
-  $("camera").querySelector("figcaption").textContent = `camera from above, ${span.toPrecision(3)} m across; now at ${here.slice(0, 3).map((number) => number.toFixed(2)).join(", ")} m`;
+  $("camera").querySelector("figcaption").textContent = `${span > 1e-3 ? `camera from above, ${span.toPrecision(3)} m across; now at` : "the camera, from above, stands still at"} ${here.slice(0, 3).map((number) => number.toFixed(2)).join(", ")} m`;
 }
 
 async function flag() {
@@ -660,6 +703,19 @@ async function go() {
   await search();
 }
 
+// Arrow keys go from card to card, also to one that does not exist yet.
+function moveAmongCards(event) {
+  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
+  const here = [...cards].find(([, card]) => card === document.activeElement)?.[0];
+  if (here === undefined || !(event.key in moves)) return false;
+  const next = here + moves[event.key];
+  if (next < 0 || next >= state.total) return true;
+  cards.get(next)?.scrollIntoView({ block: "nearest" });
+  layOut();
+  cards.get(next)?.focus();
+  return true;
+}
+
 function typed(event) {
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range" && event.target.type !== "checkbox";
   if (event.key === "Escape") {
@@ -669,7 +725,10 @@ function typed(event) {
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: () => player.frame - step, ArrowRight: () => player.frame + step, Home: () => 0, End: () => Infinity };
   const keys = { " ": () => $("play").click(), n: () => $("after").click(), p: () => $("before").click(), f: () => served && $("reason").focus(), v: () => $("vectors").click(), a: () => $("arrows").click() };
+  const points = { i: [0, -step], j: [-step, 0], k: [0, step], l: [step, 0] };
   if (event.key === "?") $("help").showModal();
+  else if (!state.clip && moveAmongCards(event)) { event.preventDefault(); return; }
+  else if (state.clip && event.key.toLowerCase() in points) player.nudge(...points[event.key.toLowerCase()]);
   else if (event.key === "/" && !state.clip) $("words").focus();
   else if (state.clip && event.key in moves) { player.stop(); player.show(moves[event.key]()); }
   else if (state.clip && event.key in keys) keys[event.key]();
@@ -708,7 +767,9 @@ async function begin() {
   addEventListener("hashchange", guarded(go));
   addEventListener("resize", () => player.changed());
   // The first clips are there before the whole index is: filters come when it has been read.
+  // A query of a link needs it at once.
   const shown = go();
+  if (JSON.stringify(state.query) === EVERYTHING && !state.clip) await shown;
   watchIndex();
   state.facets = await json("/api/facets", {});
   showFilters();

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from openuni.errors import OpenUniError
 from openuni.sample import Record
 from openuni_pipelines.commands.import_truth import import_truth
 from unibench import score
@@ -57,6 +58,19 @@ def test_a_predicted_dataset_of_other_order_is_scored(tmp_path: Path) -> None:
     assert (counts.scored, counts.missing) == (2, 1)
     assert report.tasks["segmentation"].columns["jf"].value == pytest.approx(1)
     assert any("2 predictions matched by the clip's original name" in sentence for sentence in said)
+
+
+def test_results_in_the_wrong_place_are_told_theirs(tmp_path: Path) -> None:
+    write_davis(tmp_path / "davis", ("bear",))
+    import_truth("davis", tmp_path / "davis", tmp_path / "gt")
+    results = tmp_path / "results"
+    (tmp_path / "davis" / "Annotations" / "480p").rename(results)
+    with pytest.raises(OpenUniError, match="no predictions that are known by their place"):
+        score(results, tmp_path / "gt")
+    results.rename(tmp_path / "segmentation")
+    results.mkdir()
+    (tmp_path / "segmentation").rename(results / "segmentation")
+    assert score(results, tmp_path / "gt").tasks["segmentation"].counts.scored == 1
 
 
 def write_davis(root: Path, clips: tuple[str, ...]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from openuni.errors import OpenUniError
@@ -46,11 +47,13 @@ class ScoreJob:
     predictions: Place
     truth: Place | None
     protocol: Protocol
+    call: str
+    """Of one call of `score`: the next in the same process looks at all files anew."""
 
 
-@cache
-def open_place(place: Place) -> Run:
-    """Open a run, once in each process."""
+@lru_cache(maxsize=4)
+def open_place(place: Place, call: str = "") -> Run:
+    """Open a run, once in each process and call of `score`."""
     run = open_run(place.path, place.info)
     return Reestimated(run, dict(place.experts)) if place.experts else run
 
@@ -75,7 +78,8 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
     """Open both runs and settle tasks, samples and protocol. Raises OpenUniError where nothing can be scored."""
     where = place(pred, config.depth_kind, config.control)
     sets.check_trusted([expert for _, expert in where.experts], config.trust)
-    predictions = open_place(where)
+    call = secrets.token_hex(4)
+    predictions = open_place(where, call)
     truth = _truth(gt, predictions, config.standard)
     if isinstance(predictions, Folder | Columns) and isinstance(truth, Columns):
         for sentence in _names_said(predictions.answer_to(truth)):
@@ -96,7 +100,7 @@ def plan(pred: Path | str, gt: str | None, config: ScoreConfig, say: Progress) -
         measures=learned.weights,
         estimators=fingerprints(dict(where.experts)),
     )
-    job = ScoreJob(where, None if truth is None else Place(truth.path, None), protocol)
+    job = ScoreJob(where, None if truth is None else Place(truth.path, None), protocol, call)
     return Plan(job, predictions, truth, keys, learned.notes)
 
 
@@ -172,7 +176,11 @@ def _tasks(asked: tuple[str, ...], predictions: Run, truth: Run | None) -> list[
     if not asked:
         known = _offered(predictions, truth)
         if not known:
-            have = ", ".join(predictions.values()) or "nothing"
+            if not (have := ", ".join(predictions.values())):
+                raise OpenUniError(
+                    f"{predictions.path} has no predictions that are known by their place: those of a task lie in a "
+                    f"folder of its name, one file or folder a clip; the tasks: {', '.join(scored.names())}"
+                )
             raise OpenUniError(f"{predictions.path} has {have}, and none of it has truth; see `unibench score --help`")
         return known
     if unknown := [name for name in asked if name not in scored.names()]:

@@ -118,8 +118,8 @@ def _collect(planned: Plan, journal_path: Path, resume: bool, say: Progress, map
 
 def _score_keys(job: ScoreJob, work: list[tuple[str, str]]) -> list[SampleResult]:
     """Score these (task, key) pairs."""
-    truth = None if job.truth is None else open_place(job.truth)
-    predictions = open_place(job.predictions)
+    truth = None if job.truth is None else open_place(job.truth, job.call)
+    predictions = open_place(job.predictions, job.call)
     if isinstance(predictions, Folder | Columns) and isinstance(truth, Columns):
         predictions.answer_to(truth)
     tools = _tools(job.protocol.tasks, tuple(job.protocol.measures.items()))

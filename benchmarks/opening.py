@@ -2,25 +2,30 @@
 
     python benchmarks/opening.py --shards 7813 --latency 0.05
 
-The dataset is made up: its manifest and catalog are real, its tars and indices are not there. Each request to the store
-in memory waits for the latency.
+The dataset is made up: its manifest, catalog and facts are real, its tars and indices are not there. Each request to
+the store in memory waits for the latency.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import resource
 import time
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from fsspec.implementations.memory import MemoryFileSystem
 
 import openuni
-from openuni.shards import catalog, layout
+from openuni.shards import catalog, facts, layout
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.shards.reader import Order
+from openuni_pipelines.engine.counting import count
 
 COLUMNS = ("rgb", "depth", "flow", "segmentation", "densepose", "skeleton")
 
@@ -30,13 +35,36 @@ def make(files: MemoryFileSystem, shards: int, per_shard: int) -> None:
     manifest = Manifest({}, dict.fromkeys(COLUMNS, "made-1"), shards * per_shard, shards, "")
     document = layout.dump_checked(manifest)
     table = catalog.encode([_record(shard, column, per_shard) for shard in range(shards) for column in sorted(COLUMNS)])
+    sink = io.BytesIO()
+    pq.write_table(_facts(shards * per_shard), sink, compression="zstd")
     head = catalog.Head(layout.digest(document), FileRecord(len(table), layout.digest(table)))
     for name, data in {
         layout.MANIFEST: document,
         catalog.TABLE: table,
         catalog.HEAD: layout.dump_checked(head),
+        facts.in_bucket(head.table.sha256): sink.getvalue(),
     }.items():
         files.pipe_file(f"/million/{name}", data)
+
+
+def _facts(clips: int) -> pa.Table:
+    numbers = pa.array(range(clips))
+    captions = [f"somebody walks past house {number} of a long street with trees" for number in range(1000)]
+    caption = pa.array(captions).take(pc.subtract(numbers, pc.multiply(pc.divide(numbers, 1000), 1000)))
+    words = {"subset": "general", "split": "train", "license": "CC-BY-4.0"}
+    whole = {"frames": 81, "width": 854, "height": 480}
+    table = {
+        "key": pa.array([f"clip-{number:09d}" for number in range(clips)]),
+        **{name: pa.repeat(pa.scalar(value, pa.int32()), clips) for name, value in whole.items()},
+        "fps": pa.repeat(16.0, clips),
+        "caption": caption,
+        **{name: pa.repeat(word, clips) for name, word in words.items()},
+    }
+    for column in COLUMNS:
+        table[f"{column}.present"] = pa.repeat(True, clips)
+        table[f"{column}.reason"] = pa.repeat("", clips)
+        table[f"{column}.confidence"] = pc.divide(pc.cast(numbers, pa.float64()), float(clips))
+    return pa.table(table)
 
 
 def _record(shard: int, column: str, per_shard: int) -> CommitRecord:
@@ -58,7 +86,7 @@ def main() -> None:
     asked = parser.parse_args()
     make(MemoryFileSystem(), asked.shards, asked.per_shard)
     requests: list[str] = []
-    cat_file = MemoryFileSystem.cat_file
+    cat_file, size_of = MemoryFileSystem.cat_file, MemoryFileSystem.size
 
     def far(self: MemoryFileSystem, path: str, *args: Any, **more: Any) -> bytes:
         requests.append(path)
@@ -66,11 +94,23 @@ def main() -> None:
         data: bytes = cat_file(self, path, *args, **more)
         return data
 
-    MemoryFileSystem.cat_file = far
+    def size(self: MemoryFileSystem, path: str) -> int:
+        requests.append(path)
+        time.sleep(asked.latency)
+        return int(size_of(self, path))
+
+    MemoryFileSystem.cat_file, MemoryFileSystem.size = far, size
     before, began, cpu = _peak(), time.perf_counter(), time.process_time()
     data = openuni.open("memory://million")
     clips = len(data)
     opened, opened_cpu = time.perf_counter() - began, time.process_time() - cpu
+    opening = len(requests)
+    began, cpu = time.perf_counter(), time.process_time()
+    sharp = len(data.filter(pc.field("depth.confidence") > 0.5))
+    filtered, filtered_cpu, filtering = time.perf_counter() - began, time.process_time() - cpu, len(requests) - opening
+    cpu = time.process_time()
+    counted = count(data).samples
+    counted_cpu, counting = time.process_time() - cpu, len(requests) - opening - filtering
     order = Order([shard.samples for shard in data.shards], seed=0)
     began = time.perf_counter()
     taken = len({order.locate(position) for position in range(clips)})
@@ -79,9 +119,16 @@ def main() -> None:
         json.dumps(
             {
                 "clips": clips,
-                "requests": len(requests),
+                "requests_to_open": opening,
                 "open_seconds": round(opened, 2),
                 "open_cpu_seconds": round(opened_cpu, 2),
+                "requests_to_filter": filtering,
+                "filter_seconds": round(filtered, 2),
+                "filter_cpu_seconds": round(filtered_cpu, 2),
+                "clips_that_pass": sharp,
+                "requests_to_count": counting,
+                "count_cpu_seconds": round(counted_cpu, 2),
+                "clips_counted": counted,
                 "epoch_exactly_once": taken == clips,
                 "epoch_order_seconds": round(epoch, 2),
                 "peak_mib_before": before,

@@ -140,8 +140,8 @@ def stage(store: ObjectStore, named: Mapping[str, str], manifest: Manifest, root
             _fetch(store, far, root, name, run)
     for number, generation in enumerate(plan.generations(manifest)):
         name = plan.name_of(number)
-        if layout.file_record(root / name).sha256 != generation.plan_sha256:
-            raise CorruptDataError(f"{store.where(named[name])} is not the plan that was put there")
+        if name not in named or layout.file_record(root / name).sha256 != generation.plan_sha256:
+            raise CorruptDataError(f"{store.where(named.get(name, name))} is not the plan that was put there")
     LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
 
 

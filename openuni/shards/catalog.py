@@ -100,7 +100,7 @@ def read_named(store: Store, file: FileRecord) -> list[CommitRecord]:
         data = store.read(name, at_most=min(file.size, _MOST_BYTES))
     except FileNotFoundError:
         raise CorruptDataError(
-            f"{store.where(name)} is missing; if the dataset is being changed, open it again"
+            f"{store.where(name)} is missing; if the dataset was changed meanwhile, open it again"
         ) from None
     if layout.digest(data) != file.sha256:
         raise CorruptDataError(f"{store.where(name)} is not what {layout.MANIFEST} says; restore it from a copy")

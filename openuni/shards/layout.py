@@ -49,6 +49,8 @@ _FINGERPRINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"(?:commits/|changes/[0-9a-f-]+/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
 
+_BESIDE = re.compile(r"[a-z]+(\.[0-9]{4})?\.(parquet|json)")
+
 T = TypeVar("T")
 V = TypeVar("V", int, str)
 
@@ -161,6 +163,10 @@ class Revised:
 
     number: int
     files: Mapping[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        if "catalog.parquet" not in self.files or not all(map(_BESIDE.fullmatch, self.files)):
+            raise ValueError("it names no catalog, or files that are none of ours")
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,10 @@ class Dataset:
             >>> list(openuni.open("data/demo").keys())
             ['bikes-street', 'bunny', 'carphone']
         """
+        kept = self._kept_keys()
+        if kept is not None:
+            yield from kept.take(pa.array(np.asarray(self._numbers, np.int64))).to_pylist()
+            return
         for number in self._numbers:
             position, row = self._place(int(number))
             yield self._rows(position)["rgb"][row].key
@@ -443,15 +447,21 @@ class Dataset:
 
     def _stored_keys(self) -> pa.ChunkedArray:
         """Every key of the whole dataset, in stored order."""
-        with facts.there(self._store) as path:
-            if path is not None:
-                with open_regular(path) as file:
-                    stored = tables.read(file, pa.schema([index.schema("rgb").field("key")]), str(path))["key"]
-                if len(stored) == self._ends[-1]:
-                    return stored
+        kept = self._kept_keys()
+        if kept is not None:
+            return kept
         with ThreadPoolExecutor(16) as pool:  # far away, an index is mostly waiting
             keys = list(pool.map(lambda shard: self._table(shard, "rgb")["key"].combine_chunks(), self.shards))
         return pa.chunked_array(keys, pa.string())
+
+    def _kept_keys(self) -> pa.ChunkedArray | None:
+        """The same from the facts, where they are kept."""
+        with facts.there(self._store) as path:
+            if path is None:
+                return None
+            with open_regular(path) as file:
+                stored = tables.read(file, pa.schema([index.schema("rgb").field("key")]), str(path))["key"]
+            return stored if len(stored) == self._ends[-1] else None
 
     def _table(self, shard: Shard, column: str) -> pa.Table:
         """What an index says of its clips; where their members lie is the larger part of it, and is not read."""

@@ -182,7 +182,7 @@ def _stage(data: Dataset, manifest: Manifest, root: Path, run: str) -> None:
     named = {name: name for name in (*plans, *beside, layout.FAILURES, takedown.FILE)}
     if data.manifest.configuration.get(layout.NAMING) == layout.HASHED:
         named = {layout.FAILURES: layout.FAILURES, **bucket.files(data.manifest)}
-        named = {near: far for near, far in named.items() if near != catalog.TABLE}
+        named = {near: far for near, far in named.items() if near in (*plans, *beside, layout.FAILURES, takedown.FILE)}
     for near, far in named.items():
         try:
             _copy(data.store, far, root, near, run)

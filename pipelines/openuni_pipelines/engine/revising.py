@@ -166,10 +166,12 @@ def add(
 
 
 def drop(url: str, column: str) -> int:
-    """As `changes.drop`, in a bucket: the bytes of the column's files."""
+    """As `changes.drop`, in a bucket: the bytes of the column's files; 0 where a killed `drop` had only to be ended."""
     changes.check_droppable(column)
     with tempfile.TemporaryDirectory(prefix="openuni-drop-") as folder, changing(url, Path(folder)) as change:
         base = change.base.manifest
+        if column not in base.columns and change.is_resumed:
+            return 0
         if column not in base.columns:
             raise PlanError(f"{url} has no column {column!r}; it has {', '.join(base.columns)}")
         manifest = replace(base, columns={name: made for name, made in base.columns.items() if name != column})

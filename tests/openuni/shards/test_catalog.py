@@ -10,6 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import openuni
+from openuni.errors import CorruptDataError
 from openuni.shards import catalog, columns, layout, verify
 from openuni.shards.layout import CommitRecord, FileRecord
 from openuni.storage import LocalStore
@@ -154,3 +155,20 @@ def test_a_catalog_that_tells_other_things_than_the_records_is_found_by_verify(r
     assert verify.verify_catalog(root) == []
     catalog.retire(root)
     assert verify.verify_catalog(root) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"catalog.parquet": {"size": 9, "sha256": _SUM}}, "if the dataset was changed meanwhile, open it again"),
+        ({"catalog.parquet": {"size": 9, "sha256": _SUM}, "../x": {"size": 9, "sha256": _SUM}}, "none of ours"),
+        ({}, "none of ours"),
+        ("x", "none of ours"),
+    ],
+)
+def test_a_revision_is_believed_only_with_its_catalog(root: Path, files: object, said: str) -> None:
+    manifest = verify.manifest(root)
+    revised = replace(manifest, configuration={layout.REVISION: {"number": 1, "files": files}})
+    (root / layout.MANIFEST).write_bytes(layout.dump_checked(revised))
+    with pytest.raises(CorruptDataError, match=said):
+        len(openuni.open(root))

@@ -156,11 +156,12 @@ def test_a_change_that_is_killed_again_and_again_ends_as_that_of_a_folder(
         assert len(openuni.open(URL)) in (len(NAMES), len(openuni.open(local)))  # readers see before or after
         if rng.random() < 0.5:
             shutil.rmtree(tmp_path / "staging", ignore_errors=True)
-    if driver.returncode != 0 or change.name != "drop":
+    is_over = change.name in ("drop", "remove") and revisions.latest(store) and revisions.is_settled(store)
+    if not is_over:  # else there is nothing left to ask for
         run(words, change.status)
+        assert store.list("leases") == []
+        assert not (tmp_path / "staging" / "change").exists()
     assert_same(store, local)
-    assert store.list("leases") == []
-    assert not (tmp_path / "staging" / "change").exists()
 
 
 def test_a_removed_clip_is_in_no_object(s3: Server, before: Path, tmp_path: Path) -> None:
@@ -242,7 +243,8 @@ def test_views_and_numbers_come_from_a_few_reads(s3: Server, before: Path, tmp_p
     s3.asked.clear()
     sharp = data.filter((pc.field("frames") > 3) & pc.field("depth.present"))
     assert list(data.only(["zoo01", "nobody"]).numbers) == [sorted(NAMES).index("zoo01")]
-    assert len(s3.asked) < 14
+    assert list(data.keys()) == sorted(NAMES)
+    assert len(s3.asked) < 18
     assert list(sharp.keys()) == list(openuni.open(local).filter(pc.field("depth.present")).keys())
     assert "a view is a small file on this machine" in run(
         ["openuni", "dedup", URL, "--out", f"{URL}/v.json"], status=2

@@ -101,7 +101,7 @@ def _pass(
         model = UnifiedDiT(config)
         if lora:
             add_lora(model, lora)
-        if cast:
+        if cast and dtype != torch.float32:  # which they have; fake tensors cannot be swapped for themselves
             model.to(dtype)
         model.checkpoint_blocks = checkpointing
         streams = Streams(

@@ -77,6 +77,14 @@ def test_adapters_let_a_1_3b_model_train_in_24_gb() -> None:
     assert adapted.total < 0.5 * 24e9
 
 
+def test_bytes_of_ranks_on_cpus_are_predicted_too() -> None:
+    """Several ranks compute in a copy of another type; on a CPU it is the same type, and there is no copy."""
+    config, size = preset("nano"), (4, 8, 8)
+    alone, shared = (training_bytes(config, size, (2,), ranks=n, checkpointing=False) for n in (1, 2))
+    assert shared.activations == alone.activations
+    assert shared.state < alone.state
+
+
 def test_the_bound_on_streams_is_passed_but_once() -> None:
     stage = Stage("x", ("depth", "flow", "skeleton"), p_more=0.1)
     assert most_streams(stage, 8, 1000) == 16 + 6  # P(binomial(16, .1) > 6) = 5e-4, > 5: 3e-3

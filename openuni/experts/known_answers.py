@@ -307,27 +307,30 @@ def _examined(expert: type[Expert], known: Sequence[KnownAnswer], trust: bool) -
         return Finding(expert.name, "failed", str(error))
     try:
         finding = _compared(loaded, known) if known else none_known
-        if not expert.resources.gpus:
-            return finding
-        try:
-            pace = measured(loaded, before)
-        except (OpenUniError, RuntimeError) as error:  # of the card's memory, and what else libraries raise
-            return replace(finding, pace=f"not measured: {str(error).splitlines()[0]}")
-        return replace(finding, speed=pace, pace=str(pace))
-    except AssetError as error:
-        return Finding(expert.name, "failed", str(error))
+        return _timed(finding, loaded, before) if expert.resources.gpus else finding
     finally:
         loaded.teardown()
 
 
+def _timed(finding: Finding, loaded: Expert, before: Memory) -> Finding:
+    try:
+        found = measured(loaded, before)
+    except (OpenUniError, RuntimeError) as error:  # of the card's memory, and what else libraries raise
+        reason = str(error).partition("\n")[0]
+        return replace(finding, pace=f"not measured: {reason}")
+    return replace(finding, speed=found, pace=str(found))
+
+
 def _compared(loaded: Expert, known: Sequence[KnownAnswer]) -> Finding:
-    """Raises AssetError where a picture cannot be had."""
     import torch
 
     from openuni.experts.weights import precision
 
-    with precision(torch.float32):
-        errors = [_error(answer, loaded) for answer in known]
+    try:
+        with precision(torch.float32):
+            errors = [_error(answer, loaded) for answer in known]
+    except AssetError as error:  # a picture that cannot be had
+        return Finding(loaded.name, "failed", str(error))
     worst = max(errors)
     cited = "; ".join(answer.cited for answer in known)
     if all(error <= answer.tolerance for error, answer in zip(errors, known, strict=True)):
@@ -354,11 +357,14 @@ def _found() -> dict[str, Kept]:
 
 
 def _keep(fingerprint: str, finding: Finding) -> None:
-    said = finding.said if finding.verdict in ("matches", "differs") else ""
-    kept = _found() | {fingerprint: Kept(said, finding.speed)}
+    """Beside what was found before of that which was not found anew."""
+    found = _found()
+    before = found.get(fingerprint, Kept())
+    said = finding.said if finding.verdict in ("matches", "differs") else before.said
+    found[fingerprint] = Kept(said, finding.speed or before.speed)
     folder = assets.folder()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".found-", dir=folder) as scratch:
         part = Path(scratch) / _FOUND
-        part.write_text(json.dumps({name: asdict(one) for name, one in kept.items()}, indent=2, sort_keys=True))
+        part.write_text(json.dumps({name: asdict(one) for name, one in found.items()}, indent=2, sort_keys=True))
         part.replace(folder / _FOUND)

@@ -60,6 +60,7 @@ def measured(loaded: Expert, before: Memory) -> Speed:
         raise OpenUniError(f"about {loaded.seconds_per_frame:.0f} s a frame on a CPU")
     if unknown := set(loaded.requires) - set(_found(1)):
         raise OpenUniError(f"it builds on {', '.join(sorted(unknown))}")
+    before.forget()
     if before.on_card:
         loaded.annotate(clip(frames))
     shown = clip(frames)
@@ -78,9 +79,16 @@ class Memory:
 
         self.device = str(provenance()["device"])
         self.on_card = torch.cuda.is_available()
+        self.forget()
         if self.on_card:
-            torch.cuda.empty_cache()
             self._free, _ = torch.cuda.mem_get_info()
+
+    def forget(self) -> None:
+        """What was held until now, and is not any more, does not count."""
+        if self.on_card:
+            import torch
+
+            torch.cuda.empty_cache()
         with suppress(OSError):  # then it is the most that the process has ever held
             _RESET.write_text("5")
 

@@ -18,6 +18,7 @@ _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "
 """Distributions that all install into one folder, `cv2`."""
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "build": ("ray", "onnxruntime", "scenedetect"),
+    "production": ("safetensors", "scipy", "segment_anything", "timm", "torch", "torchvision", "transformers"),
     "people": ("mediapipe", "embreex", "scipy", "threadpoolctl"),
     "render": ("mitsuba", "mujoco", "embreex", "pyoidn", "OpenEXR"),
     "score": ("hotcoco", "jinja2", "OpenEXR"),

@@ -140,7 +140,11 @@ def test_speed_and_memory_are_measured_kept_with_the_weights_and_counted_with(
     monkeypatch.setattr(known_answers, "measured", lambda loaded, before: Speed("NVIDIA A100", 50.0, 3.1))
     assert "  50 frames a second on NVIDIA A100, 832×480; 3.1 GiB of the card's memory" in run("--experts").output
     assert planning.card_use(rf_detr.RfDetr, 50 * 3600, 832 * 480) == planning.CardUse("rf_detr", 50, True, 1.0, 1)
-    assert known_answers.verdict(rf_detr.RfDetr).startswith("differs")  # kept beside it
+    gone = replace(small, picture=known_answers.Picture("gone.png", Url("file:///nowhere/gone.png")))
+    monkeypatch.setattr(known_answers, "ANSWERS", (gone,))
+    assert "could not be fetched" in (said := run("--experts")).output
+    assert "50 frames a second" in said.output
+    assert known_answers.verdict(rf_detr.RfDetr).startswith("differs")  # what was found before stays
 
 
 def test_a_program_is_measured_only_with_trust(

@@ -7,6 +7,8 @@
 Six families, each scene with noise, blur and light of its own: a row side by side, a throng at all depths, people who
 meet in the middle, people so close that the frame cuts them off, a crowd far away, and people behind crates.
 
+Everything is drawn from the seed, so that the same command gives the same pixels (as one environment renders them).
+
 Each scene is a file `FAMILY-SEED.npz` (`FAMILY-hSEED.npz` of the harsh ones): `rgb` uint8 `[T, H, W, 3]`, `person`
 uint8 `[T, H, W]` (index + 1; 0 nobody), `parts` uint8 `[T, H, W]` (1–24; 0 nobody).
 """

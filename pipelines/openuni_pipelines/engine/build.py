@@ -85,6 +85,8 @@ class BuildConfig:
     """Frames a second of the stored clips."""
     size: int = 480
     """Shorter side in pixels; never enlarged."""
+    crf: int = 18
+    """x264's constant rate factor of the stored clips, 0 (best) to 51."""
     max_frames: int = 81
     """Longest clip, in frames."""
     min_frames: int = 8
@@ -107,11 +109,13 @@ class BuildConfig:
         if (
             not 0 < self.fps <= 240
             or self.size < 16
+            or not 0 <= self.crf <= 51
             or not 1 <= self.min_frames <= self.max_frames
             or self.shard_size < 1
         ):
             raise PlanError(
-                "--fps must lie in (0, 240], --size be at least 16, 1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
+                "--fps must lie in (0, 240], --size be at least 16, --crf lie in [0, 51], "
+                "1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
             )
 
     @property
@@ -170,7 +174,7 @@ class BuildConfig:
 
     @property
     def normalisation(self) -> Normalisation:
-        return Normalisation(fps=self.fps, short_side=self.size, max_frames=self.max_frames, min_frames=self.min_frames)
+        return Normalisation(self.fps, self.size, self.max_frames, self.min_frames, self.crf)
 
     @property
     def limits(self) -> Limits:

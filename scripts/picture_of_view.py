@@ -23,7 +23,8 @@ from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import open_source
 
 WIDE, USUAL, TABLET = (1920, 1080), (1280, 720), (820, 1180)
-_READ = "() => [...document.querySelectorAll('.reading')].every(one => one.textContent)"
+_READ = """() => [...document.querySelectorAll('.pane:not([data-source^="error"]) .reading')]
+  .every(one => one.textContent)"""
 _DRAWN = """() => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];
   return all.length && all.every(one => one.dataset.frame) }"""
 

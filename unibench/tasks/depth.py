@@ -259,7 +259,7 @@ def _planar(focal: float) -> Callable[[Depth], Depth | None]:
 
 def _shades(values: npt.NDArray[np.floating], low: float, high: float) -> Image:
     level = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    shades = cv2.applyColorMap((255 * np.nan_to_num(level)).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    shades = cv2.applyColorMap((255 * np.nan_to_num(level)).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     image = np.asarray(cv2.cvtColor(shades, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     image[np.isnan(values)] = UNKNOWN
     return image

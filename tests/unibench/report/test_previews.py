@@ -17,7 +17,7 @@ def test_a_film_of_large_views_is_made_small_and_small_ones_are_left(tmp_path: P
     for height, width, size in ((480, 832, (185, 320)), (36, 48, (36, 48))):
         ramp = np.linspace(0, 255, width).astype(np.uint8)
         rgb = np.broadcast_to(ramp[:, None], (3, height, width, 3)).copy()
-        depth = np.broadcast_to(np.linspace(1, 4, width, dtype=np.float32), (3, height, width)).copy()
+        depth = np.broadcast_to(np.linspace(4, 1, width, dtype=np.float32), (3, height, width)).copy()
         record = Record("clip", 3, height, width, 8.0)
         views = {"rgb": Annotation(Rgb(rgb, 8.0)), "depth": Annotation(Depth(depth, "metric"))}
         (tmp_path / "clip.mp4").write_bytes(previews.draw(record, views)["clip.mp4"])

@@ -103,6 +103,8 @@ class Catalogue:
         self._scored = dict(scored or {})
         self._find = lru_cache(16)(self._search)
         self._number = lru_cache(64)(self._read_number)
+        # What cards and searches take is held: of a million clips the captions are the most of it, some hundred MB.
+        self._column = lru_cache(64)(lambda name: self._facts[name])
         self.read = 0
         """Clips whose index has been read."""
         self._lock = threading.Lock()
@@ -192,13 +194,13 @@ class Catalogue:
             return self._data.table(0, 0)
         if self._reading is not None and self._reading.done():
             names = [*_SHOWN, *(f"{name}.present" for name in self._columns)]
-            return pa.table({name: self._facts[name].take(pa.array(numbers)) for name in names})
+            return pa.table({name: self._column(name).take(pa.array(numbers)) for name in names})
         first = int(numbers.min())
         return self._data.table(first, int(numbers.max()) + 1).take(pa.array(numbers - first))
 
     def keys(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """The keys of some clips."""
-        return np.asarray(self._facts["key"].take(pa.array(numbers)).to_numpy(), np.object_)
+        return np.asarray(self._column("key").take(pa.array(numbers)).to_numpy(), np.object_)
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every clip, NaN where it has none. Raises OpenUniError where there is no such number."""
@@ -206,8 +208,8 @@ class Catalogue:
 
     def details(self, number: int) -> dict[str, dict[str, str]]:
         """What a clip can be chosen by: its fields, and why it lacks columns."""
-        choices = {name: self._facts[name][number].as_py() or "" for name in self._choices}
-        reasons = {name: self._facts[f"{name}.reason"][number].as_py() or "" for name in self._columns}
+        choices = {name: self._column(name)[number].as_py() or "" for name in self._choices}
+        reasons = {name: self._column(f"{name}.reason")[number].as_py() or "" for name in self._columns}
         return {"choices": choices, "reasons": reasons}
 
     def histogram(self, name: str, numbers: npt.NDArray[np.int64]) -> Histogram:
@@ -239,7 +241,7 @@ class Catalogue:
     def _conditions(self, query: Query, flagged: frozenset[str]) -> Iterator[npt.NDArray[np.bool_]]:
         for word in query.words.split():
             found = [
-                pc.match_substring(pc.fill_null(self._facts[name], ""), word, ignore_case=True)
+                pc.match_substring(pc.fill_null(self._column(name), ""), word, ignore_case=True)
                 for name in ("key", "caption")
             ]
             yield pc.or_(*found).to_numpy()
@@ -254,11 +256,11 @@ class Catalogue:
             column, reason = query.absent
             if column not in self._columns:
                 raise OpenUniError(f"there is no column {column!r}; there is {', '.join(self._columns)}")
-            yield ~self._facts[f"{column}.present"].to_numpy()
+            yield ~self._column(f"{column}.present").to_numpy()
             if reason:
                 yield pc.fill_null(pc.equal(self._facts[f"{column}.reason"], reason), False).to_numpy()
         if query.flagged:
-            yield pc.is_in(self._facts["key"], pa.array(sorted(flagged), pa.string())).to_numpy()
+            yield pc.is_in(self._column("key"), pa.array(sorted(flagged), pa.string())).to_numpy()
 
     def _read_number(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every clip, NaN where it has none."""

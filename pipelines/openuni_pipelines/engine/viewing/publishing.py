@@ -57,7 +57,7 @@ def publish(viewer: Viewer, out: Path, progress: Callable[[int, int], None] = la
     if total > MOST_CLIPS:
         raise PlanError(
             f"{viewer.clips.data.url} has {total:,} clips, and an export, which holds every frame of every column, at "
-            f"most {MOST_CLIPS:,}: choose clips with `openuni select --out chosen.json`, then export that view"
+            f"most {MOST_CLIPS:,}: choose some with `openuni select --sample N --out chosen.json` and export that view"
         )
     claim(out)
     store = LocalStore(out)

@@ -21,7 +21,7 @@ from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError
 from openuni.modalities import ColourRange, Encoded, Frames, Modality, Reading
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Record, Sample, Status
-from openuni.shards import facts, index, tables
+from openuni.shards import facts, index, tables, view
 from openuni.shards.layout import MANIFEST
 from openuni.shards.reader import Dataset
 from openuni.storage import LocalStore, open_regular
@@ -170,23 +170,14 @@ class Source(ABC):
 class Facts:
     """What the index knows of all clips, a column at a time: the columns of `openuni.shards.facts`, in stored order.
 
-    Of a table, or of a Parquet file, where a column is read when it is first asked for and then held: a million numbers
-    are 8 MB, as many captions some hundred. Thread-safe.
+    Of a table, or of a Parquet file, of which a column is read each time that it is asked for. Thread-safe.
     """
 
     def __init__(self, of: pa.Table | Path) -> None:
         self._of = of
         self.schema: pa.Schema = pq.read_schema(of) if isinstance(of, Path) else of.schema
-        self._columns: dict[str, pa.ChunkedArray] = {}
-        self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
-        with self._lock:
-            if name not in self._columns:
-                self._columns[name] = self._read(name)
-            return self._columns[name]
-
-    def _read(self, name: str) -> pa.ChunkedArray:
         if not isinstance(self._of, Path):
             return self._of[name]
         with open_regular(self._of) as file:
@@ -365,14 +356,14 @@ def _sheets(run: Path) -> list[Path]:
 
 
 def open_source(path: str, truth: str | None = None) -> Source:
-    """A dataset, a plain folder or a training run; with `truth`, its clips also answer to the keys of the clips that
-    they predict.
+    """A dataset or a view of one, a plain folder or a training run; with `truth`, its clips also answer to the keys of
+    the clips that they predict.
 
     Raises OpenUniError where `path` is none of them.
     """
     if "://" not in path and not (Path(path) / MANIFEST).is_file() and _sheets(Path(path)):
         return Steps(Path(path))
-    run = open_run(path)
+    run = Columns(path) if view.is_view(path) else open_run(path)
     told = open_run(truth) if truth is not None else None
     true = told if isinstance(told, Columns) else None
     if isinstance(run, Columns):

@@ -61,6 +61,14 @@ def test_an_export_needs_no_server_of_ours(dataset: Path, tmp_path: Path, page: 
     assert "taken" not in page.title()
 
 
+def test_an_export_too_large_says_how_to_choose(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openuni_pipelines.engine.viewing.publishing.MOST_CLIPS", 3)
+    viewer = Viewer(Clips(Stored(openuni.open(dataset))), Flags(tmp_path / "flags.jsonl"))
+    with pytest.raises(PlanError, match=r"has 4 clips.* at most 3: choose some with `openuni select"):
+        publish(viewer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_export_goes_into_no_folder_of_others(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     viewer = Viewer(Clips(Stored(openuni.open(dataset))), Flags(tmp_path / "flags.jsonl"))

@@ -10,17 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import openuni
 from openuni.errors import OpenUniError
-from openuni.sample import Sample
+from openuni.modalities.depth import Depth
+from openuni.modalities.rgb import Rgb
+from openuni.sample import Annotation, Record, Sample
+from openuni.shards import catalog, facts, writer
 from openuni_pipelines.engine.viewing.catalogue import Catalogue, Query
 from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
-from openuni_pipelines.engine.viewing.sources import Parts, Source, _schema
+from openuni_pipelines.engine.viewing.sources import Parts, Source, Stored, _schema
 from tests.openuni_pipelines.engine.viewing.test_view import browser, page
 
 __all__ = ["browser", "page"]
 ROWS = 20_000
+COLUMNS = {"rgb": "rgb-1", "depth": "depth-1"}
 
 
 class Made(Source):
@@ -106,6 +111,34 @@ def test_filters_and_order_are_those_of_duckdb(query: Query, where: str, order: 
     ]
     assert expected
     assert list(catalogue.keys(catalogue.find(query))) == expected
+
+
+def test_a_large_index_is_folded_once_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "data"
+    for shard in range(3):
+        keys = [f"clip-{shard}-{number}" for number in range(4)]
+        for number, key in enumerate(keys):
+            record = Record(key, 2, 8, 8, 8.0, caption=f"clip {number}", scores={"sharp": number} if shard else {})
+            rgb = Annotation(Rgb(np.zeros((2, 8, 8, 3), np.uint8), 8.0))
+            depth = Annotation(Depth(np.ones((2, 8, 8), np.float32), "metric"), number / 4) if number else "too dark"
+            writer.save_sample(root, shard, record, {"rgb": rgb, "depth": depth}, COLUMNS, "run")
+        writer.commit_shard(root, shard, keys, COLUMNS, "run")
+    writer.write_manifest(root, {}, COLUMNS, 12, 3, "run")
+    catalog.write(root, "run")
+    small = Catalogue(Stored(openuni.open(root)))
+    found = [small.facets(), *(small.values(name).tolist() for name in small.numbers)]
+    assert facts.kept(openuni.open(root).store) is None  # a small dataset is left as it is
+    monkeypatch.setattr("openuni_pipelines.engine.viewing.sources.SLAB", 5)
+    queries = [Query(words="clip 3"), Query(absent=("depth", "")), Query(sort="sharp", order="descending")]
+    for _ in range(2):  # made, then read
+        large = Catalogue(Stored(openuni.open(root)))
+        assert repr([large.facets(), *(large.values(name).tolist() for name in large.numbers)]) == repr(found)
+        for query in queries:
+            assert large.find(query).tolist() == small.find(query).tolist()
+            cards = large.cards(large.find(query), query.sort)
+            assert cards == small.cards(small.find(query), query.sort)
+        assert large.read == 12
+        assert facts.kept(openuni.open(root).store) == root / facts.TABLE
 
 
 def test_a_large_grid_scrolls_to_its_end_and_shows_clips_before_the_index_is_read(tmp_path: Path, page: Any) -> None:

@@ -13,10 +13,13 @@ import openuni
 import unibench
 from openuni.errors import OpenUniError
 from openuni.sample import Record
-from openuni.shards import writer
+from openuni.shards import view, writer
 from openuni_pipelines.commands.view import _names, _opened
 from openuni_pipelines.engine.viewing import scores
+from openuni_pipelines.engine.viewing.catalogue import Query
+from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Plain, Steps, open_source
 from tests.openuni_pipelines.engine.viewing.test_view import COLUMNS, H, T, W, burnt, get
@@ -90,6 +93,15 @@ def test_a_plain_folder_alone_has_what_its_files_say(truth: Path, tmp_path: Path
         open_source(str(tmp_path / "empty"))
 
 
+def test_a_view_shows_its_clips_alone(truth: Path, tmp_path: Path) -> None:
+    view.write(tmp_path / "chosen.json", view.View(str(truth), {}, [], ["two"]), "run")
+    viewer = Viewer(Clips(open_source(str(tmp_path / "chosen.json"))), Flags(tmp_path / "flags.jsonl"))
+    cards = viewer.catalogue.cards(viewer.catalogue.find(Query(sort="frames")), "frames")
+    assert [(card.key, card.value) for card in cards] == [("two", T)]
+    assert publish(viewer, tmp_path / "out") == 1
+    assert (tmp_path / "out/data/two/clip.json").is_file()
+
+
 def test_the_samples_of_a_training_are_frames(tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     for step in (500, 1000):
@@ -100,3 +112,20 @@ def test_the_samples_of_a_training_are_frames(tmp_path: Path) -> None:
     assert sample.caption == "samples after step 500, 1000"
     assert sample.rgb.frames[:, 0, 0, 0].tolist() == [50, 100]
     assert source.table(0, 1)["frames"].to_pylist() == [2]
+
+
+def test_the_report_says_how_to_look_at_each_sample_and_looks_like_the_viewer(truth: Path, tmp_path: Path) -> None:
+    folder = predict(tmp_path / "a", truth, {"one": 0.1, "two": 0.9})
+    config = unibench.ScoreConfig(tasks=("depth",), out=folder / "again", page=True)
+    unibench.score(folder, str(truth), config=config)
+    html = next((folder / "again").glob("*.html")).read_text("utf-8")
+    command = f"openuni view --pred {folder} --gt {truth} --clip two"
+    assert command in html
+    clips, others = _opened([str(folder)], str(truth))
+    viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), others)
+    assert viewer.link("two") == f"{viewer.url}#clip=two"
+    with pytest.raises(OpenUniError, match="three"):
+        viewer.link("three")
+    look = viewer.answer("/look.css", {}).body.decode()
+    assert "--paper:" in look
+    assert look in html

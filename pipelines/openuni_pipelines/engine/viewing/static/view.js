@@ -359,7 +359,7 @@ class Pane {
     this.legend = element("div", column.source.startsWith("error") ? ERRORS[column.name] ?? ERROR : LEGENDS[column.name] ?? "", "legend");
     this.root.append(frame, this.legend, this.reading);
     this.lines.setAttribute("aria-hidden", "true");
-    if (column.name === "flow" && !column.source.startsWith("error")) this.root.append(wheel());
+    if (column.name === "flow" && !column.source.startsWith("error")) frame.after(wheel());
     this.picture.setAttribute("role", "img");
     this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);
     frame.onpointermove = (event) => player.point(event, frame);

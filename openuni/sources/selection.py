@@ -192,7 +192,7 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in the folder `scratch`, with the functions that sources use."""
     import duckdb
 
-    with duckdb.connect(str(scratch / "rows.duckdb")) as database:
+    with duckdb.connect() as database:
         threads = min(os.cpu_count() or 1, MOST_THREADS)
         database.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {threads}")
         database.execute(f"SET temp_directory = {text(str(scratch))}; SET enable_progress_bar = false")

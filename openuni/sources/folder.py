@@ -105,16 +105,15 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
     A video is known by its suffix; any other file but a caption is `Skipped`. Symbolic links to folders are not
     followed, links that leave `root` are refused.
     """
-    pending = [root]
+    pending = [""]
     while pending:
-        folder = pending.pop()
+        below = pending.pop()
         try:
-            items = sorted(os.scandir(folder), key=lambda item: item.name)
+            items = sorted(os.scandir(f"{root}/{below}"), key=lambda item: item.name)
         except OSError:
-            yield Skipped(_printable(folder, root), "folder cannot be listed")
+            yield Skipped(_printable(root / below, root), "folder cannot be listed")
             continue
-        pending += [folder / item.name for item in reversed(items) if _is_folder(item)]
-        below = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+        pending += [f"{below}{item.name}/" for item in reversed(items) if _is_folder(item)]
         captioned: set[str] | None = None
         for item in items:
             # Nearly all are plain files below a folder that no link was followed into: nothing is resolved for them.

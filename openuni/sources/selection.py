@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openuni.choosing import MEMORY, Step, quoted, text
+from openuni.choosing import Step, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
 from openuni.storage import open_regular
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MEMORY = "1536MiB"
+"""What DuckDB may take for a plan: a million rows with their captions are brought into order without the disk."""
 MOST_THREADS = 4
 """Each holds buffers of its own, which count."""
 MOST_MALFORMED = 0.2
@@ -464,6 +466,8 @@ def _judge(
             *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
         ]
     )
+    # The plan is sorted in the end; in no order, threads need not wait for each other.
+    database.execute("SET preserve_insertion_order = false")
     judged = f"""
         CREATE TABLE judged AS
         SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
@@ -473,6 +477,7 @@ def _judge(
     except duckdb.NotImplementedException:
         # Some files of quoted lines cannot be read by several threads at once; only their end tells.
         database.execute(judged.replace(_MANY_READERS, _ONE_READER))
+    database.execute("SET preserve_insertion_order = true")
 
 
 def _threshold(number: int) -> str:
@@ -569,13 +574,15 @@ def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> 
     """Of rows with one key keep the first by file and time; add the rules that leave out the others."""
     same, other = len(rules), len(rules) + 1
     rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
-    database.execute("""
+    # Rows that are the same in all of this are the same: which of them is first says nothing.
+    scores = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith("score_"))
+    database.execute(f"""
         CREATE TABLE again AS
         WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)
         SELECT rowid AS row, row_number() OVER one_key AS place,
             (file, start, stop) IS NOT DISTINCT FROM first_value((file, start, stop)) OVER one_key AS is_same
         FROM judged WHERE rule IS NULL AND key IN (SELECT key FROM keys)
-        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, judged.rowid)""")
+        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, license{scores})""")
     database.execute(
         f"UPDATE judged SET rule = CASE WHEN is_same THEN {same} ELSE {other} END FROM again "
         "WHERE judged.rowid = again.row AND place > 1"
@@ -592,8 +599,7 @@ def _make_views(
     source: str,
     malformed: bool,
 ) -> None:
-    stored = [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
-    scores = _scores_map([column for column in stored if column.startswith("score_")])
+    scores = _scores_map([column for column in _stored(database) if column.startswith("score_")])
     longest = f"start + {request.clip_seconds!r}"
     database.execute(f"""
         CREATE VIEW spans AS
@@ -619,6 +625,10 @@ def _make_views(
             SELECT id, reason FROM said UNION ALL SELECT coalesce(nullif(judged.id, ''), '(no id)'), reason
             FROM judged JOIN (VALUES {reasons}) rules(number, reason) ON rule = number {bytes_}
         ) ORDER BY reason, id""")
+
+
+def _stored(database: duckdb.DuckDBPyConnection) -> list[str]:
+    return [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
 
 
 def _scores_map(columns: list[str]) -> str:

@@ -77,7 +77,8 @@ class Part(ABC):
 class Published(Protocol):
     """A data set that is published as films."""
 
-    license: str
+    @property
+    def license(self) -> str: ...
 
     def parts(self) -> list[Part]:
         """Every part, in order, RGB's first."""

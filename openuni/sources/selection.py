@@ -13,13 +13,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openuni.choosing import Step, quoted, text
+from openuni.choosing import Step, in_words, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
+from openuni.sources.languages import is_in
+from openuni.sources.records import head_of, looks_like, records_at
 from openuni.storage import open_regular
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class Choice:
     """Shortest caption, in characters."""
     max_caption: int | None = None
     """Longest caption, in characters."""
+    languages: tuple[str, ...] = ()
+    """Languages of the caption, comma-separated (en, de, es, fr, it, nl, pt, ar, el, he, hi, ja, ko, ru, th, zh), told
+    by its script and its commonest words."""
     min_duration: float | None = None
     """Shortest span of a row, in seconds."""
     max_duration: float | None = None
@@ -142,7 +147,7 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ChosenRows:
     """What was chosen; valid until its database is closed."""
 
     database: duckdb.DuckDBPyConnection
@@ -177,7 +182,7 @@ def describe(database: duckdb.DuckDBPyConnection, rows: Relation) -> dict[str, s
     try:
         found = database.execute(f"DESCRIBE SELECT * FROM {rows.sql}").fetchall()
     except duckdb.Error as error:
-        raise PlanError(f"{rows.file} cannot be read as a table: {_first_line(error)}") from error
+        raise PlanError(f"{rows.file} cannot be read as a table: {in_words(error)}") from error
     return {column: kind for column, kind, *_ in found}
 
 
@@ -230,7 +235,7 @@ def select(
     limit: int | None = None,
     known: tuple[Path, ...] = (),
     at_hand: bool = True,
-) -> Selection:
+) -> ChosenRows:
     """Choose rows and make the views `clips` and `left_out`.
 
     `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
@@ -251,7 +256,7 @@ def select(
         return _selected(database, rules, choice, request, source, limit, malformed, at_hand)
     except duckdb.Error as error:
         raise PlanError(
-            f"{rows.file}: its rows cannot be chosen: {_first_line(error)}; check --where and the names of columns"
+            f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where and the names of columns"
         ) from error
 
 
@@ -324,6 +329,7 @@ def _rules(
     wishes = {
         f"caption shorter than {choice.min_caption} characters": _asked(choice.min_caption, "length(caption) >= {}"),
         f"caption longer than {choice.max_caption} characters": _asked(choice.max_caption, "length(caption) <= {}"),
+        f"caption not in {', '.join(choice.languages)}": is_in("caption", choice.languages) if choice.languages else "",
         f"span shorter than {choice.min_duration} s": _asked(choice.min_duration, span + " >= {}"),
         f"span longer than {choice.max_duration} s": _asked(choice.max_duration, span + " <= {}"),
         "license not in --licenses": f"license IN ({', '.join(map(text, choice.licenses))})" if choice.licenses else "",
@@ -492,19 +498,35 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     value = "min(column_name || ' is not a number') FILTER (error_type = 'CAST')"
     database.execute(f"""
         CREATE TABLE malformed AS
-        SELECT regexp_extract(file_path, '[^/]*$') AS file, line_byte_position AS place,
-            coalesce({shape}, {value}) AS kind
+        SELECT file_path AS file, line_byte_position AS place, coalesce({shape}, {value}) AS kind
         FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
         WHERE scan_id = (SELECT max(scan_id) FROM reject_scans) GROUP BY ALL""")
     (count,) = _one(database, "SELECT count(*) FROM malformed")
     (read,) = _one(database, "SELECT count(*) FROM judged")
-    if count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count):
-        file, place, kind = _one(database, "SELECT file, place, kind FROM malformed ORDER BY file, place LIMIT 1")
+    is_other = count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count)
+    named = _named_malformed(database, 1 if is_other else _NAMED_MALFORMED)
+    if is_other:
+        (file, name, kind), *_ = named
+        looks = looks_like(head_of(file))
         raise PlanError(
-            f"{rows.file}: {count:,} of {read + count:,} rows are malformed (the first in {file} at byte {place}, "
-            f"{kind}): this is not a table of that kind"
+            f"{rows.file}: {count:,} of {read + count:,} rows are malformed ({kind} in {name}, the first): this is not "
+            f"a table of that kind{f'; it looks like {looks}' if looks else ''}"
         )
+    database.execute("CREATE TABLE named_malformed (name VARCHAR, kind VARCHAR)")
+    if named:
+        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", [row[1:] for row in named])
     return int(count)
+
+
+def _named_malformed(database: duckdb.DuckDBPyConnection, most: int) -> list[tuple[Path, str, str]]:
+    """The first so many malformed rows: file, name in words, and kind. DuckDB numbers lines otherwise."""
+    found = database.execute(f"SELECT file, place, kind FROM malformed ORDER BY file, place LIMIT {most}").fetchall()
+    named = []
+    for file, rows in groupby(found, key=lambda row: Path(row[0])):
+        kinds = {place: kind for _, place, kind in rows}
+        for at, kind in zip(records_at(file, list(kinds)), kinds.values(), strict=True):
+            named.append((file, f"{file.name}, record {at.record:,}, byte {at.byte}", kind))
+    return named
 
 
 def _selected(
@@ -516,7 +538,7 @@ def _selected(
     limit: int | None,
     malformed: int,
     at_hand: bool,
-) -> Selection:
+) -> ChosenRows:
     """Leave out what comes twice, draw the sample, and define the views."""
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
     twice = _leave_out_twice(database, rules)
@@ -567,7 +589,7 @@ def _selected(
             SELECT asked AS name, coalesce(min(url), '') AS url, bool_and(file IS NOT NULL) AS is_here
             FROM judged WHERE {condition} AND asked <> '' GROUP BY asked ORDER BY name""")
     (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
-    return Selection(database, kept, float(seconds), left_out, tuple(steps))
+    return ChosenRows(database, kept, float(seconds), left_out, tuple(steps))
 
 
 def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> dict[int, int]:
@@ -613,12 +635,7 @@ def _make_views(
         FROM (SELECT * FROM spans ORDER BY key)""")
     listed = [(n, rule.reason) for n, rule in enumerate(rules) if not rule.is_choice]
     reasons = ", ".join(f"({n}, {text(reason)})" for n, reason in listed)
-    bytes_ = (
-        "UNION ALL (SELECT concat(file, ', byte ', place), kind FROM malformed ORDER BY file, place "
-        f"LIMIT {_NAMED_MALFORMED})"
-        if malformed
-        else ""
-    )
+    bytes_ = "UNION ALL SELECT name, kind FROM named_malformed" if malformed else ""
     database.execute(f"""
         CREATE VIEW left_out AS
         SELECT * FROM (
@@ -654,7 +671,3 @@ def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     row = database.execute(query).fetchone()
     assert row is not None
     return tuple(row)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

@@ -10,7 +10,7 @@ import click
 from openuni.printable import plain
 from openuni.shards import takedown
 from openuni_pipelines import options
-from openuni_pipelines.engine.removing import Removal, Wanted, remove
+from openuni_pipelines.engine.removing import Removal, RemoveConfig, remove
 from openuni_pipelines.engine.selecting import read_keys
 
 
@@ -42,7 +42,7 @@ def remove_command(
     Exit status 1: other files in the folder still name a clip; they are listed.
     """
     listed = read_keys(flags) if flags else []
-    removal = remove(root, Wanted((*keys, *listed), source_ids, video_ids, reason), dry_run=dry_run)
+    removal = remove(root, RemoveConfig((*keys, *listed), source_ids, video_ids, reason), dry_run=dry_run)
     _print(root, removal, dry_run)
     if removal.still_named_in:
         sys.exit(1)

@@ -55,7 +55,7 @@ _PICTURES = ("contact_sheet.png",)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RemoveConfig:
     """What is to go: every clip with one of these keys, source ids or source videos. `reason` is kept as it is."""
 
     keys: Sequence[str] = ()
@@ -94,11 +94,16 @@ class Removal:
     """Files in the folder that are not ours to change and name a clip."""
 
 
-def remove(root: Path, wanted: Wanted, *, dry_run: bool = False) -> Removal:
+def remove(root: Path, wanted: RemoveConfig, *, dry_run: bool = False) -> Removal:
     """Take clips out of the dataset at `root`, and finish removals that were interrupted.
 
     Raises PlanError where no clip is meant and nothing was interrupted, or where what is to stay in a touched shard is
     damaged.
+
+    Example:
+        >>> wanted = RemoveConfig(video_ids=("bunny",), reason="its owner asked")
+        >>> remove(Path("data/demo"), wanted, dry_run=True).keys
+        ['bunny']
     """
     if dry_run:
         return _look(root, verify.manifest(root), wanted)[1]
@@ -128,7 +133,7 @@ def remove(root: Path, wanted: Wanted, *, dry_run: bool = False) -> Removal:
         return replace(removal, still_named_in=sorted(_naming(root, gone)))
 
 
-def _look(root: Path, manifest: Manifest, wanted: Wanted) -> tuple[Takedown | None, Removal]:
+def _look(root: Path, manifest: Manifest, wanted: RemoveConfig) -> tuple[Takedown | None, Removal]:
     """What a removal would do: its record, if there is anything to do, and in words. Nothing is written."""
     asked = wanted.digests
     keys: set[str] = set()

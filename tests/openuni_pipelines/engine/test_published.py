@@ -219,10 +219,9 @@ def test_parts_of_the_hub_become_a_dataset(
 
 
 def test_an_import_goes_on_where_it_was_cut_off(
-    server: Server, films: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, films: dict[str, dict[str, bytes]], folder: Path, tmp_path: Path
 ) -> None:
     server.files = layout_of(films)
-    whole = import_published(Tars("kling/OpenUni", "Koala"), "OpenUni", tmp_path / "whole", shard_size=2)
     last = "train/Koala/depth/Koala_depth_part001.tar.gz"
     server.cut_off = {last: 3}
     with pytest.raises(AssetError, match=r"depth_part001.tar.gz cannot be read to its end .*; run the same command"):
@@ -232,27 +231,30 @@ def test_an_import_goes_on_where_it_was_cut_off(
     server.asked.clear()
     made = import_published(Tars("kling/OpenUni", "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
     assert server.asked[0] == last  # what was read to its end is not asked for again
-    assert made == whole
     assert made.values == {"depth": 5, "flow": 4, "segmentation": 5, "skeleton": 0}
     assert made.pictures == {"depth": 0, "flow": 0, "segmentation": 0, "skeleton": 4}
-    for folder in ("shards", "pictures"):
-        for path in (tmp_path / "whole" / folder).iterdir():
-            assert (tmp_path / "d" / folder / path.name).read_bytes() == path.read_bytes()
+    assert_same(tmp_path / "d", folder / "whole")
     with pytest.raises(PlanError, match="holds a dataset already"):
         import_published(Tars("kling/OpenUni", "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 4, 7, 9, 12, 17, 22])
-def test_an_import_that_is_stopped_anywhere_ends_the_same(
-    films: dict[str, dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, stop_at: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """The parts in a folder; the run dies before it stores or commits for the n-th time."""
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def folder(films: dict[str, dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parts in `source`, and what they become in `whole`."""
+    root = tmp_path_factory.mktemp("published")
     for name, body in layout_of(films).items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes(body)
-    steps = 0
+        (root / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "source" / name).write_bytes(body)
+    import_published(Tars(str(root / "source"), "Koala"), "OpenUni", root / "whole", shard_size=2)
+    return root
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 8, 15, 27])
+def test_an_import_that_is_stopped_anywhere_ends_the_same(
+    folder: Path, tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies before it stores or commits for the n-th time."""
+    source, steps = folder / "source", 0
 
     def dying(function: Any) -> Any:
         def step(*arguments: Any) -> Any:
@@ -270,10 +272,13 @@ def test_an_import_that_is_stopped_anywhere_ends_the_same(
         with pytest.raises(RuntimeError, match="killed"):
             import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
     import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
-    import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "whole", shard_size=2)
+    assert_same(tmp_path / "d", folder / "whole")
+
+
+def assert_same(made: Path, whole: Path) -> None:
     for folder in ("shards", "pictures"):
-        for path in (tmp_path / "whole" / folder).iterdir():
-            assert (tmp_path / "d" / folder / path.name).read_bytes() == path.read_bytes()
+        for path in (whole / folder).iterdir():
+            assert (made / folder / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_training_table(films: dict[str, dict[str, bytes]], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -150,8 +151,9 @@ def test_splits_are_by_source_video_and_those_that_the_index_has(data: Path, see
 def test_bad_rules_say_what_is_wrong_and_write_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.json"
     for where, match in (("nonsense > 1", "nonsense.*known: key"), ("number >", "syntax"), ("number > 99", "no clip")):
-        with pytest.raises(PlanError, match=match):
+        with pytest.raises(PlanError, match=match) as said:
             select(openuni.open(data), [where], SelectConfig(), out)
+        assert not re.search("Error|file_row_number|hashes", str(said.value))
     with pytest.raises(PlanError, match=r"\.json or \.parquet"):
         select(openuni.open(data), [], SelectConfig(), tmp_path / "v.txt")
     with pytest.raises(PlanError, match="perceptual hashes"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 
@@ -17,10 +15,10 @@ from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
 @options.of(SelectConfig)
 @click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The view, .json or .parquet.  [default: only count]"
+    "--out", metavar="FILE", help="The view, .json or .parquet, in a folder or a bucket.  [default: only count]"
 )
 @options.follow_links
-def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: Path | None) -> None:
+def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: str | None) -> None:
     """Choose clips of DATASET, and write their keys and the rule as a view.
 
     A view opens wherever a dataset does: train --data view.json, stats, view, export, select again. Nothing is copied

@@ -45,7 +45,7 @@ class Deduplication:
     """Clips that could not be compared: their column is missing, or they show nothing."""
 
 
-def dedup(data: Dataset, out: Path | None = None, listing: Path | None = None) -> Deduplication:
+def dedup(data: Dataset, out: Path | str | None = None, listing: Path | None = None) -> Deduplication:
     """Find near-duplicates in a dataset or view, and write a view without them to `out`, the clusters to `listing`.
 
     `listing` gets a JSON line a cluster. Raises PlanError where no clip has hashes.

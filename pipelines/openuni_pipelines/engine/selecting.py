@@ -78,9 +78,9 @@ class Selection:
 
 
 def select(
-    data: Dataset, where: Sequence[str] = (), rule: SelectConfig = SelectConfig(), out: Path | None = None
+    data: Dataset, where: Sequence[str] = (), rule: SelectConfig = SelectConfig(), out: Path | str | None = None
 ) -> Selection:
-    """Choose clips of a dataset or view, and write the view to `out`, if any.
+    """Choose clips of a dataset or view, and write the view to `out`, a file or a URL, if any.
 
     `where` are SQL conditions over the facts (`openuni.shards.facts`) and `camera`, the class of the camera's motion;
     each is a step of the funnel. Raises PlanError where one cannot be evaluated, or nothing is left.
@@ -91,8 +91,8 @@ def select(
         [('all', 3), ('"depth.confidence" > .5', 2), ('sample', 1)]
     """
     begin = time.monotonic()
-    if out is not None and out.suffix not in view.SUFFIXES:
-        raise PlanError(f"{out}: a view is a .json or .parquet file; name one")
+    if out is not None:
+        view.check_name(out)
     with facts.table(data) as path, Rows(_relation(path), "key", "file_row_number", _HIDDEN) as rows:
         if data.is_view:
             rows.keep(list(data.keys()), "the view's")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import openuni
 from openuni.shards import catalog, facts, layout, writer
 from openuni.storage import LocalStore
-from openuni_pipelines.engine.selecting import Rule, select
+from openuni_pipelines.engine.selecting import SelectConfig, select
 
 _SCORES = ("motion", "static", "flicker", "sharpness", "aesthetic", "letterbox", "text_area", "people_mean")
 _BATCH = 100_000
@@ -55,9 +55,9 @@ def main(clips: int) -> None:
         make(root, clips)
         print(f"{clips:,} clips, facts of {(root / facts.TABLE).stat().st_size / 2**20:,.0f} MiB")
         for where, rule in (
-            (["motion > .1 and aesthetic > .2"], Rule()),
-            (["motion > quantile_cont(motion, .5) over ()", "sharpness > .1"], Rule(sample=100_000)),
-            (["text_area < .2"], Rule(split="train", balance="floor(motion * 10)", sample=50_000)),
+            (["motion > .1 and aesthetic > .2"], SelectConfig()),
+            (["motion > quantile_cont(motion, .5) over ()", "sharpness > .1"], SelectConfig(sample=100_000)),
+            (["text_area < .2"], SelectConfig(split="train", balance="floor(motion * 10)", sample=50_000)),
         ):
             for name in ("v.json", "v.parquet"):
                 begin, busy = time.perf_counter(), time.process_time()

@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ __version__ = "0.1.0"
 
 
 def open(path: str | PathLike[str]) -> Dataset:
-    """Open a dataset folder: a local path or any fsspec URL; or a view of one, a file that `openuni select` wrote.
+    """Open a dataset folder: a local path or any fsspec URL; or a view of one, a file that `openuni select` wrote, also
+    at a URL.
 
     Raises PlanError where it is not a dataset, CorruptDataError where its manifest or the view is damaged.
 
@@ -40,7 +40,7 @@ def open(path: str | PathLike[str]) -> Dataset:
 
     if not view.is_view(str(path)):
         return Dataset(str(path))
-    chosen = view.read(Path(path))
+    chosen = view.read(str(path))
     return Dataset(chosen.dataset).only(chosen.keys)
 
 

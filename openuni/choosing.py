@@ -13,7 +13,8 @@ whatever the version of DuckDB: rows are drawn in the order of an MD5 of seed an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,8 @@ from openuni.errors import PlanError
 
 MEMORY = "1GiB"
 """What DuckDB may take; sorting and grouping go through the disk beyond it."""
+
+_NO_COLUMN = re.compile(r'Referenced column "(.+?)" (?:was )?not found')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,26 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def in_words(error: Exception) -> str:
+    """What DuckDB says, without the name of its own part that says so.
+
+    Example:
+        >>> in_words(ValueError('Binder Error: Referenced column "motoin" not found in FROM clause!\\nCandidates: …'))
+        "there is no 'motoin'"
+    """
+    first = str(error).split("\n", 1)[0]
+    absent = _NO_COLUMN.search(first)
+    return f"there is no {absent[1]!r}" if absent else first.partition(" Error: ")[2] or first
+
+
 class Rows:
     """Rows of an SQL relation that has a text column `identity`, narrowed step by step.
 
     `number` names a column that numbers the rows, where there is one: it is faster to remember than an identity.
+    `hidden` are columns that no message names.
     """
 
-    def __init__(self, relation: str, identity: str, number: str = "") -> None:
+    def __init__(self, relation: str, identity: str, number: str = "", hidden: Collection[str] = ()) -> None:
         """Raises PlanError where DuckDB is not installed or the relation cannot be read."""
         try:
             import duckdb
@@ -77,7 +93,7 @@ class Rows:
         self._database = duckdb.connect()
         self._database.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 2; SET preserve_insertion_order = false")
         self._identity, self._row = quoted(identity), quoted(number or identity)
-        self._steps = 0
+        self._steps, self._hidden = 0, {*hidden, number}
         self.funnel: list[Step] = []
         self._run(f"CREATE TEMP VIEW everything AS SELECT * FROM {relation}")
         self._run(f"CREATE TEMP TABLE left_0 AS SELECT {self._row} AS chosen FROM everything")
@@ -174,5 +190,5 @@ class Rows:
         try:
             return ask(query)
         except self._error as error:
-            said = str(error).split("\n", 1)[0]
-            raise PlanError(f"{said}; known: {', '.join(self.columns) if self.funnel else 'nothing yet'}") from error
+            known = [name for name in self.columns if name not in self._hidden] if self.funnel else ["nothing yet"]
+            raise PlanError(f"{in_words(error)}; known: {', '.join(known)}") from error

@@ -49,6 +49,11 @@ class RgbModality(Modality[Rgb]):
         meta = _Meta(*self.shape(value), exact=value.exact)
         return Encoded({"mp4": encode_video(value.frames, value.fps, lossless=value.exact)}, stored.write_meta(meta))
 
+    def kept(self, mp4: bytes, value: Rgb) -> Encoded:
+        """The stored form of a clip that is an H.264 file already: its bytes as they are; `value` is what they show."""
+        self.check(value)
+        return Encoded({"mp4": mp4}, stored.write_meta(_Meta(*self.shape(value), exact=value.exact)))
+
     def decode(self, encoded: Encoded) -> Rgb:
         meta = stored.read_meta(_Meta, encoded)
         try:

@@ -105,22 +105,24 @@ def videos_below(root: Path) -> Iterator[str | Skipped]:
     A video is known by its suffix; any other file but a caption is `Skipped`. Symbolic links to folders are not
     followed, links that leave `root` are refused.
     """
-    pending = [root]
+    pending = [""]
     while pending:
-        folder = pending.pop()
+        below = pending.pop()
         try:
-            items = sorted(os.scandir(folder), key=lambda item: item.name)
+            items = sorted(os.scandir(f"{root}/{below}"), key=lambda item: item.name)
         except OSError:
-            yield Skipped(_printable(folder, root), "folder cannot be listed")
+            yield Skipped(_printable(root / below, root), "folder cannot be listed")
             continue
-        pending += [folder / item.name for item in reversed(items) if _is_folder(item)]
-        below = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-        captioned = {part for item in items if _is_video(item) for part in (_stem(item.name), item.name)}
+        pending += [f"{below}{item.name}/" for item in reversed(items) if _is_folder(item)]
+        captioned: set[str] | None = None
         for item in items:
             # Nearly all are plain files below a folder that no link was followed into: nothing is resolved for them.
-            if _is_video(item) and item.is_file(follow_symlinks=False) and (below + item.name).isprintable():
+            if _has_suffix(item) and item.is_file(follow_symlinks=False) and (below + item.name).isprintable():
                 yield below + item.name
-            elif (row := _odd(item, root, captioned)) is not None:
+                continue
+            if captioned is None:
+                captioned = {part for item in items if _is_video(item) for part in (_stem(item.name), item.name)}
+            if (row := _odd(item, root, captioned)) is not None:
                 yield row
 
 
@@ -144,8 +146,12 @@ def _odd(item: os.DirEntry[str], root: Path, captioned: Container[str]) -> str |
     return name if path.is_file() else Skipped(name, "not a regular file")
 
 
+def _has_suffix(item: os.DirEntry[str]) -> bool:
+    return os.path.splitext(item.name)[1].lower() in SUFFIXES  # noqa: PTH122  a name, no path
+
+
 def _is_video(item: os.DirEntry[str]) -> bool:
-    if os.path.splitext(item.name)[1].lower() not in SUFFIXES:  # noqa: PTH122  a name, no path
+    if not _has_suffix(item):
         return False
     # An entry knows plain files without a look at the disk, and raises for a link that leads to itself.
     return not (Path(item).is_dir() if item.is_symlink() else item.is_dir())

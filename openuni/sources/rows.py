@@ -23,7 +23,8 @@ from openuni.sample import Clip
 from openuni.sources import selection, text
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.folder import video_root, videos_below
-from openuni.sources.selection import Choice, Fields, Relation, Selection
+from openuni.sources.records import head_of, looks_like
+from openuni.sources.selection import Choice, ChosenRows, Fields, Relation
 from openuni.sources.text import UnknownEncodingError
 from openuni.storage import open_regular
 
@@ -77,7 +78,7 @@ class RowSource(Source):
     @contextmanager
     def select(
         self, request: Request, scratch: Path, limit: int | None = None, known: tuple[Path, ...] = ()
-    ) -> Iterator[Selection]:
+    ) -> Iterator[ChosenRows]:
         """Choose rows; files go to the folder `scratch`. `known` are plans whose keys are not to come again.
 
         Raises PlanError where a table cannot be read or a condition cannot be evaluated.
@@ -209,7 +210,11 @@ def suffix(path: Path) -> str:
 def need(columns: Iterable[str], wanted: tuple[str, ...], file: Path, what: str) -> None:
     """Raise PlanError where columns are missing, with those that are there."""
     if absent := [column for column in wanted if column not in columns]:
-        raise PlanError(f"{file} is not {what}: it has no column {', '.join(absent)}; it has {', '.join(columns)}")
+        looks = looks_like(head_of(file)) if file.is_file() else ""
+        raise PlanError(
+            f"{file} is not {what}: it has no column {', '.join(absent)}; it has {', '.join(columns)}"
+            f"{f' and looks like {looks}' if looks else ''}"
+        )
 
 
 def _encoding(table: Path) -> str:
@@ -231,7 +236,7 @@ def _rewritten(table: Path, encoding: str, copy: Path) -> Path:
     return copy
 
 
-def _dictionaries(selected: Selection, view: str) -> Iterator[dict[str, Any]]:
+def _dictionaries(selected: ChosenRows, view: str) -> Iterator[dict[str, Any]]:
     found = selected.database.execute(f"SELECT * FROM {view}")
     names = [column[0] for column in found.description or ()]
     while some := found.fetchmany(1024):

@@ -13,13 +13,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openuni.choosing import MEMORY, Step, quoted, text
+from openuni.choosing import Step, in_words, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
+from openuni.sources.languages import is_in
+from openuni.sources.records import head_of, looks_like, records_at
 from openuni.storage import open_regular
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MEMORY = "1536MiB"
+"""What DuckDB may take for a plan: a million rows with their captions are brought into order without the disk."""
 MOST_THREADS = 4
 """Each holds buffers of its own, which count."""
 MOST_MALFORMED = 0.2
@@ -66,6 +70,9 @@ class Choice:
     """Shortest caption, in characters."""
     max_caption: int | None = None
     """Longest caption, in characters."""
+    languages: tuple[str, ...] = ()
+    """Languages of the caption, comma-separated (en, de, es, fr, it, nl, pt, ar, el, he, hi, ja, ko, ru, th, zh), told
+    by its script and its commonest words."""
     min_duration: float | None = None
     """Shortest span of a row, in seconds."""
     max_duration: float | None = None
@@ -140,7 +147,7 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ChosenRows:
     """What was chosen; valid until its database is closed."""
 
     database: duckdb.DuckDBPyConnection
@@ -175,7 +182,7 @@ def describe(database: duckdb.DuckDBPyConnection, rows: Relation) -> dict[str, s
     try:
         found = database.execute(f"DESCRIBE SELECT * FROM {rows.sql}").fetchall()
     except duckdb.Error as error:
-        raise PlanError(f"{rows.file} cannot be read as a table: {_first_line(error)}") from error
+        raise PlanError(f"{rows.file} cannot be read as a table: {in_words(error)}") from error
     return {column: kind for column, kind, *_ in found}
 
 
@@ -192,7 +199,7 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in the folder `scratch`, with the functions that sources use."""
     import duckdb
 
-    with duckdb.connect(str(scratch / "rows.duckdb")) as database:
+    with duckdb.connect() as database:
         threads = min(os.cpu_count() or 1, MOST_THREADS)
         database.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {threads}")
         database.execute(f"SET temp_directory = {text(str(scratch))}; SET enable_progress_bar = false")
@@ -228,7 +235,7 @@ def select(
     limit: int | None = None,
     known: tuple[Path, ...] = (),
     at_hand: bool = True,
-) -> Selection:
+) -> ChosenRows:
     """Choose rows and make the views `clips` and `left_out`.
 
     `listing` are the videos at hand, as `folder.videos_below` names them. `known` are plans whose keys are not to come
@@ -249,7 +256,7 @@ def select(
         return _selected(database, rules, choice, request, source, limit, malformed, at_hand)
     except duckdb.Error as error:
         raise PlanError(
-            f"{rows.file}: its rows cannot be chosen: {_first_line(error)}; check --where and the names of columns"
+            f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where and the names of columns"
         ) from error
 
 
@@ -272,12 +279,15 @@ def _list_videos(database: duckdb.DuckDBPyConnection, listing: Iterable[str | Sk
         database.execute("INSERT INTO files SELECT * FROM batch")
         del batch
         _keep_said(database, (one for one in some if isinstance(one, Skipped)))
-    database.execute(r"""
-        CREATE TABLE videos AS SELECT name, arg_min(file, place) AS file, count(DISTINCT file) AS files FROM (
-            SELECT file AS name, file, rowid AS place FROM files
-            UNION ALL SELECT regexp_extract(file, '[^/]*$'), file, rowid FROM files WHERE contains(file, '/')
-            UNION ALL SELECT regexp_replace(regexp_extract(file, '[^/]*$'), '\.[^.]*$', ''), file, rowid FROM files
-        ) GROUP BY name""")
+    last = "regexp_extract(file, '[^/]*$')"
+    names = [rf"regexp_replace({last}, '\.[^.]*$', '')"]
+    if not by_stem:
+        names += ["file", f"CASE WHEN contains(file, '/') THEN {last} END"]
+    named = " UNION ALL ".join(f"SELECT {name} AS name, file, rowid AS place FROM files" for name in names)
+    # A file's names differ, so that each row is another file.
+    database.execute(f"""
+        CREATE TABLE videos AS SELECT name, arg_min(file, place) AS file, count(*) AS files
+        FROM ({named}) WHERE name IS NOT NULL GROUP BY name""")
     if by_stem:
         database.execute("""
             INSERT INTO said SELECT files.file, 'another video of this name is used' FROM files JOIN videos
@@ -319,6 +329,7 @@ def _rules(
     wishes = {
         f"caption shorter than {choice.min_caption} characters": _asked(choice.min_caption, "length(caption) >= {}"),
         f"caption longer than {choice.max_caption} characters": _asked(choice.max_caption, "length(caption) <= {}"),
+        f"caption not in {', '.join(choice.languages)}": is_in("caption", choice.languages) if choice.languages else "",
         f"span shorter than {choice.min_duration} s": _asked(choice.min_duration, span + " >= {}"),
         f"span longer than {choice.max_duration} s": _asked(choice.max_duration, span + " <= {}"),
         "license not in --licenses": f"license IN ({', '.join(map(text, choice.licenses))})" if choice.licenses else "",
@@ -333,7 +344,7 @@ def _rules(
         database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet({plans}, union_by_name = true)")
         rules.append(Rule(PLANNED_BEFORE, "key_of(id) IN (SELECT name FROM known)", True))
     rules += [
-        Rule("path leaves the folder", "starts_with(video, '/') OR list_contains(string_split(video, '/'), '..')"),
+        Rule("path leaves the folder", "starts_with(video, '/') OR contains(concat('/', video, '/'), '/../')"),
         Rule(
             SEVERAL,
             "false" if fields.by_stem else "file IS NOT NULL AND NOT is_cut AND files > 1",
@@ -461,6 +472,8 @@ def _judge(
             *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
         ]
     )
+    # The plan is sorted in the end; in no order, threads need not wait for each other.
+    database.execute("SET preserve_insertion_order = false")
     judged = f"""
         CREATE TABLE judged AS
         SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
@@ -470,6 +483,7 @@ def _judge(
     except duckdb.NotImplementedException:
         # Some files of quoted lines cannot be read by several threads at once; only their end tells.
         database.execute(judged.replace(_MANY_READERS, _ONE_READER))
+    database.execute("SET preserve_insertion_order = true")
 
 
 def _threshold(number: int) -> str:
@@ -484,19 +498,35 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     value = "min(column_name || ' is not a number') FILTER (error_type = 'CAST')"
     database.execute(f"""
         CREATE TABLE malformed AS
-        SELECT regexp_extract(file_path, '[^/]*$') AS file, line_byte_position AS place,
-            coalesce({shape}, {value}) AS kind
+        SELECT file_path AS file, line_byte_position AS place, coalesce({shape}, {value}) AS kind
         FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
         WHERE scan_id = (SELECT max(scan_id) FROM reject_scans) GROUP BY ALL""")
     (count,) = _one(database, "SELECT count(*) FROM malformed")
     (read,) = _one(database, "SELECT count(*) FROM judged")
-    if count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count):
-        file, place, kind = _one(database, "SELECT file, place, kind FROM malformed ORDER BY file, place LIMIT 1")
+    is_other = count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count)
+    named = _named_malformed(database, 1 if is_other else _NAMED_MALFORMED)
+    if is_other:
+        (file, name, kind), *_ = named
+        looks = looks_like(head_of(file))
         raise PlanError(
-            f"{rows.file}: {count:,} of {read + count:,} rows are malformed (the first in {file} at byte {place}, "
-            f"{kind}): this is not a table of that kind"
+            f"{rows.file}: {count:,} of {read + count:,} rows are malformed ({kind} in {name}, the first): this is not "
+            f"a table of that kind{f'; it looks like {looks}' if looks else ''}"
         )
+    database.execute("CREATE TABLE named_malformed (name VARCHAR, kind VARCHAR)")
+    if named:
+        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", [row[1:] for row in named])
     return int(count)
+
+
+def _named_malformed(database: duckdb.DuckDBPyConnection, most: int) -> list[tuple[Path, str, str]]:
+    """The first so many malformed rows: file, name in words, and kind. DuckDB numbers lines otherwise."""
+    found = database.execute(f"SELECT file, place, kind FROM malformed ORDER BY file, place LIMIT {most}").fetchall()
+    named = []
+    for file, rows in groupby(found, key=lambda row: Path(row[0])):
+        kinds = {place: kind for _, place, kind in rows}
+        for at, kind in zip(records_at(file, list(kinds)), kinds.values(), strict=True):
+            named.append((file, f"{file.name}, record {at.record:,}, byte {at.byte}", kind))
+    return named
 
 
 def _selected(
@@ -508,7 +538,7 @@ def _selected(
     limit: int | None,
     malformed: int,
     at_hand: bool,
-) -> Selection:
+) -> ChosenRows:
     """Leave out what comes twice, draw the sample, and define the views."""
     counts = dict(database.execute("SELECT rule, count(*) FROM judged GROUP BY rule").fetchall())
     twice = _leave_out_twice(database, rules)
@@ -559,20 +589,22 @@ def _selected(
             SELECT asked AS name, coalesce(min(url), '') AS url, bool_and(file IS NOT NULL) AS is_here
             FROM judged WHERE {condition} AND asked <> '' GROUP BY asked ORDER BY name""")
     (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
-    return Selection(database, kept, float(seconds), left_out, tuple(steps))
+    return ChosenRows(database, kept, float(seconds), left_out, tuple(steps))
 
 
 def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> dict[int, int]:
     """Of rows with one key keep the first by file and time; add the rules that leave out the others."""
     same, other = len(rules), len(rules) + 1
     rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
-    database.execute("""
+    # Rows that are the same in all of this are the same: which of them is first says nothing.
+    scores = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith("score_"))
+    database.execute(f"""
         CREATE TABLE again AS
         WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)
         SELECT rowid AS row, row_number() OVER one_key AS place,
             (file, start, stop) IS NOT DISTINCT FROM first_value((file, start, stop)) OVER one_key AS is_same
         FROM judged WHERE rule IS NULL AND key IN (SELECT key FROM keys)
-        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, judged.rowid)""")
+        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, license{scores})""")
     database.execute(
         f"UPDATE judged SET rule = CASE WHEN is_same THEN {same} ELSE {other} END FROM again "
         "WHERE judged.rowid = again.row AND place > 1"
@@ -589,13 +621,7 @@ def _make_views(
     source: str,
     malformed: bool,
 ) -> None:
-    stored = [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
-    scores = [column for column in stored if column.startswith("score_")]
-    entries = ", ".join(
-        f"struct_pack(k := {text(column.removeprefix('score_'))}, v := {quoted(column)})" for column in scores
-    )
-    pairs = f"list_filter([{entries}], lambda e: e.v IS NOT NULL AND isfinite(e.v))" if scores else None
-    empty = "MAP([]::VARCHAR[], []::DOUBLE[])"
+    scores = _scores_map([column for column in _stored(database) if column.startswith("score_")])
     longest = f"start + {request.clip_seconds!r}"
     database.execute(f"""
         CREATE VIEW spans AS
@@ -605,23 +631,34 @@ def _make_views(
     database.execute(f"""
         CREATE VIEW clips AS
         SELECT key, {text(root)} || file AS video, start, "end", crop, caption, {text(source)} AS source,
-            id AS source_id, video_id, license, 'general' AS subset,
-            {f"map_from_entries({pairs})" if pairs else empty}::MAP(VARCHAR, DOUBLE) AS scores
-        FROM spans ORDER BY key""")
+            id AS source_id, video_id, license, 'general' AS subset, {scores} AS scores
+        FROM (SELECT * FROM spans ORDER BY key)""")
     listed = [(n, rule.reason) for n, rule in enumerate(rules) if not rule.is_choice]
     reasons = ", ".join(f"({n}, {text(reason)})" for n, reason in listed)
-    bytes_ = (
-        "UNION ALL (SELECT concat(file, ', byte ', place), kind FROM malformed ORDER BY file, place "
-        f"LIMIT {_NAMED_MALFORMED})"
-        if malformed
-        else ""
-    )
+    bytes_ = "UNION ALL SELECT name, kind FROM named_malformed" if malformed else ""
     database.execute(f"""
         CREATE VIEW left_out AS
         SELECT * FROM (
             SELECT id, reason FROM said UNION ALL SELECT coalesce(nullif(judged.id, ''), '(no id)'), reason
             FROM judged JOIN (VALUES {reasons}) rules(number, reason) ON rule = number {bytes_}
         ) ORDER BY reason, id""")
+
+
+def _stored(database: duckdb.DuckDBPyConnection) -> list[str]:
+    return [column for column, *_ in database.execute("DESCRIBE judged").fetchall()]
+
+
+def _scores_map(columns: list[str]) -> str:
+    """SQL for the finite scores of a row by name."""
+    if not columns:
+        return "MAP([]::VARCHAR[], []::DOUBLE[])"
+    names = {quoted(column): text(column.removeprefix("score_")) for column in columns}
+    are_all = " AND ".join(f"coalesce(isfinite({column}), false)" for column in names)
+    struct = ", ".join(f"{name}: {column}" for column, name in names.items())
+    entries = ", ".join(f"struct_pack(k := {name}, v := {column})" for column, name in names.items())
+    some = f"map_from_entries(list_filter([{entries}], lambda e: e.v IS NOT NULL AND isfinite(e.v)))"
+    # Nearly every row has them all, and a map made of a struct costs a fifth of one made of lists.
+    return f"CASE WHEN {are_all} THEN {{{struct}}}::MAP(VARCHAR, DOUBLE) ELSE {some} END"
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -634,7 +671,3 @@ def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     row = database.execute(query).fetchone()
     assert row is not None
     return tuple(row)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

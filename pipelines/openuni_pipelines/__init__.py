@@ -1,4 +1,5 @@
-"""The commands, and the graphs behind them: `build` makes a dataset and `generate` predictions, without a console.
+"""The commands, and the graphs behind them, without a console: `build` makes a dataset and `generate` predictions,
+`select` and `dedup` choose among its clips, `remove` takes some out for good.
 
 Example:
     >>> import openuni_pipelines
@@ -8,6 +9,10 @@ Example:
     ...     checkpoint="runs/stage-2", task="est", modality=("depth",), bench="data/bench", out="runs/x"
     ... )
     >>> openuni_pipelines.generate(wanted, progress=print)  # doctest: +SKIP
+    >>> import openuni
+    >>> made = openuni_pipelines.select(openuni.open("data/demo"), ["split = 'train'"])
+    >>> len(made.view.keys)
+    3
 """
 
 from __future__ import annotations
@@ -16,18 +21,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openuni_pipelines.engine.build import BuildConfig, Summary, build
+    from openuni_pipelines.engine.duplicates import Deduplication, dedup
     from openuni_pipelines.engine.generating import GenerateConfig, generate
+    from openuni_pipelines.engine.removing import Removal, RemoveConfig, remove
     from openuni_pipelines.engine.run import Execution
+    from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
 
-__all__ = ["BuildConfig", "Execution", "GenerateConfig", "Summary", "build", "generate"]
+__all__ = [
+    "BuildConfig",
+    "Deduplication",
+    "Execution",
+    "GenerateConfig",
+    "Removal",
+    "RemoveConfig",
+    "SelectConfig",
+    "Selection",
+    "Summary",
+    "build",
+    "dedup",
+    "generate",
+    "remove",
+    "select",
+]
 
 _HOMES = {
     "BuildConfig": "build",
+    "Deduplication": "duplicates",
     "Execution": "run",
     "GenerateConfig": "generating",
+    "Removal": "removing",
+    "RemoveConfig": "removing",
+    "SelectConfig": "selecting",
+    "Selection": "selecting",
     "Summary": "build",
     "build": "build",
+    "dedup": "duplicates",
     "generate": "generating",
+    "remove": "removing",
+    "select": "selecting",
 }
 
 

@@ -193,9 +193,6 @@ class Names(click.ParamType[Any, Any]):
         return tuple(self._item.convert(name, param, ctx) for name in names if name)
 
 
-VIEW = "a view is a small file on this machine, also one of a dataset in an object store; name a file here"
-
-
 class Place(click.ParamType[Any, Any]):
     """A folder (Path), or a place in an object store (str). `exists`: a folder must be there; `folder`: only that."""
 

@@ -12,7 +12,6 @@ import openuni
 from openuni import printable
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.duplicates import Deduplication, dedup
-from openuni_pipelines.options import VIEW
 
 _SHOWN = 10
 
@@ -21,14 +20,14 @@ _SHOWN = 10
 @click.argument("path", metavar="DATASET")
 @click.option(
     "--out",
-    type=options.Place(only_folder=VIEW),
-    help="The view without duplicates, .json or .parquet.  [default: only look]",
+    metavar="FILE",
+    help="The view without duplicates, .json or .parquet, in a folder or a bucket.  [default: only look]",
 )
 @click.option(
     "--clusters", "listing", type=click.Path(path_type=Path, dir_okay=False), help="Every cluster, a JSON line each."
 )
 @options.follow_links
-def dedup_command(path: str, out: Path | None, listing: Path | None) -> None:
+def dedup_command(path: str, out: str | None, listing: Path | None) -> None:
     """Find clips of DATASET that show the same: encoded again, scaled, cropped by a few per cent, boxed in bars.
 
     They are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster the clip

@@ -10,7 +10,7 @@ import click
 from openuni.printable import count, plain
 from openuni.shards import takedown
 from openuni_pipelines import options
-from openuni_pipelines.engine.removing import Removal, Wanted, remove, remove_far
+from openuni_pipelines.engine.removing import Removal, RemoveConfig, remove
 from openuni_pipelines.engine.selecting import read_keys
 
 
@@ -44,11 +44,8 @@ def remove_command(
     Exit status 1: other files in the folder still name a clip; they are listed.
     """
     listed = read_keys(flags) if flags else []
-    wanted = Wanted((*keys, *listed), source_ids, video_ids, reason)
-    if isinstance(root, str):
-        removal = remove_far(root, wanted, dry_run=dry_run, staging=staging)
-    else:
-        removal = remove(root, wanted, dry_run=dry_run)
+    wanted = RemoveConfig((*keys, *listed), source_ids, video_ids, reason)
+    removal = remove(root, wanted, dry_run=dry_run, staging=staging)
     _print(root, removal, dry_run)
     if removal.still_named_in:
         sys.exit(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 
@@ -11,16 +9,17 @@ import openuni
 from openuni.printable import count
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
-from openuni_pipelines.options import VIEW
 
 
 @click.command("select")
 @click.argument("path", metavar="DATASET")
 @options.of(SelectConfig)
 @click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
-@click.option("--out", type=options.Place(only_folder=VIEW), help="The view, .json or .parquet.  [default: only count]")
+@click.option(
+    "--out", metavar="FILE", help="The view, .json or .parquet, in a folder or a bucket.  [default: only count]"
+)
 @options.follow_links
-def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: Path | None) -> None:
+def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: str | None) -> None:
     """Choose clips of DATASET, and write their keys and the rule as a view.
 
     A view opens wherever a dataset does: train --data view.json, stats, view, export, select again. Nothing is copied

@@ -15,8 +15,10 @@ from openuni.errors import PlanError
 from openuni.printable import count
 from openuni.sources import Request, Source, hub
 from openuni.sources.download import Answer, DownloadConfig, DownloadSummary, Outcome, download
+from openuni.sources.published import Published, Tars, TrainingTable
 from openuni.sources.rows import RowSource, Wanted, scratch_folder
 from openuni_pipelines import options, terminal
+from openuni_pipelines.engine.parallel import Parallel
 
 
 @click.group("sources")
@@ -119,3 +121,62 @@ def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
         click.echo(f"{summary.is_open:,} are open: run the same command again")
     else:
         click.echo(f"next: openuni build --source {source} --dry-run")
+
+
+@sources_command.command("import")
+@click.argument("where", metavar="WHERE")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
+@click.option("--only", default="", help="Of the hub's layout one source: train/ONLY/….  [default: all]")
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="CSV with columns video and prompt.  [default: no captions]",
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder that the paths of a training table lie below.  [default: the table's]",
+)
+@click.option("--license", "terms", default="unknown", show_default=True, help="The terms that the clips come under.")
+@click.option("--shard-size", default=128, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
+@options.of(Parallel, workers=0)
+@options.follow_links
+def import_command(
+    parallel: Parallel,
+    where: str,
+    out: Path,
+    only: str,
+    captions: Path | None,
+    videos: Path | None,
+    terms: str,
+    shard_size: int,
+) -> None:
+    """Make a dataset of clips whose views are published as films: the hub's OpenUni, or UnityVideo's training table.
+
+    WHERE is OWNER/NAME of a data set on the hub, a folder of the same layout (train/SOURCE/VIEW/*_partNNN.tar.gz), or a
+    CSV of video,prompt,depth,densepose,raft,segmentation,skeleton. Depth, flow and segments are read out of their
+    colours where these can be told; other films are kept as pictures, and said. Run the same command again to go on.
+    """
+    from openuni_pipelines.engine.published import Progress, import_published
+
+    source: Published
+    if Path(where).is_file():
+        source = TrainingTable(Path(where), videos or Path(where).parent, terms)
+    else:
+        source = Tars(where, only, captions, terms)
+    with terminal.waiting("listing parts") as status:
+
+        def show(news: Progress) -> None:
+            status.update(f"{printable.rich(news.part)}: {news.films:,} films, {news.pictures:,} kept as pictures")
+
+        made = import_published(
+            source, printable.plain(Path(where).name), out, parallel, shard_size=shard_size, progress=show
+        )
+    table = Table("view", "read", "kept as pictures", box=None)
+    for view, number in made.values.items():
+        table.add_row(view, f"{number:,}", f"{made.pictures[view]:,}")
+    console = Console()
+    console.print(table)
+    for why, count in made.left_out.most_common(10):
+        console.print(f"  {count:,} × {printable.rich(why)}", soft_wrap=True)
+    click.echo(f"{made.clips:,} clips: {out}\nnext: openuni verify {out}")

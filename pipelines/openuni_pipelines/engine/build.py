@@ -340,7 +340,7 @@ def make_plan(config: BuildConfig) -> Estimate:
     with _holding(config, store, None) as run:
         manifest = _resume(config)
         if manifest is None:
-            with make_executor(config.execution, config.job(run)) as executor:
+            with make_executor(_planning(config), config.job(run)) as executor:
                 manifest = _make_plan(config, executor, run)
         if store is not None and not revisions.latest(store):
             bucket.push_plan(store, config.root, run)
@@ -349,12 +349,17 @@ def make_plan(config: BuildConfig) -> Estimate:
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
+def _planning(config: BuildConfig) -> Execution:
+    """Where a plan alone is made: rows that open no video need no workers, and so no Ray."""
+    return config.execution if config.reader.opens_videos else replace(config.execution, workers=0, ray_address=None)
+
+
 def estimate(config: BuildConfig) -> Estimate:
     """What a build would make and need. Writes nothing below the dataset's folder."""
     job = config.job(new_id())
     with (
         tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
-        make_executor(config.execution, job) as executor,
+        make_executor(_planning(config), job) as executor,
     ):
         target = Path(scratch) / layout.PLAN
         tally = planning.write(

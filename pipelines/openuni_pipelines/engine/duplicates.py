@@ -45,10 +45,15 @@ class Deduplication:
     """Clips that could not be compared: their column is missing, or they show nothing."""
 
 
-def dedup(data: Dataset, out: Path | None, listing: Path | None = None) -> Deduplication:
+def dedup(data: Dataset, out: Path | str | None = None, listing: Path | None = None) -> Deduplication:
     """Find near-duplicates in a dataset or view, and write a view without them to `out`, the clusters to `listing`.
 
     `listing` gets a JSON line a cluster. Raises PlanError where no clip has hashes.
+
+    Example:
+        >>> found = dedup(openuni.open("data/mine"), Path("alone.json"))  # doctest: +SKIP
+        >>> [(cluster.kept, cluster.others) for cluster in found.clusters]  # doctest: +SKIP
+        [('harbour-0003', ('harbour-0011',))]
     """
     known = _comparable(data)
     hashes = matrix(known["hashes"])

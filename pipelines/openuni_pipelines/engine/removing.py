@@ -58,7 +58,7 @@ _PICTURES = ("contact_sheet.png",)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RemoveConfig:
     """What is to go: every clip with one of these keys, source ids or source videos. `reason` is kept as it is."""
 
     keys: Sequence[str] = ()
@@ -97,12 +97,21 @@ class Removal:
     """Files in the folder that are not ours to change and name a clip."""
 
 
-def remove(root: Path, wanted: Wanted, *, dry_run: bool = False) -> Removal:
-    """Take clips out of the dataset at `root`, and finish removals that were interrupted.
+def remove(root: Path | str, wanted: RemoveConfig, *, dry_run: bool = False, staging: Path | None = None) -> Removal:
+    """Take clips out of the dataset at `root`, a folder or a bucket's URL, and finish removals that were interrupted.
+
+    Work for a bucket is done in the folder `staging` (by default below data/staging).
 
     Raises PlanError where no clip is meant and nothing was interrupted, or where what is to stay in a touched shard is
     damaged.
+
+    Example:
+        >>> wanted = RemoveConfig(video_ids=("bunny",), reason="its owner asked")
+        >>> remove(Path("data/demo"), wanted, dry_run=True).keys
+        ['bunny']
     """
+    if isinstance(root, str):
+        return _remove_far(root, wanted, dry_run, staging)
     if dry_run:
         return _look(root, verify.manifest(root), wanted)[1]
     with holding(root) as run:
@@ -130,11 +139,8 @@ def remove(root: Path, wanted: Wanted, *, dry_run: bool = False) -> Removal:
         return replace(removal, still_named_in=sorted(_naming(root, gone)))
 
 
-def remove_far(url: str, wanted: Wanted, *, dry_run: bool = False, staging: Path | None = None) -> Removal:
-    """The same for a dataset in a bucket, as a new revision: what had the clips is deleted once that stands.
-
-    A shard at a time is brought here and written again. Raises as `remove` does.
-    """
+def _remove_far(url: str, wanted: RemoveConfig, dry_run: bool, staging: Path | None) -> Removal:
+    """As a new revision: what had the clips is deleted once that stands. A shard at a time is written again here."""
     if dry_run:
         return _look_far(url, wanted)
     with revising.changing(url, staging) as change:
@@ -168,7 +174,7 @@ def remove_far(url: str, wanted: Wanted, *, dry_run: bool = False, staging: Path
         return replace(removal, still_named_in=_naming_far(store, known.digests))
 
 
-def _look_far(url: str, wanted: Wanted) -> Removal:
+def _look_far(url: str, wanted: RemoveConfig) -> Removal:
     store = ObjectStore(url)
     base = revisions.current(store)
     if base is None:
@@ -179,7 +185,7 @@ def _look_far(url: str, wanted: Wanted) -> Removal:
         return _found(wanted, takedown.read(root), _clips_far(url, root, base.manifest), base.made_by)[1]
 
 
-def _look(root: Path, manifest: Manifest, wanted: Wanted) -> tuple[Takedown | None, Removal]:
+def _look(root: Path, manifest: Manifest, wanted: RemoveConfig) -> tuple[Takedown | None, Removal]:
     """What a removal would do: its record, if there is anything to do, and in words. Nothing is written."""
     plans = Plans(root, manifest)
     clips = ((number, *clip) for number in range(manifest.shards) for clip in _clips(root, plans, number))
@@ -187,7 +193,7 @@ def _look(root: Path, manifest: Manifest, wanted: Wanted) -> tuple[Takedown | No
 
 
 def _found(
-    wanted: Wanted,
+    wanted: RemoveConfig,
     known: Takedowns,
     clips: Iterable[tuple[int, str, set[str]]],
     made_by: Callable[[int], Mapping[str, str]],

@@ -24,6 +24,8 @@ from openuni_pipelines.engine.viewing.flags import Flags
 
 STILL = 0.02
 """Diagonals a second up to which a camera stands still."""
+_HIDDEN = ("hashes",)
+"""What `dedup` compares, and no condition can be made of."""
 _CAMERA_PARTS = ("camera_x", "camera_y", "camera_zoom", "camera_roll", "camera_shake")
 CAMERA = f"""CASE
  WHEN camera_x IS NULL THEN NULL
@@ -75,16 +77,23 @@ class Selection:
     seconds: float
 
 
-def select(data: Dataset, where: Sequence[str], rule: SelectConfig, out: Path | None) -> Selection:
-    """Choose clips of a dataset or view, and write the view to `out`, if any.
+def select(
+    data: Dataset, where: Sequence[str] = (), rule: SelectConfig = SelectConfig(), out: Path | str | None = None
+) -> Selection:
+    """Choose clips of a dataset or view, and write the view to `out`, a file or a URL, if any.
 
     `where` are SQL conditions over the facts (`openuni.shards.facts`) and `camera`, the class of the camera's motion;
     each is a step of the funnel. Raises PlanError where one cannot be evaluated, or nothing is left.
+
+    Example:
+        >>> made = select(openuni.open("data/demo"), ['"depth.confidence" > .5'], SelectConfig(sample=1))
+        >>> [(step.what, step.left) for step in made.view.funnel]
+        [('all', 3), ('"depth.confidence" > .5', 2), ('sample', 1)]
     """
     begin = time.monotonic()
-    if out is not None and out.suffix not in view.SUFFIXES:
-        raise PlanError(f"{out}: a view is a .json or .parquet file; name one")
-    with facts.table(data) as path, Rows(_relation(path), "key", "file_row_number") as rows:
+    if out is not None:
+        view.check_name(out)
+    with facts.table(data) as path, Rows(_relation(path), "key", "file_row_number", _HIDDEN) as rows:
         if data.is_view:
             rows.keep(list(data.keys()), "the view's")
         _narrow(rows, data, where, rule)

@@ -15,7 +15,7 @@ import pytest
 import openuni
 from openuni.errors import PlanError
 from openuni.shards import columns, facts, layout, plan, takedown, verify, view
-from openuni_pipelines.engine.removing import Removal, Wanted, remove
+from openuni_pipelines.engine.removing import Removal, RemoveConfig, remove
 from openuni_pipelines.engine.run import Execution
 from openuni_pipelines.engine.selecting import SelectConfig, select
 from openuni_pipelines.engine.verifying import check
@@ -136,21 +136,21 @@ def test_dry_run_names_clips_and_shards_and_changes_nothing(data: Path, openuni_
     assert "1 clip to be removed, of 1 shard of" in done.stderr
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
     with pytest.raises(PlanError, match="no clip of key nobody"):
-        remove(data, Wanted(keys=("nobody",)))
+        remove(data, RemoveConfig(keys=("nobody",)))
     with pytest.raises(PlanError, match="say what is to go"):
-        Wanted()
+        RemoveConfig()
 
 
 def test_whole_shards_and_source_videos_go_too(data: Path, tmp_path: Path) -> None:
     video_ids = {sample.key: sample.record.video_id for sample in openuni.open(data)}
     listed = tmp_path / "keys.txt"
-    removal = remove(data, Wanted(keys=("zoo00", "zoo01", "zoo02"), video_ids=(video_ids["zoo03"],)))
+    removal = remove(data, RemoveConfig(keys=("zoo00", "zoo01", "zoo02"), video_ids=(video_ids["zoo03"],)))
     assert removal.keys == ["zoo00", "zoo01", "zoo02", "zoo03"]
     assert removal.shards == [0]
     assert problems(data) == []
     assert list(openuni.open(data).keys()) == NAMES[4:]
     listed.write_text("zoo08")
-    remove(data, Wanted(keys=("zoo08",)))
+    remove(data, RemoveConfig(keys=("zoo08",)))
     assert list(openuni.open(data).keys()) == NAMES[4:8]
     assert traces(data, [b"zoo00", b"zoo08"]) == []
 
@@ -169,7 +169,7 @@ def test_damage_in_what_is_to_stay_stops_before_anything_of_the_shard_is_lost(da
     broken[row.members[-1].offset] ^= 1
     tar.write_bytes(bytes(broken))
     with pytest.raises(PlanError, match="--repair"):
-        remove(data, Wanted(keys=(GONE,)))
+        remove(data, RemoveConfig(keys=(GONE,)))
     assert {problem.key for problem in problems(data)} == {"zoo06"}  # type: ignore[attr-defined]
 
 
@@ -202,7 +202,7 @@ def test_a_removal_that_is_killed_at_any_step_goes_on_and_ends_the_same(
 
 
 def removed(root: Path) -> Removal:
-    removal = remove(root, Wanted(keys=(GONE,)))
+    removal = remove(root, RemoveConfig(keys=(GONE,)))
     return Removal(removal.keys, removal.shards, removal.unknown, removal.resumed, tuple(removal.still_named_in))
 
 
@@ -232,7 +232,7 @@ def killed(root: Path, step: int) -> bool:
 
         os.replace, os.unlink = dying(os.replace), dying(os.unlink)  # type: ignore[assignment]
         try:
-            remove(root, Wanted(keys=(GONE,)))
+            remove(root, RemoveConfig(keys=(GONE,)))
         except BaseException:  # noqa: BLE001  nothing of the parent's may run on in the child
             os._exit(2)
         os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, split_of
 from openuni.shards import catalog, facts, view, writer
+from openuni.shards.view import View
 from openuni_pipelines.engine.exporting import merge
 from openuni_pipelines.engine.selecting import CAMERA, SelectConfig, select
 from openuni_pipelines.engine.viewing.flags import Flags
+from tests.s3 import BUCKET, Server
 
 COLUMNS = {"rgb": "made-1"}
 COUNT = 24
@@ -83,6 +86,19 @@ def test_the_funnel_counts_each_step_and_the_view_keeps_rule_funnel_and_keys(dat
     assert list(openuni.open(moved / "inside.json").keys()) == ["clip-01"]
     moved.rename(data)
     inside.unlink()
+
+
+@pytest.mark.parametrize("name", ["v.json", "v.parquet"])
+def test_a_view_may_lie_in_a_bucket(data: Path, s3: Server, name: str) -> None:
+    url = f"s3://{BUCKET}/d/views/{name}"
+    select(openuni.open(data), ["number = 1"], SelectConfig(), url)
+    assert list(openuni.open(url).keys()) == ["clip-01"]
+    view.write(url, View(view.dataset_of(f"s3://{BUCKET}/d", url), {}, (), ["clip-01"]), "run")
+    assert view.read(url).dataset == f"s3://{BUCKET}/d"
+    with pytest.raises(PlanError, match=r"gone\.json is not there"):
+        openuni.open(f"s3://{BUCKET}/gone.json")
+    with pytest.raises(PlanError, match="written to a folder or a bucket"):
+        select(openuni.open(data), ["number = 1"], SelectConfig(), f"memory://d/{name}")
 
 
 def test_a_view_reads_trains_exports_and_is_chosen_from_again(data: Path, tmp_path: Path) -> None:
@@ -150,8 +166,9 @@ def test_splits_are_by_source_video_and_those_that_the_index_has(data: Path, see
 def test_bad_rules_say_what_is_wrong_and_write_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.json"
     for where, match in (("nonsense > 1", "nonsense.*known: key"), ("number >", "syntax"), ("number > 99", "no clip")):
-        with pytest.raises(PlanError, match=match):
+        with pytest.raises(PlanError, match=match) as said:
             select(openuni.open(data), [where], SelectConfig(), out)
+        assert not re.search("Error|file_row_number|hashes", str(said.value))
     with pytest.raises(PlanError, match=r"\.json or \.parquet"):
         select(openuni.open(data), [], SelectConfig(), tmp_path / "v.txt")
     with pytest.raises(PlanError, match="perceptual hashes"):

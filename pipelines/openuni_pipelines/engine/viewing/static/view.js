@@ -697,7 +697,12 @@ async function go() {
   const key = at.get("clip");
   $("grid-page").hidden = key !== null;
   $("clip-page").hidden = key === null;
-  if (key !== null) { await player.open(key); return; }
+  if (key !== null) {
+    // Thumbnails that nobody sees now would keep the clip's frames waiting; on the way back all cards are made anew.
+    for (const image of document.querySelectorAll(".card img")) if (!image.complete) image.removeAttribute("src");
+    await player.open(key);
+    return;
+  }
   player.close();
   if (at.get("q")) { Object.assign(state.query, JSON.parse(at.get("q"))); writeControls(); }
   await search();
@@ -766,10 +771,10 @@ async function begin() {
   addEventListener("keydown", typed);
   addEventListener("hashchange", guarded(go));
   addEventListener("resize", () => player.changed());
-  // The first clips are there before the whole index is: filters come when it has been read.
-  // A query of a link needs it at once.
+  // The first clips are there before the whole index is: filters come when it has been read. A clip's neighbours, and
+  // the query of a link, need it at once.
   const shown = go();
-  if (JSON.stringify(state.query) === EVERYTHING && !state.clip) await shown;
+  if (JSON.stringify(state.query) === EVERYTHING && $("clip-page").hidden) await shown;
   watchIndex();
   state.facets = await json("/api/facets", {});
   showFilters();

@@ -73,7 +73,7 @@ class FastDepth(Expert):
     """
 
     name = "fastdepth"
-    version = 2
+    version = 3
     modality = "depth"
     license = "MIT"
     resources = Resources(cpus=1, memory_gib=0.5)

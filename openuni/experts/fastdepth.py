@@ -73,7 +73,7 @@ class FastDepth(Expert):
     """
 
     name = "fastdepth"
-    version = 2
+    version = 3
     modality = "depth"
     license = "MIT"
     training_data = "NYU Depth V2, terms of its own"

@@ -32,13 +32,17 @@ _TOLERANCE = 0.15
 """Scale of the robust residual, over the median motion: objects that move by themselves are outliers to the camera."""
 _PARALLAX = 1.0
 """Least mean residual of a camera that only turns, over that scale: below, the camera's way has no parallax."""
+_EXPLAINED = 2.5
+"""Most that a camera with the depth may leave, in that scale, for the gain to speak for the depth: what is left of many
+points is capped at 4. A talking head before a car's window left 2.7; cameras that fly 1.2 to 2.3."""
 _ROUNDS = 8
 
 
 def parallax_gain(frames: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], fps: float) -> float | None:
     """The gain over a clip `[T, H, W, 3]` with depth `[T, H, W]` (up to scale, NaN unknown): 1 at best, 0 for no use.
 
-    None where there is nothing to judge by: in most of the pairs the camera stands still or only turns.
+    None where there is nothing to judge by: in most of the pairs the camera stands still or only turns. At most 0 where
+    even with the depth a camera explains little of the motion: then other things move, and speak for no depth.
     """
     apart = max(1, round(_APART * fps))
     if len(frames) <= apart:
@@ -58,7 +62,10 @@ def parallax_gain(frames: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32],
         disparity = 1 / cv2.resize(depth[t], size, interpolation=cv2.INTER_NEAREST)
         if (left := residuals(flow, inside & agrees, disparity)) is not None:
             with_it, without, judged = with_it + left[0], without + left[1], judged + 1
-    return 1 - with_it / without if 2 * judged > len(starts) else None
+    if 2 * judged <= len(starts):
+        return None
+    gain = 1 - with_it / without
+    return gain if with_it <= _EXPLAINED * judged else min(gain, 0.0)
 
 
 def residuals(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +55,22 @@ def test_without_parallax_there_is_nothing_to_judge_by(near: float, far: float) 
     """A camera that stands still; one that turns, by which all moves alike."""
     frames, depth = clip(near, far)
     assert parallax_gain(frames, depth, 16.0) is None
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_things_that_move_each_their_way_speak_for_no_depth(seed: int) -> None:
+    """Eight tiles, each 3 pixels a frame in a direction of its own: a depth by tile once gained .13 and .16 of it."""
+    grid = np.stack(np.meshgrid(np.arange(W), np.arange(H)), -1).astype(np.float32)
+    tile = (grid[..., 0] // (W // 4) + 4 * (grid[..., 1] // (H // 2))).astype(int)
+    ways = np.random.default_rng(seed).uniform(0, 2 * np.pi, 8)
+    frames = np.zeros((T, H, W), np.float32)
+    for t, (k, way) in itertools.product(range(T), enumerate(ways)):
+        step = 3 * t * np.array([np.cos(way), np.sin(way)], np.float32)
+        at = (grid + 20 + step) % np.array([2 * W - 1, H - 1], np.float32)
+        frames[t] = np.where(tile == k, cv2.remap(wall(k), at, None, cv2.INTER_LINEAR), frames[t])
+    shown = np.rint(frames).astype(np.uint8)[..., None].repeat(3, -1)
+    depth = np.random.default_rng(seed + 50).uniform(NEAR, FAR, 8)[tile].astype(np.float32)
+    assert parallax_gain(shown, np.tile(depth, (T, 1, 1)), 16.0) == 0
 
 
 def test_a_picture_and_a_depth_that_is_nowhere_known_are_not_judged() -> None:

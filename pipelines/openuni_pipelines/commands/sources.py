@@ -177,6 +177,6 @@ def import_command(
         table.add_row(view, f"{number:,}", f"{made.pictures[view]:,}")
     console = Console()
     console.print(table)
-    for why, count in made.left_out.most_common(10):
-        console.print(f"  {count:,} × {printable.rich(why)}", soft_wrap=True)
-    click.echo(f"{made.clips:,} clips: {out}\nnext: openuni verify {out}")
+    for why, number in made.left_out.most_common(10):
+        console.print(f"  {number:,} × {printable.rich(why)}", soft_wrap=True)
+    click.echo(f"{count(made.clips, 'clip')}: {out}\nnext: openuni verify {out}")

@@ -147,7 +147,9 @@ def add(
         if any(columns.committed(root, shard, RGB) is None for shard in range(manifest.shards)):
             raise PlanError(f"{root} is not finished: run its `openuni build` again first")
         made = adding(root, manifest, names, _whole(root, manifest))
-        manifest = replace(manifest, columns={**manifest.columns, **made.columns})
+        then = {**manifest.columns, **made.columns}
+        write_standing(root, manifest, then, run)
+        manifest = replace(manifest, columns=then)
         # From here on the dataset has the column, although no shard has it yet: a killed `add` shows in `status`,
         # and the same command goes on with it.
         LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
@@ -198,13 +200,9 @@ def drop(root: Path, column: str) -> int:
         if column in manifest.columns or there or not store.exists(catalog.HEAD):
             # The failures while the manifest tells whose they are, then the manifest: what a killed `drop` leaves is no
             # longer part of the dataset. The catalog last: where there is none, that run did not come to its end.
-            maker = expert_name(manifest.columns.get(column, ""))
-            known = failures.read(root)
-            others = [failure for failure in known if failure.stage != maker]
-            if others != known:
-                failures.write(root, others, run)
-            catalog.retire(root)
             kept = {name: made for name, made in manifest.columns.items() if name != column}
+            write_standing(root, manifest, kept, run)
+            catalog.retire(root)
             store.put(layout.MANIFEST, layout.dump_checked(replace(manifest, columns=kept)), run)
             for name in there:
                 store.delete(name)
@@ -212,6 +210,15 @@ def drop(root: Path, column: str) -> int:
         if column not in manifest.columns and not there:
             raise PlanError(f"{root} has no column {column!r}; it has {', '.join(manifest.columns)}")
     return freed
+
+
+def write_standing(root: Path, manifest: Manifest, then: Mapping[str, str], run: str) -> None:
+    """Keep the failures of experts that make a column still, once the columns of `manifest` are `then`."""
+    gone = set(map(expert_name, manifest.columns.values())) - set(map(expert_name, then.values()))
+    known = failures.read(root)
+    others = [failure for failure in known if failure.stage not in gone]
+    if others != known:
+        failures.write(root, others, run)
 
 
 def check_droppable(column: str) -> None:

@@ -28,7 +28,7 @@ from openuni_pipelines.engine import changes, publishing
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.publishing import Again, Target
 from openuni_pipelines.engine.recipe import RGB, Recipe
-from openuni_pipelines.engine.run import Execution, complete, expert_name, holding, job_of, make_executor
+from openuni_pipelines.engine.run import Execution, complete, holding, job_of, make_executor
 from openuni_pipelines.engine.stages import Job
 
 Tell = Callable[[RunProgress], None] | None
@@ -160,6 +160,7 @@ def add(
         if manifest.columns == base.columns:  # all of it is there
             return base
         change.stage(manifest)
+        changes.write_standing(change.root, base, manifest.columns, change.run)
         job = change.job(manifest, made, layout.dump_checked(manifest))
         change.carry_out(job, manifest, execution, progress)
     return manifest
@@ -176,9 +177,8 @@ def drop(url: str, column: str) -> int:
             raise PlanError(f"{url} has no column {column!r}; it has {', '.join(base.columns)}")
         manifest = replace(base, columns={name: made for name, made in base.columns.items() if name != column})
         change.stage(manifest)
-        maker = expert_name(base.columns[column])
-        kept = [failure for failure in failures.read(change.root) if failure.stage != maker]
-        change.publish(manifest, {}, kept)
+        changes.write_standing(change.root, base, manifest.columns, change.run)
+        change.publish(manifest, {}, failures.read(change.root))
         return sum(r.tar.size + r.index.size for r in change.base.records.values() if r.column == column)
 
 

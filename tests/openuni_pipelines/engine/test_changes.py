@@ -215,6 +215,16 @@ def test_a_bit_that_flips_in_work_is_found_before_the_commit_and_costs_its_stage
     assert failures.read(data) == []
 
 
+def test_the_failures_of_an_expert_go_with_the_column_that_another_has_made(
+    build: Command, openuni_command: Command, make_clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "d"
+    ok(build(make_clips(tmp_path / "v", ["a", "raise-c"]), data, "toy_poison"), 3)
+    ok(openuni_command("add", data, "toy_thermal", "--workers", 0, "--min-free", 0))
+    assert failures.read(data) == []
+    assert openuni.open(str(data))["raise-c"].statuses["thermal"].confidence == 0.5
+
+
 def test_retry_failed_takes_up_only_the_failed_clips(
     build: Command, make_clips: Callable[..., Path], tmp_path: Path, calls: Calls, digests: Digests
 ) -> None:

@@ -43,7 +43,7 @@ _FLAT = 4.0
 _AGREE = 0.1
 """Two predictions agree if they differ by at most this in log depth, about ten per cent."""
 _GAINS = (-0.1, 0.0, 0.1, 0.2, 0.4)
-_ORDERS = (0.0, 0.49, 0.7, 0.75, 0.89)
+_ORDERS = (0.0, 0.46, 0.75, 0.75, 0.89)
 """Gain by parallax, and the rank correlation of depth with the truth within a frame that goes with it."""
 _UNVERIFIED = 0.5
 """Most that a depth is believed which no parallax confirms."""
@@ -54,7 +54,7 @@ def predicted_order(gain: float) -> float:
 
     Example:
         >>> predicted_order(0.1)
-        0.7
+        0.75
     """
     return float(np.interp(gain, _GAINS, _ORDERS))
 

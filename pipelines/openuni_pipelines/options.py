@@ -79,10 +79,11 @@ def follow_links(command: Command) -> Command:
 
 
 def staging(command: Command) -> Command:
-    """Give a command whose --out may lie in an object store `--staging`."""
-    said = "With --out in an object store: folder on this machine that is worked in.  "
-    shown = "[default: data/staging/BUCKET-FOLDER]"
-    decorated: Command = click.option("--staging", type=click.Path(path_type=Path), help=said + shown)(command)
+    """Give a command that changes a dataset `--staging`."""
+    said = "Of a dataset in an object store: folder on this machine for the shards under way."
+    shown = "  [default: data/staging/BUCKET-FOLDER]"
+    option = click.option("--staging", type=click.Path(path_type=Path, file_okay=False), help=said + shown)
+    decorated: Command = option(command)
     return decorated
 
 

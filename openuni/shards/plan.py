@@ -150,7 +150,8 @@ def write_rows(
                     raise NoClipsError(tally)
             skipped, temporary = scratch / layout.SKIPPED, scratch / path.name
             columns = ", ".join(f'"{column}"' for column in SCHEMA.names)
-            written = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_BLOCK}"
+            # The disk is cheaper than the time: level 3 takes a tenth more.
+            written = f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_BLOCK}"
             size = f"KV_METADATA {{{_SHARD_SIZE.decode()}: '{shard_size}'}}"
             for query, target, more in (
                 (f"SELECT {columns} FROM {clips}", temporary, f", {size}"),

@@ -253,7 +253,8 @@ def select(
             rules = [rule for rule in rules if rule.reason not in _OF_FILES]
         _judge(database, rows, fields, rules, choice, at_hand)
         malformed = _malformed(database, rows)
-        return _selected(database, rules, choice, request, source, limit, malformed, at_hand)
+        named = fields.license if _is_constant(fields.license) else "license"
+        return _selected(database, rules, choice, request, source, named, limit, malformed, at_hand)
     except duckdb.Error as error:
         raise PlanError(
             f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where and the names of columns"
@@ -466,7 +467,7 @@ def _judge(
             ("CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END", "stop"),
             ("crop", "crop"),
             ("caption", "caption"),
-            ("license", "license"),
+            *(() if _is_constant(fields.license) else (("license", "license"),)),
             ("coalesce(video_id, file)", "video_id"),
             *(() if at_hand else (("video", "asked"), ("url", "url"))),
             *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
@@ -535,6 +536,7 @@ def _selected(
     choice: Choice,
     request: Request,
     source: str,
+    license: str,
     limit: int | None,
     malformed: int,
     at_hand: bool,
@@ -582,7 +584,7 @@ def _selected(
     steps.append(Step("clips", kept))
     for reason, count in database.execute("SELECT reason, count(*) FROM said GROUP BY reason").fetchall():
         left_out[reason] = left_out.get(reason, 0) + count
-    _make_views(database, rules, condition, request, source, bool(malformed))
+    _make_views(database, rules, condition, request, source, license, bool(malformed))
     if not at_hand:
         database.execute(f"""
             CREATE VIEW asked AS
@@ -597,14 +599,14 @@ def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> 
     same, other = len(rules), len(rules) + 1
     rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
     # Rows that are the same in all of this are the same: which of them is first says nothing.
-    scores = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith("score_"))
+    more = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith(("score_", "license")))
     database.execute(f"""
         CREATE TABLE again AS
         WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)
         SELECT rowid AS row, row_number() OVER one_key AS place,
             (file, start, stop) IS NOT DISTINCT FROM first_value((file, start, stop)) OVER one_key AS is_same
         FROM judged WHERE rule IS NULL AND key IN (SELECT key FROM keys)
-        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption, license{scores})""")
+        WINDOW one_key AS (PARTITION BY key ORDER BY file, start, stop, caption{more})""")
     database.execute(
         f"UPDATE judged SET rule = CASE WHEN is_same THEN {same} ELSE {other} END FROM again "
         "WHERE judged.rowid = again.row AND place > 1"
@@ -619,6 +621,7 @@ def _make_views(
     condition: str,
     request: Request,
     source: str,
+    license: str,
     malformed: bool,
 ) -> None:
     scores = _scores_map([column for column in _stored(database) if column.startswith("score_")])
@@ -631,7 +634,7 @@ def _make_views(
     database.execute(f"""
         CREATE VIEW clips AS
         SELECT key, {text(root)} || file AS video, start, "end", crop, caption, {text(source)} AS source,
-            id AS source_id, video_id, license, 'general' AS subset, {scores} AS scores
+            id AS source_id, video_id, {license} AS license, 'general' AS subset, {scores} AS scores
         FROM (SELECT * FROM spans ORDER BY key)""")
     listed = [(n, rule.reason) for n, rule in enumerate(rules) if not rule.is_choice]
     reasons = ", ".join(f"({n}, {text(reason)})" for n, reason in listed)
@@ -642,6 +645,11 @@ def _make_views(
             SELECT id, reason FROM said UNION ALL SELECT coalesce(nullif(judged.id, ''), '(no id)'), reason
             FROM judged JOIN (VALUES {reasons}) rules(number, reason) ON rule = number {bytes_}
         ) ORDER BY reason, id""")
+
+
+def _is_constant(sql: str) -> bool:
+    """Whether it is a text, the same for every row, that need not be stored and sorted with them."""
+    return len(sql) > 2 and sql[0] == sql[-1] == "'" and text(sql[1:-1].replace("''", "'")) == sql
 
 
 def _stored(database: duckdb.DuckDBPyConnection) -> list[str]:

@@ -25,6 +25,7 @@ import openuni
 from openuni.errors import AbsentModalityError, AssetError, PlanError
 from openuni.modalities.flow import Flow, FlowModality
 from openuni.modalities.rgb import Rgb, RgbModality
+from openuni.shards import columns, results
 from openuni.sources import pictures
 from openuni.sources.pictures import NotInvertibleError
 from openuni.sources.published import Tars, TrainingTable
@@ -267,8 +268,8 @@ def test_an_import_that_is_stopped_anywhere_ends_the_same(
         return step
 
     with monkeypatch.context() as patched:
-        patched.setattr(published.results, "save", dying(published.results.save))
-        patched.setattr(published.columns, "commit", dying(published.columns.commit))
+        patched.setattr(results, "save", dying(results.save))
+        patched.setattr(columns, "commit", dying(columns.commit))
         with pytest.raises(RuntimeError, match="killed"):
             import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
     import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)

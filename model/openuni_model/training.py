@@ -57,13 +57,13 @@ class TrainConfig:
     stage: str = "1"
     """1, 2, or a .toml file of a stage's fields."""
     preset: Literal["nano", "micro", "small", "1.3b", "5b", "10b"] = "nano"
-    """Model size, and how it is trained unless said otherwise."""
+    """Model size, with defaults for how it is trained."""
     data: str | None = field(default=None, metadata={"shown": "the newest below data/"})
     """Dataset: a folder or a URL."""
     out: Path | str | None = field(default=None, metadata={"shown": "runs/stage-STAGE"})
     """Run folder, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
     staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
-    """With --out in an object store: folder on this machine that the run works in."""
+    """With --out in an object store: local folder that the run works in."""
     init: Path | str | None = field(
         default=None,
         metadata={
@@ -73,25 +73,25 @@ class TrainConfig:
     )
     """Run, checkpoint or model folder to start from; may lie in an object store."""
     wan: Path | None = field(default=None, metadata={"exists": True})
-    """Folder of Wan, in diffusers layout (transformer/, vae/, text_encoder/, tokenizer/) or Wan's own."""
+    """Folder with Wan's weights, in diffusers' layout (transformer/, vae/, text_encoder/, tokenizer/) or Wan's own."""
     unityvideo: Path | None = field(default=None, metadata={"exists": True})
-    """Start from the public UnityVideo weights, a .safetensors file or the folder it is in; --preset is not used."""
+    """Start from the public UnityVideo weights: a .safetensors file, or its folder. --preset is ignored."""
     modalities: tuple[str, ...] = field(default=(), metadata={"shown": "the stage's"})
     """Views to train, comma-separated."""
     steps: int | None = field(default=None, metadata={"min": 1, "shown": "by preset or stage"})
-    """Steps in all."""
+    """Total number of steps."""
     global_batch_size: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
-    """Clips a step, over all ranks."""
+    """Clips per step, over all ranks."""
     gradient_accumulation_steps: int = field(default=1, metadata={"min": 1})
-    """Micro-batches a step."""
+    """Micro-batches per step."""
     batch_by: Literal["clips", "tokens"] = "clips"
-    """tokens: steps of shorter clips take more of them, so that each costs about as much."""
+    """tokens: steps of shorter clips take more clips, so that all steps cost about the same."""
     lr: float | None = field(default=None, metadata={"shown": "by preset"})
     """Learning rate."""
     new_lr_scale: float | None = field(default=None, metadata={"shown": "10 on Wan's weights, else 1"})
-    """Factor on the learning rate of parameters that Wan does not have."""
+    """Factor on the learning rate for parameters that Wan does not have."""
     decay: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up; cosine: down to 0 at the last step."""
+    """Schedule of the learning rate after the warm-up; cosine ends at 0."""
     warmup: int | None = field(default=None, metadata={"min": 0, "shown": "by preset"})
     """Steps of linear warm-up."""
     ema: float | None = field(default=None, metadata={"shown": "by preset"})
@@ -99,27 +99,27 @@ class TrainConfig:
     frames: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
     """Frames of the longest bucket."""
     size: int | None = field(default=None, metadata={"min": 1, "shown": "by preset"})
-    """Side of a square of the frames' area."""
+    """Frame size in pixels: the side of a square with the same area."""
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of weights, order, tasks and noise."""
     switcher: bool = True
-    """Modality embedding and one expert a modality; without: ablation."""
+    """Use modality embeddings and an expert for each modality; off: an ablation."""
     in_context: bool = True
-    """Views read their own prompt; without, the caption: ablation."""
+    """Each view reads its own prompt; off, the caption: an ablation."""
     prompts: bool = True
-    """Each view of each sample has a prompt that varies and may select a target; without, one a modality: ablation."""
+    """Vary the prompt of each view, which may also select a target; off, one prompt per modality: an ablation."""
     cache: Path | None = None
-    """Folder that keeps latents, and embeddings of texts that the run folder keeps otherwise; losses stay the same."""
+    """Folder in which latents and text embeddings are cached, for several runs; losses stay the same."""
     vae_tiling: bool = False
-    """Code large frames tile by tile, in less memory; latents change a little."""
+    """Encode large frames tile by tile, to save memory; latents change slightly."""
     workers: int = field(default=0, metadata={"min": 0})
-    """Processes that read ahead; 0: this one reads."""
+    """Processes that load data; 0: load in this process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     compile: bool = False
     """torch.compile the model, block by block."""
     lora: int = field(default=0, metadata={"min": 0})
-    """Rank of adapters that are trained instead of the backbone; 0: train it whole."""
+    """Rank of LoRA adapters to train instead of the backbone; 0: train the whole model."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass."""
     checkpoint_every: int = field(default=500, metadata={"min": 1})
@@ -129,9 +129,9 @@ class TrainConfig:
     validate_every: int = field(default=250, metadata={"min": 0})
     """Steps between validations; 0: never."""
     validation_clips: int = field(default=16, metadata={"min": 1})
-    """Held-out clips that losses and scores are taken on."""
+    """Held-out clips for validation losses and scores."""
     score_every: int = field(default=0, metadata={"min": 0})
-    """Steps between scores of decoded estimates of held-out clips; 0: never."""
+    """Steps between scorings of decoded estimates on held-out clips; 0: never."""
     sample_every: int = field(default=500, metadata={"min": 0})
     """Steps between sample pictures; 0: never."""
     resume: Literal["auto", "never"] = "auto"

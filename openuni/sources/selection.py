@@ -62,33 +62,33 @@ class Choice:
     """
 
     at_least: tuple[str, ...] = ()
-    """COLUMN=NUMBER, comma-separated: rows with at least that score; COLUMN=90% is the value that 90% of
+    """COLUMN=NUMBER, comma-separated: only rows with at least that score. COLUMN=90% means the value that 90% of
     all rows lie below."""
     at_most: tuple[str, ...] = ()
-    """COLUMN=NUMBER or COLUMN=SHARE%, comma-separated: rows with at most that score."""
+    """COLUMN=NUMBER or COLUMN=SHARE%, comma-separated: only rows with at most that score."""
     min_caption: int | None = None
     """Shortest caption, in characters."""
     max_caption: int | None = None
     """Longest caption, in characters."""
     languages: tuple[str, ...] = ()
-    """Languages of the caption, comma-separated (en, de, es, fr, it, nl, pt, ar, el, he, hi, ja, ko, ru, th, zh), told
-    by its script and its commonest words."""
+    """Only captions in these languages, comma-separated (en, de, es, fr, it, nl, pt, ar, el, he, hi, ja, ko, ru, th,
+    zh). A language is told by its script and its most common words."""
     min_duration: float | None = None
     """Shortest span of a row, in seconds."""
     max_duration: float | None = None
     """Longest span of a row, in seconds."""
     licenses: tuple[str, ...] = ()
-    """Licenses, comma-separated, as the rows spell them: no other rows."""
+    """Only rows with these licenses, comma-separated, spelled as in the rows."""
     include: Path | None = field(default=None, metadata={"exists": True})
-    """A text file with an id, or the id of a source video, a line: no other rows."""
+    """Only rows in this text file: an id, or the id of a source video, on each line."""
     exclude: Path | None = field(default=None, metadata={"exists": True})
-    """A text file of the same form: not these rows."""
+    """Leave out the rows in this text file, of the same form."""
     where: str = ""
-    """Which rows, as SQL over the source's own columns."""
+    """Only rows for which this SQL over the source's own columns is true."""
     sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
-    """A seeded choice of so many of the clips that are left."""
+    """Choose this many of the remaining clips at random."""
     sample_seed: int = 0
-    """Another seed, another choice."""
+    """Seed of --sample."""
 
 
 @dataclass(frozen=True, slots=True)

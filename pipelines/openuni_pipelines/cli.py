@@ -73,27 +73,27 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
     cls=LazyGroup,
     commands_at={
         "build": _at("build", "build_command", "Build a dataset: plan, annotate, commit; resumable."),
-        "plan": _at("build", "plan_command", "Plan a dataset and say what it will cost."),
-        "launch": _at("launch", "launch", "Write a job file that builds the parts of a plan on a batch system."),
-        "add": _at("add", "add_command", "Let experts write further columns of a finished dataset."),
+        "plan": _at("build", "plan_command", "Plan a dataset and estimate what it will cost."),
+        "launch": _at("launch", "launch", "Write a job file that builds a plan in parts, on a batch system."),
+        "add": _at("add", "add_command", "Add columns to a finished dataset, or upgrade them."),
         "drop": _at("add", "drop_command", "Remove one column of a dataset."),
         "remove": _at("remove", "remove_command", "Take clips out of a dataset for good."),
-        "status": _at("status", "status_command", "How far a build is, while it runs and after."),
+        "status": _at("status", "status_command", "Show how far a build is, while it runs and after."),
         "verify": _at("verify", "verify_command", "Check every hash, member and frame count of a dataset."),
-        "index": _at("index", "index_command", "Fold the commit records into the catalog that opens a dataset fast."),
-        "select": _at("select", "select_command", "Choose clips by their scores: a view that opens as a dataset does."),
-        "dedup": _at("dedup", "dedup_command", "Find near-duplicates, and make a view without them."),
-        "stats": _at("stats", "stats_command", "Count what a dataset holds; draw a contact sheet."),
+        "index": _at("index", "index_command", "Rewrite the catalog, from which a dataset opens fast."),
+        "select": _at("select", "select_command", "Choose clips by their scores, as a view that opens like a dataset."),
+        "dedup": _at("dedup", "dedup_command", "Find near-duplicates, and write a view without them."),
+        "stats": _at("stats", "stats_command", "Count what a dataset has, and draw a contact sheet."),
         "view": _at("view", "view_command", "Look at a dataset in the browser, every column side by side."),
-        "push": _at("copy", "push_command", "Put a dataset into a bucket; resumable."),
-        "pull": _at("copy", "pull_command", "Bring a dataset from a bucket or the hub; resumable."),
-        "export": _at("export", "export_command", "Write conventional one-tar-a-shard WebDataset files."),
+        "push": _at("copy", "push_command", "Copy a dataset into a bucket; resumable."),
+        "pull": _at("copy", "pull_command", "Copy a dataset from a bucket or the hub; resumable."),
+        "export": _at("export", "export_command", "Write conventional WebDataset files, one tar per shard."),
         "export-weights": _at(
             "export_weights", "export_weights_command", "Write a model's weights, also for diffusers."
         ),
         "assets": _at("assets", "assets", "List, fetch and verify model files."),
-        "sources": _at("sources", "sources_command", "What each source needs; fetch its tables from the hub."),
-        "doctor": _at("environment", "doctor_command", "Is this environment fit to build, train and score?"),
+        "sources": _at("sources", "sources_command", "List sources; fetch tables and videos, import published views."),
+        "doctor": _at("environment", "doctor_command", "Check whether this environment can build, train and score."),
         "train": _at("train", "train_command", "Train the unified DiT; resumable bit for bit."),
         "generate": _at("generate", "generate_command", "Generate, control or estimate with a trained model."),
     },
@@ -101,22 +101,22 @@ def _at(module: str, attribute: str, summary: str) -> tuple[str, str]:
 )
 @click.version_option(package.__version__, prog_name="openuni")
 def openuni() -> None:
-    """Build video datasets with dense modalities, train on them, generate with what was trained."""
+    """Build video datasets with dense modalities, train a model on them, and generate with it."""
 
 
 @click.group(
     cls=LazyGroup,
     commands_at={
         "render": _at("render", "render_command", "Render scenes with exact ground truth."),
-        "collect": _at("collect", "collect_command", "Freeze real clips of a dataset as controls and references."),
-        "import": _at("import_truth", "import_command", "Load truth from Unreal, Sintel, KITTI and others."),
-        "calibrate": _at("import_truth", "calibrate_command", "Settle the scale and sign of Unreal's motion vectors."),
-        "score": _at("score", "score_command", "Score predictions on ground truth, task by task."),
-        "compare": _at("compare", "compare_command", "Compare two reports: paired bootstrap on equal protocols."),
-        "doctor": _at("doctor", "doctor_command", "Is the truth stored well, and do predictions keep conventions?"),
+        "collect": _at("collect", "collect_command", "Choose real clips as controls and references."),
+        "import": _at("import_truth", "import_command", "Import ground truth from Unreal, Sintel, KITTI and others."),
+        "calibrate": _at("import_truth", "calibrate_command", "Find the scale and sign of Unreal's motion vectors."),
+        "score": _at("score", "score_command", "Score predictions against ground truth."),
+        "compare": _at("compare", "compare_command", "Compare two reports, with paired bootstrap intervals."),
+        "doctor": _at("doctor", "doctor_command", "Check stored truth, and the conventions of predictions."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package.__version__, prog_name="unibench")
 def unibench() -> None:
-    """Exact ground truth and scores."""
+    """Make or import exact ground truth, and score predictions against it."""

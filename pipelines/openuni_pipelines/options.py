@@ -72,7 +72,7 @@ def follow_links(command: Command) -> Command:
         if given:
             os.environ[FOLLOW_LINKS] = "1"
 
-    said = "Write through symbolic links that you made yourself (shards on another disk). Otherwise they are refused."
+    said = "Write through symbolic links that you made yourself, such as to shards on another disk."
     option = click.option("--follow-links", is_flag=True, expose_value=False, callback=allow, help=said)
     decorated: Command = option(command)
     return decorated
@@ -80,7 +80,7 @@ def follow_links(command: Command) -> Command:
 
 def staging(command: Command) -> Command:
     """Give a command that writes to a folder or an object store `--staging`."""
-    said = "With an object store: folder on this machine that is worked in.  [default: data/staging/BUCKET-FOLDER]"
+    said = "With an object store: local folder to work in.  [default: data/staging/BUCKET-FOLDER]"
     option = click.option("--staging", type=click.Path(path_type=Path, file_okay=False), help=said)
     decorated: Command = option(command)
     return decorated
@@ -88,7 +88,7 @@ def staging(command: Command) -> Command:
 
 def trust(command: Command) -> Command:
     """Give a command that makes annotations `--trust`."""
-    said = "Run model files that are programs, each only with its pinned SHA-256."
+    said = "Allow model files that are programs, each only with its pinned SHA-256."
     decorated: Command = click.option("--trust", is_flag=True, help=said)(command)
     return decorated
 

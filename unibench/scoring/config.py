@@ -18,28 +18,28 @@ class ScoreConfig:
     tasks: tuple[str, ...] = field(default=(), metadata={"shown": "all that both have, except physics"})
     """Tasks, comma-separated, such as depth,flow."""
     standard: Literal["estimation", "small"] = "estimation"
-    """The standard set to score on if no truth is named; numbers on different sets do not compare."""
+    """Standard set to score on if --gt is not given. Do not compare numbers of different sets."""
     subset: Literal["single_person", "two_person", "general"] | None = None
     """Only samples of this subset."""
     limit: int | None = field(default=None, metadata={"min": 1})
     """Only the first N samples, in key order."""
     missing: Missing = "leave_out"
-    """Missing predictions: left out of every mean, or scored as if nothing had been found."""
+    """Missing predictions: leave them out of every mean, or score them as if nothing had been predicted."""
     max_depth: float = MAX_DEPTH
-    """Metres beyond which true depth does not count."""
+    """Ignore true depth beyond this many metres."""
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
     """What the numbers in plain depth files are."""
     control: tuple[str, ...] = ()
-    """Control fidelity, TASK=EXPERT, comma-separated: estimate TASK from the generated videos with EXPERT and
-    score that."""
+    """Control fidelity, as TASK=EXPERT, comma-separated: EXPERT estimates TASK from the generated videos, and that is
+    scored."""
     trust: bool = False
-    """With --control: run model files that are programs, each only with its pinned SHA-256."""
+    """With --control: allow model files that are programs, each only with its pinned SHA-256."""
     out: Path | str | None = field(default=None, metadata={"shown": "PRED/score"})
     """Where the report goes: a folder, or a place in an object store (s3://…)."""
     name: str | None = field(default=None, metadata={"shown": "the folder's name"})
     """What the run is called in the report."""
     resume: bool = False
-    """Go on with the samples that an interrupted run left."""
+    """Resume an interrupted run."""
     page: bool = True
     """Write report.html too."""
 

@@ -42,17 +42,17 @@ class DownloadConfig:
     """
 
     cookies: Path | None = field(default=None, metadata={"exists": True})
-    """cookies.txt of an account, in Netscape's format; sent to the sites that they are of."""
+    """cookies.txt of an account, in Netscape's format; each cookie is sent only to its own site."""
     a_minute: float = field(default=30.0, metadata={"min": 0.01})
-    """Videos asked of one server a minute."""
+    """Requests for videos per minute and server."""
     workers: int = field(default=4, metadata={"min": 1, "max": 64})
-    """Videos that come at the same time."""
+    """Videos to download at the same time."""
     pause: float = field(default=60.0, metadata={"min": 0})
-    """Seconds to pause where a server throttles and does not say how long; doubled each time."""
+    """Seconds to pause when a server throttles and does not say for how long; doubled each time."""
     height: int = field(default=720, metadata={"min": 1})
-    """Largest height to choose where a page offers several."""
+    """Largest height to choose, in pixels, if a page offers several."""
     largest: int = field(default=4 << 30, metadata={"min": 1})
-    """Bytes; larger videos are refused."""
+    """Refuse videos with more bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ _DATASET = options.Place(exists=True)
 def add_command(
     execution: Execution, root: Path | str, experts: tuple[str, ...], trust: bool, staging: Path | None
 ) -> None:
-    """Let each EXPERT annotate the clips of DATASET and write its column; the other columns are not touched.
+    """Annotate the clips of DATASET with each EXPERT, and write its column. Other columns are not touched.
 
-    A column that another version or another expert has made is replaced. Run the same command again to resume.
+    A column that another version or another expert made is replaced. Run the same command again to resume.
     """
     terminal.say_notices(experts)
     begin = time.monotonic()

@@ -29,7 +29,7 @@ def assets() -> None:
 @assets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
 def list_(as_json: bool) -> None:
-    """Every asset: license, size, whether it is on this machine, and what uses it."""
+    """List every asset: license, size, whether it is on this machine, and what uses it."""
     installed = cache.installed().values()
     if as_json:
         rows = [
@@ -69,11 +69,11 @@ def list_(as_json: bool) -> None:
 
 @assets.command()
 @click.argument("names", nargs=-1, metavar="[NAME|EXPERT|SET]...")
-@click.option("--all", "everything", is_flag=True, help="Every asset, gigabytes of production weights included.")
-@click.option("--light", is_flag=True, help="What the CPU experts and the demo use.")
+@click.option("--all", "everything", is_flag=True, help="Every asset, including gigabytes of production weights.")
+@click.option("--light", is_flag=True, help="The assets of the light experts and the demo.")
 def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
-    """Bring assets into the cache, by name, by expert, or by set (light, paper, production); those that are there and
-    good are kept. Exits 1 if any failed."""
+    """Download assets into the cache: by name, by expert, or by set (light, paper, production). Good files that are
+    there already are kept. Exit status 1 if any failed."""
     wanted = _wanted(names, everything, light)
     if not wanted:
         raise click.UsageError("name an asset, or give --light or --all; `openuni assets list` shows them")
@@ -103,7 +103,7 @@ def fetch(names: tuple[str, ...], everything: bool, light: bool) -> None:
 
 @assets.command()
 def verify() -> None:
-    """Hash every asset on this machine again; exit with 1 if one is not the pinned file."""
+    """Check the hash of every asset on this machine; exit with 1 if one is not the pinned file."""
     installed = [entry.asset for entry in cache.installed().values()]
     verdicts = cache.verify(installed)
     for verdict in verdicts:

@@ -14,18 +14,18 @@ from openuni_pipelines.engine.build import BuildConfig, build, estimate, make_pl
 @click.command("build", cls=options.PluggedCommand)
 @options.of(BuildConfig)
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
-@click.option("--retry-failed", is_flag=True, help="Try the clips that failed before again.")
-@click.option("--extend", is_flag=True, help="Add the clips that the source has gained since, as new shards.")
+@click.option("--retry-failed", is_flag=True, help="Try only the clips that failed before again.")
+@click.option("--extend", is_flag=True, help="Add clips that are new in the source, as new shards.")
 @click.option(
     "--part",
     type=options.Parts(),
     metavar="I/N",
-    help="Build part I of N of a plan that is there (`openuni plan`), beside other processes that build the others. "
-    "Run a lost part's command anywhere else to go on with it; the last part to end completes the dataset.",
+    help="Build part I of N of a plan made by `openuni plan`; other processes build the other parts. "
+    "If a part is lost, run its command again on any machine. The last part to end completes the dataset.",
 )
 @options.follow_links
 def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend: bool, part: Part | None) -> None:
-    """Build a dataset: plan the clips, let experts annotate them, pack verified shards.
+    """Build a dataset: plan the clips, annotate them with experts, write shards.
 
     Run the same command again to resume after any interruption.
     """
@@ -48,7 +48,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 @click.option("--dry-run", is_flag=True, help="Plan, say what the build would make and need, and write nothing.")
 @options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
-    """Plan a dataset: which clips, in which shards; `openuni build` with the same options carries it out."""
+    """Plan a dataset: which clips go into which shards. `openuni build` with the same options builds it."""
     terminal.print_places(config)
     with terminal.waiting(f"planning from {config.reader.name}"):
         estimated = estimate(config) if dry_run else make_plan(config)

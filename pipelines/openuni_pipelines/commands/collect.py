@@ -23,14 +23,14 @@ from unibench.standard import collect
 @click.option("--data", required=True, help="The built dataset to choose from: a folder, or any fsspec URL.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
 @click.option("--count", default=200, show_default=True, type=click.IntRange(min=1), help="Clips.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, another choice.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice.")
 @click.option(
     "--split",
     "splits",
     default="test",
     show_default=True,
     type=options.Names(Literal["test", "val"]),
-    help="Where to choose from: test, val, or test,val. No training reads either.",
+    help="Splits to choose from: test, val, or test,val. Training reads neither.",
 )
 @click.option(
     "--list",
@@ -51,9 +51,8 @@ def collect_command(
 ) -> None:
     """Choose real clips, evenly over subsets and views, as controls and references for generation.
 
-    OUT is a small dataset (`openuni generate --bench OUT`, `unibench score --gt OUT`) with the list of its clips and
-    their hashes in OUT/collected.json. Training never sees them: their source videos are off the training split of
-    every dataset.
+    OUT is a small dataset (`openuni generate --bench OUT`, `unibench score --gt OUT`); OUT/collected.json lists its
+    clips and their hashes. Training never sees them: no dataset has their source videos in its training split.
     """
     source = openuni.open(data if "://" in data else Path(data).absolute())  # workers may stand elsewhere
     if frozen is not None:

@@ -15,12 +15,12 @@ from openuni_pipelines.engine.copying import Copied
 @click.command("push")
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("url", metavar="URL")
-@click.option("--dry-run", is_flag=True, help="Say what would be put, and put nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @options.follow_links
 def push_command(root: Path, url: str, dry_run: bool) -> None:
-    """Put DATASET, a folder, to URL (s3://BUCKET/FOLDER, gs://…, az://…), or what of it has changed since.
+    """Copy DATASET, a folder, to URL (s3://BUCKET/FOLDER, gs://…, az://…); later, only what has changed.
 
-    Every hash is checked. Run the same command again after an interruption; what is there is not put again.
+    Every hash is checked. Run the same command again after an interruption; nothing is copied twice.
     """
     with terminal.counting("putting columns") as progress:
         copied = copying.push(root, url, dry_run=dry_run, progress=progress)
@@ -30,13 +30,18 @@ def push_command(root: Path, url: str, dry_run: bool) -> None:
 @click.command("pull")
 @click.argument("url", metavar="URL")
 @click.argument("root", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--columns", type=options.Names(), default="", help="RGB and these columns only.  [default: all]")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and write nothing.")
+@click.option(
+    "--columns",
+    type=options.Names(),
+    default="",
+    help="Copy only RGB and these columns, comma-separated.  [default: all]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @options.follow_links
 def pull_command(url: str, root: Path, columns: tuple[str, ...], dry_run: bool) -> None:
-    """Bring the dataset at URL into FOLDER, where it can be worked on as if it had been built there.
+    """Copy the dataset at URL into FOLDER, where you can work on it as if it had been built there.
 
-    Every hash is checked. Run the same command again after an interruption; what is there is not fetched again.
+    Every hash is checked. Run the same command again after an interruption; nothing is copied twice.
     """
     with terminal.counting("fetching columns") as progress:
         copied = copying.pull(url, root, columns, dry_run=dry_run, progress=progress)

@@ -21,17 +21,20 @@ _SHOWN = 10
 @click.option(
     "--out",
     metavar="FILE",
-    help="The view without duplicates, .json or .parquet, in a folder or a bucket.  [default: only look]",
+    help="Where to write the view without duplicates: .json or .parquet, also in a bucket.  [default: only look]",
 )
 @click.option(
-    "--clusters", "listing", type=click.Path(path_type=Path, dir_okay=False), help="Every cluster, a JSON line each."
+    "--clusters",
+    "listing",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write every cluster, one JSON line each.",
 )
 @options.follow_links
 def dedup_command(path: str, out: str | None, listing: Path | None) -> None:
-    """Find clips of DATASET that show the same: encoded again, scaled, cropped by a few per cent, boxed in bars.
+    """Find near-duplicates in DATASET: clips encoded again, scaled, slightly cropped, or boxed in bars.
 
-    They are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster the clip
-    with the largest frame is kept, then the longest, the sharpest, the first key.
+    Clips are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster, the clip
+    with the largest frame is kept; at a tie the longest, then the sharpest, then the first by key.
     """
     with terminal.waiting(f"comparing the clips of {path}"):
         found = dedup(openuni.open(path), out, listing)

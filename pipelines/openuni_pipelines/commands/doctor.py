@@ -26,7 +26,7 @@ _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))
 
 @click.command("doctor")
 @click.option("--gt", help=f"The truth to check.  [default: {STANDARD}, else four small scenes rendered now]")
-@click.option("--pred", type=click.Path(path_type=Path), help="Predictions whose conventions are checked against it.")
+@click.option("--pred", type=click.Path(path_type=Path), help="Predictions whose conventions are to be checked.")
 @click.option(
     "--depth-kind",
     type=click.Choice(["metric", "relative", "affine_disparity"]),
@@ -34,7 +34,7 @@ _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))
 )
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Samples to look at.")
 def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, limit: int) -> None:
-    """Check storage, the ladder of corruptions, and with --pred the conventions of predictions.
+    """Check storage, that corrupted predictions score worse, and with --pred the conventions of predictions.
 
     Exit status 1 where a check fails or a mistaken convention is found.
     """

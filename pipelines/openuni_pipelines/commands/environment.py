@@ -18,15 +18,15 @@ _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
 @click.command("doctor")
 @click.option(
-    "--experts", is_flag=True, help="Ask networks what they are published to answer; measure their speed and memory."
+    "--experts", is_flag=True, help="Compare networks with their published outputs, and measure their speed and memory."
 )
 @options.trust
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def doctor_command(experts: bool, trust: bool, names: tuple[str, ...]) -> None:
     """Check packages, OpenCV's versions, memory, disk and model files; exit with 1 if something is wrong.
 
-    With --experts: the experts or sets NAME, by default all whose weights are here. Data cards tell what was found, and
-    `openuni plan` counts with what was measured.
+    With --experts: check the experts or sets NAME, by default all whose weights are on this machine. Data cards report
+    the results, and `openuni plan` estimates with the measured speed.
     """
     if names and not experts:
         raise click.UsageError(f"give --experts to examine {' '.join(names)}")

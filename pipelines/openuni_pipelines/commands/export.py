@@ -19,7 +19,7 @@ from openuni_pipelines.engine.exporting import merge
 @click.option("--columns", type=options.Names(), default="", help="Columns to take, comma-separated.  [default: all]")
 @options.follow_links
 def export_command(path: str, layout_name: str, out: Path, columns: tuple[str, ...]) -> None:
-    """Write DATASET as conventional WebDataset: one tar a shard, all fields of a sample together."""
+    """Write DATASET as conventional WebDataset: one tar per shard, with all fields of a sample together."""
     data = openuni.open(path)
     with terminal.counting("exporting") as progress:
         files = merge(data, out, list(columns) or [*data.columns, *data.score_columns], progress=progress)

@@ -11,10 +11,10 @@ from openuni_pipelines.engine.weights import ExportWeightsConfig, export_weights
 @click.command("export-weights")
 @options.of(ExportWeightsConfig)
 def export_weights_command(config: ExportWeightsConfig) -> None:
-    """Write a model's weights: `model.safetensors`, `config.json` and a card, which --checkpoint and --init read.
+    """Write a model's weights as a folder that --checkpoint and --init read.
 
-    With --layout diffusers: `transformer/` for diffusers' WanPipeline, which generates RGB as the model does without
-    other views.
+    It has `model.safetensors`, `config.json` and a model card. With --layout diffusers it has `transformer/`, for
+    diffusers' WanPipeline, which then generates RGB as the model does without other views.
     """
     out = export_weights(config)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

@@ -18,10 +18,10 @@ from openuni_pipelines.engine.generating import GenerateConfig, Progressed, gene
 @options.of(GenerateConfig)
 @options.follow_links
 def generate_command(config: GenerateConfig) -> None:
-    """Generate with a trained model into OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads.
+    """Generate with a trained model: OUT/VIEW/KEY.npz and OUT/video/KEY/KEY.mp4, which `unibench score` reads.
 
-    OUT/previews has pictures and films of what was given and what was made, side by side. What lies in OUT already is
-    not made again.
+    OUT/previews has pictures and videos of inputs and outputs side by side. Files that are in OUT already are not made
+    again.
     """
     from transformers.utils import logging as transformers_logging
 

@@ -19,12 +19,12 @@ _NAMED = 20
 
 @click.command("import")
 @click.argument("src", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--format", "name", type=click.Choice(names()), required=True, help="How SRC is written.")
+@click.option("--format", "name", type=click.Choice(names()), required=True, help="Format of SRC.")
 @click.option(
     "--out", type=options.Place(), required=True, help="Dataset to make: a folder, or s3://…, gs://…, az://…."
 )
 @options.staging
-@click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
+@click.option("--shard-size", default=64, show_default=True, type=click.IntRange(min=1), help="Clips per shard.")
 @options.of(Parallel, workers=0)
 @options.follow_links
 def import_command(
@@ -32,8 +32,8 @@ def import_command(
 ) -> None:
     """Convert ground truth of another format into samples, in OpenUni's units, axes, signs and directions.
 
-    Claims are tested where the data allow it (units, planar depth, half precision, whose motion the flow is); what was
-    found is printed and kept in `truth/<key>/notes.txt`.
+    What the source claims is tested where the data allow it (units, planar depth, half precision, whether flow includes
+    moving objects). Results are printed and kept in `truth/<key>/notes.txt`.
     """
     console = Console()
 
@@ -61,7 +61,7 @@ def import_command(
 @click.command("calibrate")
 @click.argument("src", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def calibrate_command(src: Path) -> None:
-    """Settle scale, sign and direction of Unreal's motion vectors on the static pixels of a clip with a moving camera.
+    """Find the scale, sign and direction of Unreal's motion vectors, from static pixels of a clip with a moving camera.
 
     The result is stored beside the frames and used by `unibench import --format unreal`.
     """

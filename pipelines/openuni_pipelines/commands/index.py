@@ -15,7 +15,7 @@ from openuni_pipelines.engine.run import holding
 @click.command("index")
 @click.argument("root", metavar="DATASET", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def index_command(root: Path) -> None:
-    """Rewrite DATASET's catalog. Every run does so at its end; this is for datasets of older versions."""
+    """Rewrite DATASET's catalog. Every build does so at its end; use this for datasets of older versions."""
     verify.manifest(root)
     with holding(root) as run:
         records = catalog.write(root, run)

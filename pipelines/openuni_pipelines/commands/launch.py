@@ -18,7 +18,7 @@ def launch() -> None:
 @options.of(SlurmConfig)
 @click.argument("words", metavar="-- BUILD_OPTIONS...", nargs=-1, required=True, type=click.UNPROCESSED)
 def slurm_command(config: SlurmConfig, words: tuple[str, ...]) -> None:
-    """Print a Slurm job array that carries out `openuni build BUILD_OPTIONS`, a part a task.
+    """Print a Slurm job array that runs `openuni build BUILD_OPTIONS`, one part per task.
 
     \b
         openuni launch slurm --parts 64 --gpus 1 -- --source koala36m --out /shared/d > build.sbatch

@@ -16,16 +16,16 @@ from openuni_pipelines.engine.selecting import read_keys
 
 @click.command("remove")
 @click.argument("root", metavar="DATASET", type=options.Place(exists=True))
-@click.option("--key", "keys", multiple=True, help="The clip of this key; may be given again.")
+@click.option("--key", "keys", multiple=True, help="Key of a clip; may be repeated.")
 @click.option("--source-id", "source_ids", multiple=True, help="All clips of this row of the source.")
 @click.option("--video-id", "video_ids", multiple=True, help="All clips of this source video.")
 @click.option(
     "--flags",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The clips that the viewer's flags, a list of keys or a view name.",
+    help="Clips named in a file: the viewer's flags, a list of keys, or a view.",
 )
-@click.option("--reason", default="", help="Why, for the record.")
-@click.option("--dry-run", is_flag=True, help="Say which clips and shards it would be, and change nothing.")
+@click.option("--reason", default="", help="The reason, for the record.")
+@click.option("--dry-run", is_flag=True, help="Say which clips and shards would change, and change nothing.")
 @options.staging
 @options.follow_links
 def remove_command(
@@ -38,9 +38,9 @@ def remove_command(
     dry_run: bool,
     staging: Path | None,
 ) -> None:
-    """Take clips out of DATASET: their shards are written again without them, and no file names them any more.
+    """Take clips out of DATASET: their shards are rewritten without them, and no file names them any more.
 
-    The record of it, DATASET/takedowns.json, has digests only. Run the same command again after an interruption.
+    The record, DATASET/takedowns.json, has only digests. Run the same command again after an interruption.
     Exit status 1: other files in the folder still name a clip; they are listed.
     """
     listed = read_keys(flags) if flags else []

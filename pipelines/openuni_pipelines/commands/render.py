@@ -28,7 +28,7 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
     "--standard",
     "standard_name",
     type=click.Choice(["estimation", "small", "ci"]),
-    help="Render this frozen set, and check that its truth is the recorded one.",
+    help="Render this standard set, and check its truth against the record.",
 )
 @click.option(
     "--out",
@@ -42,7 +42,7 @@ _OF_THE_STANDARD = ("scenes", "frames", "size", "fps", "seed", "families", "purp
     "--previews/--no-previews",
     default=True,
     show_default=True,
-    help="A contact sheet and a film of each scene in OUT/previews.",
+    help="Write a contact sheet and a video of each scene to OUT/previews.",
 )
 @options.of(Parallel)
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and write nothing.")
@@ -58,7 +58,7 @@ def render_command(
 ) -> None:
     """Render procedural scenes with exact truth: the same seed gives the same truth on any number of workers.
 
-    A killed run resumes; `truth.json` has the hash of every clip's truth. These are rendered scenes, not real videos.
+    A killed run resumes. `truth.json` has the hash of every clip's truth. The videos are rendered, not real.
     """
     from unibench import standard
 

@@ -14,16 +14,22 @@ from openuni_pipelines.engine.selecting import SelectConfig, Selection, select
 @click.command("select")
 @click.argument("path", metavar="DATASET")
 @options.of(SelectConfig)
-@click.option("--where", multiple=True, help="SQL over a clip's scores and fields; repeated: further steps.")
 @click.option(
-    "--out", metavar="FILE", help="The view, .json or .parquet, in a folder or a bucket.  [default: only count]"
+    "--where",
+    multiple=True,
+    help="Condition in SQL over a clip's scores and fields; may be repeated, each is a further step.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Where to write the view: a .json or .parquet file, also in a bucket.  [default: only count]",
 )
 @options.follow_links
 def select_command(rule: SelectConfig, path: str, where: tuple[str, ...], out: str | None) -> None:
-    """Choose clips of DATASET, and write their keys and the rule as a view.
+    """Choose clips of DATASET, and write a view: their keys, and the rule that chose them.
 
     A view opens wherever a dataset does: train --data view.json, stats, view, export, select again. Nothing is copied
-    or measured again. `--where "sharpness > quantile_cont(sharpness, .9) over ()"` makes a threshold of a quantile.
+    or measured again. `--where "sharpness > quantile_cont(sharpness, .9) over ()"` keeps the sharpest tenth.
     """
     with terminal.waiting(f"choosing from {path}"):
         made = select(openuni.open(path), where, rule, out)

@@ -23,12 +23,12 @@ from openuni_pipelines.engine.parallel import Parallel
 
 @click.group("sources")
 def sources_command() -> None:
-    """Where clips come from: tables and videos at hand in data/sources/NAME (or $OPENUNI_SOURCES/NAME)."""
+    """Where clips come from. Local tables and videos are in data/sources/NAME (or $OPENUNI_SOURCES/NAME)."""
 
 
 @sources_command.command("list")
 def list_() -> None:
-    """Every source: its license, and what of it is at hand."""
+    """List every source, its license, and which of its files are on this machine."""
     table = Table("source", "license", "tables", "videos", "on the hub", box=None)
     for name in registry.names("sources"):
         source = sources.get(name)
@@ -40,9 +40,9 @@ def list_() -> None:
 
 @sources_command.command("fetch")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask, download.")
+@click.option("--yes", is_flag=True, help="Download without asking.")
 def fetch(name: str, yes: bool) -> None:
-    """Download the tables of source NAME from the hub; its size and license are shown first. No video is fetched.
+    """Download the tables of source NAME from the hub; shows size and license first. Downloads no video.
 
     HF_ENDPOINT names a mirror, HF_TOKEN an account. Run it again to go on after an interruption.
     """
@@ -71,21 +71,21 @@ class Wish:
     """What to download, and where to."""
 
     source: Source = field(metadata={"plugins": "sources"})
-    """Whose rows name the videos; its options choose rows as they do for a build."""
+    """Source whose rows name the videos; its options choose rows as they do for a build."""
     metadata: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/metadata"})
     """The source's table: a file or a folder."""
     videos: Path | None = field(default=None, metadata={"shown": "data/sources/SOURCE/videos"})
-    """Folder that the videos come into."""
+    """Folder to download the videos into."""
 
 
 @sources_command.command("download", cls=options.PluggedCommand)
 @options.of(Wish)
 @options.of(DownloadConfig)
 def download_command(wish: Wish, config: DownloadConfig) -> None:
-    """Download the videos of the chosen rows that are not at hand.
+    """Download videos of the chosen rows that are not on this machine.
 
-    A video that is gone, private or blocked is counted, and is no failure. Run the same command again to go on: it asks
-    only for what is open.
+    Videos that are gone, private or blocked are counted; they are not failures. Run the same command again to resume:
+    it asks only for videos that are still open.
     """
     source = wish.source
     if not isinstance(source, RowSource):
@@ -126,7 +126,7 @@ def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
 @sources_command.command("import")
 @click.argument("where", metavar="WHERE")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Dataset folder to make.")
-@click.option("--only", default="", help="Of the hub's layout one source: train/ONLY/….  [default: all]")
+@click.option("--only", default="", help="Import only this source, train/ONLY/…, of the hub's layout.  [default: all]")
 @click.option(
     "--captions",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -135,10 +135,10 @@ def _print(summary: DownloadSummary, folder: Path, source: str) -> None:
 @click.option(
     "--videos",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder that the paths of a training table lie below.  [default: the table's]",
+    help="Folder that the paths in a training table are relative to.  [default: the table's]",
 )
-@click.option("--license", "terms", default="unknown", show_default=True, help="The terms that the clips come under.")
-@click.option("--shard-size", default=128, show_default=True, type=click.IntRange(min=1), help="Clips a shard.")
+@click.option("--license", "terms", default="unknown", show_default=True, help="License of the clips.")
+@click.option("--shard-size", default=128, show_default=True, type=click.IntRange(min=1), help="Clips per shard.")
 @options.of(Parallel, workers=0)
 @options.follow_links
 def import_command(
@@ -151,11 +151,12 @@ def import_command(
     terms: str,
     shard_size: int,
 ) -> None:
-    """Make a dataset of clips whose views are published as films: the hub's OpenUni, or UnityVideo's training table.
+    """Make a dataset of clips whose views are published as videos: the hub's OpenUni, or UnityVideo's training table.
 
-    WHERE is OWNER/NAME of a data set on the hub, a folder of the same layout (train/SOURCE/VIEW/*_partNNN.tar.gz), or a
-    CSV of video,prompt,depth,densepose,raft,segmentation,skeleton. Depth, flow and segments are read out of their
-    colours where these can be told; other films are kept as pictures, and said. Run the same command again to go on.
+    WHERE is a dataset on the hub (OWNER/NAME), a folder of the same layout (train/SOURCE/VIEW/*_partNNN.tar.gz), or a
+    CSV of video,prompt,depth,densepose,raft,segmentation,skeleton. Depth, flow and segmentation are decoded from the
+    colours of their videos where that is possible; other videos are kept as they are, and reported. Run the same
+    command again to resume.
     """
     from openuni_pipelines.engine.published import Progress, import_published
 

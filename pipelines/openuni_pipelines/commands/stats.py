@@ -31,7 +31,7 @@ from openuni_pipelines.engine.counting import Stats, count
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Contact sheet PNG.  [default: DATASET/contact_sheet.png, or here if DATASET is a URL]",
+    help="Where to write the contact sheet (PNG).  [default: DATASET/contact_sheet.png, or here if DATASET is a URL]",
 )
 @click.option(
     "--rows",
@@ -42,7 +42,7 @@ from openuni_pipelines.engine.counting import Stats, count
 )
 @options.follow_links
 def stats_command(path: str, as_json: bool, sheet: Path | None, rows: int) -> None:
-    """Count what DATASET holds, and draw a contact sheet: a row a clip, a column a modality."""
+    """Count what DATASET has, and draw a contact sheet: one row per clip, one column per modality."""
     data = openuni.open(path)
     stats = count(data)
     if as_json:

@@ -21,7 +21,7 @@ from openuni_pipelines.engine.state import FarState, State, look, look_far
 @click.argument("root", metavar="DATASET", type=options.Place(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
 def status_command(root: Path | str, as_json: bool) -> None:
-    """Say what is committed, who is at work on DATASET, how fast, and what failed."""
+    """Show what is finished, who is working on DATASET, how fast, and what failed."""
     if isinstance(root, str):
         _print_far(look_far(root), as_json)
         return

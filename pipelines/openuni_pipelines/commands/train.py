@@ -24,15 +24,19 @@ _SPEAK_SECONDS = 30
 
 @click.command("train")
 @options.of(TrainConfig)
-@click.option("--dry-run", is_flag=True, help="Say what would be trained and what it takes; train nothing.")
-@click.option("--fit", metavar="CARD", help="With --dry-run: flags that fit a card, by name (H100, 4090) or as 80GiB.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained and what it needs; train nothing.")
+@click.option(
+    "--fit",
+    metavar="CARD",
+    help="With --dry-run: suggest flags that fit a card, by name (H100, 4090) or memory (80GiB).",
+)
 @options.follow_links
 def train_command(config: TrainConfig, dry_run: bool, fit: str | None) -> None:
     """Train the unified model on a dataset.
 
-    Several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines train …
+    On several GPUs: torchrun --nproc-per-node 8 -m openuni_pipelines train …
 
-    Ctrl-C and SIGTERM finish the step and write a checkpoint; a second one ends at once.
+    After Ctrl-C or SIGTERM the step is finished and a checkpoint written; a second one ends at once.
     """
     import torch
     from transformers.utils import logging as transformers_logging

@@ -43,10 +43,10 @@ def verify_command(
     as_json: bool,
     staging: Path | None,
 ) -> None:
-    """Check that DATASET holds what was committed.
+    """Check every byte and value of DATASET against what was committed.
 
-    Exit status 1: what does not is named. Exit status 3: --repair dropped the clips it names, because their videos no
-    longer give them.
+    Exit status 1: there is damage, which is named. Exit status 3: --repair had to drop the clips that it names, because
+    they can no longer be made from their videos.
     """
     dropped: list[Failure] = []
     manifest, report = _check(root, execution, quick)

@@ -27,20 +27,20 @@ from openuni_pipelines.engine.viewing.sources import open_source
     "runs",
     multiple=True,
     metavar="RUN",
-    help="Look at predictions: a dataset or a plain folder, as `unibench score --pred` takes; twice: two runs.",
+    help="Predictions to look at: a dataset or a plain folder, as for `unibench score`; give it twice for two runs.",
 )
 @click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset, and where the two differ.")
 @click.option(
     "--report",
     "report_file",
     type=click.Path(path_type=Path, exists=True),
-    help="Sort and filter by the scores of this report.json too.  [default: score/report.json of the run]",
+    help="Also sort and filter by the scores of this report.json.  [default: score/report.json of the run]",
 )
 @click.option(
     "--flags",
     "flags_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where flags are kept, one JSON line each.  [default: DATASET/flags.jsonl, or here if DATASET is a URL]",
+    help="File for flags, one JSON line each.  [default: DATASET/flags.jsonl, or here if DATASET is a URL]",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on the loopback interface; 0 takes a free one."
@@ -49,9 +49,9 @@ from openuni_pipelines.engine.viewing.sources import open_source
     "--export",
     "out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the page and all clips to this folder, for any web host, and end.",
+    help="Write the page and all clips to this folder, for any web host, and exit.",
 )
-@click.option("--clip", "key", metavar="KEY", help="Begin at this clip.")
+@click.option("--clip", "key", metavar="KEY", help="Start at this clip.")
 @click.option("--browser/--no-browser", default=None, help="Open the page.  [default: at a terminal]")
 @options.follow_links
 def view_command(
@@ -67,9 +67,9 @@ def view_command(
 ) -> None:
     """Look at DATASET: its clips in a grid, and every column of a clip side by side, frame by frame.
 
-    DATASET may also be a plain folder of predictions, or the folder of a training (its samples, step by step). With
-    --gt the truth and the error stand beside each column, worst clips first where the run was scored; two --pred are
-    two runs against each other.
+    DATASET may also be a plain folder of predictions, or a training run (its samples, step by step). With --gt, the
+    truth and the error are shown beside each column, and the worst clips come first if the run was scored. Two --pred
+    compare two runs.
 
     Only this machine can open the page, and only by its link. Ctrl-C ends it. From another machine, forward the
     port: `ssh -L 8000:127.0.0.1:8000 host`, with `--port 8000`.

@@ -63,42 +63,42 @@ class BuildConfig:
     source: Source | str = field(metadata={"plugins": "sources"})
     """Where clips come from, by name; a source with options of its own as an object."""
     videos: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/videos"})
-    """Folder that holds the videos."""
+    """Folder with the videos."""
     metadata: Path | None = field(default=None, metadata={"exists": True, "shown": "data/sources/SOURCE/metadata"})
     """The source's table: a file or a folder."""
     out: Path | str | None = field(default=None, metadata={"shown": "data/SOURCE"})
     """Dataset folder, or a place in an object store: s3://BUCKET/FOLDER, gs://…, az://…"""
     staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
-    """With --out in an object store: folder on this machine for the shards under way, a folder a part."""
+    """With --out in an object store: local folder for unfinished shards, one for each part."""
     experts: tuple[str, ...] = ("light",)
-    """Experts by name, comma-separated, or a set: 'light', 'paper', 'production'; an expert named beside a set takes
-    the place of the set's own."""
+    """Experts by name, comma-separated, or a set: 'light', 'paper', 'production'. An expert named beside a set replaces
+    the set's expert for the same modality."""
     commercial: bool = False
     """Refuse experts whose code, weights or training data may not be used for profit."""
     trust: bool = False
-    """Run model files that are programs, each only with its pinned SHA-256: DensePose's."""
+    """Allow model files that are programs (DensePose's), each only with its pinned SHA-256."""
     keep_doubtful: bool = False
-    """Keep what an expert says with a confidence below its floor, rather than leave it out with the reason."""
+    """Keep annotations whose confidence is below the expert's floor; otherwise they are left out, with the reason."""
     require: tuple[str, ...] = ()
-    """Modalities (comma-separated) without which a clip is dropped."""
+    """Drop clips that lack one of these modalities (comma-separated)."""
     fps: float = 16.0
-    """Frames a second of the stored clips."""
+    """Frames per second of the stored clips."""
     size: int = 480
-    """Shorter side in pixels; never enlarged."""
+    """Shorter side of the stored clips, in pixels; smaller videos are not enlarged."""
     crf: int = 18
-    """x264's constant rate factor of the stored clips, 0 (best) to 51."""
+    """Quality of the stored clips: x264's constant rate factor, 0 (best) to 51."""
     max_frames: int = 81
     """Longest clip, in frames."""
     min_frames: int = 8
     """Shortest clip, in frames."""
     max_pixels: int = _LIMITS.pixels
-    """Larger frames are refused."""
+    """Refuse videos with larger frames."""
     max_seconds: float = _LIMITS.seconds
-    """Longer videos are refused."""
+    """Refuse longer videos."""
     shard_size: int = 128
-    """Clips a shard."""
+    """Clips per shard."""
     shard_bytes: int | None = field(default=None, metadata={"min": 1, "shown": "whatever --shard-size clips take"})
-    """In place of --shard-size: bytes that a shard's largest tar should have, by what clips of --max-frames take."""
+    """Instead of --shard-size: target size of a shard's largest tar, in bytes, estimated for clips of --max-frames."""
     limit: int | None = field(default=None, metadata={"min": 1})
     """Plan at most this many clips."""
     execution: Execution = field(default_factory=Execution)

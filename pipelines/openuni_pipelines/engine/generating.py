@@ -57,43 +57,43 @@ class GenerateConfig:
     prompt: str = field(default="", metadata={"shown": "none, or with --bench each sample's own"})
     """Caption."""
     modality_prompt: str = field(default="", metadata={"shown": "the modality's own"})
-    """What a view shows, for models trained with prompts: TEXT, or VIEW=TEXT;VIEW=TEXT."""
+    """What a view should show, for models trained with prompts: TEXT, or VIEW=TEXT;VIEW=TEXT."""
     input: tuple[str, ...] = ()
     """est: a video. cond: a file or folder of the view, or VIEW=PATH,VIEW=PATH (files that `unibench score` reads)."""
     bench: str | None = None
-    """Dataset to generate over, instead of --input."""
+    """Dataset whose samples are the inputs, instead of --input."""
     image: Path | None = field(default=None, metadata={"exists": True})
-    """joint, cond: an image that the video begins with."""
+    """joint, cond: first frame of the video."""
     continue_: Path | None = field(default=None, metadata={"exists": True, "flag": "--continue"})
-    """joint, cond: a video whose last frames the new one begins with (how many: the model's clip / 4)."""
+    """joint, cond: a video to continue; its last frames (a quarter of the model's clip) begin the new one."""
     steps: int | None = field(default=None, metadata={"min": 1, "shown": "50, with --unityvideo 20"})
     """Steps of the solver."""
     solver: Literal["euler", "adams"] = "euler"
-    """Of first order, or of second order (Adams–Bashforth) at the same cost."""
+    """euler: first order. adams: second order (Adams–Bashforth), at the same cost."""
     guidance_scale: float | None = field(
         default=None, metadata={"shown": "7.5 with Wan's codec, 1 with pixels and --unityvideo"}
     )
-    """How strongly the caption guides; 1: the model itself."""
+    """Strength of the caption's guidance; 1: no guidance."""
     negative_prompt: str = field(default="", metadata={"shown": "the empty caption"})
-    """joint, cond: what guidance leads away from."""
+    """joint, cond: text to guide away from."""
     shift: float | None = field(default=None, metadata={"shown": "the model's"})
-    """Of the solver's times; larger: more steps near noise."""
+    """Shift of the solver's times; a larger shift puts more steps near noise."""
     control_scale: tuple[str, ...] = field(default=(), metadata={"shown": "1"})
-    """How strongly the controls guide: one number for all, or VIEW=NUMBER,VIEW=NUMBER."""
+    """Strength of the controls: one number for all, or VIEW=NUMBER,VIEW=NUMBER."""
     frames: int | None = field(default=None, metadata={"min": 1, "shown": "the model's"})
-    """joint: how many; more than the model's are made in overlapping windows."""
+    """joint: number of frames; more than the model's are made in overlapping windows."""
     aspect: float = 1.0
-    """joint: width over height, unless --image or --continue has its own."""
+    """joint: width divided by height, unless --image or --continue decides it."""
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of the noise."""
     vae_tiling: bool = False
-    """Code large frames tile by tile, in less memory; the pictures change a little."""
+    """Encode and decode large frames tile by tile, to save memory; the pictures change slightly."""
     batch: int = field(default=8, metadata={"min": 1})
     """Clips and windows generated at once."""
     depth_kind: Literal["metric", "relative", "affine_disparity"] | None = None
     """What the numbers of a depth file are."""
     wan: Path | None = field(default=None, metadata={"exists": True})
-    """Folder of Wan, in diffusers layout or Wan's own."""
+    """Folder with Wan's weights, in diffusers' layout or Wan's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to generate."""
 

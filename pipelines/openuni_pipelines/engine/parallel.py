@@ -27,9 +27,9 @@ class Parallel:
     """Where the work is done. None of it changes what is made."""
 
     workers: int | None = field(default=None, metadata={"min": 0, "shown": "one a core"})
-    """Processes that share the work; 0: this one alone."""
+    """Worker processes; 0: work in this process."""
     ray_address: str | None = None
-    """Work on this Ray cluster ('auto' finds one) instead of on a Ray started here."""
+    """Address of a Ray cluster ('auto' finds one); without it, Ray is started on this machine."""
 
 
 HERE = Parallel(workers=0)

@@ -31,23 +31,23 @@ class SceneSet:
     """A set of scenes: scene k is of the k-th family in turn, from seed `seed` + k. It decides every byte of truth."""
 
     scenes: int = field(default=200, metadata={"min": 1})
-    """Clips."""
+    """Number of clips."""
     frames: int = field(default=16, metadata={"min": 2, "max": 1000})
-    """Frames a clip."""
+    """Frames per clip."""
     size: int = field(default=256, metadata={"min": 16, "max": 4096})
-    """Height and width, pixels."""
+    """Height and width, in pixels."""
     fps: float = 16.0
-    """Frames a second."""
+    """Frames per second."""
     seed: int = field(default=0, metadata={"min": 0})
     """Scene k has seed SEED + k."""
     families: tuple[str, ...] = field(default=(), metadata={"shown": "all, in turn"})
-    """Families of scenes, comma-separated."""
+    """Scene families, comma-separated."""
     rgb: Literal["shaded", "mitsuba"] = "shaded"
-    """How pictures are made: shaded at once, or path-traced."""
+    """How pictures are made: shaded (fast), or path-traced by Mitsuba."""
     shard_size: int = field(default=64, metadata={"min": 1})
-    """Clips a shard."""
+    """Clips per shard."""
     purpose: Literal["test", "train"] = field(default="test", metadata={"flag": "--for"})
-    """test: to score on; no training reads it. train: to train on; one clip in twenty is for validation."""
+    """test: for scoring; training never reads it. train: for training; one clip in twenty is for validation."""
 
     def __post_init__(self) -> None:
         from unibench.scenes.families import FAMILIES

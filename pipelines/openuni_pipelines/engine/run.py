@@ -41,7 +41,7 @@ class Execution(Parallel):
     """Where and within which limits a build works. None of it changes what is made."""
 
     time_limit: float = 900.0
-    """Seconds one expert may take for one clip."""
+    """Seconds that one expert may take for one clip."""
     min_free: float = 1.0
     """GiB that must stay free on the disk."""
     worker_memory: float | None = field(default=None, metadata={"shown": "an equal share of the machine"})

@@ -46,23 +46,23 @@ class SelectConfig:
     """
 
     keys: Path | None = field(default=None, metadata={"exists": True})
-    """Only these: a file with a key a line, a view, or the viewer's flags."""
+    """Only clips named in this file: one key per line, a view, or the viewer's flags."""
     exclude: Path | None = field(default=None, metadata={"exists": True})
-    """None of these: the same kinds of file."""
+    """Leave out the clips named in this file, of the same kinds."""
     split: Literal["train", "val", "test"] | None = None
-    """Only this split, by source video: no video is in two."""
+    """Only this split. Splits are by source video: no video is in two."""
     val: float = field(default=0.01, metadata={"min": 0.0, "max": 1.0})
-    """Share of the videos that split val has."""
+    """Share of the videos in split val."""
     test: float = field(default=0.01, metadata={"min": 0.0, "max": 1.0})
-    """Share of the videos that split test has."""
+    """Share of the videos in split test."""
     disjoint_from: str | None = field(default=None, metadata={"shown": "none"})
-    """A dataset, as a benchmark's, of which no clip, source video or near-duplicate may be in the view."""
+    """A dataset, such as a benchmark: leave out its clips, its source videos and their near-duplicates."""
     balance: str = ""
-    """Equally many clips of each value of this SQL expression, as `subset` or `round(motion, 1)`."""
+    """Choose equally many clips for each value of this SQL expression, such as `subset` or `round(motion, 1)`."""
     sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
-    """A seeded choice of so many."""
+    """Choose this many clips at random."""
     seed: int = 0
-    """Another seed: other splits, another choice."""
+    """Seed of the splits and of the random choice."""
 
     def __post_init__(self) -> None:
         if self.val + self.test > 1:

@@ -23,7 +23,7 @@ class ExportWeightsConfig:
     layout: Literal["openuni", "diffusers"] = "openuni"
     """openuni: the whole model. diffusers: its RGB alone, as the transformer of a Wan pipeline."""
     dtype: Literal["same", "float32", "bfloat16"] = "same"
-    """Type of the numbers."""
+    """Data type of the weights."""
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.unityvideo is None):

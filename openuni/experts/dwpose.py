@@ -1,8 +1,8 @@
 """Production skeletons: DWPose (Yang et al., ICCV 2023 workshops, arXiv:2307.15880), RTMPose-l distilled for the body.
 
 The paper's annotator, by the ONNX export that its authors publish. It finds 133 points of COCO-WholeBody in a crop
-around each person of the shared detector; the first 17 are COCO's and are what is stored. The decoding of its SimCC
-outputs (Li et al., ECCV 2022, arXiv:2107.03332) is ours.
+around each person of the shared detector; the first 17 are COCO's (`Skeleton.body`). The decoding of its SimCC outputs
+(Li et al., ECCV 2022, arXiv:2107.03332) is ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from openuni.assets import Asset, HubFile
 from openuni.errors import AssetError
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.mediapipe_pose import of_tracked, people_in
-from openuni.modalities.skeleton import Skeleton
+from openuni.modalities.skeleton import LAYOUTS, Skeleton
 from openuni.sample import Annotation
 
 Floats = npt.NDArray[np.float32]
@@ -34,9 +34,9 @@ WEIGHTS = Asset(
 )
 HEIGHT, WIDTH = 384, 288
 """Of the network's input."""
-POINTS = 133
+LAYOUT = "coco_wholebody133"
+POINTS = len(LAYOUTS[LAYOUT].joints)
 """COCO-WholeBody's: 17 of the body, 6 of the feet, 68 of the face, 21 of each hand."""
-_BODY = 17
 _SPLIT = 2
 """Bins of SimCC a pixel."""
 _PADDING = 1.25
@@ -47,14 +47,15 @@ _BATCH = 8
 
 
 class DwPose(Expert):
-    """COCO-17 joints of each tracked person, in pixels, with scores.
+    """The 133 joints of each tracked person (layout `coco_wholebody133`), in pixels, with scores.
 
     A joint's score is the lower of its two SimCC peaks, at most 1: a height of a distribution, and no probability. A
-    joint outside the frame is absent. `people` counts as `mediapipe_pose` does, by the detector's support.
+    joint outside the frame is absent. The confidence is that of the body's 17 joints. `people` counts as
+    `mediapipe_pose` does, by the detector's support.
     """
 
     name = "dwpose"
-    version = 1
+    version = 2
     modality = "skeleton"
     license = "Apache-2.0"
     training_data = "COCO-WholeBody and UBody: non-commercial research"
@@ -89,7 +90,7 @@ class DwPose(Expert):
         """Skeletons of the clip; of nobody, with confidence 0, where nobody is tracked."""
         people = people_in(clip, "rf_detr")
         frames, height, width, _ = clip.frames.shape
-        keypoints = np.full((frames, people.count, _BODY, 3), (np.nan, np.nan, 0), np.float32)
+        keypoints = np.full((frames, people.count, POINTS, 3), (np.nan, np.nan, 0), np.float32)
         seen = np.argwhere(~np.isnan(people.boxes[..., 0]))
         for first in range(0, len(seen), _BATCH):
             places = seen[first : first + _BATCH]
@@ -98,10 +99,10 @@ class DwPose(Expert):
             x, y = self._session.run(None, {self._input: np.stack(inputs)})
             found = decode(x, y)
             for (t, p), matrix, points in zip(places, crops, found, strict=True):
-                keypoints[t, p] = _in_frame(points[:_BODY], matrix, height, width)
+                keypoints[t, p] = _in_frame(points, matrix, height, width)
         device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
         made: dict[str, str | int] = {"device": device, "batch": _BATCH, "precision": "float32"}
-        return replace(of_tracked(keypoints, people, height, width), provenance=made)
+        return replace(of_tracked(keypoints, people, height, width, LAYOUT), provenance=made)
 
     def teardown(self) -> None:
         del self._session

@@ -93,12 +93,12 @@ def presence(people: TrackedPeople) -> dict[str, float]:
 
 
 def of_tracked(
-    keypoints: npt.NDArray[np.float32], people: TrackedPeople, height: int, width: int
+    keypoints: npt.NDArray[np.float32], people: TrackedPeople, height: int, width: int, layout: str = "coco17"
 ) -> Annotation[Skeleton]:
-    """Skeletons of tracked people from their joints `[T, P, K, 3]`, with the mean score of joints times belief."""
+    """Skeletons of tracked people from joints `[T, P, K, 3]`, with the mean score of the body's times belief."""
     tracks = np.arange(1, people.count + 1, dtype=np.int32)
-    skeleton = Skeleton(keypoints, people.boxes, tracks, height, width)
-    score = keypoints[..., 2]
+    skeleton = Skeleton(keypoints, people.boxes, tracks, height, width, layout)
+    score = skeleton.body.keypoints[..., 2]
     there = (score > 0).any(axis=2)
     confidence = float((score.mean(axis=2) * people.belief)[there].mean()) if there.any() else 0.0
     return Annotation(skeleton, confidence, {"people": float((people.support >= 0.5).sum())})

@@ -249,7 +249,7 @@ def people(found: Mapping[str, object]) -> dict[str, float]:
         areas = _mask_areas(segmentation)
         counts = (areas > 0).sum(axis=1)
     if isinstance(skeleton, Skeleton):
-        seen = (skeleton.keypoints[..., 2] >= _SEEN).any(axis=-1)  # [T, P]
+        seen = (skeleton.body.keypoints[..., 2] >= _SEEN).any(axis=-1)  # [T, P]
         counts = seen.sum(axis=1)
         if areas is None:
             areas = np.where(seen, _box_areas(skeleton), 0.0)

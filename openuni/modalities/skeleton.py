@@ -18,16 +18,21 @@ from openuni.modalities.palette import nearest_colour, palette
 Floats = npt.NDArray[np.float32]
 
 MOST_PEOPLE = 1024
-_DRAWN = 0.3
+DRAWN = 0.3
 """Score from which a joint is drawn, as in OpenPose and DWPose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A layout of joints: their names, the limbs that join them, and each joint's index in a mirror."""
+    """A layout of joints: their names, the limbs that join them, and each joint's index in a mirror.
+
+    `face` and `hands` say which joints are a face's and which a hand's, where the layout has them.
+    """
 
     joints: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
+    face: range = range(0)
+    hands: tuple[range, ...] = ()
 
     @property
     def mirrored(self) -> list[int]:
@@ -48,8 +53,72 @@ _COCO17 = Body(
     ),
 )  # fmt: skip
 
-LAYOUTS = {"coco17": _COCO17}
-"""Known layouts by name: COCO's 17 joints and 19 limbs, in COCO's order; left and right are the person's own."""
+
+def _sides(side: str, *parts: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{part}" for part in parts)
+
+
+def _row(part: str, *numbers: int) -> tuple[str, ...]:
+    return tuple(f"{part}_{number}" for number in numbers)
+
+
+def _chain(*joints: int) -> tuple[tuple[int, int], ...]:
+    """Limbs from each joint to the next."""
+    return tuple(itertools.pairwise(joints))
+
+
+_FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky")
+_HAND = ("hand_root", *(joint for finger in _FINGERS for joint in _row(finger, 1, 2, 3, 4)))
+
+HAND_LIMBS = tuple(limb for f in range(5) for limb in _chain(0, *range(4 * f + 1, 4 * f + 5)))
+"""The 20 limbs of a hand's 21 joints: from the root out along each finger, thumb first."""
+
+# From the person's right ear along the jaw to the left one; brows; down the nose; nostrils; eyes; lips without and
+# within. Numbers of the left side count as the mirror image does.
+_FACE = (
+    *_row("right_jaw", *range(8)), "chin", *_row("left_jaw", *range(7, -1, -1)),
+    *_row("right_brow", *range(5)), *_row("left_brow", *range(4, -1, -1)),
+    *_row("nose_bridge", *range(4)),
+    *_row("right_nostril", 0, 1), "nose_base", *_row("left_nostril", 1, 0),
+    *_row("right_eyelid", *range(6)), *_row("left_eyelid", 3, 2, 1, 0, 5, 4),
+    *_row("right_lip", 0, 1, 2), "lip_top", *_row("left_lip", 2, 1, 0, 3, 4), "lip_bottom", *_row("right_lip", 4, 3),
+    *_row("right_mouth", 0, 1), "mouth_top", *_row("left_mouth", 1, 0, 2), "mouth_bottom", "right_mouth_2",
+)  # fmt: skip
+_FACE_LIMBS = (
+    *_chain(*range(17)), *_chain(*range(17, 22)), *_chain(*range(22, 27)), *_chain(*range(27, 31)),
+    *_chain(*range(31, 36)), *_chain(*range(36, 42), 36), *_chain(*range(42, 48), 42), *_chain(*range(48, 60), 48),
+    *_chain(*range(60, 68), 60),
+)  # fmt: skip
+
+_WHOLE = Body(
+    joints=(
+        *_COCO17.joints,
+        *_sides("left", "big_toe", "small_toe", "heel"),
+        *_sides("right", "big_toe", "small_toe", "heel"),
+        *_FACE,
+        *_sides("left", *_HAND),
+        *_sides("right", *_HAND),
+    ),
+    limbs=(
+        *_COCO17.limbs,
+        *((15, foot) for foot in (17, 18, 19)),
+        *((16, foot) for foot in (20, 21, 22)),
+        *((a + 23, b + 23) for a, b in _FACE_LIMBS),
+        *((9, 91), (10, 112)),
+        *((a + 91, b + 91) for a, b in HAND_LIMBS),
+        *((a + 112, b + 112) for a, b in HAND_LIMBS),
+    ),
+    face=range(23, 91),
+    hands=(range(91, 112), range(112, 133)),
+)
+
+LAYOUTS = {"coco17": _COCO17, "coco_wholebody133": _WHOLE}
+"""Known layouts by name; each begins with the joints and the limbs of `coco17`. Left and right are the person's own.
+
+`coco17` is COCO's 17 joints and 19 limbs. `coco_wholebody133` is COCO-WholeBody's (Jin et al., ECCV 2020,
+arXiv:2007.11858), in its order: the 17, three points a foot, 68 landmarks of the face as in 300-W, 21 joints a hand.
+The names of face points are ours, for it only numbers them.
+"""
 
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 
@@ -85,6 +154,23 @@ class Skeleton:
     crowds: npt.NDArray[np.bool_] | None = None
     scores: Floats | None = None
 
+    @property
+    def body(self) -> Skeleton:
+        """The same people with COCO's 17 joints alone: what is scored, and what the model's pictures show.
+
+        Example:
+            >>> points = np.ones((2, 1, 133, 3), np.float32)
+            >>> boxes, tracks = np.ones((2, 1, 4), np.float32), np.ones(1, np.int32)
+            >>> whole = Skeleton(points, boxes, tracks, 48, 64, "coco_wholebody133")
+            >>> whole.body.layout, whole.body.keypoints.shape
+            ('coco17', (2, 1, 17, 3))
+        """
+        if self.layout == "coco17":
+            return self
+        joints = len(_COCO17.joints)
+        world = None if self.world is None else self.world[:, :, :joints]
+        return replace(self, keypoints=self.keypoints[:, :, :joints], world=world, layout="coco17")
+
 
 @dataclass(frozen=True, slots=True)
 class _Meta(stored.Size):
@@ -96,7 +182,7 @@ class _Meta(stored.Size):
 
 
 class SkeletonModality(Modality[Skeleton]):
-    """Stored as float32 in an npz: some 3 KiB a person-second at 16 fps, so nothing is rounded."""
+    """Stored as float32 in an npz: some 3 KiB a person-second of 17 joints at 16 fps, so nothing is rounded."""
 
     name = "skeleton"
     prompt = "a skeleton map: joints and limbs of each person in their own colours on black"
@@ -167,26 +253,26 @@ class SkeletonModality(Modality[Skeleton]):
         return stored.checked(self, value)
 
     def to_picture(self, value: Skeleton) -> Pictures:
-        """Limbs as lines, joints as discs over them, on black; each joint and each limb of the layout has a bright
-        colour of its own, the same for all people. Joints of a score below .3 are left out.
+        """Limbs as lines, joints as discs over them, on black; each joint and each limb of `coco17` has a bright colour
+        of its own, the same for all people. Joints of a score below .3 are left out, and so are feet, face and hands.
 
         A disc has a radius of 1/100 of the frame's shorter side, at least 2 px.
         """
-        body = LAYOUTS[value.layout]
+        body = _COCO17
         colours = palette()[_colours(body)] * np.float32(255)
         frames, height, width = self.shape(value)
         pictures = np.zeros((frames, height, width, 3), np.uint8)
         radius = _radius(height, width)
         joint_colours = [tuple(map(float, colours[j])) for j in range(len(body.joints))]
         limb_colours = [tuple(map(float, colours[len(body.joints) + i])) for i in range(len(body.limbs))]
-        for picture, people in zip(pictures, value.keypoints, strict=True):
+        for picture, people in zip(pictures, value.body.keypoints, strict=True):
             for joints in people:
                 for (a, b), colour in zip(body.limbs, limb_colours, strict=True):
-                    if joints[a, 2] >= _DRAWN and joints[b, 2] >= _DRAWN:
+                    if joints[a, 2] >= DRAWN and joints[b, 2] >= DRAWN:
                         _line(picture, joints[a], joints[b], colour, thickness=max(2, radius - 1))
             for joints in people:
                 for joint, colour in zip(joints, joint_colours, strict=True):
-                    if joint[2] >= _DRAWN:
+                    if joint[2] >= DRAWN:
                         _disc(picture, joint, colour, radius)
         return pictures.astype(np.float32) / np.float32(255)
 
@@ -210,8 +296,11 @@ class SkeletonModality(Modality[Skeleton]):
         return Skeleton(keypoints, boxes, track_ids, height, width)
 
     def show(self, value: Skeleton) -> Frames:
-        """Limbs in the hues of the rainbow, joints in white, smooth, on black (to be laid over the clip)."""
-        body = LAYOUTS[value.layout]
+        """Limbs in the hues of the rainbow, joints in white, smooth, on black (to be laid over the clip).
+
+        Feet, faces and hands, where the layout has them, are thin white lines.
+        """
+        body, fine = _COCO17, LAYOUTS[value.layout].limbs[len(_COCO17.limbs) :]
         frames, height, width = self.shape(value)
         shown = np.zeros((frames, height, width, 3), np.uint8)
         radius = _radius(height, width)
@@ -220,10 +309,13 @@ class SkeletonModality(Modality[Skeleton]):
         for picture, people in zip(shown, value.keypoints, strict=True):
             for joints in people:
                 for (a, b), colour in zip(body.limbs, colours, strict=True):
-                    if joints[a, 2] >= _DRAWN and joints[b, 2] >= _DRAWN:
+                    if joints[a, 2] >= DRAWN and joints[b, 2] >= DRAWN:
                         _line(picture, joints[a], joints[b], tuple(map(float, colour)), thickness=radius, smooth=True)
-                for joint in joints:
-                    if joint[2] >= _DRAWN:
+                for a, b in fine:
+                    if joints[a, 2] >= DRAWN and joints[b, 2] >= DRAWN:
+                        _line(picture, joints[a], joints[b], (255.0, 255.0, 255.0), thickness=1, smooth=True)
+                for joint in joints[: len(body.joints)]:
+                    if joint[2] >= DRAWN:
                         _disc(picture, joint, (255.0, 255.0, 255.0), radius - 1, smooth=True)
         return shown
 

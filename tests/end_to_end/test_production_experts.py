@@ -123,7 +123,7 @@ def check(data: package.Dataset, root: Path, densepose_by: str) -> None:
     assert sample.depth.values.shape == (frames, height, width)
     assert sample.flow.forward.shape == (frames - 1, height, width, 2)
     assert sample.segmentation.ids.shape == (frames, height, width)
-    assert sample.skeleton.keypoints.shape[2:] == (17, 3)
+    assert sample.skeleton.body.keypoints.shape[2:] == (17, 3)
     assert len(sample.skeleton.track_ids) > 0
     if not absent:
         assert sample.densepose.values.shape == (frames, height, width, 4)
@@ -145,7 +145,9 @@ def test_the_paper_set(clip: Path, tmp_path: Path) -> None:
     source = ("build", "--source", "folder", "--videos", clip, "--out", root)
     assert "--trust" in run(*source, "--experts", "paper", code=1)
     assert not root.exists()
-    check(built(clip, root, "--experts", "paper", "--trust"), root, "densepose_torchscript")
+    data = built(clip, root, "--experts", "paper", "--trust")
+    check(data, root, "densepose_torchscript")
+    assert next(iter(data)).skeleton.layout == "coco_wholebody133"
 
 
 @pytest.mark.usefixtures("small")

@@ -65,8 +65,8 @@ class Poses:
 
     @staticmethod
     def of(skeleton: Skeleton) -> Poses:
-        """The people of a skeleton."""
-        s = skeleton
+        """The people of a skeleton by their bodies: feet, faces and hands are not scored."""
+        s = skeleton.body
         return Poses(LAYOUTS[s.layout].joints, s.keypoints, s.boxes, s.areas, s.crowds, s.scores)
 
     def present(self) -> Bools:

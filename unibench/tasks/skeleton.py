@@ -21,7 +21,7 @@ from unibench.tasks.checks import Corruption, Mistake, shifts
 
 @dataclass(frozen=True, slots=True)
 class SkeletonOptions:
-    """The layout of joints."""
+    """The layout of joints; of any, the body is scored."""
 
     layout: str = "coco17"
 
@@ -91,7 +91,8 @@ class SkeletonTask(Estimated[Skeleton]):
 
 
 def _mean_scores(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The mean score `[T, P]` of each person's joints; NaN where there is none."""
+    """The mean score `[T, P]` of each person's joints of the body; NaN where there is none."""
+    points = points[:, :, : len(LAYOUTS["coco17"].joints)]
     total, number = points[..., 2].sum(axis=-1, dtype=np.float64), (points[..., 2] > 0).sum(axis=-1)
     mean = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
     return np.asarray(mean, np.float32)

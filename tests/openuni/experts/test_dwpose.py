@@ -54,6 +54,21 @@ def brightest(file: Path, outputs: tuple[str, str] = ("simcc_x", "simcc_y")) -> 
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
 
 
+def peaks(file: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """An ONNX network that sees the SimCC lines `[1, 133, 2W]` and `[1, 133, 2H]` in whatever it is shown."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    outputs = {"simcc_x": x, "simcc_y": y}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [f"{name}_known"], [name]) for name in outputs],
+        "peaks",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, dwpose.HEIGHT, dwpose.WIDTH])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, line.shape) for name, line in outputs.items()],
+        [numpy_helper.from_array(line, f"{name}_known") for name, line in outputs.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
+
+
 def tracked(boxes: np.ndarray, height: int, width: int) -> TrackedPeople:
     frames, count, _ = boxes.shape
     unknown = np.full((frames, count, LANDMARKS, 3), np.nan, np.float32)
@@ -96,15 +111,41 @@ def test_joints_lie_where_the_network_sees_them(expert: dwpose.DwPose) -> None:
     annotation = expert.annotate(clip)
     SkeletonModality().check(annotation.value)
     keypoints = annotation.value.keypoints
-    assert keypoints.shape == (2, 2, 17, 3)
+    assert keypoints.shape == (2, 2, 133, 3)
     for (t, p), (x, y) in dots.items():
         # A crop of 1.25 × 94 px is drawn on 384 rows: a bin is a third of a pixel.
-        np.testing.assert_allclose(keypoints[t, p, :, :2], [[x + 0.5, y + 0.5]] * 17, atol=0.35)
+        np.testing.assert_allclose(keypoints[t, p, :, :2], [[x + 0.5, y + 0.5]] * 133, atol=0.35)
     assert np.isnan(keypoints[1, 0, :, :2]).all()
     assert (keypoints[1, 0, :, 2] == 0).all()
     assert annotation.scores == {"people": 2.0}
     again = expert.annotate(clip)
     np.testing.assert_array_equal(keypoints, again.value.keypoints)
+
+
+def test_133_peaks_are_stored_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    bins = np.stack([rng.permutation(575)[:133], rng.permutation(767)[:133]], axis=1)
+    height = rng.uniform(0.1, 1.5, (133, 2)).astype(np.float32)  # published heights go above 1
+    x, y = np.zeros((1, 133, 576), np.float32), np.zeros((1, 133, 768), np.float32)
+    x[0, np.arange(133), bins[:, 0]] = height[:, 0]
+    y[0, np.arange(133), bins[:, 1]] = height[:, 1]
+    peaks(tmp_path / "dw.onnx", x, y)
+    monkeypatch.setattr(dwpose.assets, "path", lambda asset: tmp_path / "dw.onnx")
+    expert = dwpose.DwPose()
+    expert.setup()
+    # A box whose crop is the frame itself: a bin is half a pixel.
+    box = np.array([[[28.8, 38.4, 259.2, 345.6]]], np.float32)
+    frames = np.zeros((1, dwpose.HEIGHT, dwpose.WIDTH, 3), np.uint8)
+    clip = DecodedClip("one", frames, 16.0, {"rf_detr": Annotation(tracked(box, dwpose.HEIGHT, dwpose.WIDTH))})
+    annotation = expert.annotate(clip)
+    modality = SkeletonModality()
+    back = modality.decode(modality.encode(annotation.value))
+    assert back.layout == "coco_wholebody133"
+    np.testing.assert_array_equal(back.keypoints, annotation.value.keypoints)
+    np.testing.assert_allclose(back.keypoints[0, 0, :, :2], bins / 2 + 0.5, atol=1e-4)
+    scores = np.minimum(height.min(axis=1), 1)
+    np.testing.assert_array_equal(back.keypoints[0, 0, :, 2], scores)
+    assert annotation.confidence == pytest.approx(scores[:17].mean())  # the body's
 
 
 def test_joints_beside_the_frame_and_a_clip_of_nobody(expert: dwpose.DwPose) -> None:
@@ -114,7 +155,7 @@ def test_joints_beside_the_frame_and_a_clip_of_nobody(expert: dwpose.DwPose) -> 
     assert (expert.annotate(clip).value.keypoints[..., 2] == 0).all()
     nobody = DecodedClip("nobody", frames, 16.0, {"rf_detr": Annotation(tracked(boxes[:, :0], 100, 100))})
     annotation = expert.annotate(nobody)
-    assert annotation.value.keypoints.shape == (1, 0, 17, 3)
+    assert annotation.value.keypoints.shape == (1, 0, 133, 3)
     assert annotation.confidence == 0
 
 

@@ -129,8 +129,10 @@ def test_a_picture_without_people_is_a_skeleton_without_people() -> None:
     assert not modality.to_picture(back).any()
 
 
-def test_left_becomes_right_in_a_mirror() -> None:
-    body = LAYOUTS["coco17"]
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_left_becomes_right_in_a_mirror(layout: str) -> None:
+    body = LAYOUTS[layout]
+    assert sorted(body.mirrored) == list(range(len(body.joints)))
     assert [body.joints[i] for i in body.mirrored[:3]] == ["nose", "right_eye", "left_eye"]
     assert sorted(tuple(sorted(body.mirrored[j] for j in limb)) for limb in body.limbs) == sorted(
         tuple(sorted(limb)) for limb in body.limbs
@@ -211,12 +213,68 @@ def test_nonsense_is_refused(value: Skeleton, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"layout": "x"}, {"people": 3}, {"people": 10**6}, {"frames": 2**20}, {"world": False}, {"width": -1}]
+    "change",
+    [
+        {"layout": "x"},
+        {"layout": "coco_wholebody133"},
+        {"people": 3},
+        {"people": 10**6},
+        {"frames": 2**20},
+        {"world": False},
+        {"width": -1},
+    ],
 )
 def test_false_numbers_are_refused(change: dict) -> None:
     encoded = modality.encode(crowd())
     with pytest.raises(CorruptDataError):
         modality.decode(Encoded(encoded.members, {**encoded.meta, **change}))
+
+
+def whole(seed: int = 0) -> Skeleton:
+    """Random joints of the 133, a third of them absent, with world positions."""
+    rng = np.random.default_rng(seed)
+    keypoints = rng.random((3, 2, 133, 3)) * (60, 40, 1)
+    keypoints[rng.random(keypoints.shape[:3]) < 0.3, 2] = 0
+    world = rng.normal(0, 1, keypoints.shape).astype(np.float32)
+    return skeleton(keypoints, 40, 60, world=world, layout="coco_wholebody133")
+
+
+def test_every_layout_begins_with_the_body() -> None:
+    coco = LAYOUTS["coco17"]
+    for layout in LAYOUTS.values():
+        assert layout.joints[:17] == coco.joints
+        assert layout.limbs[:19] == coco.limbs
+    assert [len(layout.joints) for layout in LAYOUTS.values()] == [17, 133]
+
+
+def test_face_points_are_mirrored_as_in_the_published_layout() -> None:
+    body = LAYOUTS["coco_wholebody133"]
+    # COCO-WholeBody's `swap`: jaw and brows count across, the rest in pairs.
+    pairs = {8: 8, 27: 27, 31: 35, 36: 45, 39: 42, 40: 47, 48: 54, 51: 51, 55: 59, 57: 57, 60: 64, 65: 67, 66: 66}
+    pairs |= {i: 16 - i for i in range(8)} | {i: 43 - i for i in range(17, 22)}
+    for a, b in pairs.items():
+        assert (body.mirrored[23 + a], body.mirrored[23 + b]) == (23 + b, 23 + a)
+    assert body.mirrored[91:112] == list(range(112, 133))
+    assert body.mirrored[17:20] == [20, 21, 22]
+
+
+def test_133_joints_are_stored_exactly_and_the_model_sees_the_body() -> None:
+    value = whole()
+    encoded = modality.encode(value)
+    back = modality.decode(encoded)
+    assert encoded.meta["layout"] == back.layout == "coco_wholebody133"
+    for name in ("keypoints", "boxes", "world", "track_ids"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(value, name))
+    assert same(modality.flip(modality.flip(value)), value)
+    body = value.body
+    modality.check(body)
+    np.testing.assert_array_equal(body.keypoints, value.keypoints[:, :, :17])
+    np.testing.assert_array_equal(body.world, value.world[:, :, :17])
+    assert body.body is body
+    np.testing.assert_array_equal(modality.to_picture(value), modality.to_picture(body))
+    assert (modality.show(value) != modality.show(body)).any()
+    with pytest.raises(InvalidAnnotationError, match="17"):
+        modality.check(replace(value, layout="coco17"))
 
 
 def test_areas_crowds_and_scores_are_stored_and_cost_nothing_where_absent() -> None:

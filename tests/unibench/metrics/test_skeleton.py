@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from openuni.errors import InvalidAnnotationError
+from openuni.modalities.skeleton import Skeleton
+from unibench.metrics.base import Scores
 from unibench.metrics.skeleton import (
     SIGMAS,
     Poses,
@@ -167,6 +169,28 @@ def test_layouts_are_joined_by_joint_names() -> None:
     assert scores["oks_ap_video"].value == pytest.approx(1)
     assert scores["pck_bbox@0.05"].value == 1
     assert scores["joints"].value == 17
+
+
+def test_of_133_joints_the_body_is_scored() -> None:
+    truth, mine = crowd(7), guess(crowd(7), 7)
+
+    def skeleton(people: Poses, joints: int, layout: str) -> Skeleton:
+        """With joints beyond the body anywhere."""
+        points = np.full((4, 3, joints, 3), (5, 5, 1), np.float32)
+        points[:, :, :17] = people.points
+        return Skeleton(points, people.boxes.astype(np.float32), np.arange(3, dtype=np.int32), 240, 240, layout)
+
+    def scores(mine_layout: str, true_layout: str) -> Scores:
+        size = {"coco17": 17, "coco_wholebody133": 133}
+        predicted = skeleton(mine, size[mine_layout], mine_layout)
+        true = skeleton(truth, size[true_layout], true_layout)
+        return SkeletonMetric().update("k", Poses.of(predicted), Poses.of(true))
+
+    known = scores("coco17", "coco17")
+    assert known["joints"].value == 17
+    for mine_layout, true_layout in (("coco_wholebody133", "coco17"), ("coco_wholebody133",) * 2):
+        for name, score in scores(mine_layout, true_layout).items():
+            np.testing.assert_equal((score.value, score.weight), (known[name].value, known[name].weight))
 
 
 def test_swapped_left_and_right_hurt() -> None:

@@ -163,6 +163,17 @@ def test_skeletons_and_densepose(tmp_path: Path) -> None:
     assert values[0, 0, 0].tolist() == [0, 0, 0, 0]
 
 
+def test_of_133_predicted_joints_the_body_ranks_people(tmp_path: Path) -> None:
+    points = np.random.default_rng(2).uniform(1, 50, (3, 2, 133, 3)).astype(np.float32)
+    points[..., 2] = np.random.default_rng(3).uniform(0.1, 1.5, points.shape[:3])
+    (tmp_path / "skeleton").mkdir()
+    np.savez(tmp_path / "skeleton" / "a.npz", keypoints=points, size=np.array([60, 80]))
+    (tmp_path / "predictions.json").write_text('{"skeleton": {"layout": "coco_wholebody133"}}')
+    skeleton = open_run(tmp_path).load("skeleton", "a")
+    assert skeleton.layout == "coco_wholebody133"
+    np.testing.assert_allclose(skeleton.scores, points[:, :, :17, 2].mean(axis=-1), rtol=1e-6)
+
+
 def test_vbench_file_names_carry_the_prompt(tmp_path: Path) -> None:
     frames = np.random.default_rng(3).integers(0, 255, (4, 16, 16, 3), dtype=np.uint8)
     (tmp_path / "a toilet, frozen in time-3.mp4").write_bytes(encode_video(list(frames), 8.0, lossless=True))

@@ -5,9 +5,9 @@ Work is done in a folder of this machine, the staging folder, and put from there
     push(store, "checkpoints/00001000", folder, run)   # its files, then its record, checkpoints/00001000.json
     pull(store, "checkpoints/00001000", folder, run)   # the other way, every hash checked
 
-A bundle's files lie under names that carry their hash, so that no writer touches what another has put, and a put that
-was cut off goes on where it was; the record, which names them all and is created once, says that they count. What can
-be made again from a bundle, and logs, are put under plain names, over what was there.
+A bundle's files have names that contain their hash, so no writer touches another's files, and an interrupted put
+resumes. The record, which is created once and names them all, makes them count. Logs, and files that can be made again
+from a bundle, are put under plain names and may be overwritten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from openuni.storage import DOCUMENT, LocalStore, check_name, new_folder
 from openuni.storage.objects import ObjectStore
 
 _IDENTITY = ".identity"
-"""A random word, in the bucket and in the folder that stages it: so none is taken for the staging of another."""
+"""A random word, in the bucket and in its staging folder: so the folder of another run is not taken for its own."""
 _AT_ONCE = 4
 """Files of a bundle that are under way together."""
 

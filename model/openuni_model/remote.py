@@ -1,8 +1,8 @@
-"""A run that lies in a bucket: its folder stages it, and what the bucket holds is what counts.
+"""A training run in a bucket. It works in a staging folder; what is in the bucket is what counts.
 
-`checkpoints/<step>.json` is the record of a checkpoint, put last and created once, whose files lie below
-`checkpoints/<step>/` under names with their hashes; `base` of a run with adapters is put likewise. The log, TensorBoard
-events, sample pictures and the finished model lie under plain names.
+`checkpoints/<step>.json` is the record of a checkpoint: it is put last, and created once. The checkpoint's files are
+below `checkpoints/<step>/`, under names with their hashes; `base` of a run with adapters is put in the same way. The
+log, TensorBoard events, sample pictures and the finished model have plain names.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class RemoteRun:
         return bool(self._there)
 
     def bring(self, say: Say) -> None:
-        """Make the folder agree with the bucket on the newest checkpoint: of two the one of more steps counts, and of
-        one step the bucket's. A damaged one is passed over for the one before it."""
+        """Make folder and bucket agree on the newest checkpoint: the one with more steps counts, and at equal steps the
+        bucket's. If it is damaged, the one before it is taken."""
         if self._store.exists(f"{BASE}.json") and not (self._out / BASE).is_dir():
             say(f"bringing {self._store.where(BASE)}")
             outputs.pull(self._store, BASE, self._out / BASE, self._run)
@@ -85,12 +85,12 @@ class RemoteRun:
             outputs.push(self._store, BASE, self._out / BASE, self._run)
 
     def checkpoint(self, path: Path, say: Say) -> None:
-        """Put a new checkpoint. A store that does not answer is told of and no error: the next checkpoint is put then.
+        """Put a new checkpoint. If the store does not answer, that is only a warning: the next checkpoint is put.
 
-        Raises HeldError or BeatenError where another run has taken over, PlanError where the store refuses.
+        Raises HeldError or BeatenError if another run has taken over, PlanError if the store refuses.
         """
         try:
-            self.put_log()  # first: a log may tell of steps that will be made again, and lacks none
+            self.put_log()  # first: the log may have steps that will be run again, but must lack none
             self.put(path, say)
         except (PlanError, BeatenError):
             raise

@@ -152,7 +152,7 @@ def _token() -> str:
     """
     token = os.environ.get("HF_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise AssetError("HF_TOKEN is no token: it has blanks or characters that none has")
+        raise AssetError("HF_TOKEN is no token: it has blanks or characters that tokens never have")
     hub = urllib.parse.urlsplit(_hub())
     return token if hub.scheme == "https" or hub.hostname in _THIS_MACHINE else ""
 

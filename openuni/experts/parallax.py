@@ -33,16 +33,16 @@ _TOLERANCE = 0.15
 _PARALLAX = 1.0
 """Least mean residual of a camera that only turns, over that scale: below, the camera's way has no parallax."""
 _EXPLAINED = 2.5
-"""Most that a camera with the depth may leave, in that scale, for the gain to speak for the depth: what is left of many
-points is capped at 4. A talking head before a car's window left 2.7; cameras that fly 1.2 to 2.3."""
+"""Largest mean residual, in that scale, at which a camera with the depth still explains the motion; a point's residual
+is capped at 4. A talking head before a car's window left 2.7; flying cameras leave 1.2 to 2.3."""
 _ROUNDS = 8
 
 
 def parallax_gain(frames: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], fps: float) -> float | None:
     """The gain over a clip `[T, H, W, 3]` with depth `[T, H, W]` (up to scale, NaN unknown): 1 at best, 0 for no use.
 
-    None where there is nothing to judge by: in most of the pairs the camera stands still or only turns. At most 0 where
-    even with the depth a camera explains little of the motion: then other things move, and speak for no depth.
+    None if there is nothing to judge by: in most pairs the camera stands still or only turns. At most 0 if a camera
+    explains little of the motion even with the depth: then other things move, and say nothing about depth.
     """
     apart = max(1, round(_APART * fps))
     if len(frames) <= apart:

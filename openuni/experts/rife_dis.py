@@ -1,7 +1,7 @@
-"""Light flow for large motion: RIFE's motion (see `rife_network`) as the start of dense inverse search.
+"""Light flow for large motion: dense inverse search (DIS), started from RIFE's motion (see `rife_network`).
 
-DIS searches near where it begins and loses what moves far. RIFE sees far and is off by a pixel or two everywhere; DIS
-brings that down again.
+DIS only searches near its start and loses large motion. RIFE finds large motion, with errors of a pixel or two
+everywhere; DIS then refines it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ROUNDS = 6
 
 
 class RifeDis(Dis):
-    """As `dis`, with the search begun where RIFE has seen the motion lead.
+    """Like `dis`, but the search starts from RIFE's motion.
 
-    One pass of the network serves both directions. The confidence is that of `dis`, by the same curve.
+    One pass of the network serves both directions. The confidence uses the curve of `dis`.
     """
 
     name = "rife_dis"

@@ -1,6 +1,6 @@
-"""How fast a network annotates on this machine, and how much memory it takes at most.
+"""How fast a network annotates on this machine, and its peak memory.
 
-`openuni doctor --experts` measures. What was measured on a card tells `openuni plan` how many CPU cores feed it.
+`openuni doctor --experts` measures. From the speed on a GPU, `openuni plan` estimates how many CPU cores feed it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from openuni.sample import Annotation
 
 HEIGHT, WIDTH = 480, 832
 _ON_CARD, _ON_CPU = 48, 2
-"""Frames of the clip that is timed; on a card another clip goes before it, which warms it up."""
+"""Frames of the timed clip; on a GPU another clip runs before it, as a warm-up."""
 _LONGEST = 60.0
-"""Seconds that measuring may be expected to take on a CPU."""
+"""Longest expected time of a measurement on a CPU, in seconds."""
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -105,7 +105,7 @@ class Memory:
 
 
 def clip(frames: int) -> DecodedClip:
-    """Noise that slides to the right, smooth as a photograph is, with what detectors and flow say of it.
+    """Smooth noise that slides to the right, with matching outputs of the detectors and of flow.
 
     Example:
         >>> clip(2).frames.shape
@@ -121,7 +121,7 @@ def clip(frames: int) -> DecodedClip:
 
 
 def _found(frames: int) -> Mapping[str, Any]:
-    """By expert, what networks are shown of the clip: two people who stand, and a motion of 4 pixels."""
+    """By expert, what networks get besides the frames: two standing people, and a motion of 4 pixels."""
     boxes = np.tile(np.array([[100, 60, 260, 460], [520, 80, 700, 470]], np.float32), (frames, 1, 1))
     unknown = np.full((frames, 2, LANDMARKS, 3), np.nan, np.float32)
     people = TrackedPeople(

@@ -65,19 +65,19 @@ def claim(store: ObjectStore) -> None:
 
 
 def read_manifest(store: ObjectStore) -> Manifest | None:
-    """What the dataset is, as a local folder would say it; None where nothing is planned yet."""
+    """The manifest in the form that a local folder has; None if nothing is planned yet."""
     manifest = _read_manifest(store)
     return None if manifest is None else plain(manifest)
 
 
 def plain(manifest: Manifest) -> Manifest:
-    """A bucket's manifest as a local folder would say it."""
+    """A bucket's manifest in the form that a local folder has."""
     own = {name: said for name, said in manifest.configuration.items() if name not in (layout.NAMING, layout.REVISION)}
     return replace(manifest, configuration=own)
 
 
 def files(manifest: Manifest) -> dict[str, str]:
-    """Plans, and what else a bucket's manifest says belongs to it, by plain name; their names in the bucket."""
+    """The plans and other files that belong to a bucket's manifest: from plain name to the name in the bucket."""
     own = layout.revised(manifest)
     if own is not None:
         return {name: layout.hashed(name, file.sha256) for name, file in own.files.items()}
@@ -111,9 +111,9 @@ def push_plan(store: ObjectStore, root: Path, run: str) -> None:
 
 
 def pull_plan(store: ObjectStore, root: Path, run: str, *, outdated: Sequence[Manifest] = ()) -> Manifest | None:
-    """Bring manifest and plan into a local folder; None where nothing is planned yet.
+    """Copy manifest and plan into a local folder; None if nothing is planned yet.
 
-    `outdated`: what the dataset was before it was changed; a folder that stages one of these is emptied first.
+    `outdated`: manifests from before the dataset was changed; a folder that stages one of these is emptied first.
     """
     far = _read_manifest(store)
     if far is None:

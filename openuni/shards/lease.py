@@ -70,7 +70,7 @@ def check(store: ObjectStore, run: str) -> None:
     """Raise HeldError where another run has taken over the whole that `run` held."""
     found = read(store, _name(None))
     if found is not None and found.holder.run != run:
-        raise HeldError(f"{store.url} was taken over by run {found.holder.run}; nothing more is put there by run {run}")
+        raise HeldError(f"{store.url} was taken over by run {found.holder.run}; run {run} puts nothing more there")
 
 
 def all_leases(store: ObjectStore) -> dict[str, Lease]:

@@ -209,7 +209,7 @@ def funnel(manifest: Manifest) -> tuple[Step, ...]:
     try:
         return tuple(TypeAdapter(list[Step]).validate_python(manifest.configuration.get(FUNNEL, [])))
     except ValidationError as error:
-        raise CorruptDataError(f"{layout.MANIFEST} has a {FUNNEL} that is none of ours") from error
+        raise CorruptDataError(f"{layout.MANIFEST} has a {FUNNEL} that openuni did not write") from error
 
 
 def starts(manifest: Manifest) -> list[int]:

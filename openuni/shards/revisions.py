@@ -1,4 +1,4 @@
-"""Revisions: how a complete dataset in a bucket is changed, where nothing that is committed may be overwritten.
+"""Revisions: how a complete dataset in a bucket is changed, although nothing committed may be overwritten.
 
     base = revisions.current(store)
     folder = revisions.change_folder(base, what)      # the same command finds it again, whoever was killed
@@ -6,9 +6,10 @@
     revisions.publish(store, base, manifest, records, files, run)
     revisions.swap_in(store); revisions.sweep(store, run)
 
-`revisions/000001.json` is the manifest after the first change, put create-only: of two changes of one state one counts.
-It names by hash what belongs to it, the table of all commit records too. `dataset.json` is a copy of the last one, for
-readers: it is swapped only for the one before. Then all that no longer counts is deleted, and `000001.done` says so.
+`revisions/000001.json` is the manifest after the first change. It is put create-only, so of two changes to one state
+only one counts. It names its files by hash, including the table of all commit records. `dataset.json` is a copy of the
+latest manifest, for readers; it only ever replaces the previous one. Then files that no longer count are deleted, and
+`000001.done` records that this is complete.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def former(store: ObjectStore) -> list[Manifest]:
 
 
 def change_folder(base: Revision, what: bytes) -> str:
-    """Where the commit records of a change of `base` lie until it is published; `what` tells changes apart."""
+    """Where the commit records of a change to `base` are until it is published; `what` identifies the change."""
     return f"{CHANGES}/{base.number + 1:06d}-{layout.digest(what)[:16]}"
 
 
@@ -116,8 +117,10 @@ def publish(
     files: Mapping[str, bytes | Path],
     run: str,
 ) -> None:
-    """Make `manifest` with these records and files what the dataset is. Raises BeatenError where another change of
-    `base` came first; nothing of that is touched then. What was made for this one, the next change deletes.
+    """Make `manifest` with these records and files the new revision of the dataset.
+
+    Raises BeatenError if another change to `base` came first. Its files are not touched then, and the next change
+    deletes those that were put for this one.
     """
     made = sorted(records, key=lambda record: (record.shard, record.column))
     _check_there(store, [record for record in made if base.records.get((record.shard, record.column)) != record])
@@ -138,7 +141,7 @@ def publish(
 
 
 def is_settled(store: ObjectStore) -> bool:
-    """Whether nothing is left to do of the last change: readers see it, and what it replaced is gone."""
+    """Whether the last change is complete: readers see it, and the files that it replaced are deleted."""
     number = latest(store)
     return number == 0 or store.exists(_done(number))
 
@@ -159,9 +162,10 @@ def swap_in(store: ObjectStore) -> None:
 
 
 def sweep(store: ObjectStore, run: str) -> int:
-    """Delete all of ours that the last revision does not name, but for changes of it that are under way; how many.
+    """Delete our files that the last revision does not name, except those of unfinished changes to it.
 
-    For the holder of the lease: it is looked at again before anything is deleted. Raises HeldError.
+    Returns how many were deleted. Only the holder of the lease may call it; the lease is checked again before anything
+    is deleted. Raises HeldError.
     """
     revision = current(store)
     if revision is None or revision.number == 0:

@@ -1,9 +1,9 @@
-"""Values out of films that somebody else drew in colours: depth, flow and segmentation as UnityVideo publishes them.
+"""Reads values back from videos in which somebody drew depth, flow or segmentation in colours, as UnityVideo does.
 
-The colour maps are not published, so that each film is tried: against the maps that depth is drawn in, against the
-Middlebury wheel, and for flat colours. `Inverted.residual` says how far its colours lie from the map on average, as a
-share of a channel's range; a film that fits none raises NotInvertibleError, and is to be kept as the picture it is.
-Skeletons and DensePose are drawn in ways that nobody has written down, and are never inverted.
+Such a video is called a film here. Its colour map is not published, so several are tried: common maps for depth, the
+Middlebury wheel for flow, and flat colours for segmentation. `Inverted.residual` is the mean distance of its colours
+from the map, as a share of a channel's range. A film that fits none raises NotInvertibleError, and should be kept as a
+picture. How skeletons and DensePose are drawn is not documented, so they are never inverted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from openuni.modalities.flow import Flow, colour_wheel
 from openuni.modalities.segmentation import Instance, Segmentation
 
 MOST_RESIDUAL = 0.06
-"""Beyond it a film is drawn in another way. H.264 alone leaves about .01."""
+"""Above this, a film was not drawn with the map. H.264 alone leaves about .01."""
 LEAST_FLAT = 0.9
-"""Share of the pixels that lie near a flat colour in a film of segments."""
+"""Least share of pixels near a flat colour, for a film of segments."""
 _SPECTRAL = (
     (158, 1, 66), (213, 62, 79), (244, 109, 67), (253, 174, 97), (254, 224, 139), (255, 255, 191), (230, 245, 152),
     (171, 221, 164), (102, 194, 165), (50, 136, 189), (94, 79, 162),

@@ -1,8 +1,8 @@
-"""The published OpenUni, and UnityVideo's training table: clips whose views are films, each in a file of its own.
+"""The published OpenUni, and UnityVideo's training table: clips whose views are videos (films), one file for each.
 
-`Tars` is the layout of the hub, `train/<Source>/<view>/…_partNNN.tar.gz` of 9 to 13 GB: each is streamed once and never
-kept. `TrainingTable` is a CSV of `video,prompt,depth,densepose,raft,segmentation,skeleton`, the files at hand. Films of
-one clip share an id: the name of the file without its folders and suffix, or, in the table, the video's path.
+`Tars` is the layout on the hub, `train/<Source>/<view>/…_partNNN.tar.gz` of 9 to 13 GB; each part is streamed once and
+not kept. `TrainingTable` is a CSV of `video,prompt,depth,densepose,raft,segmentation,skeleton` that names local files.
+Films of one clip share an id: the file name without folders and suffix, or, in the table, the video's path.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Film taken back out of interlaced video: 3:2 pulldown, which lays four frames of film over five of video, undone.
+"""Undoes 3:2 pulldown (telecine), which spreads four frames of film over five frames of interlaced video.
 
-Fields that belong together are woven again (`fieldmatch` of FFmpeg, after Donald Graft and Kevin Stone), and of every
-five frames the one that is there twice is left out; the other four share its time. A weave of lossless video is the
-film's frame, bit for bit. Where five frames have no double, they are video that was cut between, and stay.
+Fields that belong together are joined again (FFmpeg's `fieldmatch`, after Donald Graft and Kevin Stone). The doubled
+frame of every five is left out, and the other four share its time. From lossless video, the joined frame is the film's,
+bit for bit. Five frames without a double are video that was cut in, and are all kept.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from openuni.video.limits import Limits
 CYCLE = 5
 """Frames of video that show four of film."""
 LEAD = 12
-"""Frames before the wanted one at which decoding must begin for it to come out as from the file's beginning."""
+"""How many frames before the wanted one decoding must begin, to give the same result as from the file's beginning."""
 _SETTLED = 4  # frames until matching, deinterlacing and the search for the double know all their neighbours
 _LOOKED_AT = 150  # frames at the beginning of a file
-_ENOUGH = 20  # frames in a row: what is no film does not look like four cycles of it
-_DOUBLE = 0.35  # of what frames usually differ: by so much less a double does
-_STILL = 0.6  # levels; what differs by less on average stands still
+_ENOUGH = 20  # frames in a row, four cycles: ordinary video never looks like that many
+_DOUBLE = 0.35  # a double differs from its neighbour by less than this share of the usual difference
+_STILL = 0.6  # levels; a picture whose mean difference is below this does not move
 _FORMATS = frozenset({"yuv420p", "yuv422p", "yuv444p", "yuv410p", "yuv411p", "gray"})
 """What fieldmatch takes without a conversion."""
 

@@ -1,6 +1,6 @@
 """`openuni push` and `openuni pull`: a dataset to a bucket and back, column by column, each hash checked.
 
-Either goes on where it was stopped: what is committed on the other side is not copied again.
+Both resume after an interruption: what is committed at the destination is not copied again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AT_ONCE = 8
 """Columns that are copied at once."""
 _PIECE = 16 << 20
 _GROWS = (plan.GENERATIONS, plan.FUNNEL, "listing", layout.NAMING, layout.REVISION)
-"""What of a configuration a dataset that grows changes."""
+"""Parts of a configuration that change when a dataset grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Copied:
 
 
 def push(root: Path, url: str, *, dry_run: bool = False, progress: Progress = lambda done, total: None) -> Copied:
-    """Put the complete dataset at `root` into a bucket, or what of it has changed since it was put there.
+    """Copy the complete dataset at `root` into a bucket, or what has changed since it was last copied there.
 
-    It is a revision there: readers see all of it, or what was there before. Raises PlanError where the bucket holds
-    another dataset, CorruptDataError where a file is not what its commit record says.
+    A change becomes a revision: readers see all of it, or the state before. Raises PlanError if the bucket has another
+    dataset, CorruptDataError if a file is not what its commit record says.
     """
     store, manifest = ObjectStore(url), verify.manifest(root)
     if not is_complete(root, manifest):
@@ -85,9 +85,9 @@ def pull(
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Copied:
-    """Bring a dataset from a URL into the folder `root`, of its columns only RGB and `names` (default: all).
+    """Copy a dataset from a URL into the folder `root`: only RGB and the columns `names` (default: all).
 
-    Raises PlanError where the folder holds another dataset, CorruptDataError where bytes are not what was committed.
+    Raises PlanError if the folder has another dataset, CorruptDataError if bytes are not those that were committed.
     """
     data = openuni.open(url)
     if data.is_view:

@@ -1,9 +1,9 @@
-"""Films that somebody published, joined by id, as a dataset of ours.
+"""Makes a dataset of clips whose views are published as videos (films), joined by id.
 
-RGB is read first, and every clip gets its place as it comes. Then each view is streamed once by itself: a film goes to
-the place of its clip, a shard is committed when it is full, so that of a view whose films come in RGB's order no more
-than a shard or two waits on the disk. No part is kept. Which clips there are is in an SQLite file beside the shards:
-memory does not grow with their number. A part that has been read to its end is not asked for again.
+RGB is read first, and clips get their places in the order in which they come. Then each view is streamed once: each
+film is stored at the place of its clip, and a shard is committed when it is full. If films come in RGB's order, only a
+shard or two of them are on the disk at a time. Parts are not kept. The clips are listed in an SQLite file beside the
+shards, so memory does not grow with their number. A part that was read to its end is not read again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FINGERPRINT = "published-1"
 PICTURES = "pictures"
 """The folder of films that did not invert: `pictures/000000.skeleton.tar`, each `<key>.skeleton.mp4`."""
 STATE = "published.sqlite"
-"""What an import that is under way knows; it is gone at the end."""
+"""State of an unfinished import; deleted at the end."""
 NOT_PUBLISHED = "none was published"
 _SCRATCH = "films"
 _VIEWS = COLUMNS[1:]
@@ -68,9 +68,9 @@ def import_published(
     shard_size: int = 128,
     progress: Callable[[Progress], None] = lambda news: None,
 ) -> Imported:
-    """Read everything that `source` has into the dataset `out`; run again, it goes on where it was.
+    """Import everything in `source` into the dataset `out`; call it again to resume.
 
-    Raises PlanError where `out` is a finished dataset or there is no clip, AssetError where a part cannot be had.
+    Raises PlanError if `out` is a finished dataset or there is no clip, AssetError if a part cannot be read.
     """
     with holding(out, [PICTURES]) as run:
         if (out / layout.MANIFEST).exists():

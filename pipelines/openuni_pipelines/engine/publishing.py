@@ -1,7 +1,7 @@
-"""What a run does beside its usual work where the dataset lies in a bucket: the folder it works in is a staging place.
+"""What a run does in addition if the dataset is in a bucket: its folder is then only a staging folder.
 
-Each column goes to the bucket when it is committed in the folder, and a shard leaves the folder when all its columns
-are there. What the bucket holds is what counts: before a shard is begun, the folder is made to agree with it.
+Each column is put into the bucket when it is committed in the folder; a shard is deleted from the folder when all its
+columns are in the bucket. The bucket's state counts: before a shard is begun, the folder is made to agree with it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Again = Mapping[int, Mapping[str, Collection[str]]]
 
 
 class Target:
-    """The bucket that a run builds into, or whose dataset it changes: of that, `base` has the columns that are there.
+    """The bucket that a run builds into, or whose dataset it changes; then `base` has the existing columns.
 
-    Columns in `again` are opened: a clip that is whole is taken over, the others are made.
+    Columns in `again` are reopened: undamaged clips are kept, the others are made again.
     """
 
     def __init__(self, job: Job, base: Mapping[Place, CommitRecord] | None = None, again: Again | None = None) -> None:
@@ -93,7 +93,7 @@ class Target:
         return self._base.get((shard, column))
 
     def _reopen(self, shard: int) -> None:
-        """Bring what is whole of the columns that are made again, as results; what was made since is not touched."""
+        """Copy undamaged clips of the columns that are made again, as results; newer results are not touched."""
         root, run, made_by = self._job.root, self._job.run, self._job.recipe.columns
         opened = {column: keys for column, keys in self._again.get(shard, {}).items()
                   if (shard, column) not in self._made and (shard, column) in self._base}  # fmt: skip

@@ -1,7 +1,7 @@
 """Changing a dataset in a bucket: what `changes` and `removing` do to a folder, as a new revision.
 
-A folder on this machine stages the shards under way. What differs goes to the bucket beside what is there, and counts
-once the revision is published; what it replaced is deleted then. Killed at any moment, the same command goes on.
+A local folder stages unfinished shards. Files that differ go into the bucket beside the existing ones, and count once
+the revision is published; the files that they replace are then deleted. After a kill, the same command resumes.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def publish(
 
 @contextmanager
 def changing(url: str, staging: Path | None = None) -> Iterator[Change]:
-    """Hold the dataset at `url` for a change, what an earlier one left undone finished first.
+    """Hold the dataset at `url` for a change, after finishing what an earlier change left undone.
 
-    Raises PlanError where there is no complete dataset, HeldError naming who else works on it.
+    Raises PlanError if there is no complete dataset, HeldError naming who else works on it.
     """
     store = ObjectStore(url)
     if not store.exists(layout.MANIFEST):
@@ -134,7 +134,7 @@ def changing(url: str, staging: Path | None = None) -> Iterator[Change]:
 
 
 def settle(store: ObjectStore, run: str) -> None:
-    """Do what is left to do of the last change: show it to readers, describe it, delete what it replaced."""
+    """Finish the last change: show it to readers, write facts and data card, delete what it replaced."""
     if revisions.is_settled(store):
         return
     revisions.swap_in(store)
@@ -151,7 +151,7 @@ def add(
     trust: bool = False,
     staging: Path | None = None,
 ) -> Manifest:
-    """As `changes.add`, in a bucket. An upgraded column takes the place of the old one when all of it is made."""
+    """As `changes.add`, in a bucket. An upgraded column replaces the old one only when all of it is made."""
     sets.check_trusted(names, trust)
     with changing(url, staging) as change:
         base = change.base.manifest

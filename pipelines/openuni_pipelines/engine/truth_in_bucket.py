@@ -1,6 +1,6 @@
-"""Rendered and imported truth that lies in a bucket: made in a folder shard by shard, and put from there.
+"""Rendered and imported truth in a bucket: made in a local folder shard by shard, and put into the bucket from there.
 
-A shard goes up when it is whole, its side-cars and previews before its columns, and leaves the folder then.
+A complete shard is put with its side-cars and previews first and its columns last, and then deleted from the folder.
 """
 
 from __future__ import annotations

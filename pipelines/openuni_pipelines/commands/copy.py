@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
-from openuni.printable import plain
+from openuni.printable import count, plain
 from openuni_pipelines import options, terminal
 from openuni_pipelines.engine import copying
 from openuni_pipelines.engine.copying import Copied
@@ -50,7 +51,5 @@ def pull_command(url: str, root: Path, columns: tuple[str, ...], dry_run: bool) 
 
 def _print(copied: Copied, what: str, where: str) -> None:
     there = f"; {copied.there:,} are there" if copied.there else ""
-    size = f"{copied.bytes / 2**20:,.1f} MiB"
-    click.echo(
-        plain(f"{copied.columns:,} columns of {copied.shards:,} shards ({size}) {what}: {where}{there}"), err=True
-    )
+    done = f"{count(copied.columns, 'column')} of {count(copied.shards, 'shard')} ({decimal(copied.bytes)})"
+    click.echo(plain(f"{done} {what}: {where}{there}"), err=True)

@@ -67,7 +67,7 @@ def fetch(name: str, yes: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class DownloadFrom:
     """What to download, and where to."""
 
     source: Source = field(metadata={"plugins": "sources"})
@@ -79,19 +79,19 @@ class Wish:
 
 
 @sources_command.command("download", cls=options.PluggedCommand)
-@options.of(Wish)
+@options.of(DownloadFrom)
 @options.of(DownloadConfig)
-def download_command(wish: Wish, config: DownloadConfig) -> None:
+def download_command(place: DownloadFrom, config: DownloadConfig) -> None:
     """Download videos of the chosen rows that are not on this machine.
 
     Videos that are gone, private or blocked are counted; they are not failures. Run the same command again to resume:
     it asks only for videos that are still open.
     """
-    source = wish.source
+    source = place.source
     if not isinstance(source, RowSource):
         raise PlanError(f"source {source.name} has no rows that name videos on the web")
-    folder = wish.videos or hub.folder(source.name) / "videos"
-    request = Request(folder, wish.metadata or hub.default(source.name, "metadata"))
+    folder = place.videos or hub.folder(source.name) / "videos"
+    request = Request(folder, place.metadata or hub.default(source.name, "metadata"))
     click.echo(f"license: {source.license}\ninto:    {folder}", err=True)
     with scratch_folder() as scratch, terminal.waiting("choosing rows") as status:
         asked = 0

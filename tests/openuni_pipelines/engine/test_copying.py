@@ -44,7 +44,7 @@ def test_a_dataset_comes_back_as_it_went(s3: Server, root: Path, tmp_path: Path,
     assert store.first() is None
     s3.misbehave("cut", "PUT", 3)
     assert "put: s3://" in run("push", root, URL)
-    assert "0 columns of 3 shards (0.0 MiB) put: s3://openuni-test/d; 9 are there" in run("push", root, URL)
+    assert "0 columns of 3 shards (0 bytes) put: s3://openuni-test/d; 9 are there" in run("push", root, URL)
     assert [sample.caption for sample in openuni.open(URL)] == [sample.caption for sample in openuni.open(root)]
     assert "are as committed" in run("verify", URL)
     assert "9 columns" in run("pull", URL, tmp_path / "back", "--dry-run")

@@ -159,7 +159,7 @@ def measure(folder: Path, actors: int, shards: int) -> Row:
     ):
         assert pools.slots == actors
         begin = time.thread_time()
-        run._drive(job, range(shards), Clips(), pools, Execution(min_free=0.0), monitor)  # type: ignore[arg-type]
+        run._drive(job, range(shards), Clips(), pools, Execution(min_free=0.0), monitor, None)  # type: ignore[arg-type]
         spent = time.thread_time() - begin - ray.spent
     return Row(actors, tasks, spent / tasks, tasks / spent)
 

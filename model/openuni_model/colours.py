@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni import modalities
-from openuni.modalities.base import Pictures
-from openuni.modalities.depth import Depth
+from openuni.modalities.base import Frames, Pictures
+from openuni.modalities.depth import Depth, DepthModality
 from openuni.modalities.flow import Flow
 from openuni_model.config import ModelConfig
 
@@ -51,7 +51,9 @@ def to_picture(view: str, value: Any, config: ModelConfig) -> Pictures:
     """The picture of a value of `view` that the model reads, float32 `[T, H, W, 3]` in [0, 1]."""
     modality = modalities.get(view)
     if config.pictures == "unityvideo" and view in _COLOURED:
-        return modality.show(value).astype(np.float32) / np.float32(255)
+        # Theirs, which stay as they are whatever we show people: Turbo and the wheel.
+        shown = _turbo_of(value) if view == "depth" else modality.show(value)
+        return shown.astype(np.float32) / np.float32(255)
     return modality.to_picture(value)
 
 
@@ -63,6 +65,10 @@ def from_picture(view: str, picture: Pictures, config: ModelConfig) -> Any:
     if config.pictures == "unityvideo" and view in _COLOURED:
         return _depth(picture) if view == "depth" else _flow(picture)
     return modalities.get(view).from_picture(picture)
+
+
+def _turbo_of(value: Depth) -> Frames:
+    return DepthModality().in_colours(value, None, cv2.COLORMAP_TURBO)
 
 
 def _depth(picture: Pictures) -> Depth:

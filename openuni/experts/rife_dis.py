@@ -36,6 +36,7 @@ class RifeDis(Dis):
     name = "rife_dis"
     version = 1
     license = "MIT"
+    training_data = "Vimeo-90K and other video, for research: contested"
     resources = Resources(cpus=1, memory_gib=1.5)
     packages = ("torch",)
     installed_by = "openuni[production]"

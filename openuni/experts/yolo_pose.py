@@ -148,13 +148,14 @@ def _ultralytics() -> Iterator[None]:
     """In here ultralytics may be imported; the process is as it was afterwards.
 
     Its import replaces `torch.save` and `PIL.Image.open`, sets OpenCV's threads, the environment and how numbers are
-    printed, and writes settings into the user's home.
+    printed, adds to the classes that `torch.load` takes from a file, and writes settings into the user's home.
     """
     import torch
     from PIL import Image
 
     environment, threads = dict(os.environ), cv2.getNumThreads()
     save, opened = torch.save, Image.open
+    known = torch.serialization.get_safe_globals()
     with (
         tempfile.TemporaryDirectory(prefix="openuni-ultralytics-") as settings,
         warnings.catch_warnings(),
@@ -167,6 +168,8 @@ def _ultralytics() -> Iterator[None]:
         finally:
             vars(torch._tensor_str.PRINT_OPTS).update(tensors)
             torch.save, Image.open = save, opened
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(known)
             cv2.setNumThreads(threads)
             for variable in set(os.environ) - set(environment):
                 del os.environ[variable]

@@ -136,10 +136,14 @@ class DepthModality(Modality[Depth]):
         return _range(_disparity(replace(value, values=value.values[:, ::2, ::2])))
 
     def show_within(self, value: Depth, within: ColourRange | None) -> Frames:
+        return self.in_colours(value, within, cv2.COLORMAP_VIRIDIS)
+
+    def in_colours(self, value: Depth, within: ColourRange | None, colormap: int) -> Frames:
+        """In one of OpenCV's colour maps, whose upper end is near; unknown is black."""
         disparity = _disparity(value)
         grey = np.rint(_normalise(disparity, *(within or _range(disparity))) * 255).astype(np.uint8)
         ramp = np.arange(256, dtype=np.uint8)[:, None]
-        colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)[:, 0]
+        colours = cv2.cvtColor(cv2.applyColorMap(ramp, colormap), cv2.COLOR_BGR2RGB)[:, 0]
         return np.where(np.isnan(disparity)[..., None], np.uint8(0), colours[grey])
 
     def read_out(self, value: Depth, frame: int, y: int, x: int) -> tuple[Reading, ...]:

@@ -155,7 +155,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, tmp_path: Pat
         (("--pred", folder / "good", "--gt", folder / "truth", "--tasks", "sound"), "unknown task 'sound'"),
         (("--pred", folder / "good", "--gt", folder / "nowhere"), "not a folder"),
         (("--pred", folder / "good", "--gt", folder / "truth", "--subset", "general"), "--subset needs"),
-        (("--pred", tmp_path, "--gt", folder / "truth"), "none of it has truth"),
+        (("--pred", tmp_path, "--gt", folder / "truth"), "no predictions that are known by their place"),
     ]
     for arguments, words in cases:
         with pytest.raises(OpenUniError, match=re.escape(words)):

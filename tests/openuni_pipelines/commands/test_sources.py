@@ -109,7 +109,7 @@ def test_from_the_bare_command_to_a_plan(hub: HubServer, tmp_path: Path) -> None
 
     refused = run("sources", "fetch", "koala36m", answer="n\n")
     assert refused.exit_code == 1
-    assert "1 files, " in refused.output
+    assert "1 file, " in refused.output
     assert "non-commercial research only (its card: cc-by-nc-4.0)" in refused.output
     assert not any("resolve" in asked for asked in hub.asked)
 

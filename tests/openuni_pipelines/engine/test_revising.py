@@ -69,7 +69,7 @@ class Change:
 
 CHANGES = (
     Change("add", ("add", "dis"), status=3, puts=(3, 9, 14)),
-    Change("upgrade", ("add", "toy_thermal"), status=3, puts=(9,)),
+    Change("upgrade", ("add", "toy_thermal"), puts=(9,)),
     Change("drop", ("drop", "depth"), (), puts=(2, 4)),
     Change("remove", ("remove", "--key", GONE, "--reason", "asked"), (), puts=(3, 8, 14)),
     Change("extend", ("build",), status=3, puts=(3, 9, 13)),
@@ -246,9 +246,8 @@ def test_views_and_numbers_come_from_a_few_reads(s3: Server, before: Path, tmp_p
     assert list(data.keys()) == sorted(NAMES)
     assert len(s3.asked) < 18
     assert list(sharp.keys()) == list(openuni.open(local).filter(pc.field("depth.present")).keys())
-    assert "a view is a small file on this machine" in run(
-        ["openuni", "dedup", URL, "--out", f"{URL}/v.json"], status=2
-    )
+    run(["openuni", "dedup", URL, "--out", f"{URL}/v.json"])
+    assert len(view.read(f"{URL}/v.json").keys) == len(NAMES)
 
 
 def test_of_two_changes_of_one_state_one_counts(s3: Server, before: Path, tmp_path: Path) -> None:

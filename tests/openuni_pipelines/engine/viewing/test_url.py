@@ -141,7 +141,8 @@ def hub(dataset: Path) -> Iterator[Hub]:
 def export(hub: Hub, token: str, name: str, out: Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own: the package reads HF_ENDPOINT when it is imported."""
     command = [sys.executable, "-m", "openuni_pipelines", "view", f"hf://datasets/{name}", "--export", str(out)]
-    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
+    told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | told
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 

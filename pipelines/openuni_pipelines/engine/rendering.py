@@ -12,7 +12,7 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record, Split, split_of
 from openuni.shards import columns as columns_
-from openuni.shards import layout, verify, writer
+from openuni.shards import layout, results, verify, writer
 from openuni_pipelines.engine.parallel import Parallel, mapping
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def render_set(
         if far is not None:
             far.put_manifest(configuration, scene_set.columns, scene_set.scenes, scene_set.shards)
         due = [n for n in range(scene_set.shards) if not _is_there(held, n, scene_set)]
+        for number in set(range(scene_set.shards)).difference(due):
+            results.close_work(root, number)  # a kill may come between a shard's commit and this
         work = [_Scene(root.absolute(), scene_set, scene, run, preview) for n in due for scene in scene_set.shard(n)]
         with mapping(parallel.workers, parallel.ray_address) as mapped:
             for done, scene in enumerate(mapped(_render, work), 1):

@@ -176,6 +176,9 @@ def test_a_scene_is_made_again_from_its_key(rendered: Path, tmp_path: Path) -> N
 
 def test_nothing_of_the_work_is_left_when_a_set_is_complete(rendered: Path) -> None:
     assert not (rendered / layout.WORK).exists()
+    (rendered / layout.work_name(1)).mkdir(parents=True)  # as a kill just after the shard's commit leaves it
+    run(render_command, "--out", str(rendered), *SMALL, "--workers", "0")
+    assert not (rendered / layout.WORK).exists()
 
 
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path) -> None:

@@ -205,17 +205,11 @@ class ObjectStore:
             known = {key: answer.meta[key] for key in ("e_tag", "version") if answer.meta[key] is not None}
             if bytes(answer.bytes()) != before:
                 return False
-            for attempt in range(_ATTEMPTS):
-                try:
-                    obstore.put(self._store, name, data, mode=known, use_multipart=False)  # type: ignore[arg-type]
-                    return True
-                except obstore.exceptions.PreconditionError:
-                    return False
-                except obstore.exceptions.GenericError as error:
-                    if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1:
-                        raise
-                time.sleep(0.1 * 4**attempt)
-        return False
+            try:
+                self._put(name, data, known, len(data))
+            except obstore.exceptions.PreconditionError:
+                return False
+        return True
 
     def delete(self, name: str) -> None:
         import obstore

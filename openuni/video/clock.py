@@ -14,20 +14,17 @@ Only what is indexed or read once more without decoding (`examine`) says which; 
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal
 
 import av
 import av.error
 from av.container import InputContainer
 
-from openuni.video import member
-from openuni.video.container import Source, open_stream
+from openuni.video.container import Source, open_stream, remembered
 from openuni.video.limits import Limits
 
 ClockKind = Literal["pts", "counted", "joined"]
@@ -161,25 +158,12 @@ class Reading:
         return None
 
 
+@remembered
 def examine(source: Source, limits: Limits) -> Clock:
     """Which clock to read a file by. Packets are looked at, none is decoded unless times look invented.
 
     The answer is remembered: clips of one video share it. Raises BadVideoError as `open_stream` does.
     """
-    if isinstance(source, bytes):
-        return _examine(source, limits)
-    inside = member.find(source)
-    status = (inside.tar if inside else source).stat()
-    return _remembered(source, limits, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)
-def _remembered(path: Path, limits: Limits, size: int, modified: int) -> Clock:
-    """The clock of a file as it was at this size and time."""
-    return _examine(path, limits)
-
-
-def _examine(source: Source, limits: Limits) -> Clock:
     container, stream = open_stream(source, limits)
     with container:
         reorders = bool(stream.codec_context.has_b_frames)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.error
@@ -16,6 +18,7 @@ from openuni.video import member
 from openuni.video.limits import Limits
 
 Source = Path | bytes
+T = TypeVar("T")
 """A video file, a member of a tar (`member.find`), or one in memory."""
 
 # A play list or an image pattern named .mp4 would make FFmpeg open other files: only real containers are let in.
@@ -86,3 +89,21 @@ def check_size(source: Source, limits: Limits, width: int, height: int) -> None:
             source,
             f"its frames of {width}×{height} exceed the limit of {limits.side} a side, {limits.pixels} pixels",
         )
+
+
+def remembered(examine: Callable[[Source, Limits], T]) -> Callable[[Source, Limits], T]:
+    """`examine`, which remembers its answers for files as they were at their size and time: clips share a video."""
+
+    @functools.lru_cache(maxsize=8)
+    def known(path: Path, limits: Limits, size: int, modified: int) -> T:
+        return examine(path, limits)
+
+    @functools.wraps(examine)
+    def asked(source: Source, limits: Limits) -> T:
+        if isinstance(source, bytes):
+            return examine(source, limits)
+        inside = member.find(source)
+        status = (inside.tar if inside else source).stat()
+        return known(source, limits, status.st_size, status.st_mtime_ns)
+
+    return asked

@@ -7,12 +7,10 @@ bit for bit. Five frames without a double are video that was cut in, and are all
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal
 
 import av
@@ -20,9 +18,9 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
-from openuni.video import filtering, member
+from openuni.video import filtering
 from openuni.video.clock import Timed
-from openuni.video.container import Source, open_stream
+from openuni.video.container import Source, open_stream, remembered
 from openuni.video.limits import Limits
 
 CYCLE = 5
@@ -50,25 +48,12 @@ class Pulldown:
     """Frames of video a second."""
 
 
+@remembered
 def examine(source: Source, limits: Limits) -> Pulldown | None:
     """The pulldown of a file where 20 of its first 150 frames show one, else None. To be asked of interlaced ones only.
 
     The answer is remembered. Raises BadVideoError as `open_stream` does.
     """
-    if isinstance(source, bytes):
-        return _examine(source, limits)
-    inside = member.find(source)
-    status = (inside.tar if inside else source).stat()
-    return _remembered(source, limits, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)
-def _remembered(path: Path, limits: Limits, size: int, modified: int) -> Pulldown | None:
-    """The pulldown of a file as it was at this size and time."""
-    return _examine(path, limits)
-
-
-def _examine(source: Source, limits: Limits) -> Pulldown | None:
     container, stream = open_stream(source, limits)
     with container:
         rate = Fraction(stream.average_rate or 0)

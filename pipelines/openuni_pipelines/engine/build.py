@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import openuni
-from openuni import sources, storage
+from openuni import outputs, sources, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.sample import Clip
@@ -122,7 +122,7 @@ class BuildConfig:
     def root(self) -> Path:
         """The dataset folder; of one in an object store, the folder that stages it here."""
         if self.url:
-            return self.staging or revising.staging_of(self.url)
+            return self.staging or outputs.staging(self.url)
         return Path(self.out or Path("data") / self.reader.name)
 
     @property

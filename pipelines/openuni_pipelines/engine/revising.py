@@ -6,14 +6,13 @@ the revision is published; the files that they replace are then deleted. After a
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openuni import storage
+from openuni import outputs, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
 from openuni.shards import bucket, columns, failures, layout, lease, plan, revisions, takedown
@@ -33,11 +32,6 @@ from openuni_pipelines.engine.stages import Job
 
 Tell = Callable[[RunProgress], None] | None
 _FOLDER = "change"
-
-
-def staging_of(url: str) -> Path:
-    """Where what goes to the bucket is staged, unless the user says where."""
-    return Path("data/staging") / re.sub(r"[^A-Za-z0-9_.]+", "-", url.partition("://")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,7 @@ def changing(url: str, staging: Path | None = None) -> Iterator[Change]:
     if not store.exists(layout.MANIFEST):
         raise PlanError(f"{url} is not a dataset: it has no {layout.MANIFEST}")
     bucket.claim(store)
-    root = (staging or staging_of(store.url)) / _FOLDER
+    root = (staging or outputs.staging(store.url)) / _FOLDER
     storage.claim(root)
     with holding(root) as run, lease.holding(store, run, None):
         is_resumed = not revisions.is_settled(store)

@@ -262,6 +262,23 @@ def test_words_ranges_and_flags_narrow_the_grid(viewer: Viewer, page: Any) -> No
     again.close()
 
 
+def test_what_is_typed_while_the_index_is_read_is_kept(viewer: Viewer, page: Any) -> None:
+    """The filters are drawn when the index has been read, and used to write an old query over newer words."""
+    held: list[Any] = []
+    page.route("**/api/facets*", lambda route: held.append(route))
+    page.goto(viewer.url)
+    page.wait_for_selector(".card img")
+    page.wait_for_function("() => state.facets === undefined")
+    while not held:
+        page.wait_for_timeout(20)
+    # Typed and answered in one task of the page's, so that no pause for the search lies between them.
+    page.evaluate("() => { $('words').value = 'BARS 25'; $('words').dispatchEvent(new Event('input')); }")
+    held[0].continue_()
+    page.wait_for_function("() => state.facets !== undefined")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")
+    assert page.input_value("#words") == "BARS 25"
+
+
 def test_the_command_serves_and_a_killed_server_is_said(dataset: Path, tmp_path: Path, page: Any) -> None:
     command = [Path(sys.executable).with_name("openuni"), "view", dataset, "--flags", tmp_path / "f", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

@@ -223,13 +223,6 @@ function choice(field, counts) {
   return box;
 }
 
-function readControls() {
-  const { query } = state;
-  query.words = $("words").value;
-  query.sort = $("sort").value;
-  query.flagged = $("flagged").checked;
-  query.absent = $("absent").value ? JSON.parse($("absent").value) : null;
-}
 function writeControls() {
   const { query } = state;
   $("words").value = query.words;
@@ -749,10 +742,17 @@ async function begin() {
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
   document.title = `${state.about.url} – OpenUni`;
   brushed();
-  const changed = guarded(() => { readControls(); return search(); });
-  for (const id of ["sort", "flagged", "absent"]) $(id).onchange = changed;
+  // Each control says only what it is itself, and at once: the others may not have been drawn yet.
+  const control = (id, read) => { $(id).onchange = guarded(() => { Object.assign(state.query, read($(id))); return search(); }); };
+  control("sort", (one) => ({ sort: one.value }));
+  control("flagged", (one) => ({ flagged: one.checked }));
+  control("absent", (one) => ({ absent: one.value ? JSON.parse(one.value) : null }));
   let waiting;
-  $("words").oninput = () => { clearTimeout(waiting); waiting = setTimeout(changed, 150); };
+  $("words").oninput = () => {
+    state.query.words = $("words").value;
+    clearTimeout(waiting);
+    waiting = setTimeout(guarded(search), 150);
+  };
   $("order").onclick = guarded(() => { state.query.order = state.query.order === "ascending" ? "descending" : "ascending"; writeControls(); return search(); });
   $("field").onchange = guarded(() => drawHistogram());
   $("clear").onclick = guarded(() => {

@@ -1,9 +1,10 @@
-"""How small predicted relative depth could be stored, at a relative error below half a percent; what it does to TAE.
+"""How small predicted relative depth can be stored, at a relative error below half a percent; what it does to scores.
 
-    python benchmarks/depth_codecs.py [--video clip.mp4] [--frames 16] [--expert fastdepth]
+    python benchmarks/depth_codecs.py --video a.mp4 b.mp4 [--frames 6] [--expert fastdepth]
 
-Depth is what the expert sees: bytes on the video, TAE on a rendered clip whose camera is known. `linear 16` is what
-datasets store. `log` codes are as wide as the error allows, so a clip of depths 1 to 50 needs 393 of them: nine bits.
+Depth is what the expert sees: bytes on the videos, scores (aligned in disparity, as UniBench does) on rendered clips
+whose depth and cameras are known. Builds store relative depth as `log .25 %` and affine disparity as `linear 10`;
+before, both as `linear 16`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,64 +27,63 @@ from rich.table import Table
 
 from openuni import experts
 from openuni.experts import DecodedClip
+from openuni.modalities import Frames
 from openuni.modalities.depth import Depth
 from openuni.modalities.planes import encode_planes
 from openuni.video import decode_video
-from unibench.metrics.depth import temporal_alignment_error
+from unibench.metrics.depth import apply_fit, depth_errors, fit, temporal_alignment_error, valid_truth
 from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint16]
-ERROR = 0.005
+Codec = Callable[[Floats], "Stored"]
+RENDERED = (("fly", 3), ("fly", 5), ("roll", 3), ("bounce", 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a codec makes of depth: its bytes, and the depth that comes back."""
+    """What a codec makes of depth: its bytes, and the depth that comes back; NaN is unknown."""
 
     size: int
     depth: Floats
 
 
 def linear(depth: Floats, *, bits: int) -> Stored:
-    """Codes linear in inverse depth, in FFV1, every frame for itself; what affine disparity can have as well."""
-    inverse, most = 1 / depth, 2**bits - 2
-    low, step = inverse.min(), (inverse.max() - inverse.min()) / most
-    codes = (np.rint((inverse - low) / step) + 1).astype(np.uint16)
-    data = encode_planes(codes) if bits == 16 else ffv1(codes, f"gray{bits}le")
-    return Stored(len(data), 1 / (low + (codes - 1.0) * step))
+    """Codes linear in inverse depth, in FFV1; what affine disparity can have as well."""
+    codes, low, step = quantised(1 / depth, steps=2**bits - 2)
+    return Stored(len(encode_planes(codes, bits)), 1 / unquantised(codes, low, step))
 
 
-def log_codes(depth: Floats) -> tuple[Codes, float, float]:
-    """The fewest codes whose error stays below ERROR: code 0 is free for what is invalid."""
-    low, step = np.log(depth.min()), 2 * np.log1p(ERROR)
-    return (np.rint((np.log(depth) - low) / step) + 1).astype(np.uint16), float(low), float(step)
+def log_ffv1(depth: Floats, *, error: float) -> Stored:
+    codes, low, step = quantised(np.log(depth), step=2 * np.log1p(error))
+    return Stored(len(encode_planes(codes, 10)), np.exp(unquantised(codes, low, step)))
 
 
-def log_ffv1(depth: Floats) -> Stored:
-    codes, low, step = log_codes(depth)
-    return Stored(len(ffv1(codes, "gray10le")), np.exp(low + (codes - 1.0) * step))
-
-
-def ffv1(codes: Codes, pixel_format: str) -> bytes:
-    return video(codes, "ffv1", pixel_format, {"level": "3", "coder": "range_tab", "slicecrc": "1"}, 1)
-
-
-def log_x265(depth: Floats, *, quantiser: int) -> Stored:
-    """12 bits over the range of log depth. Lossless at quantiser 0; else errors are what they are."""
-    log = np.log(depth)
-    low, step = log.min(), (log.max() - log.min()) / 4095
-    codes = np.rint((log - low) / step).astype(np.uint16)
-    if quantiser == 0:
-        codes, low, step = log_codes(depth)
-    rate = "lossless=1" if quantiser == 0 else f"qp={quantiser}"
+def log_x265(depth: Floats, *, error: float = 0.0, quantiser: int = 0) -> Stored:
+    """Lossless codes of that error; or 12 bits over the range of log depth, and errors are what they are."""
+    if quantiser:
+        codes, low, step = quantised(np.log(depth), steps=4094)
+    else:
+        codes, low, step = quantised(np.log(depth), step=2 * np.log1p(error))
+    rate = f"qp={quantiser}" if quantiser else "lossless=1"
     options = {"x265-params": f"{rate}:log-level=none:pools=1", "preset": "medium"}
     data = video(codes, "libx265", "gray12le", options, 25)
     with av.open(io.BytesIO(data), "r") as container:
         frames: Any = container.decode(video=0)
         back = np.stack([frame.to_ndarray(format="gray12le") for frame in frames])
-    return Stored(len(data), np.exp(low + (back - (quantiser == 0) * 1.0) * step))
+    return Stored(len(data), np.exp(low + (back - 1.0) * step))
+
+
+def quantised(numbers: Floats, *, steps: int = 0, step: float = 0.0) -> tuple[Codes, float, float]:
+    """Codes from 1 on, 0 for NaN; the smallest number, and the step."""
+    low = float(np.nanmin(numbers))
+    step = step or float(np.nanmax(numbers) - low) / steps
+    return np.nan_to_num(np.rint((numbers - low) / step) + 1, nan=0).astype(np.uint16), low, step
+
+
+def unquantised(codes: Codes, low: float, step: float) -> Floats:
+    return np.where(codes > 0, low + (codes - 1.0) * step, np.nan)
 
 
 def video(codes: Codes, codec: str, pixel_format: str, options: dict[str, str], gop: int) -> bytes:
@@ -98,60 +99,88 @@ def video(codes: Codes, codec: str, pixel_format: str, options: dict[str, str], 
     return buffer.getvalue()
 
 
-CODECS: dict[str, Callable[[Floats], Stored]] = {
-    "linear 16, FFV1 (stored today)": lambda depth: linear(depth, bits=16),
-    "linear 12, FFV1": lambda depth: linear(depth, bits=12),
-    "linear 10, FFV1": lambda depth: linear(depth, bits=10),
-    "log, FFV1": log_ffv1,
-    "log, x265 lossless": lambda depth: log_x265(depth, quantiser=0),
-    "log 12, x265 qp 8": lambda depth: log_x265(depth, quantiser=8),
-    "log 12, x265 qp 16": lambda depth: log_x265(depth, quantiser=16),
-    "log 12, x265 qp 24": lambda depth: log_x265(depth, quantiser=24),
+CODECS: dict[str, Codec] = {
+    "linear 16, FFV1": partial(linear, bits=16),
+    "linear 12, FFV1": partial(linear, bits=12),
+    "linear 10, FFV1": partial(linear, bits=10),
+    "log .25 %, FFV1": partial(log_ffv1, error=0.0025),
+    "log .5 %, FFV1": partial(log_ffv1, error=0.005),
+    "log .25 %, x265 lossless": partial(log_x265, error=0.0025),
+    "log 12, x265 qp 8": partial(log_x265, quantiser=8),
+    "log 12, x265 qp 16": partial(log_x265, quantiser=16),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What the expert sees of a rendered clip, beside its truth."""
+
+    depth: Floats
+    truth: Any
+
+    @classmethod
+    def of(cls, family: str, seed: int, seen: Callable[[Frames], Floats]) -> Rendered:
+        made = render_scene(Spec(family, seed, 16, 256, 256))
+        return cls(seen(made.rgb), made.truth)
+
+    def scores(self, depth: Floats) -> tuple[float, float]:
+        """AbsRel and TAE in percent, after alignment in disparity."""
+        predicted, true = Depth(depth.astype(np.float32), "relative"), self.truth.depth
+        valid = valid_truth(true)
+        fitted = fit(predicted, true, valid, "disparity")
+        assert fitted is not None
+        aligned = apply_fit(predicted, fitted)
+        camera = self.truth.camera
+        absrel = depth_errors(aligned[valid], true[valid].astype(np.float64)).absrel
+        return absrel, temporal_alignment_error(aligned, camera.intrinsics, camera.pose, valid)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", type=Path)
-    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--video", type=Path, nargs="+", required=True)
+    parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--expert", default="fastdepth")
     options = parser.parse_args()
     expert = experts.get(options.expert)()
     expert.setup()
 
-    def seen(frames: npt.NDArray[np.uint8]) -> Floats:
+    def seen(frames: Frames) -> Floats:
         value = expert.annotate(DecodedClip("clip", frames, 16.0, {})).value
         assert isinstance(value, Depth)
         assert value.kind == "relative"
-        # Beside the point here: code 0 of what the network says nothing of costs the same in all.
-        return np.nan_to_num(value.values.astype(np.float64), nan=float(np.nanmedian(value.values)))
+        return value.values.astype(np.float64)
 
-    made = render_scene(Spec("fly", 3, options.frames, 256, 256))
-    camera = made.truth.camera
-    rendered = seen(made.rgb)
-    stored = rendered
-    if options.video:
-        frames = decode_video(options.video)[0][: options.frames]
-        width = 480 * frames.shape[2] // frames.shape[1] // 2 * 2
-        stored = seen(np.stack([cv2.resize(frame, (width, 480), interpolation=cv2.INTER_AREA) for frame in frames]))
-    before = temporal_alignment_error(rendered, camera.intrinsics, camera.pose)
-    table = Table(
-        "codec", "bytes a frame", "smaller", "95 % of errors", "largest", "of the range", "TAE %", "ms a frame"
-    )
-    first = 0
+    clips = [seen(part(path, options.frames)) for path in options.video]
+    rendered = [Rendered.of(family, seed, seen) for family, seed in RENDERED]
+    before = [each.scores(each.depth) for each in rendered]
+    table = Table("codec", "bytes a frame", "smaller", "largest error", "AbsRel", "TAE, points", "ms a frame")
+    first: list[int] = []
     for name, codec in CODECS.items():
         began = time.process_time()
-        one = codec(stored)
-        took = (time.process_time() - began) / len(stored) * 1e3
-        first = first or one.size
-        errors = np.abs(one.depth - stored) / stored
-        share = np.abs(1 / one.depth - 1 / stored).max() / np.ptp(1 / stored)
-        after = temporal_alignment_error(codec(rendered).depth, camera.intrinsics, camera.pose)
+        made = [codec(clip) for clip in clips]
+        took = (time.process_time() - began) / sum(map(len, clips)) * 1e3
+        first = first or [one.size for one in made]
+        ratios = [before / one.size for before, one in zip(first, made, strict=True)]
+        errors = [np.nanmax(np.abs(one.depth - clip) / clip) for one, clip in zip(made, clips, strict=True)]
+        after = [each.scores(codec(each.depth).depth) for each in rendered]
+        changes = np.array(after) - np.array(before)
+        mean = sum(one.size for one in made) / sum(map(len, clips))
+        absrel, tae = np.abs(changes).max(axis=0)
         table.add_row(
-            name, f"{one.size / len(stored):,.0f}", f"{first / one.size:.1f} ×", f"{np.quantile(errors, 0.95):.3%}",
-            f"{errors.max():.3%}", f"{share:.3%}", f"{after:.3f} ({after - before:+.3f})", f"{took:.0f}",
+            name, f"{mean:,.0f}", f"{min(ratios):.1f} to {max(ratios):.1f}", f"{max(errors):.3%}", f"±{absrel:.6f}",
+            f"±{tae:.4f}", f"{took:.0f}",
         )  # fmt: skip
-    Console(width=130).print(table)
+    said = Console(width=130)
+    said.print(table)
+    said.print("before:", ", ".join(f"AbsRel {absrel:.3f} TAE {tae:.2f} %" for absrel, tae in before))
+
+
+def part(path: Path, count: int) -> Frames:
+    """Frames from a third of the clip on, 480 pixels high."""
+    frames = decode_video(path)[0]
+    frames = frames[len(frames) // 3 :][:count]
+    width = 480 * frames.shape[2] // frames.shape[1] // 2 * 2
+    return np.stack([cv2.resize(frame, (width, 480), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What it takes to open a dataset of a million clips that lies far away: requests, seconds, memory.
+"""What it takes to open a dataset of a million clips that lies far away, and one clip of it: requests, seconds, memory.
 
     python benchmarks/opening.py --shards 7813 --latency 0.05
 
-The dataset is made up: its manifest, catalog and facts are real, its tars and indices are not there. Each request to
-the store in memory waits for the latency.
+The dataset is made up: its manifest, catalog and facts are real, its tars are not there, and of its indices only those
+of the shard in the middle. Each request to the store in memory waits for the latency; a wait is as many requests as are
+under way together.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 import json
 import resource
 import time
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +24,9 @@ import pyarrow.parquet as pq
 from fsspec.implementations.memory import MemoryFileSystem
 
 import openuni
-from openuni.shards import catalog, facts, layout
+from openuni.sample import Record, Status
+from openuni.shards import catalog, facts, index, layout
+from openuni.shards.index import Member, Row
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.shards.reader import Order
 from openuni_pipelines.engine.counting import count
@@ -34,7 +38,13 @@ def make(files: MemoryFileSystem, shards: int, per_shard: int) -> None:
     """Put the manifest and the catalog of a made-up dataset."""
     manifest = Manifest({}, dict.fromkeys(COLUMNS, "made-1"), shards * per_shard, shards, "")
     document = layout.dump_checked(manifest)
-    table = catalog.encode([_record(shard, column, per_shard) for shard in range(shards) for column in sorted(COLUMNS)])
+    records = [_record(shard, column, per_shard) for shard in range(shards) for column in sorted(COLUMNS)]
+    for place, record in enumerate(records):
+        if record.shard == shards // 2:
+            data = index.encode(_rows(record.shard, record.column, per_shard), record.column)
+            records[place] = replace(record, index=FileRecord(len(data), layout.digest(data)))
+            files.pipe_file(f"/million/{layout.index_name(record.shard, record.column)}", data)
+    table = catalog.encode(records)
     sink = io.BytesIO()
     pq.write_table(_facts(shards * per_shard), sink, compression="zstd")
     head = catalog.Head(layout.digest(document), FileRecord(len(table), layout.digest(table)))
@@ -74,6 +84,22 @@ def _record(shard: int, column: str, per_shard: int) -> CommitRecord:
     return CommitRecord(shard, column, "made-1", "", per_shard, per_shard, *keys, file, file)
 
 
+def _rows(shard: int, column: str, per_shard: int) -> list[Row]:
+    members = (Member("json", 512, 700, bytes(32)), Member("mkv", 2048, 3_000_000, bytes(32)))
+    keys = [f"clip-{shard * per_shard + number:09d}" for number in range(per_shard)]
+    records = [Record(key, 81, 480, 854, 16.0) if column == "rgb" else None for key in keys]
+    return [Row(key, shard, Status(True), members, {}, record) for key, record in zip(keys, records, strict=True)]
+
+
+def _waits(spans: list[tuple[float, float]]) -> int:
+    """How often the reader waited: requests that overlap are one wait."""
+    waits, end = 0, 0.0
+    for first, last in sorted(spans):
+        waits += first >= end
+        end = max(end, last)
+    return waits
+
+
 def _hash(shard: int, what: str) -> str:
     return hashlib.sha256(f"{shard}.{what}".encode()).hexdigest()
 
@@ -86,12 +112,15 @@ def main() -> None:
     asked = parser.parse_args()
     make(MemoryFileSystem(), asked.shards, asked.per_shard)
     requests: list[str] = []
+    spans: list[tuple[float, float]] = []
     cat_file, size_of = MemoryFileSystem.cat_file, MemoryFileSystem.size
 
     def far(self: MemoryFileSystem, path: str, *args: Any, **more: Any) -> bytes:
         requests.append(path)
+        sent = time.perf_counter()
         time.sleep(asked.latency)
         data: bytes = cat_file(self, path, *args, **more)
+        spans.append((sent, time.perf_counter()))
         return data
 
     def size(self: MemoryFileSystem, path: str) -> int:
@@ -111,6 +140,9 @@ def main() -> None:
     cpu = time.process_time()
     counted = count(data).samples
     counted_cpu, counting = time.process_time() - cpu, len(requests) - opening - filtering
+    sent, spans[:] = len(requests), []
+    data[f"clip-{asked.shards // 2 * asked.per_shard:09d}"]
+    taking, waiting = len(requests) - sent, _waits(spans)
     order = Order([shard.samples for shard in data.shards], seed=0)
     began = time.perf_counter()
     taken = len({order.locate(position) for position in range(clips)})
@@ -129,6 +161,8 @@ def main() -> None:
                 "requests_to_count": counting,
                 "count_cpu_seconds": round(counted_cpu, 2),
                 "clips_counted": counted,
+                "requests_for_a_clip": taking,
+                "waits_for_a_clip": waiting,
                 "epoch_exactly_once": taken == clips,
                 "epoch_order_seconds": round(epoch, 2),
                 "peak_mib_before": before,

@@ -72,6 +72,11 @@ class Modality(ABC, Generic[V]):
     def encode(self, value: V) -> Encoded:
         """Bytes for storage; the same value always gives the same bytes in one environment."""
 
+    def encode_compact(self, value: V) -> Encoded:
+        """Fewer bytes, at an error that the modality states, for what was predicted; the same as `encode` where it has
+        no such form. `decode` reads both."""
+        return self.encode(value)
+
     @abstractmethod
     def decode(self, encoded: Encoded) -> V:
         """The stored value, to the stated precision. Raises CorruptDataError on bytes that are not ours."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
 from openuni.modalities import geometry, stored
@@ -17,6 +19,8 @@ from openuni.modalities.planes import decode_planes, encode_planes
 DepthKind = Literal["metric", "relative", "affine_disparity"]
 _CODES = 65534
 """Steps between the smallest and the largest stored disparity; code 0 is kept for invalid pixels."""
+_COMPACT_ERROR = 0.0025
+"""Largest relative error of relative depth in compact storage, where twelve bits suffice."""
 _SATURATED = 0.005
 """Share of the clip's valid pixels at either end of the disparity range that a picture may saturate."""
 
@@ -43,11 +47,31 @@ class _Meta(stored.Size):
     high: stored.Finite
 
 
+@dataclass(frozen=True, slots=True)
+class _Compact(stored.Size):
+    """Of predicted depth in 10 or 12 bits: code c is `low + (c − 1) / steps · (high − low)`, and 0 is invalid.
+
+    That is the natural logarithm of relative depth, or the affine disparity itself. `error` is the largest: of relative
+    depth relative to it, of affine disparity in its own unit.
+    """
+
+    kind: Literal["relative", "affine_disparity"]
+    bits: Literal[10, 12]
+    steps: Annotated[int, Field(ge=1, le=4094, strict=True)]
+    low: stored.Finite
+    high: stored.Finite
+    error: stored.Finite
+
+
 class DepthModality(Modality[Depth]):
     """Stored as 16-bit disparity (1/depth, or the affine disparity itself), linear between the clip's extremes.
 
     Worst error: half a step of (largest − smallest disparity) / 65534. For metric depth z that is z²·(1/z_near −
     1/z_far)/131068: .12 % at 80 m where the nearest point of the clip is at .5 m. An exact clip keeps float32.
+
+    Compact, as builds store what is predicted without a unit: relative depth in logarithms, to .25 % of itself as long
+    as the farthest is no more than 7.5e8 times as far as the nearest; affine disparity linearly, to 1/2044 of its range
+    over the clip. Metric depth has no compact form.
     """
 
     name = "depth"
@@ -82,10 +106,27 @@ class DepthModality(Modality[Depth]):
         meta = _Meta(*size, value.kind, False, low, high)
         return Encoded({"depth.mkv": encode_planes(codes)}, stored.write_meta(meta))
 
+    def encode_compact(self, value: Depth) -> Encoded:
+        if value.exact or value.kind == "metric":
+            return self.encode(value)
+        self.check(value)
+        values = value.values.astype(np.float64)
+        numbers = np.log(values) if value.kind == "relative" else values
+        valid = ~np.isnan(numbers)
+        low, high = (float(np.nanmin(numbers)), float(np.nanmax(numbers))) if valid.any() else (0.0, 0.0)
+        bits, steps = _compact_steps(high - low) if value.kind == "relative" else (10, 1022)
+        step = (high - low) / steps
+        codes = np.where(valid, np.rint((np.where(valid, numbers, low) - low) / (step or 1.0)) + 1, 0)
+        error = math.expm1(step / 2) if value.kind == "relative" else step / 2
+        meta = _Compact(*self.shape(value), value.kind, bits, steps, low, high, error)
+        return Encoded({"depth.mkv": encode_planes(codes.astype(np.uint16), bits)}, stored.write_meta(meta))
+
     def decode(self, encoded: Encoded) -> Depth:
         return self.decode_part(encoded, slice(None))
 
     def decode_part(self, encoded: Encoded, frames: slice) -> Depth:
+        if "steps" in encoded.meta:
+            return _decode_compact(stored.read_meta(_Compact, encoded), encoded, frames)
         meta = stored.read_meta(_Meta, encoded)
         size = (meta.frames, meta.height, meta.width)
         part = range(*geometry.span(frames, meta.frames))
@@ -169,6 +210,26 @@ class DepthModality(Modality[Depth]):
 
     def flip(self, value: Depth) -> Depth:
         return replace(value, values=geometry.mirror(value.values))
+
+
+def _compact_steps(span: float) -> tuple[Literal[10, 12], int]:
+    """Bits of a code and steps for logarithms of depth over `span`: as few as keep to the error."""
+    wanted = max(1, math.ceil(span / (2 * math.log1p(_COMPACT_ERROR))))
+    return (10, wanted) if wanted <= 1022 else (12, min(wanted, 4094))
+
+
+def _decode_compact(meta: _Compact, encoded: Encoded, frames: slice) -> Depth:
+    size = (meta.frames, meta.height, meta.width)
+    part = range(*geometry.span(frames, meta.frames))
+    codes = decode_planes(stored.member(encoded, "depth.mkv"), *size, np.uint16, part, meta.bits)
+    numbers = meta.low + np.arange(meta.steps + 1) * ((meta.high - meta.low) / meta.steps)
+    with np.errstate(over="ignore", under="ignore"):
+        known = (np.exp(numbers) if meta.kind == "relative" else numbers).astype(np.float32)
+    if not np.isfinite(known).all() or (meta.kind == "relative" and not known.all()) or meta.low > meta.high:
+        raise CorruptDataError(f"stored depth: numbers from {meta.low} to {meta.high} are not {meta.kind}")
+    table = np.full(1 << 16, np.nan, np.float32)  # codes that no writer of ours wrote are unknown
+    table[1 : meta.steps + 2] = known
+    return Depth(table[codes], meta.kind)
 
 
 def _disparity(value: Depth) -> npt.NDArray[np.float64]:

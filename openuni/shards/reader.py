@@ -27,7 +27,7 @@ from openuni.shards import catalog, columns, facts, index, layout, plan, routing
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
-from openuni.storage import DOCUMENT, Store, open_regular, open_store
+from openuni.storage import DOCUMENT, LocalStore, Store, open_regular, open_store
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
@@ -469,6 +469,14 @@ class Dataset:
         schema = pa.schema([field for field in index.schema(column) if field.name != "members"])
         return tables.read(io.BytesIO(data), schema, path)
 
+    def _indices_of(self, shard: Shard) -> dict[str, tuple[str, bytes]]:
+        """Path and bytes of a shard's indices by column. Far away all are asked for at once: a reader waits once."""
+        if isinstance(self._store, LocalStore):
+            return {column: self._index(shard, column) for column in shard.columns}
+        with ThreadPoolExecutor(len(shard.columns)) as pool:
+            read = pool.map(partial(self._index, shard), shard.columns)
+            return dict(zip(shard.columns, read, strict=True))
+
     def _index(self, shard: Shard, column: str) -> tuple[str, bytes]:
         """Path and bytes of an index. Raises CorruptDataError where they are not what was committed."""
         record = shard.columns[column]
@@ -540,11 +548,10 @@ class Dataset:
             return self._indices[position]
         shard = self.shards[position]
         rows: dict[str, list[Row]] = {}
-        for column, record in shard.columns.items():
-            path, data = self._index(shard, column)
-            rows[column] = index.decode(data, column, path)
-            if len(rows[column]) != record.samples:
-                raise CorruptDataError(f"{path} has {len(rows[column])} samples, its commit record {record.samples}")
+        for column, (path, data) in self._indices_of(shard).items():
+            rows[column], samples = index.decode(data, column, path), shard.columns[column].samples
+            if len(rows[column]) != samples:
+                raise CorruptDataError(f"{path} has {len(rows[column])} samples, its commit record {samples}")
         routing.add_to_rows(rows)
         self._indices[position] = rows
         if len(self._indices) > _WINDOW:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,8 @@ from rich.text import Text
 
 from openuni.errors import OpenUniError
 from openuni.printable import count, plain, rich
-from openuni.storage import open_regular
+from openuni.storage import is_object_url, open_regular
+from openuni.storage.objects import ObjectStore
 from unibench import tasks
 from unibench.metrics.base import Better, Column
 from unibench.report.published import COLUMNS as PUBLISHED_COLUMNS
@@ -190,11 +192,27 @@ def read(path: Path) -> Report:
     try:
         with open_regular(file) as opened:
             data = opened.read() if opened.size <= _LARGEST else b""
-        return _REPORT.validate_json(data)
     except FileNotFoundError:
         raise OpenUniError(f"{file} does not exist; run `unibench score --pred {path}` first") from None
+    return _parsed(data, str(file))
+
+
+def _read_far(url: str) -> Report:
+    """The report of a run in an object store: the file itself, that of its folder, or that in its folder `score`."""
+    folder, _, file = url.rstrip("/").rpartition("/")
+    names = [file] if file.endswith(".json") else ["score/report.json", "report.json"]
+    store = ObjectStore(folder if file.endswith(".json") else url)
+    for name in names:
+        with suppress(FileNotFoundError):
+            return _parsed(store.read(name, at_most=_LARGEST), store.where(name))
+    raise OpenUniError(f"{store.where(names[-1])} does not exist; run `unibench score --pred {url}` first")
+
+
+def _parsed(data: bytes, where: str) -> Report:
+    try:
+        return _REPORT.validate_json(data)
     except ValidationError as error:
-        raise OpenUniError(f"{file} is not a report of this version: {error.errors()[0]['msg']}") from error
+        raise OpenUniError(f"{where} is not a report of this version: {error.errors()[0]['msg']}") from error
 
 
 # ── for the terminal ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,7 +296,8 @@ class Comparison:
 
 
 def compare_runs(first: Path | str, second: Path | str) -> Comparison:
-    """Compare what `unibench score` wrote for two runs: their folders, the folders of their reports, or the files.
+    """Compare what `unibench score` wrote for two runs: their folders, the folders of their reports, or the files;
+    also in an object store (s3://…).
 
     Raises OpenUniError where a report is missing or the protocols differ.
 
@@ -291,11 +310,14 @@ def compare_runs(first: Path | str, second: Path | str) -> Comparison:
         >>> first.column.name, first.difference.value, first.better
         ('epe_video', 0.0, None)
     """
-    return compare(read(_report_at(Path(first))), read(_report_at(Path(second))))
+    return compare(_report_of(first), _report_of(second))
 
 
-def _report_at(path: Path) -> Path:
-    return path / "score" if (path / "score" / "report.json").is_file() else path
+def _report_of(run: Path | str) -> Report:
+    if is_object_url(str(run)):
+        return _read_far(str(run))
+    path = Path(run)
+    return read(path / "score" if (path / "score" / "report.json").is_file() else path)
 
 
 def compare(a: Report, b: Report) -> Comparison:

@@ -36,6 +36,8 @@ class ScoreConfig:
     """With --control: allow model files that are programs, each only with its pinned SHA-256."""
     out: Path | str | None = field(default=None, metadata={"shown": "PRED/score"})
     """Where the report goes: a folder, or a place in an object store (s3://…)."""
+    staging: Path | None = field(default=None, metadata={"shown": "data/staging/BUCKET-FOLDER"})
+    """With a report in an object store: local folder to work in."""
     name: str | None = field(default=None, metadata={"shown": "the folder's name"})
     """What the run is called in the report."""
     resume: bool = False

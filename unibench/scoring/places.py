@@ -15,6 +15,7 @@ from openuni.shards.lock import RunLock
 from openuni.storage import claim, is_object_url
 from openuni.storage.objects import ObjectStore
 from unibench.report import previews
+from unibench.scoring.config import ScoreConfig
 
 FOLDER = "score"
 """Where the report of a run goes that is not told otherwise, in the run's folder."""
@@ -83,19 +84,20 @@ class Reports:
 
 
 @contextmanager
-def reports(
-    out: Path | str | None, pred: Path | str, run: str, marks: tuple[str, str], journal: str
-) -> Iterator[Reports]:
+def reports(config: ScoreConfig, pred: Path | str, run: str, marks: tuple[str, str], journal: str) -> Iterator[Reports]:
     """Hold the place of a run's reports; of one in a bucket with the journal that an interrupted run left there."""
+    out = config.out
     place = out if out is not None else f"{str(pred).rstrip('/')}/{FOLDER}" if is_object_url(str(pred)) else None
     if place is None or not is_object_url(str(place)):
+        if config.staging is not None:
+            raise OpenUniError("--staging is for a report in an object store (s3://…); a folder is written where it is")
         where = Path(pred) / FOLDER if place is None else Path(place)
         claim(where, marks=marks, below=Path(pred) if place is None else None)
         with RunLock(where, run):  # two would write one journal
             yield Reports(where)
         return
     url = str(place).rstrip("/")
-    where = outputs.staging(url)
+    where = config.staging or outputs.staging(url)
     claim(where)
     with RunLock(where, run), outputs.holding(url, run, where) as store:
         outputs.bring_file(store, journal, where, run)

@@ -67,7 +67,7 @@ def score(
         say(str(planned))
         run = f"score-{secrets.token_hex(4)}"
         marks = _REPORT, _JOURNAL
-        reports = stack.enter_context(places.reports(config.out, pred, run, marks, _JOURNAL))
+        reports = stack.enter_context(places.reports(config, pred, run, marks, _JOURNAL))
         return _score(planned, str(pred), None if gt is None else str(gt), reports, config, say, map)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 from pydantic import TypeAdapter
@@ -14,14 +13,14 @@ from unibench.report import report
 
 
 @click.command("compare")
-@click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def compare_command(first: Path, second: Path, as_json: bool) -> None:
+def compare_command(first: str, second: str, as_json: bool) -> None:
     """Say how B differs from A, with paired bootstrap intervals.
 
-    A and B are folders that `unibench score` wrote into (or their parents), or report.json files. Runs scored under
-    different protocols are refused.
+    A and B are folders that `unibench score` wrote into (or their parents), or report.json files, also in s3://….
+    Runs scored under different protocols are refused.
     """
     compared = report.compare_runs(first, second)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from openuni.errors import OpenUniError
-from openuni.printable import count, rich
+from openuni.printable import count, plain, rich
 from unibench import tasks as scored
 from unibench.scoring import doctor
+from unibench.scoring.places import at_hand
 from unibench.scoring.plan import STANDARD, open_place, open_standard, place
 from unibench.scoring.runs import open_run
 from unibench.scoring.samples import comparable_pairs
@@ -25,23 +26,35 @@ _SCENES = (("fall", 1), ("collide", 2), ("projectile", 3), ("fly", 4))
 
 
 @click.command("doctor")
-@click.option("--gt", help=f"The truth to check.  [default: {STANDARD}, else four small scenes rendered now]")
-@click.option("--pred", type=click.Path(path_type=Path), help="Predictions whose conventions are to be checked.")
+@click.option(
+    "--gt", help=f"The truth to check, also in s3://….  [default: {STANDARD}, else four small scenes rendered now]"
+)
+@click.option("--pred", help="Predictions whose conventions are to be checked, also in s3://….")
 @click.option(
     "--depth-kind",
     type=click.Choice(["metric", "relative", "affine_disparity"]),
     help="What the numbers in plain depth files are.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Samples to look at.")
-def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, limit: int) -> None:
+def doctor_command(gt: str | None, pred: str | None, depth_kind: str | None, limit: int) -> None:
     """Check storage, that corrupted predictions score worse, and with --pred the conventions of predictions.
 
     Exit status 1 where a check fails or a mistaken convention is found.
     """
     console = Console()
-    if pred is not None:
+    with ExitStack() as here:
+        gt, pred = (None if run is None else here.enter_context(at_hand(run, _say)) for run in (gt, pred))
+        if pred is None:
+            sys.exit(_check_truth(console, gt, limit))
         truth = open_standard() if gt is None else open_run(gt)
         sys.exit(_check_predictions(console, open_place(place(pred, depth_kind)), truth, limit))
+
+
+def _say(news: str) -> None:
+    click.echo(plain(news), err=True)
+
+
+def _check_truth(console: Console, gt: str | None, limit: int) -> int:
     failures = 0
     table = Table(title="the benchmark itself", title_justify="left", title_style="bold")
     for heading in ("task", "check", "errors, weakest first", ""):
@@ -57,7 +70,7 @@ def doctor_command(gt: str | None, pred: Path | None, depth_kind: str | None, li
             failures += not ladder.ok
     console.print(table)
     console.print(f"{failures} checks fail" if failures else "every check passes")
-    sys.exit(1 if failures else 0)
+    return 1 if failures else 0
 
 
 def _check_predictions(console: Console, predictions: Run, truth: Run, limit: int) -> int:

@@ -34,7 +34,7 @@ from openuni_pipelines.engine import changes, planning, publishing, revising
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
-from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe, rgb_fingerprint
+from openuni_pipelines.engine.recipe import COMPACT, KEEP_DOUBTFUL, RGB, Recipe, recipe, rgb_fingerprint
 from openuni_pipelines.engine.revising import Change
 from openuni_pipelines.engine.run import (
     Execution,
@@ -207,9 +207,10 @@ class BuildConfig:
             **({"options": self.reader.options} if self.reader.options else {}),
         }
 
-    def job(self, run: str, part: Part | None = None) -> Job:
-        """What the tasks of run `run` share."""
-        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits, part, self.url)
+    def job(self, run: str, part: Part | None = None, manifest: Manifest | None = None) -> Job:
+        """What the tasks of run `run` share; `manifest` is that of an earlier run on the dataset."""
+        compact = manifest is None or bool(manifest.configuration.get(COMPACT))
+        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits, part, self.url, compact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ def build(
         manifest = _resume(config)
         # Before hours of planning as well as before each shard.
         check_space(root, config.execution)
-        job = config.job(run, part)
+        job = config.job(run, part, manifest)
         if manifest is not None and retry_failed:
             changes.reopen_failed(job)
         executor = stack.enter_context(make_executor(config.execution, job))
@@ -461,6 +462,7 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     manifest = Manifest(
         configuration={
             **config.recorded,
+            COMPACT: True,
             "listing": _listing(config.input("videos")),
             **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
         },

@@ -24,11 +24,11 @@ from openuni_pipelines.engine.executors import Executor, Fault
 from openuni_pipelines.engine.recipe import Recipe
 from openuni_pipelines.engine.stages import MAX_ATTEMPTS, Expand
 
-# KiB a frame at 832×480 as our codecs store real clips (`benchmarks/modality_codecs.py`); a modality that is not
-# listed counts as depth.
+# KiB a frame at 832×480 as our codecs store real clips (`benchmarks/modality_codecs.py`; of depth, which takes 110 in
+# 16 bits, what ten leave of it: `benchmarks/depth_codecs.py`). A modality that is not listed counts as 110.
 _KIB_PER_FRAME = {
     "rgb": 8.0,
-    "depth": 110.0,
+    "depth": 34.0,
     "flow": 45.0,
     "segmentation": 2.7,
     "densepose": 12.0,

@@ -19,6 +19,10 @@ RGB = "rgb"
 KEEP_DOUBTFUL = "keep_doubtful"
 """In a manifest's configuration, where no floor was applied to the columns."""
 
+COMPACT = "compact"
+"""In a manifest's configuration, where what experts predict is stored compactly; datasets of older versions go on as
+they began."""
+
 
 class Kind(Enum):
     """What a worker does in a stage."""

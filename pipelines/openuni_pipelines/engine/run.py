@@ -31,7 +31,7 @@ from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
-from openuni_pipelines.engine.recipe import KEEP_DOUBTFUL, RGB, Recipe, recipe
+from openuni_pipelines.engine.recipe import COMPACT, KEEP_DOUBTFUL, RGB, Recipe, recipe
 from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
 
@@ -145,7 +145,7 @@ def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
     """What the tasks of a run on an existing dataset share."""
     normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
     limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
-    return Job(root.resolve(), run, made, normalisation, limits)
+    return Job(root.resolve(), run, made, normalisation, limits, compact=bool(manifest.configuration.get(COMPACT)))
 
 
 def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:

@@ -40,6 +40,8 @@ class Job:
     """The part of the plan that the run carries out; None: all of it."""
     url: str = ""
     """The place in an object store that the dataset is built for; `root` only stages it then."""
+    compact: bool = True
+    """Whether what experts predict is stored compactly, at the errors that modalities state."""
     records: str = layout.COMMITS
     """The folder there for the run's commit records; of a change that is not published yet, its own."""
 
@@ -172,7 +174,7 @@ class Worker:
             doubtful = Status(False, reason, task.stage.fingerprint, confidence)
             self._save(task, ColumnNote(doubtful, scores=scores), {})
             return len(rgb.frames), False
-        encoded = _encode(expert, annotation, len(rgb.frames))
+        encoded = _encode(expert, annotation, len(rgb.frames), compact=self.job.compact)
         status = Status(True, expert=task.stage.fingerprint, confidence=confidence)
         note = ColumnNote(status, encoded.meta, scores, provenance=annotation.provenance)
         self._save(task, note, encoded.members)
@@ -234,7 +236,7 @@ class Worker:
             return self._experts[name]
 
 
-def _encode(expert: Expert, annotation: Annotation[object], frames: int) -> Encoded:
+def _encode(expert: Expert, annotation: Annotation[object], frames: int, *, compact: bool) -> Encoded:
     """Check and encode what an expert returned. Raises InvalidAnnotationError on nonsense."""
     if expert.modality is None:
         return expert.encode_findings(annotation.value)
@@ -246,7 +248,7 @@ def _encode(expert: Expert, annotation: Annotation[object], frames: int) -> Enco
         raise InvalidAnnotationError(
             f"{expert.name} annotated {modality.shape(annotation.value)[0]} frames of a clip of {frames}"
         )
-    return modality.encode(annotation.value)
+    return modality.encode_compact(annotation.value) if compact else modality.encode(annotation.value)
 
 
 def _decode(expert: type[Expert], encoded: Encoded) -> object:

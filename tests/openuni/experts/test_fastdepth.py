@@ -140,3 +140,14 @@ def test_depth_that_no_motion_confirms_is_unverified_and_never_believed(expert: 
     assert annotation.scores == {"depth_verified": 0.0}
     assert annotation.confidence is not None
     assert annotation.confidence <= 0.5
+
+
+def test_compact_storage_keeps_what_it_saw_to_a_quarter_of_a_percent(expert: FastDepth, shared_data: Path) -> None:
+    """Pictures of rooms; measured on videos as well: docs/scale.md."""
+    value = expert.annotate(decoded(*(ground_truth(shared_data)[name][0] for name in ("icl 1", "icl 2")))).value
+    modality = DepthModality()
+    small, whole = modality.encode_compact(value), modality.encode(value)
+    back = modality.decode(small).values
+    assert np.array_equal(np.isnan(back), np.isnan(value.values))
+    assert np.nanmax(np.abs(back - value.values) / value.values) <= 0.0025 + 1e-6
+    assert len(whole.members["depth.mkv"]) >= 3 * len(small.members["depth.mkv"])

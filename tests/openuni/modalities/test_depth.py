@@ -87,6 +87,98 @@ def test_exact_clips_come_back_bit_for_bit_and_the_same_bytes_twice() -> None:
     assert modality.encode(scene()) == modality.encode(scene())
 
 
+def extreme_maps() -> st.SearchStrategy[np.ndarray]:
+    """Small maps of every float32 that can be a depth, some of them unknown, with all extremes."""
+
+    def made(size: tuple[int, int, int], seed: int, low: float, high: float, unknown: float) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        values = np.exp(rng.uniform(min(low, high), max(low, high), size)).astype(np.float32)
+        values[rng.random(size) < unknown] = np.nan
+        return values
+
+    side, exponent = st.integers(1, 9), st.one_of(st.floats(-87, 88), st.floats(-1, 3))
+    unknown = st.sampled_from([0.0, 0.1, 0.9, 1.0])
+    return st.builds(made, st.tuples(st.integers(1, 3), side, side), st.integers(0, 99), exponent, exponent, unknown)
+
+
+@settings(deadline=None, max_examples=60)
+@given(extreme_maps(), st.booleans())
+def test_compact_depth_is_within_its_stated_error_and_holes_stay(values: np.ndarray, is_relative: bool) -> None:
+    signs = np.where(np.arange(values.size) % 2, 1, -1).reshape(values.shape).astype(np.float32)
+    value = Depth(values, "relative") if is_relative else Depth(values * signs, "affine_disparity")
+    encoded = modality.encode_compact(value)
+    assert encoded == modality.encode_compact(value)
+    back = modality.decode(encoded)
+    assert (back.kind, back.exact, back.values.dtype) == (value.kind, False, np.float32)
+    assert np.array_equal(np.isnan(back.values), np.isnan(value.values))
+    if np.isnan(values).all():
+        return
+    known = ~np.isnan(values)
+    was, now = (v.values[known].astype(np.float64) for v in (value, back))
+    error = np.abs(now - was).max() if not is_relative else (np.abs(now - was) / was).max()
+    rounding = 2e-7 * (1 if is_relative else np.abs(was).max())
+    assert error <= encoded.meta["error"] + rounding
+    span = was.max() - was.min() if not is_relative else was.max() / was.min()
+    if not is_relative:
+        assert encoded.meta["error"] <= span / 2044 * (1 + 1e-9)
+    elif span < 7.5e8:
+        assert encoded.meta["error"] <= 0.0025
+
+
+@pytest.mark.parametrize("kind", ["relative", "affine_disparity"])
+@pytest.mark.parametrize("unknown", [0, 1, 35], ids=["constant", "one pixel unknown", "all unknown"])
+def test_a_constant_map_is_kept_to_the_bit(kind: str, unknown: int) -> None:
+    values = np.full((1, 5, 7), 3.25, np.float32)
+    values.flat[:unknown] = np.nan
+    back = modality.decode(modality.encode_compact(Depth(values, kind)))
+    assert np.allclose(back.values, values, rtol=1e-7, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["relative", "affine_disparity"])
+def test_a_part_of_compact_depth_is_the_whole_cut(kind: str) -> None:
+    encoded = modality.encode_compact(scene(kind))
+    assert encoded.members["depth.mkv"] != modality.encode(scene(kind)).members["depth.mkv"]
+    part = modality.decode_part(encoded, slice(1, 3))
+    assert np.array_equal(part.values, modality.decode(encoded).values[1:3], equal_nan=True)
+
+
+def test_truth_and_metres_have_no_compact_form() -> None:
+    for value in (scene("metric"), replace(scene("relative"), exact=True)):
+        assert modality.encode_compact(value) == modality.encode(value)
+
+
+def test_what_older_versions_stored_is_read_as_before() -> None:
+    """Their numbers have no word on bits: 16 between the extremes of disparity."""
+    encoded = modality.encode(scene("relative"))
+    assert set(encoded.meta) == {"frames", "height", "width", "kind", "exact", "low", "high"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bits": 8},
+        {"bits": 12},
+        {"steps": 0},
+        {"steps": 5000},
+        {"high": 100.0},
+        {"low": -200.0},
+        {"low": 9.0},
+        {"kind": "metric"},
+        {"high": float("inf")},
+    ],
+)
+def test_false_numbers_of_compact_depth_are_refused(change: dict) -> None:
+    encoded = modality.encode_compact(scene("relative"))
+    with pytest.raises(CorruptDataError):
+        modality.decode(Encoded(encoded.members, {**encoded.meta, **change}))
+
+
+def test_codes_that_nobody_wrote_are_unknown() -> None:
+    encoded = modality.encode_compact(scene("relative"))
+    back = modality.decode(Encoded(encoded.members, {**encoded.meta, "steps": 1}))
+    assert np.isnan(back.values[modality.decode(encoded).values > 1]).all()
+
+
 def test_picture_gives_disparity_back_up_to_the_saturated_nearest() -> None:
     value = scene()
     picture = modality.to_picture(value)

@@ -58,6 +58,16 @@ def test_two_processes_write_the_same_bytes() -> None:
     assert run.stdout.strip() == hashlib.sha256(encode_planes(array)).hexdigest()
 
 
+@pytest.mark.parametrize("bits", [10, 12])
+def test_fewer_bits_come_back_bit_for_bit_and_are_read_as_such_alone(bits: int) -> None:
+    array = noise((2, 301, 353), np.uint16) >> (16 - bits)
+    data = encode_planes(array, bits)
+    assert np.array_equal(decode_planes(data, *array.shape, np.uint16, bits=bits), array)
+    assert data == encode_planes(array, bits)
+    with pytest.raises(CorruptDataError, match=f"gray{bits}le"):
+        decode_planes(data, *array.shape, np.uint16)
+
+
 @pytest.mark.parametrize("wrong", [(4, 20, 30), (2, 20, 30), (3, 21, 30), (3, 20, 31)])
 def test_another_size_or_frame_count_is_refused(wrong: tuple[int, int, int]) -> None:
     data = encode_planes(noise((3, 20, 30), np.uint16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,23 @@ def test_opening_takes_three_reads_and_a_sample_one_an_index(root: Path, request
     assert requests == [layout.MANIFEST, catalog.HEAD, catalog.TABLE]
     data["clip-00005"]
     assert sorted(requests[3:]) == sorted(f"000001.{column}.parquet" for column in COLUMNS)
+
+
+def test_the_indices_of_a_shard_are_asked_for_at_once(
+    root: Path, requests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits until all are under way: a sample far away costs one wait, however many columns there are."""
+    data = remote(root)
+    together, counted = threading.Barrier(len(COLUMNS), timeout=60), MemoryFileSystem.cat_file
+
+    def met(self: MemoryFileSystem, path: str, *args: object, **more: object) -> bytes:
+        if path.endswith(".parquet") and "/index/" in path:
+            together.wait()
+        read: bytes = counted(self, path, *args, **more)
+        return read
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", met)
+    assert data["clip-00005"].key == "clip-00005"
 
 
 def test_the_records_are_those_of_the_files_but_for_their_run(root: Path) -> None:

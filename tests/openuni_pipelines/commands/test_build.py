@@ -6,16 +6,20 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import openuni
+import openuni_pipelines
 from openuni import modalities
 from openuni.errors import AbsentModalityError
 from openuni.sample import Clip
-from openuni.shards import failures, layout, plan, verify
+from openuni.shards import columns, failures, layout, plan, verify
+from openuni_pipelines.engine.build import BuildConfig
+from openuni_pipelines.engine.run import Execution
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Digests = Callable[[Path], dict[str, str]]
@@ -69,6 +73,28 @@ def test_a_changed_configuration_or_expert_is_refused_by_name(build: Command, vi
     done = ok(build(videos, tmp_path / "d", "toy_thermal,toy_depth", "--limit", 3), 1)
     assert "openuni add" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "shards").iterdir()} == before
+
+
+def test_predicted_depth_is_compact_and_an_older_dataset_goes_on_as_it_began(videos: Path, tmp_path: Path) -> None:
+    """A dataset of a version that knew 16 bits alone says nothing of compact storage: it never gets some of each."""
+    root = tmp_path / "d"
+    config = BuildConfig(
+        source="toy", videos=videos, out=root, experts=("toy_depth",), limit=2, execution=Execution(workers=0)
+    )
+    openuni_pipelines.build(config)
+
+    def stored() -> list[bool]:
+        data = openuni.open(str(root))
+        return ["bits" in data.result(sample.key, "depth").note.meta for sample in data]
+
+    assert stored() == [True, True]
+    manifest = verify.manifest(root)
+    older = {name: value for name, value in manifest.configuration.items() if name != "compact"}
+    (root / layout.MANIFEST).write_bytes(layout.dump_checked(replace(manifest, configuration=older)))
+    columns.uncommit(root, 0, "depth")
+    openuni_pipelines.build(config)
+    assert stored() == [False, False]
+    assert openuni.open(str(root))[0].depth.kind == "relative"
 
 
 def test_videos_are_what_they_are_and_not_how_they_are_spelled(

@@ -19,6 +19,8 @@ from openuni.storage.objects import ObjectStore  # noqa: E402
 from openuni_model.config import preset  # noqa: E402
 from openuni_model.dit import UnifiedDiT  # noqa: E402
 from openuni_model.weights import save_model  # noqa: E402
+from openuni_pipelines.commands.compare import compare_command  # noqa: E402
+from openuni_pipelines.commands.doctor import doctor_command  # noqa: E402
 from openuni_pipelines.commands.generate import generate_command  # noqa: E402
 from openuni_pipelines.commands.score import score_command  # noqa: E402
 from tests.openuni_model.conftest import write_discs  # noqa: E402
@@ -104,7 +106,7 @@ def test_predictions_in_a_bucket_are_those_of_a_folder_and_are_scored_there(
             run(score_command, "--pred", URL, "--gt", bench)
     monkeypatch.chdir(tmp_path / "near")  # another machine: nothing is staged here
     assert f"wrote {URL}/score/report.json and {URL}/score/report.html" in run(
-        score_command, "--pred", URL, "--gt", bench, "--resume"
+        score_command, "--pred", URL, "--gt", bench, "--resume", "--staging", tmp_path / "staged"
     ).replace("\n", "")
     report = json.loads(ObjectStore(f"{URL}/score").read("report.json", at_most=1 << 30))
     journal = ObjectStore(f"{URL}/score").read("samples.jsonl", at_most=1 << 30).splitlines()
@@ -113,6 +115,23 @@ def test_predictions_in_a_bucket_are_those_of_a_folder_and_are_scored_there(
     for task, one in near.tasks.items():
         for column, score in one.columns.items():
             assert report["tasks"][task]["columns"][column]["value"] == score.value
+    assert (tmp_path / "staged" / "report.json").is_file()
+    assert not (tmp_path / "near" / "data").exists()
+
+    compared = json.loads(run(compare_command, URL, tmp_path / "near", "--json"))
+    assert len(compared["columns"]) > 4
+    assert all(column["difference"]["value"] == 0 for column in compared["columns"])
+    for same in (f"{URL}/score", f"{URL}/score/report.json"):
+        assert json.loads(run(compare_command, same, tmp_path / "near", "--json")) == compared
+    assert "depth: " in check(doctor_command, "--pred", URL, "--gt", bench, "--limit", 2)
+    assert "stored" in check(doctor_command, "--gt", bench, "--limit", 1)
+
+
+def check(command: Any, *arguments: object) -> str:
+    """What a command says that exits with 1 where something is wrong, as with discs and a network of one step."""
+    result = CliRunner().invoke(command, [str(word) for word in arguments])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result.output
 
 
 def die_after(patched: pytest.MonkeyPatch, puts: int) -> None:
@@ -128,13 +147,19 @@ def die_after(patched: pytest.MonkeyPatch, puts: int) -> None:
     patched.setattr(ObjectStore, "put", counted)
 
 
-def test_what_cannot_be_is_one_sentence(s3: Server, model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_one_sentence(s3: Server, model: Path, discs: Path, tmp_path: Path) -> None:
     words = ("--checkpoint", model, "--task", "joint", "--modality", "depth", "--steps", 1)
     with pytest.raises(PlanError, match="there is no bucket openuni-other"):
         run(generate_command, *words, "--out", "s3://openuni-other/x")
     ObjectStore(URL).put("photo.jpg", b"mine", "me")
     with pytest.raises(PlanError, match="is not empty and not openuni's: it holds photo"):
         run(generate_command, *words, "--out", URL)
+    with pytest.raises(OpenUniError, match=r"x/report\.json does not exist; run `unibench score --pred"):
+        run(compare_command, URL, URL)
+    with pytest.raises(OpenUniError, match="holds nothing"):
+        run(doctor_command, "--pred", f"{URL}-3", "--gt", discs)
+    with pytest.raises(OpenUniError, match="--staging is for a report in an object store"):
+        run(score_command, "--pred", discs, "--gt", discs, "--staging", tmp_path / "s")
     s3.misbehave("refuse", "PUT", 1)
     with pytest.raises(PlanError, match="is refused to these credentials"):
         run(generate_command, *words, "--out", f"{URL}-2")

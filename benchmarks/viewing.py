@@ -87,7 +87,7 @@ def write_shard(root: Path, frames: int) -> None:
 
 def put_many(root: Path, shards: int, put: Callable[[str, bytes | Path], None], *, commits: bool) -> None:
     """The index of the shard as that of `shards`, with its catalog last; `commits`: each record as a file too."""
-    manifest = layout.dump_checked(Manifest({}, COLUMNS, shards * SHARD, shards, ""))
+    manifest = layout.dump_checked(Manifest(layout.laid_out({}, shards), COLUMNS, shards * SHARD, shards, ""))
     one = {column: layout.parse_json(CommitRecord, (root / layout.commit_name(0, column)).read_bytes(), "")
            for column in COLUMNS}  # fmt: skip
     records = []

@@ -73,7 +73,7 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
 def plain(manifest: Manifest) -> Manifest:
     """A bucket's manifest in the form that a local folder has."""
     own = {name: said for name, said in manifest.configuration.items() if name not in (layout.NAMING, layout.REVISION)}
-    return replace(manifest, configuration=own)
+    return replace(manifest, configuration=layout.laid_out(own, manifest.shards))
 
 
 def files(manifest: Manifest) -> dict[str, str]:
@@ -122,7 +122,9 @@ def pull_plan(store: ObjectStore, root: Path, run: str, *, outdated: Sequence[Ma
     data = layout.dump_checked(manifest)
     if local.exists(layout.MANIFEST):
         there = local.read(layout.MANIFEST, at_most=DOCUMENT)
-        if there == data:
+        own = {name: said for name, said in manifest.configuration.items() if name != layout.NAMING}
+        flat = replace(manifest, configuration=own)
+        if there in (data, layout.dump_checked(flat)):  # of a version that had all shards in one folder
             return manifest
         if there not in map(layout.dump_checked, outdated):
             raise PlanError(
@@ -170,17 +172,17 @@ def push(store: ObjectStore, root: Path, shard: int, column: str, folder: str = 
     record = columns.committed(root, shard, column)
     if record is None:
         raise PlanError(f"{root} has no column {column} of shard {shard} to put into {store.url}")
-    tar, index = names(record)
-    _create(store, tar, root / layout.tar_name(shard, column), record.run, record.tar.sha256)
-    _create(store, index, root / layout.index_name(shard, column), record.run, record.index.sha256)
+    (tar, index), naming = names(record), layout.naming_of(root)
+    _create(store, tar, root / layout.tar_name(shard, column, naming), record.run, record.tar.sha256)
+    _create(store, index, root / layout.index_name(shard, column, naming), record.run, record.index.sha256)
     failed = failures.saved(root, shard)
     if failed:
         _create(store, failure_name(record), _LIST.dump_json(failed), record.run)
     data = layout.dump_checked(record)
     try:
-        store.put(layout.commit_name(shard, column, folder), data, record.run, create_only=True)
+        store.put(layout.record_name(shard, column, folder), data, record.run, create_only=True)
     except FileExistsError:
-        winner = catalog.commit_record(store, shard, column, folder)
+        winner = catalog.commit_record(store, layout.record_name(shard, column, folder))
         if winner is None or winner.run == record.run:  # a put whose answer was lost found itself
             return record
         if folder == layout.COMMITS:  # of a change that loses, all is deleted together
@@ -201,9 +203,10 @@ def pull(
     store: ObjectStore, shard: int, column: str, root: Path, run: str, *, index_only: bool = False
 ) -> CommitRecord:
     """Bring a committed column into a local folder under its plain names. Raises CorruptDataError on other bytes."""
-    record = catalog.commit_record(store, shard, column)
+    name = layout.record_name(shard, column)
+    record = catalog.commit_record(store, name)
     if record is None:
-        raise CorruptDataError(f"{store.where(layout.commit_name(shard, column))} is missing")
+        raise CorruptDataError(f"{store.where(name)} is missing")
     return fetch(store, record, root, run, index_only=index_only)
 
 
@@ -215,34 +218,36 @@ def fetch(
     `damaged`: what is missing or other than it was is brought as it is, for who takes out of it what is whole.
     """
     shard, column = record.shard, record.column
-    tar, index = names(record)
-    wanted = [(index, layout.index_name(shard, column), record.index)]
+    (tar, index), naming = names(record), layout.naming_of(root)
+    wanted = [(index, layout.index_name(shard, column, naming), record.index)]
     if not index_only:
-        wanted.append((tar, layout.tar_name(shard, column), record.tar))
+        wanted.append((tar, layout.tar_name(shard, column, naming), record.tar))
     for far, near, known in wanted:
         with suppress(*([CorruptDataError] if damaged else [])):
             _fetch(store, far, root, near, run)
         if not damaged and layout.file_record(root / near) != known:
             LocalStore(root).delete(near)
             raise CorruptDataError(f"{store.where(far)} is not what its commit record says")
-    LocalStore(root).put(layout.commit_name(shard, column), layout.dump_checked(record), run)
+    LocalStore(root).put(layout.commit_name(shard, column, naming), layout.dump_checked(record), run)
     return record
 
 
 def forget(root: Path, shard: int, those: Iterable[str]) -> None:
     """Remove a shard from a local folder: `those` columns, and what is unfinished of it."""
-    local = LocalStore(root)
+    local, naming = LocalStore(root), layout.naming_of(root)
     for column in those:
         columns.uncommit(root, shard, column)
-        local.delete(layout.tar_name(shard, column))
-        local.delete(layout.index_name(shard, column))
+        local.delete(layout.tar_name(shard, column, naming))
+        local.delete(layout.index_name(shard, column, naming))
     results.close_work(root, shard)
 
 
 def records(store: ObjectStore, places: Iterable[tuple[int, str]], folder: str = layout.COMMITS) -> list[CommitRecord]:
     """The commit records at these places, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda place: catalog.commit_record(store, place[0], place[1], folder), places)
+        found = pool.map(
+            lambda place: catalog.commit_record(store, layout.record_name(place[0], place[1], folder)), places
+        )
         return [record for record in found if record is not None]
 
 

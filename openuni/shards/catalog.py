@@ -1,7 +1,7 @@
 """The catalog: every commit record of a dataset in one Parquet file, so that opening it takes three reads.
 
     catalog.write(root, run)                  # at the end of every run, and by `openuni index`
-    catalog.read(store, manifest_sha256)      # the records, or None: list `commits/` instead
+    catalog.read(store, manifest, its_sha256)  # the records, or None: list `commits/` instead
 
 It is derived and may be deleted at any time. `catalog.json` is written last; it names the bytes of `dataset.json` and
 of `catalog.parquet` that belong together, and whoever commits or removes a column deletes it first (`retire`). So a
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from openuni.errors import CorruptDataError
 from openuni.shards import layout, tables
-from openuni.shards.layout import CommitRecord, FileRecord
+from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.storage import DOCUMENT, LocalStore, Store
 
 HEAD = "catalog.json"
@@ -52,7 +52,10 @@ def write(root: Path, run: str) -> int:
     """
     store = LocalStore(root)
     retire(root)
-    records = [record for place in _places(store) if (record := commit_record(store, *place)) is not None]
+    manifest = _manifest(store)
+    naming = layout.naming(manifest)
+    names = (layout.commit_name(*place, naming) for place in places(store, manifest))
+    records = [record for name in names if (record := commit_record(store, name)) is not None]
     put(store, records, run)
     return len(records)
 
@@ -71,7 +74,7 @@ def retire(root: Path) -> None:
     LocalStore(root).delete(HEAD)
 
 
-def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
+def read(store: Store, manifest: Manifest, manifest_sha256: str) -> list[CommitRecord] | None:
     """The records, sorted by shard and column, their `run` empty; None where there is no catalog of just this dataset.
 
     In a folder a look at each file costs little: there, a record that was removed, added or written by hand since is
@@ -87,9 +90,11 @@ def read(store: Store, manifest_sha256: str) -> list[CommitRecord] | None:
         records = decode(data, store.where(TABLE))
     except (FileNotFoundError, CorruptDataError):
         return None
-    places = [(record.shard, record.column) for record in records]
-    if isinstance(store, LocalStore) and (places != _places(store) or _is_newer(store, places)):
-        return None
+    if isinstance(store, LocalStore):
+        known = [(record.shard, record.column) for record in records]
+        naming = layout.naming(manifest)
+        if known != places(store, manifest) or _is_newer(store, [layout.commit_name(*p, naming) for p in known]):
+            return None
     return records
 
 
@@ -131,28 +136,33 @@ def decode(data: bytes, where: str) -> list[CommitRecord]:
         raise CorruptDataError(f"{where} holds something that is not a commit record: {error}") from None
 
 
-def commit_record(store: Store, shard: int, column: str, folder: str = layout.COMMITS) -> CommitRecord | None:
+def places(store: Store, manifest: Manifest) -> list[tuple[int, str]]:
+    """Shard and column of every commit record of a dataset, in order."""
+    names = (store.list(folder) for folder in layout.commit_folders(layout.naming(manifest), manifest.shards))
+    return sorted(place for some in names for place in map(layout.parse_commit_name, some) if place)
+
+
+def commit_record(store: Store, name: str) -> CommitRecord | None:
     """One record from its own file, or None where it was never committed. Raises CorruptDataError."""
-    name = layout.commit_name(shard, column, folder)
     path = store.where(name)
     try:
         data = store.read(name, at_most=DOCUMENT)
     except FileNotFoundError:
         return None
     record = layout.parse_checked(CommitRecord, data, path)
-    if (record.shard, record.column) != (shard, column):
+    if (record.shard, record.column) != layout.parse_commit_name(name):
         raise CorruptDataError(f"{path} is the record of shard {record.shard}, column {record.column!r}")
     return record
 
 
-def _is_newer(store: LocalStore, places: Sequence[tuple[int, str]]) -> bool:
+def _is_newer(store: LocalStore, names: Sequence[str]) -> bool:
     """Whether a record was written after the catalog."""
     try:
         written = store.path(HEAD).stat().st_mtime_ns
-        return any(store.path(layout.commit_name(*place)).stat().st_mtime_ns > written for place in places)
+        return any(store.path(name).stat().st_mtime_ns > written for name in names)
     except FileNotFoundError:  # a run has begun to change the dataset
         return True
 
 
-def _places(store: Store) -> list[tuple[int, str]]:
-    return sorted(place for place in map(layout.parse_commit_name, store.list("commits")) if place)
+def _manifest(store: Store) -> Manifest:
+    return layout.parse_json(Manifest, store.read(layout.MANIFEST, at_most=DOCUMENT), store.where(layout.MANIFEST))

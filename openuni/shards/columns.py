@@ -32,13 +32,13 @@ def commit(
     `guard` is called before each rename and raises where `run` may no longer write (`lock.check`): a worker outlives
     its killed driver by seconds, and must not replace what a newcomer has committed.
     """
-    store = LocalStore(root)
-    with store.create(layout.tar_name(shard, column), run) as file:
+    store, naming = LocalStore(root), layout.naming_of(root)
+    with store.create(layout.tar_name(shard, column, naming), run) as file:
         rows, tar_record = _write_tar(file, shard, column, samples)
         index_bytes = index.encode(rows, column)
         guard()
     guard()
-    store.put(layout.index_name(shard, column), index_bytes, run)
+    store.put(layout.index_name(shard, column, naming), index_bytes, run)
     keys = [row.key for row in rows]
     record = CommitRecord(
         shard=shard,
@@ -55,19 +55,19 @@ def commit(
     )
     guard()
     catalog.retire(root)
-    store.put(layout.commit_name(shard, column), layout.dump_checked(record), run)
+    store.put(layout.commit_name(shard, column, naming), layout.dump_checked(record), run)
     return record
 
 
 def committed(root: Path, shard: int, column: str) -> CommitRecord | None:
     """The commit record of this column, or None if it was never committed. Raises CorruptDataError."""
-    return catalog.commit_record(LocalStore(root), shard, column)
+    return catalog.commit_record(LocalStore(root), layout.commit_name(shard, column, layout.naming_of(root)))
 
 
 def uncommit(root: Path, shard: int, column: str) -> None:
     """Remove the commit record: the column of this shard no longer exists, and the next run makes it again."""
     catalog.retire(root)
-    LocalStore(root).delete(layout.commit_name(shard, column))
+    LocalStore(root).delete(layout.commit_name(shard, column, layout.naming_of(root)))
 
 
 def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Container[str], run: str) -> int:
@@ -80,7 +80,7 @@ def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Conta
         record = committed(root, shard, column)
         if record is None or record.fingerprint != fingerprint:
             return 0
-        path = root / layout.index_name(shard, column)
+        path = root / layout.index_name(shard, column, layout.naming_of(root))
         if layout.file_record(path) != record.index:
             return 0
         stored = rows(root, shard, column)
@@ -101,7 +101,7 @@ def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Conta
 
 def rows(root: Path, shard: int, column: str) -> Sequence[Row]:
     """The committed index rows of one column of one shard, on a local folder. Raises CorruptDataError."""
-    name = layout.index_name(shard, column)
+    name = layout.index_name(shard, column, layout.naming_of(root))
     try:
         data = LocalStore(root).read(name, at_most=index.MOST_BYTES)
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def read(root: Path, shard: int, column: str, key: str) -> Result:
 
 def read_stored(root: Path, shard: int, column: str, row: Row) -> Result:
     """The sample that an index row of a local folder describes, hashes checked. Raises CorruptDataError."""
-    store, name = LocalStore(root), layout.tar_name(shard, column)
+    store, name = LocalStore(root), layout.tar_name(shard, column, layout.naming_of(root))
     return read_row(column, row, store.where(name), lambda begin, end: store.read_range(name, begin, end - begin))
 
 

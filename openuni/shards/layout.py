@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openuni.errors import CorruptDataError, OpenUniError
 from openuni.sample import SCHEMA_VERSION, check_key
-from openuni.storage import LocalStore, open_regular
+from openuni.storage import DOCUMENT, LocalStore, open_regular
 from openuni.storage import publish as publish
 from openuni.storage import temporary_file as temporary_file
 from openuni.storage import temporary_folder as temporary_folder
@@ -34,9 +35,16 @@ SCORES = "scores"
 """The column of numbers that the expert of that name measures; `scores_text` and so on are other experts'."""
 
 NAMING = "naming"
-"""In a manifest's configuration: how shard files are named, where not plainly."""
+"""In a manifest's configuration: how shard files are named, where not plainly: `shards/012345.rgb.tar`."""
+FOLDERS = "folders"
+"""Plainly, but from number 1000 on in a folder for each thousand: `shards/000999.rgb.tar`, `shards/012/012345.rgb.tar`.
+
+New datasets of more than a thousand shards in a folder of this machine have it (`laid_out`).
+"""
 HASHED = "hashed"
-"""By what is in them, in folders of the shards of a thousand numbers: `shards/012/012345.rgb.HASH.tar`."""
+"""In a bucket: by what is in them, in a folder for each thousand: `shards/012/012345.rgb.HASH.tar`."""
+PER_FOLDER = 1000
+"""Shards whose files lie together in one folder."""
 
 REVISION = "revision"
 """In the manifest of a dataset in a bucket that was changed: a `Revised`."""
@@ -47,7 +55,7 @@ MOST_CLIPS = 10**9
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"(?:commits/|changes/[0-9a-f-]+/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
+_COMMIT = re.compile(r"(?:commits/(?:[0-9]{3}/)?|changes/[0-9a-f-]+/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
 
 _BESIDE = re.compile(r"[a-z]+(\.[0-9]{4})?\.(parquet|json)")
 
@@ -81,17 +89,83 @@ def check_shard(number: int) -> int:
     return number
 
 
-def tar_name(shard: int, column: str) -> str:
-    return f"shards/{_place(shard, column)}.tar"
+def tar_name(shard: int, column: str, naming: str | None = FOLDERS) -> str:
+    """The tar of a column in a dataset in a folder, whose manifest names files so (`naming_of`).
+
+    Example:
+        >>> tar_name(999, "rgb"), tar_name(12345, "rgb"), tar_name(12345, "rgb", None)
+        ('shards/000999.rgb.tar', 'shards/012/012345.rgb.tar', 'shards/012345.rgb.tar')
+    """
+    return file_name("shards", shard, column, "tar", naming)
 
 
-def index_name(shard: int, column: str) -> str:
-    return f"index/{_place(shard, column)}.parquet"
+def index_name(shard: int, column: str, naming: str | None = FOLDERS) -> str:
+    """The index of a column; see `tar_name`."""
+    return file_name("index", shard, column, "parquet", naming)
 
 
-def commit_name(shard: int, column: str, folder: str = COMMITS) -> str:
-    """`folder`: in a bucket, records of a change that is not published yet lie apart from those that count."""
+def commit_name(shard: int, column: str, naming: str | None = FOLDERS) -> str:
+    """The commit record of a column; see `tar_name`."""
+    return file_name(COMMITS, shard, column, "json", naming)
+
+
+def record_name(shard: int, column: str, folder: str = COMMITS) -> str:
+    """The commit record of a column in a bucket; those of an unpublished change lie in another `folder`."""
     return f"{folder}/{_place(shard, column)}.json"
+
+
+def file_name(folder: str, shard: int, column: str, suffix: str, naming: str | None = FOLDERS) -> str:
+    """A file that there is for each column of each shard, in a dataset in a folder."""
+    inner = f"{_thousand(shard)}/" if naming == FOLDERS and shard >= PER_FOLDER else ""
+    return f"{folder}/{inner}{_place(shard, column)}.{suffix}"
+
+
+def commit_folders(naming: str | None, shards: int) -> list[str]:
+    """The folders in which the commit records of a dataset of so many shards lie."""
+    more = range(PER_FOLDER, shards, PER_FOLDER) if naming == FOLDERS else ()
+    return [COMMITS, *(f"{COMMITS}/{_thousand(first)}" for first in more)]
+
+
+def laid_out(configuration: Mapping[str, Any], shards: int) -> dict[str, Any]:
+    """The configuration of a new dataset in a folder of this machine, which tells how its files are named.
+
+    Example:
+        >>> laid_out({}, 1000), laid_out({}, 1001)
+        ({}, {'naming': 'folders'})
+    """
+    return {**configuration, NAMING: FOLDERS} if shards > PER_FOLDER else dict(configuration)
+
+
+def naming(manifest: Manifest) -> str | None:
+    """How the files of a dataset are named: FOLDERS, HASHED, or None: plainly. Raises CorruptDataError."""
+    written = manifest.configuration.get(NAMING)
+    if written not in (None, FOLDERS, HASHED):
+        raise CorruptDataError(
+            f"{MANIFEST} names files in a way that this version does not know ({NAMING}: {written!r}); upgrade openuni"
+        )
+    return written if written is None else str(written)
+
+
+def naming_of(root: Path) -> str | None:
+    """How the dataset in a folder names its files; as a new one does where its manifest is not written yet.
+
+    Raises CorruptDataError where the manifest is damaged.
+    """
+    try:
+        status = (root / MANIFEST).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return FOLDERS
+    return _naming_of(root, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _naming_of(root: Path, version: tuple[int, int, int]) -> str | None:
+    """It is asked for with each file; `version` tells one `dataset.json` from the next."""
+    return naming(parse_json(Manifest, LocalStore(root).read(MANIFEST, at_most=DOCUMENT), str(root / MANIFEST)))
+
+
+def _thousand(shard: int) -> str:
+    return f"{shard // PER_FOLDER:03d}"
 
 
 def parse_commit_name(name: str) -> tuple[int, str] | None:
@@ -105,7 +179,7 @@ def _place(shard: int, column: str) -> str:
 
 
 def tar_at(record: CommitRecord, naming: str | None) -> str:
-    """The tar of a committed column, in a dataset whose files are named so: plainly, or (HASHED) by what is in them."""
+    """The tar of a committed column, in a dataset whose files are named so, wherever it is."""
     return _at("shards", "tar", record, record.tar, naming)
 
 
@@ -115,10 +189,10 @@ def index_at(record: CommitRecord, naming: str | None) -> str:
 
 
 def _at(folder: str, suffix: str, record: CommitRecord, file: FileRecord, naming: str | None) -> str:
-    place = _place(record.shard, record.column)
     if naming != HASHED:
-        return f"{folder}/{place}.{suffix}"
-    return hashed(f"{folder}/{record.shard // 1000:03d}/{place}.{suffix}", file.sha256)
+        return file_name(folder, record.shard, record.column, suffix, naming)
+    place = _place(record.shard, record.column)
+    return hashed(f"{folder}/{_thousand(record.shard)}/{place}.{suffix}", file.sha256)
 
 
 def hashed(name: str, sha256: str) -> str:
@@ -305,6 +379,6 @@ def sweep(root: Path, also: Sequence[str] = ()) -> None:
 
     In the folders of a dataset, and in those that its command names in `also` with all that are in them.
     """
-    store = LocalStore(root)
-    inner = [Path(folder) for name in also for folder, _, _ in os.walk(root / name)]
-    store.sweep(("", "shards", "index", "commits", *(folder.relative_to(root).as_posix() for folder in inner)))
+    names = ("shards", "index", COMMITS, *also)
+    inner = [Path(folder) for name in names for folder, _, _ in os.walk(root / name)]
+    LocalStore(root).sweep(("", *(folder.relative_to(root).as_posix() for folder in inner)))

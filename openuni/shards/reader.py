@@ -504,19 +504,18 @@ class Dataset:
         own = layout.revised(self.manifest)
         if own is not None:
             return catalog.read_named(self._store, own.files[catalog.TABLE])
-        folded = catalog.read(self._store, self._manifest_sha256)
+        folded = catalog.read(self._store, self.manifest, self._manifest_sha256)
         if folded is not None:
             return folded
-        files = self._store.list("commits")  # none: planned, and nothing committed yet
-        names = [name for name in map(layout.parse_commit_name, files) if name and name[1] in self.manifest.columns]
+        places = catalog.places(self._store, self.manifest)  # none: planned, and nothing committed yet
+        names = [layout.commit_name(*place, self._naming) for place in places if place[1] in self.manifest.columns]
         with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(lambda name: self._commit(*name), names))
+            return list(pool.map(self._commit, names))
 
-    def _commit(self, shard: int, column: str) -> CommitRecord:
-        record = catalog.commit_record(self._store, shard, column)
+    def _commit(self, name: str) -> CommitRecord:
+        record = catalog.commit_record(self._store, name)
         if record is None:
-            path = self._path(layout.commit_name(shard, column))
-            raise CorruptDataError(f"{path} is missing; run `openuni verify --repair`")
+            raise CorruptDataError(f"{self._path(name)} is missing; run `openuni verify --repair`")
         return record
 
     def _find(self, key: str) -> tuple[int, int] | None:
@@ -585,7 +584,7 @@ class Dataset:
 
     @property
     def _naming(self) -> str | None:
-        return self.manifest.configuration.get(layout.NAMING)
+        return layout.naming(self.manifest)
 
     def _stored(self, tar: str, column: str, row: Row) -> Result:
         read = self._store.read_range

@@ -83,7 +83,7 @@ def current(store: ObjectStore) -> Revision | None:
     if own is not None:
         found: Sequence[CommitRecord] = catalog.read_named(store, own.files[catalog.TABLE])
     else:
-        folded = catalog.read(store, layout.digest(data))
+        folded = catalog.read(store, manifest, layout.digest(data))
         found = bucket.records(store, sorted(bucket.committed(store))) if folded is None else folded
         if store.exists(layout.FAILURES):
             files[layout.FAILURES] = layout.FAILURES

@@ -84,15 +84,16 @@ def _plan_problem(path: Path, generation: Generation) -> str:
 def verify_catalog(root: Path) -> list[Problem]:
     """What is wrong with a catalog that readers would believe; one that is missing or stale they pass over."""
     store = LocalStore(root)
-    records = catalog.read(store, layout.digest(store.read(layout.MANIFEST, at_most=DOCUMENT)))
-    for record in records or ():
+    made = manifest(root)
+    for record in catalog.read(store, made, layout.digest(store.read(layout.MANIFEST, at_most=DOCUMENT))) or ():
+        name = layout.commit_name(record.shard, record.column, layout.naming(made))
         try:
-            own = catalog.commit_record(store, record.shard, record.column)
+            own = catalog.commit_record(store, name)
         except CorruptDataError:
             continue  # the column's own check says so
         if own is None or replace(own, run="") != record:
             what = "is not what the commit record says; run `openuni index` on the dataset"
-            return [Problem(-1, "", "", f"{catalog.TABLE}: {layout.commit_name(record.shard, record.column)}", what)]
+            return [Problem(-1, "", "", f"{catalog.TABLE}: {name}", what)]
     return []
 
 
@@ -109,8 +110,9 @@ def verify_column(root: Path, shard: int, column: str, *, decode: bool = True) -
 
     rows: Sequence[Row] = ()
     size = 0
-    commit_name, index_name = layout.commit_name(shard, column), layout.index_name(shard, column)
-    tar_name = layout.tar_name(shard, column)
+    naming = layout.naming_of(root)
+    commit_name, index_name = layout.commit_name(shard, column, naming), layout.index_name(shard, column, naming)
+    tar_name = layout.tar_name(shard, column, naming)
     try:
         record = columns.committed(root, shard, column)
         if record is None:

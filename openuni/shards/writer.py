@@ -97,7 +97,8 @@ def write_manifest(
     root: Path, configuration: Mapping[str, Any], columns: Mapping[str, str], clips: int, shards: int, run: str
 ) -> Manifest:
     """`dataset.json` of a dataset that has no plan: its samples do not come from videos."""
-    manifest = Manifest(configuration, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
+    told = layout.laid_out(configuration, shards)
+    manifest = Manifest(told, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
     LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), run)
     return manifest
 

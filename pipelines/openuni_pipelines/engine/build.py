@@ -460,12 +460,15 @@ def _make_plan(config: BuildConfig, executor: Executor, run: str) -> Manifest:
     tally = planning.write(path, config.reader, config.request, executor, config.clips_a_shard, run, config.limit)
     frozen = Plan(path)
     manifest = Manifest(
-        configuration={
-            **config.recorded,
-            COMPACT: True,
-            "listing": _listing(config.input("videos")),
-            **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
-        },
+        configuration=layout.laid_out(
+            {
+                **config.recorded,
+                COMPACT: True,
+                "listing": _listing(config.input("videos")),
+                **({plan.FUNNEL: [asdict(step) for step in tally.funnel]} if tally.funnel else {}),
+            },
+            frozen.shards,
+        ),
         columns=config.recipe.columns,
         clips=frozen.clips,
         shards=frozen.shards,
@@ -492,15 +495,19 @@ def _extend(config: BuildConfig, manifest: Manifest, executor: Executor, run: st
         return manifest
     added = Generation(tally.clips, Plan(path).shards, layout.file_record(path).sha256)
     generations = [*before, added]
+    shards = manifest.shards + added.shards
+    configuration = {
+        **manifest.configuration,
+        "listing": listing,
+        plan.GENERATIONS: [asdict(generation) for generation in generations],
+    }
+    if manifest.shards <= layout.PER_FOLDER:  # one that is larger stays as it is laid out: no file is moved
+        configuration = layout.laid_out(configuration, shards)
     extended = replace(
         manifest,
-        configuration={
-            **manifest.configuration,
-            "listing": listing,
-            plan.GENERATIONS: [asdict(generation) for generation in generations],
-        },
+        configuration=configuration,
         clips=manifest.clips + added.clips,
-        shards=manifest.shards + added.shards,
+        shards=shards,
         # Of all plans, so that whoever compares two datasets by it sees that this one has grown.
         plan_sha256=layout.digest(" ".join(generation.plan_sha256 for generation in generations).encode()),
         skipped=skipped,

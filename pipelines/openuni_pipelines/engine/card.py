@@ -20,8 +20,11 @@ def render(data: Dataset) -> str:
     found = count(data)
     samples = found.samples
     configuration = manifest.configuration
-    hashed = manifest.configuration.get(layout.NAMING) == layout.HASHED
-    tars = "shards/NNN/NNNNNN.COLUMN.HASH.tar" if hashed else "shards/NNNNNN.COLUMN.tar"
+    tars = {
+        None: "shards/NNNNNN.COLUMN.tar",
+        layout.FOLDERS: "shards/NNNNNN.COLUMN.tar, from 001000 on shards/NNN/NNNNNN.COLUMN.tar",
+        layout.HASHED: "shards/NNN/NNNNNN.COLUMN.HASH.tar",
+    }[layout.naming(manifest)]
     lines = [
         "---",
         "task_categories: [text-to-video, depth-estimation, image-segmentation]",

@@ -194,7 +194,8 @@ def drop(root: Path, column: str) -> int:
         manifest = verify.manifest(root)
         check_droppable(column)
         store = LocalStore(root)
-        files = [name(shard, check_key(column)) for shard in range(manifest.shards) for name in _NAMES]
+        naming = layout.naming(manifest)
+        files = [name(shard, check_key(column), naming) for shard in range(manifest.shards) for name in _NAMES]
         there = [name for name in files if store.exists(name)]
         freed = sum(store.size(name) for name in there)
         if column in manifest.columns or there or not store.exists(catalog.HEAD):

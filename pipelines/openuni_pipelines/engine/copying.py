@@ -72,7 +72,7 @@ def push(root: Path, url: str, *, dry_run: bool = False, progress: Progress = la
                 for done, _ in enumerate(pool.map(one, work), 1):
                     progress(done, len(work))
             same = base.number or store.exists(layout.MANIFEST)
-            if missing or base.manifest != manifest or not same:
+            if missing or base.manifest != bucket.plain(manifest) or not same:
                 revising.publish(store, base, root, manifest, records.values(), run)
     return _copied(records, work)
 
@@ -158,16 +158,17 @@ def _copied(records: Mapping[Place, CommitRecord], work: Sequence[Place]) -> Cop
 
 
 def _check(root: Path, record: CommitRecord) -> None:
-    for name, file in _files(record):
+    for name, file in _files(root, record):
         if layout.file_record(root / name) != file:
             raise CorruptDataError(
                 f"{root / name} is not what its commit record says; run `openuni verify --repair {root}` first"
             )
 
 
-def _files(record: CommitRecord) -> list[tuple[str, FileRecord]]:
-    place = record.shard, record.column
-    return [(layout.index_name(*place), record.index), (layout.tar_name(*place), record.tar)]
+def _files(root: Path, record: CommitRecord) -> list[tuple[str, FileRecord]]:
+    """Index and tar of a column in the folder `root`."""
+    naming = layout.naming_of(root)
+    return [(layout.index_at(record, naming), record.index), (layout.tar_at(record, naming), record.tar)]
 
 
 def _stage(data: Dataset, manifest: Manifest, root: Path, run: str) -> None:
@@ -180,7 +181,7 @@ def _stage(data: Dataset, manifest: Manifest, root: Path, run: str) -> None:
     plans = [plan.name_of(number) for number in range(len(plan.generations(manifest)))]
     beside = [plan.skipped_beside(Path(name)).name for name in plans]
     named = {name: name for name in (*plans, *beside, layout.FAILURES, takedown.FILE)}
-    if data.manifest.configuration.get(layout.NAMING) == layout.HASHED:
+    if layout.naming(data.manifest) == layout.HASHED:
         named = {layout.FAILURES: layout.FAILURES, **bucket.files(data.manifest)}
         named = {near: far for near, far in named.items() if near in (*plans, *beside, layout.FAILURES, takedown.FILE)}
     for near, far in named.items():
@@ -203,14 +204,15 @@ def _is_here(root: Path, record: CommitRecord) -> bool:
 
 
 def _fetch(data: Dataset, record: CommitRecord, root: Path, run: str) -> None:
-    naming = data.manifest.configuration.get(layout.NAMING)
+    naming = layout.naming(data.manifest)
     far = (layout.index_at(record, naming), layout.tar_at(record, naming))
-    for there, (near, file) in zip(far, _files(record), strict=True):
+    for there, (near, file) in zip(far, _files(root, record), strict=True):
         try:
             _copy(data.store, there, root, near, run, file)
         except FileNotFoundError:
             raise CorruptDataError(f"{data.store.where(there)} is missing") from None
-    LocalStore(root).put(layout.commit_name(record.shard, record.column), layout.dump_checked(record), run)
+    near = layout.commit_name(record.shard, record.column, layout.naming_of(root))
+    LocalStore(root).put(near, layout.dump_checked(record), run)
 
 
 def _copy(store: Store, far: str, root: Path, near: str, run: str, file: FileRecord | None = None) -> None:

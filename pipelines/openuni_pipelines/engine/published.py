@@ -321,7 +321,7 @@ class _Import:
         saved = {*results.saved(self.out, shard)}
         if kept := [key for key in keys if (key, _print(column, PICTURES)) in saved]:
             with (
-                LocalStore(self.out).create(_pictures(shard, column), self.run) as file,
+                LocalStore(self.out).create(layout.file_name(PICTURES, shard, column, "tar"), self.run) as file,
                 results.open_tar_for_writing(file) as tar,
             ):
                 for key in kept:
@@ -340,10 +340,6 @@ class _Import:
 def _print(column: str, kind: str = "") -> str:
     """The name of a result in `work/`."""
     return f"{FINGERPRINT}.{column}{f'.{kind}' if kind else ''}"
-
-
-def _pictures(shard: int, column: str) -> str:
-    return f"{PICTURES}/{shard:06d}.{column}.tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +407,7 @@ class _ReadView:
             rgb = self._rgb(shard, place.key).frames if self.view == "flow" else frames
             found = pictures.invert(self.view, frames, rgb)
         except NotInvertibleError as error:
-            where = _pictures(shard, self.view)
+            where = layout.file_name(PICTURES, shard, self.view, "tar")
             status = Status(False, f"kept as a picture in {where}: {error}", FINGERPRINT)
             kept = Result(self.view, ColumnNote(status), {f"{self.view}{film.file.suffix.lower()}": data})
             results.save(self.out, shard, place.key, _print(self.view, PICTURES), kept, self.run)

@@ -7,6 +7,7 @@ written again. Killed at any moment, the same command goes on; no other shard is
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tempfile
 import time
@@ -249,7 +250,7 @@ def _clips(root: Path, plans: Plans, number: int) -> Iterator[tuple[str, set[str
         yield clip.key, takedown.digests_of(clip)
     if columns.committed(root, number, RGB) is None:
         return
-    name = layout.index_name(number, RGB)
+    name = layout.index_name(number, RGB, layout.naming_of(root))
     fields = pa.schema([index.schema(RGB).field(field) for field in _NAMING])
     with open_regular(root / name) as file:
         for row in tables.rows(file, fields, str(root / name)):
@@ -258,7 +259,8 @@ def _clips(root: Path, plans: Plans, number: int) -> Iterator[tuple[str, set[str
 
 def _committed(root: Path, number: int) -> dict[str, str]:
     """Columns of a shard that are committed, with their fingerprints; none where RGB is not."""
-    named = filter(None, map(layout.parse_commit_name, LocalStore(root).list("commits")))
+    folder = posixpath.dirname(layout.commit_name(number, RGB, layout.naming_of(root)))
+    named = filter(None, map(layout.parse_commit_name, LocalStore(root).list(folder)))
     records = [columns.committed(root, number, column) for shard, column in named if shard == number]
     made_by = {record.column: record.fingerprint for record in records if record is not None}
     return made_by if RGB in made_by else {}
@@ -375,11 +377,14 @@ def _delete_results(root: Path, number: int, gone: frozenset[str]) -> None:
 
 def _delete_uncommitted(root: Path, number: int) -> None:
     """Tars and indices without a commit record: of runs that were killed, whose samples still lie in `work/`."""
-    store = LocalStore(root)
-    for folder, suffix in (("shards", ".tar"), ("index", ".parquet")):
+    store, naming = LocalStore(root), layout.naming_of(root)
+    for name_of in (layout.tar_name, layout.index_name):
+        folder, _, like = name_of(number, RGB, naming).rpartition("/")
+        shard, suffix = like.split(RGB)
         for name in store.list(folder):
-            shard, _, column = name.rpartition("/")[2].removesuffix(suffix).partition(".")
-            if shard == f"{number:06d}" and not store.exists(layout.commit_name(number, column)):
+            column = name.removeprefix(f"{folder}/{shard}").removesuffix(suffix)
+            is_of_shard = name == f"{folder}/{shard}{column}{suffix}"
+            if is_of_shard and not store.exists(layout.commit_name(number, column, naming)):
                 store.delete(name)
 
 

@@ -152,8 +152,9 @@ def render_set(
         before = far.manifest() if far else None
         if before is None and (root / layout.MANIFEST).is_file():
             before = verify.manifest(root)
-        if before is not None and before.configuration != configuration:
-            changed = [name for name in configuration if before.configuration.get(name) != configuration[name]]
+        told = {} if before is None else {k: v for k, v in before.configuration.items() if k != layout.NAMING}
+        if before is not None and told != configuration:
+            changed = [name for name in configuration if told.get(name) != configuration[name]]
             raise PlanError(f"{out} holds a set of another recipe ({', '.join(changed)}); choose another --out")
         if not (root / layout.MANIFEST).is_file():
             writer.write_manifest(root, configuration, scene_set.columns, scene_set.scenes, scene_set.shards, run)

@@ -119,8 +119,9 @@ def start_over(root: Path) -> None:
         raise PlanError(f"{root} holds a dataset already; choose another --out or delete it")
     store = LocalStore(root)
     catalog.retire(root)
-    for name in filter(layout.parse_commit_name, store.list("commits")):
-        store.delete(name)
+    for folder in layout.commit_folders(layout.FOLDERS, layout.MOST_SHARDS):
+        for name in filter(layout.parse_commit_name, store.list(folder)):
+            store.delete(name)
 
 
 def new_id() -> str:
@@ -210,8 +211,8 @@ def describe(root: Path, run: str) -> None:
 
 def is_complete(root: Path, manifest: Manifest) -> bool:
     """Whether every column of every shard is committed."""
-    names = LocalStore(root).list("commits")  # most often something is missing, and a listing says so
-    if len(names) < manifest.shards * len(manifest.columns):
+    there = catalog.places(LocalStore(root), manifest)  # most often something is missing, and a listing says so
+    if len(there) < manifest.shards * len(manifest.columns):
         return False
     for number in range(manifest.shards):
         for column, fingerprint in manifest.columns.items():

@@ -182,7 +182,7 @@ class ShardBuild:
     def _give_up(self, task: Run, fault: Fault) -> None:
         """Write down that a clip failed in a stage, which leaves it without what the stage makes."""
         if task.stage.kind is Kind.COMMIT:
-            tar = layout.tar_name(self.number, task.stage.column)
+            tar = layout.tar_name(self.number, task.stage.column, layout.naming_of(self._job.root))
             raise OpenUniError(f"{tar} could not be committed: {fault.error}")
         attempts = self._attempts[task.key, task.stage.name]
         self._fail(Failure(task.key, self.number, task.stage.name, fault.kind, attempts, fault.error))

@@ -141,7 +141,7 @@ def test_the_reader_opens_it_in_three_requests_also_as_a_copy_in_a_folder(
     for data in (far, openuni.open(copied)):
         assert list(data.keys()) == list(near.keys())
         assert (data[0].depth.values == near[0].depth.values).all()
-    assert catalog.read(store, layout.digest(store.read(layout.MANIFEST, at_most=1 << 20))) is not None
+    assert catalog.read(store, manifest, layout.digest(store.read(layout.MANIFEST, at_most=1 << 20))) is not None
 
 
 def test_a_lease_of_another_machine_is_watched_and_taken_when_it_is_silent(

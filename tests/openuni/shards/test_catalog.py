@@ -87,7 +87,7 @@ def test_the_indices_of_a_shard_are_asked_for_at_once(
 
 def test_the_records_are_those_of_the_files_but_for_their_run(root: Path) -> None:
     store = LocalStore(root)
-    records = catalog.read(store, layout.file_record(root / layout.MANIFEST).sha256)
+    records = catalog.read(store, verify.manifest(root), layout.file_record(root / layout.MANIFEST).sha256)
     assert records is not None
     places = [(shard, column) for shard in range(3) for column in sorted(COLUMNS)]
     assert [(record.shard, record.column) for record in records] == places
@@ -108,7 +108,9 @@ def test_a_damaged_catalog_is_passed_over(root: Path, name: str, damage: str) ->
         path.unlink()
     else:
         path.write_bytes({"flipped": bytes(data), "cut": bytes(data[:-9]), "empty": b""}[damage])
-    assert catalog.read(LocalStore(root), layout.file_record(root / layout.MANIFEST).sha256) is None
+    assert (
+        catalog.read(LocalStore(root), verify.manifest(root), layout.file_record(root / layout.MANIFEST).sha256) is None
+    )
     assert len(openuni.open(root)) == 12
 
 
@@ -161,7 +163,7 @@ def test_a_catalog_that_tells_other_things_than_the_records_is_found_by_verify(r
     assert verify.verify_catalog(root) == []
     store = LocalStore(root)
     manifest_sha256 = layout.digest((root / layout.MANIFEST).read_bytes())
-    records = catalog.read(store, manifest_sha256)
+    records = catalog.read(store, verify.manifest(root), manifest_sha256)
     assert records
     data = catalog.encode([replace(records[0], samples=records[0].samples + 1), *records[1:]])
     store.put(catalog.TABLE, data, "run")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 import openuni
 from openuni.modalities.rgb import Rgb
 from openuni.sample import Annotation, Record
-from openuni.shards import catalog, layout, writer
+from openuni.shards import catalog, layout, verify, writer
 from openuni.storage import LocalStore
 from openuni_pipelines.cli import openuni as command
 
@@ -32,7 +32,7 @@ def test_a_dataset_without_a_catalog_gets_one(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     assert not (root / catalog.HEAD).exists()
     assert run(root).exit_code == 0
-    records = catalog.read(LocalStore(root), layout.file_record(root / layout.MANIFEST).sha256)
+    records = catalog.read(LocalStore(root), verify.manifest(root), layout.file_record(root / layout.MANIFEST).sha256)
     assert records is not None
     assert [record.last_key for record in records] == ["clip"]
     assert openuni.open(root)[0].key == "clip"

@@ -35,9 +35,10 @@ from openuni.errors import OpenUniError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.modalities.rgb import Rgb
-from openuni.sample import Annotation, Clip, Record
-from openuni.shards import catalog, columns, index, layout, plan, verify, writer
+from openuni.sample import Annotation, Clip, Record, Status
+from openuni.shards import catalog, columns, index, layout, plan, results, takedown, verify, writer
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
+from openuni.shards.results import ColumnNote, Result
 from openuni.storage import LocalStore
 from openuni.video import encode_video
 from openuni_pipelines import cli
@@ -49,6 +50,7 @@ MEMORY_MIB = 1536
 _T, _H, _W = 4, 16, 24
 _KEYS = ("clip-0", "clip-1", "clip-2", "clip-3")
 _COLUMNS = {"rgb": "made-1-0", "depth": "made-1-0", "flow": "made-1-0"}
+_MEASURED = "scores-1-0"
 _NASTY = ("../../escaped", "/tmp/escaped", "..", "", "a/b", "a.b", "$(touch RAN)", "`touch RAN`", "\x1b[2J\x1b[31m",
           "[red]x[/red]", "[/red]", "a\nb", "é", "\u202eabc", "x" * 300, "-rf", "\x9b31m", "%s%n", "con")  # fmt: skip
 _NUMBERS = (-1, 0, 1, 10**6, 2**31 - 1, 2**31, 2**40, 2**62, -(2**40), 3.5, float("1e308"))
@@ -88,6 +90,7 @@ class Good:
 
     def __post_init__(self) -> None:
         self.families["datasets"] = _write_dataset(self.root / "dataset")
+        self.families["measured"] = _write_dataset(self.root / "measured", measured=True)
         self.families["predictions"] = _write_predictions(self.root / "predictions", 1)
         self.families["folders"] = self.root / "folder"
         (self.root / "folder").mkdir()
@@ -123,7 +126,13 @@ class Good:
 
 def cases(families: Sequence[str], seed: int) -> Iterator[Case]:
     """Every case of these families, in a fixed order."""
-    made = {"datasets": _datasets, "predictions": _predictions, "checkpoints": _checkpoints, "folders": _folders}
+    made = {
+        "datasets": _datasets,
+        "measured": _measured,
+        "predictions": _predictions,
+        "checkpoints": _checkpoints,
+        "folders": _folders,
+    }
     for family in families:
         yield from made[family](random.Random(f"{seed}/{family}"))
 
@@ -242,9 +251,13 @@ def prepare(root: Path, families: Sequence[str]) -> Good:
         good.checkpoint()
     import openuni_pipelines.commands.add
     import openuni_pipelines.commands.build
+    import openuni_pipelines.commands.dedup
     import openuni_pipelines.commands.export
     import openuni_pipelines.commands.import_truth
+    import openuni_pipelines.commands.index
+    import openuni_pipelines.commands.remove
     import openuni_pipelines.commands.score
+    import openuni_pipelines.commands.select
     import openuni_pipelines.commands.stats
     import openuni_pipelines.commands.status  # noqa: F401
 
@@ -255,7 +268,9 @@ def prepare(root: Path, families: Sequence[str]) -> Good:
 # Datasets.
 
 
-def _write_dataset(root: Path) -> Path:
+def _write_dataset(root: Path, *, measured: bool = False) -> Path:
+    """Four clips in two shards; `measured`: with a column of numbers, as `openuni add scores` makes it."""
+    columns_made = _COLUMNS | ({layout.SCORES: _MEASURED} if measured else {})
     rng = np.random.default_rng(0)
     for shard in range(2):
         keys = _KEYS[2 * shard : 2 * shard + 2]
@@ -267,10 +282,14 @@ def _write_dataset(root: Path) -> Path:
                 "flow": Annotation(Flow(rng.uniform(-3, 3, (_T - 1, _H, _W, 2)).astype(np.float32)), 0.5),
             }
             writer.save_sample(root, shard, record, annotations, _COLUMNS, "made")
-        writer.commit_shard(root, shard, keys, _COLUMNS, "made")
+            if measured:
+                hashes = results.encode_hashes(int(n) for n in rng.integers(0, 1 << 62, 8)).meta
+                note = ColumnNote(Status(True, expert=_MEASURED), hashes, {"sharpness": float(rng.uniform())})
+                results.save(root, shard, key, f"{_MEASURED}.{layout.SCORES}", Result(layout.SCORES, note, {}), "made")
+        writer.commit_shard(root, shard, keys, columns_made, "made")
     generations = [_write_plan(root, number) for number in range(2)]
     told = {"source": "made", plan.GENERATIONS: [dataclasses.asdict(generation) for generation in generations]}
-    manifest = Manifest(told, _COLUMNS, 4, 2, generations[0].plan_sha256, openuni=openuni.__version__)
+    manifest = Manifest(told, columns_made, 4, 2, generations[0].plan_sha256, openuni=openuni.__version__)
     LocalStore(root).put(layout.MANIFEST, layout.dump_checked(manifest), "made")
     catalog.write(root, "made")
     return root
@@ -368,6 +387,48 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
         other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score"])
         for act in ("status" if name.startswith(("progress", "run.lock")) else "read", other):
             yield Case("datasets", f"{name}; {act}", change, acts[act])
+
+
+def _measured(rng: random.Random) -> Iterator[Case]:
+    """What looks at a dataset as a whole, and what writes beside or into it."""
+    acts = {
+        "index": _call("openuni", "index", "d"),
+        "select": _call("openuni", "select", "d", "--where", "frames > 2 and sharpness >= 0", "--out", "d/view.json"),
+        "dedup": _call("openuni", "dedup", "d", "--out", "d/view.json"),
+        "remove": _call("openuni", "remove", "d", "--key", "clip-1"),
+    }
+    changes: dict[str, Change] = {f"nothing, {act}": lambda root, rng: None for act in acts}
+    names = ("dataset.json", "index/000000.rgb.parquet", "index/000001.scores.parquet", "commits/000000.scores.json",
+             "shards/000000.rgb.tar", "shards/000001.scores.tar", "plan.parquet", "skipped.parquet", "catalog.json",
+             "catalog.parquet", takedown.FILE, "failures.parquet", "run.lock", "view.json")  # fmt: skip
+    for name in names:
+        for target in ("../outside/precious", "../outside", "/dev/zero", "nowhere"):
+            changes[f"{name} is a link to {target}"] = _linked(name, target)
+        changes[f"{name} is a pipe"] = _piped(name)
+        changes[f"{name} is a folder"] = _foldered(name)
+        changes[f"{name} is huge"] = _sparse(name)
+        for number in range(3):
+            changes[f"{name} is damaged ({number})"] = _damaged(name)
+    for number, text in enumerate(_NASTY):
+        for where in ("key", "column", "caption", "license", "member"):
+            changes[f"{where} is nasty text {number}"] = _said(where, text)
+    for number in _NUMBERS:
+        for where in ("shards", "clips", "frames", "size", "tar size", "shard"):
+            changes[f"{where} is {number}"] = _counted(where, number)
+    for count in (0, 1, 7, 100_000):
+        changes[f"a clip has {count} hashes"] = _hashed(count)
+    for number, (name, change) in enumerate(changes.items()):
+        act = list(acts)[number % 4] if name.startswith("nothing") else rng.choice([*acts])
+        yield Case("measured", f"{name}; {act}", change, acts["dedup" if "hashes" in name else act])
+
+
+def _hashed(count: int) -> Change:
+    def change(root: Path, rng: random.Random) -> None:
+        first, *rest = columns.rows(root, 0, layout.SCORES)
+        first = replace(first, hashes=tuple(rng.randrange(1 << 63) for _ in range(count)))
+        _vouch(root, layout.SCORES, index.encode([first, *rest], layout.SCORES), {})
+
+    return change
 
 
 def _linked(name: str, target: str) -> Change:

@@ -135,11 +135,17 @@ def read_frames(
 
 
 def sample_frames(
-    path: Path | str, start: float = 0.0, end: float | None = None, *, fps: float, limits: Limits | None = None
+    path: Path | str,
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    fps: float,
+    limits: Limits | None = None,
+    undo_pulldown: bool = True,
 ) -> Iterator[SampledFrame]:
-    """As `read_frames`, with what became of each frame."""
+    """As `read_frames`, with what became of each frame. Without `undo_pulldown`, film is only deinterlaced."""
     limits = limits or Limits()
-    with _Decoder(Path(path), limits) as video:
+    with _Decoder(Path(path), limits, undo_pulldown=undo_pulldown) as video:
         begin, step = Fraction(start), 1 / rational(fps)
         stop = None if end is None else Fraction(end) - video.tolerance
         taken = itertools.count()
@@ -231,7 +237,7 @@ def _from_key_frame(video: _Decoder, part: range, info: VideoInfo) -> list[Timed
 class _Decoder:
     """One open video stream: its frames in order of presentation, their times, and their upright RGB."""
 
-    def __init__(self, source: Source, limits: Limits) -> None:
+    def __init__(self, source: Source, limits: Limits, *, undo_pulldown: bool = True) -> None:
         self._source = source
         self._limits = limits
         self._reformatter = VideoReformatter()
@@ -248,7 +254,8 @@ class _Decoder:
             self.close()
             raise
         # Film is looked for in interlaced video only: nothing else pays for it.
-        self._pulldown = telecine.examine(source, limits) if self.first.interlaced_frame else None
+        is_asked = undo_pulldown and self.first.interlaced_frame
+        self._pulldown = telecine.examine(source, limits) if is_asked else None
         self._first_pts = self.first.pts
         self._matrix = _display_matrix(self.first)
 

@@ -32,6 +32,9 @@ class Normalisation:
     min_frames: int = 8
     crf: int = 18
     """x264 constant rate factor; 18 is visually transparent."""
+    undo_pulldown: bool = True
+    """Whether telecined film comes back as the film's own frames. Datasets begun before that could be done go on
+    without, so that no dataset has clips of both kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
 
     def pictures() -> Iterator[Frame]:
         nonlocal repeated, deinterlaced, detelecined
-        frames = sample_frames(clip.video, clip.start, clip.end, fps=settings.fps, limits=limits)
+        frames = sample_frames(
+            clip.video, clip.start, clip.end, fps=settings.fps, limits=limits, undo_pulldown=settings.undo_pulldown
+        )
         for frame in itertools.islice(frames, settings.max_frames):
             repeated += frame.repeated
             deinterlaced |= frame.deinterlaced

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FAMILIES = "datasets,predictions,folders,checkpoints"
+FAMILIES = "datasets,measured,predictions,folders,checkpoints"
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
 
 

@@ -87,4 +87,6 @@ def _nbytes(file: IO[bytes]) -> int:
     shape, _, dtype = readers[version](file)
     if dtype.hasobject:
         raise ValueError("objects need unpickling")
+    if dtype.kind in "cmMV":
+        raise ValueError(f"{dtype} is neither whole nor real numbers")
     return math.prod(shape) * dtype.itemsize

@@ -27,7 +27,7 @@ import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
 from openuni.sample import Record, Sample, make_key
 from openuni.shards.layout import MANIFEST
-from openuni.storage import DOCUMENT, open_store
+from openuni.storage import DOCUMENT, LocalStore, open_store
 from unibench import tasks
 from unibench.camera import Camera
 from unibench.formats import coco_results, sidecar
@@ -48,11 +48,13 @@ def read_info(folder: Path) -> Info:
     "skeleton": {"layout": "coco17"}}. Raises OpenUniError where it says something unknown.
     """
     file = folder / "predictions.json"
-    if not file.is_file():
+    try:
+        text = LocalStore(folder).read(file.name, at_most=DOCUMENT)
+    except FileNotFoundError:
         return Info()
     options = {task.name: task.Options for task in tasks.stored() if task.Options is not None}
     try:
-        data = json.loads(file.read_text("utf-8"))
+        data = json.loads(text)
         if not isinstance(data, dict) or set(data) - {"fps", *options}:
             raise OpenUniError(f"{file} has unknown entries; it may have {', '.join(sorted({'fps', *options}))}")
         fps = TypeAdapter(_Rate | None).validate_python(data.get("fps"))

@@ -34,7 +34,15 @@ from openuni_pipelines.engine import changes, planning, publishing, revising
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.planning import Estimate
-from openuni_pipelines.engine.recipe import COMPACT, KEEP_DOUBTFUL, RGB, Recipe, recipe, rgb_fingerprint
+from openuni_pipelines.engine.recipe import (
+    COMPACT,
+    KEEP_DOUBTFUL,
+    RGB,
+    Recipe,
+    recipe,
+    rgb_fingerprint,
+    stored_normalisation,
+)
 from openuni_pipelines.engine.revising import Change
 from openuni_pipelines.engine.run import (
     Execution,
@@ -186,8 +194,14 @@ class BuildConfig:
         if self.commercial:
             sets.check_commercial(self.experts)
         sets.check_trusted(self.experts, self.trust)
-        names, rgb = sets.expand(self.experts), rgb_fingerprint(self.normalisation)
-        return recipe(names, self.require, rgb, keep_doubtful=self.keep_doubtful)
+        return self._recipe(rgb_fingerprint(self.normalisation))
+
+    def recipe_on(self, manifest: Manifest) -> Recipe:
+        """The stages of a build that goes on with this dataset, whose clips stay of the version that they are."""
+        return self._recipe(manifest.columns[RGB]) if RGB in manifest.columns else self.recipe
+
+    def _recipe(self, rgb: str) -> Recipe:
+        return recipe(sets.expand(self.experts), self.require, rgb, keep_doubtful=self.keep_doubtful)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -208,9 +222,11 @@ class BuildConfig:
         }
 
     def job(self, run: str, part: Part | None = None, manifest: Manifest | None = None) -> Job:
-        """What the tasks of run `run` share; `manifest` is that of an earlier run on the dataset."""
+        """What the tasks of run `run` share; `manifest` of the dataset that it goes on with."""
+        made = self.recipe_on(manifest) if manifest else self.recipe
+        normalisation = stored_normalisation(manifest) if manifest else self.normalisation
         compact = manifest is None or bool(manifest.configuration.get(COMPACT))
-        return Job(self.root.resolve(), run, self.recipe, self.normalisation, self.limits, part, self.url, compact)
+        return Job(self.root.resolve(), run, made, normalisation, self.limits, part, self.url, compact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,16 +327,16 @@ def _change(config: BuildConfig, *, retry_failed: bool, progress: Callable[[RunP
         if retry_failed:
             change.stage(base)
             _resume(config)
-            revising.retry_failed(change, config.recipe, config.execution, progress)
+            revising.retry_failed(change, config.recipe_on(base), config.execution, progress)
             return
         manifest = _staged_extension(change) or base
         change.stage(manifest)
         _resume(config)
         if manifest is base:
-            with make_executor(config.execution, config.job(change.run)) as executor:
+            with make_executor(config.execution, config.job(change.run, manifest=base)) as executor:
                 manifest = _extend(config, base, executor, change.run)
         if manifest is not base:
-            job = change.job(manifest, config.recipe, layout.dump_checked(manifest))
+            job = change.job(manifest, config.recipe_on(base), layout.dump_checked(manifest))
             change.carry_out(job, manifest, config.execution, progress)
 
 
@@ -587,13 +603,17 @@ def _resume(config: BuildConfig) -> Manifest | None:
             raise PlanError(f"{root} is not empty and not a dataset; choose another --out")
         return None
     manifest = verify.manifest(root)
-    before, now = manifest.configuration, config.recorded
+    told, begun = manifest.configuration, stored_normalisation(manifest)
+    normal = {**told.get("normalisation", {}), **asdict(begun)}
+    before = {**told, "normalisation": normal}
+    as_begun = replace(config.normalisation, undo_pulldown=begun.undo_pulldown)
+    now = {**config.recorded, "normalisation": asdict(as_begun)}
     if changed := [name for name in now if now[name] != before.get(name)]:
         what = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in changed)
         raise PlanError(f"{root} was built with another configuration ({what}); choose another --out")
-    if dict(manifest.columns) != config.recipe.columns:
+    if dict(manifest.columns) != (made := config.recipe_on(manifest).columns):
         raise PlanError(
-            f"{root} has columns {_named(manifest.columns)}, this build would make {_named(config.recipe.columns)}; "
+            f"{root} has columns {_named(manifest.columns)}, this build would make {_named(made)}; "
             "choose another --out, or change single columns with `openuni add` and `openuni drop`"
         )
     for problem in verify.verify_plan(root):

@@ -30,7 +30,7 @@ def is_connected() -> bool:
 def connect(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Quiet, no dashboard, no usage report.
 
-    Raises OpenUniError within a minute where no cluster answers.
+    Raises OpenUniError within a minute where no cluster answers, and where Ray does not start here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -78,8 +78,18 @@ def _start() -> None:
             _temp_dir=_session_folder(),
             namespace=_namespace(),
         )
+    except Exception as error:  # Ray raises no class of its own when its processes are not up in time
+        ray.shutdown()
+        raise OpenUniError(
+            f"Ray did not start on this machine ({_first_line(error)}); try again when it is less busy, or use "
+            "--workers 0"
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _keep_quiet() -> None:

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import cached_property
 
+from pydantic import TypeAdapter, ValidationError
+
 from openuni import experts
-from openuni.errors import PlanError
+from openuni.errors import CorruptDataError, PlanError
 from openuni.experts import Expert
 from openuni.shards import layout
+from openuni.shards.layout import Manifest
 from openuni.video import Normalisation
 
 RGB = "rgb"
@@ -154,6 +157,19 @@ def _commit(column: str, maker: Stage) -> Stage:
     return Stage(f"commit {column}", Kind.COMMIT, column, maker.fingerprint, (maker.name, *before))
 
 
+def stored_normalisation(manifest: Manifest) -> Normalisation:
+    """How the clips of a dataset are normalised, also of one that was begun before all of it was written down.
+
+    Raises CorruptDataError where it cannot be that.
+    """
+    told = manifest.configuration.get("normalisation", {})
+    try:
+        # Pulldown is undone since --crf is an option, and left in by what was begun before.
+        return TypeAdapter(Normalisation).validate_python({"undo_pulldown": "crf" in told, **told})
+    except (ValidationError, TypeError) as error:
+        raise CorruptDataError(f"{layout.MANIFEST}: no clip can be normalised by {told!r}") from error
+
+
 def rgb_fingerprint(normalisation: Normalisation) -> str:
-    """RGB's version: how clips are normalised."""
-    return f"rgb-1-{layout.digest(repr(sorted(asdict(normalisation).items())).encode())[:8]}"
+    """RGB's version: how clips are normalised. 2: pulldown is undone."""
+    return f"rgb-2-{layout.digest(repr(sorted(asdict(normalisation).items())).encode())[:8]}"

@@ -26,12 +26,12 @@ from openuni.shards.lock import HeldError, RunLock
 from openuni.shards.parts import Part
 from openuni.shards.plan import Plans
 from openuni.storage import DISK_ERRORS, LocalStore, Store, disk_sentence, is_object_url, system_sentence
-from openuni.video import Limits, Normalisation
+from openuni.video import Limits
 from openuni_pipelines.engine import card, publishing, stopping
 from openuni_pipelines.engine.executors import Executor, Fault, InProcess, RayPools
 from openuni_pipelines.engine.monitor import Monitor, RunProgress
 from openuni_pipelines.engine.parallel import Parallel
-from openuni_pipelines.engine.recipe import COMPACT, KEEP_DOUBTFUL, RGB, Recipe, recipe
+from openuni_pipelines.engine.recipe import COMPACT, KEEP_DOUBTFUL, RGB, Recipe, recipe, stored_normalisation
 from openuni_pipelines.engine.shard import ShardBuild
 from openuni_pipelines.engine.stages import Expand, Job
 
@@ -144,9 +144,9 @@ def make_executor(execution: Execution, job: Job) -> Executor:
 
 def job_of(root: Path, run: str, manifest: Manifest, made: Recipe) -> Job:
     """What the tasks of a run on an existing dataset share."""
-    normalisation = TypeAdapter(Normalisation).validate_python(manifest.configuration.get("normalisation", {}))
     limits = TypeAdapter(Limits).validate_python(manifest.configuration.get("limits", {}))
-    return Job(root.resolve(), run, made, normalisation, limits, compact=bool(manifest.configuration.get(COMPACT)))
+    compact = bool(manifest.configuration.get(COMPACT))
+    return Job(root.resolve(), run, made, stored_normalisation(manifest), limits, compact=compact)
 
 
 def recipe_of(manifest: Manifest, names: Mapping[str, str] | None = None) -> Recipe:

@@ -102,6 +102,18 @@ def test_something_that_listens_and_never_answers_is_given_up(monkeypatch: pytes
     assert time.monotonic() - begin < 60
 
 
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose cores are all busy: Ray waits for 30 s and raises a plain Exception."""
+    import ray
+
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(OpenUniError, match=r"^Ray did not start .*timed out during startup\.\); .*--workers 0$"):
+        cluster.connect(None)
+
+
 def test_a_folder_that_ray_can_use_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", "/tmp")

@@ -240,11 +240,11 @@ class Clips:
         return min(low for low, _ in ranges), float(np.median([high for _, high in ranges]))
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
-        """One frame for people. Of exact truth, in its own colours until the whole clip's are known: those take
-        decoding all of it, which the run that brings this frame again does."""
+        """One frame for people. The first of exact truth is in its own colours: those of the clip take all of it, which
+        the run that brings this frame again decodes."""
+        hasty = not self.parts(key, column).quick and not self._ranges.begun((key, column))
+        within = None if hasty else self.colours(key, column)
         value, modality = self.still(key, column, number), drawn(column)
-        hasty = not self.parts(key, column).quick and modality.has_colour_range
-        within = self._ranges.peek((key, column)) if hasty else self.colours(key, column)
         picture: npt.NDArray[np.uint8] = modality.show_within(value, within)[0]
         return picture
 

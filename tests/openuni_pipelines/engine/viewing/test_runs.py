@@ -22,7 +22,7 @@ from openuni_pipelines.engine.viewing.opening import names, opened
 from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Plain, Steps, open_source
-from tests.openuni_pipelines.engine.viewing.test_view import COLUMNS, H, T, W, burnt, get
+from tests.openuni_pipelines.engine.viewing.bars import COLUMNS, H, T, W, burnt, get
 from unibench.report import report
 
 

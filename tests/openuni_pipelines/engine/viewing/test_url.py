@@ -28,10 +28,8 @@ from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import open_source
-from tests.openuni_pipelines.engine.viewing.test_view import dataset, get
+from tests.openuni_pipelines.engine.viewing.bars import get
 from tests.s3 import BUCKET, Server
-
-__all__ = ["dataset"]
 
 
 def look(url: str, flags: Path) -> None:

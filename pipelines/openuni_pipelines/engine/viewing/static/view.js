@@ -480,8 +480,8 @@ const player = {
     await Promise.all(panes.filter((pane) => !pane.column.source.startsWith("error")).map((pane) => pane.loadFrame(first, signal)));
     await this.draw().catch(report); // nothing else is decoded before they are seen
     if (signal.aborted) return;
-    for (const pane of panes) pane.loadFrame(first, signal);
     for (const pane of panes) pane.loadLegend(signal).catch((error) => pane.failed(error));
+    for (const pane of panes) pane.loadFrame(first, signal);
     json("/api/camera", panes[0]?.place ?? {}, signal).then(({ path }) => showCamera(path), report);
     for (let at = 0; at < runs; at += 1) {
       const run = ((Math.floor(first / RUN) + at) % runs) * RUN;
@@ -817,7 +817,8 @@ async function begin() {
   addEventListener("keydown", typed);
   addEventListener("resize", () => player.changed());
   state.about = await json("/api/about", {});
-  Object.assign(state.query, state.about.begin);
+  const { sort, order } = state.about.begin;
+  Object.assign(state.query, { sort, order });
   $("flag").hidden = !served;
   showComparison();
   $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from openuni import assets
+from openuni.shards import facts
 from openuni.video import encode_video
 from tests.s3 import ENVIRONMENT, Server, serving
 
@@ -19,6 +20,12 @@ PLUGINS = Path(__file__).parent / "plugins"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, and the longest file before all: of two processes none ends long after the other."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.name != "test_kill.py"))
+
+
+@pytest.fixture(autouse=True)
+def own_facts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of URLs is no test's home's."""
+    monkeypatch.setattr(facts, "near_folder", lambda: tmp_path_factory.getbasetemp() / "facts-of-urls")
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,14 @@ the name is the later column's, and both are there as `rgb.motion` and `scores.m
 
 It is derived, belongs to one catalog, and may be deleted at any time. In a folder that can be written it is kept
 beside the catalog (`facts.parquet`; `facts.json`, written last, names the catalog). In a bucket it is put once the
-dataset is complete, under a name with the catalog's hash. Else it is made anew.
+dataset is complete, under a name with the catalog's hash. What was fetched from a URL, or made for one, is kept on this
+machine in `$OPENUNI_HOME/facts`, by default `~/.cache/openuni/facts`, up to 4 GiB.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -25,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openuni import assets
 from openuni.errors import CorruptDataError, PlanError
 from openuni.shards import catalog, layout, tables
 from openuni.shards.layout import Manifest
@@ -40,6 +44,8 @@ _TOGETHER = 64
 _AT_ONCE = 32
 """Shards whose indices are read at once."""
 _PIECE = 64 << 20
+MOST_NEAR = 4 << 30
+"""Bytes of facts of URLs that are kept on this machine; the longest unused go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,11 @@ def table(data: Dataset, told: Callable[[int], None] = lambda clips: None, *, ke
         made = Path(scratch) / TABLE
         write(data, made, told)
         # Only of the catalog that it was made of: a run that changes the dataset takes the catalog away first.
-        if keep and before and isinstance(store, LocalStore) and _catalog(store) == before:
-            _keep(store, made, before)
+        if keep and before and _catalog(store) == before:
+            if isinstance(store, LocalStore):
+                _keep(store, made, before)
+            else:
+                _keep_near(store, made, before)
         yield made
 
 
@@ -78,20 +87,35 @@ def there(store: Store) -> Iterator[Path | None]:
     if isinstance(store, LocalStore):
         yield kept(store)
         return
-    name = in_bucket(_catalog(store))
+    current = _catalog(store)
+    if not current:
+        yield None
+        return
+    near = _near(store, current)
+    if near.is_file():
+        with suppress(OSError):
+            os.utime(near)  # of all it is now the last to go
+        yield near
+        return
     with tempfile.TemporaryDirectory(prefix="openuni-facts-") as scratch:
-        path = Path(scratch) / TABLE
-        try:
-            size = store.size(name) if name else 0
-            with path.open("wb") as fetched:
-                for begin in range(0, size, _PIECE):
-                    fetched.write(store.read_range(name, begin, min(_PIECE, size - begin)))
-            if size:  # it may be anybody's: what it claims must be possible
-                with open_regular(path) as file:
-                    tables.open_table(file, pa.schema([pa.field("key", pa.string())]), store.where(name))
-        except (FileNotFoundError, CorruptDataError):
-            size = 0
-        yield path if size else None
+        path = _fetched(store, in_bucket(current), Path(scratch) / TABLE)
+        if path is not None:
+            _keep_near(store, path, current)
+        yield path
+
+
+def _fetched(store: Store, name: str, path: Path) -> Path | None:
+    try:
+        with path.open("wb") as fetched:
+            size = store.size(name)
+            for begin in range(0, size, _PIECE):
+                fetched.write(store.read_range(name, begin, min(_PIECE, size - begin)))
+        # It may be anybody's: what it claims must be possible.
+        with open_regular(path) as file:
+            tables.open_table(file, pa.schema([pa.field("key", pa.string())]), store.where(name))
+    except (FileNotFoundError, CorruptDataError):
+        return None
+    return path
 
 
 def in_bucket(catalog_sha256: str) -> str:
@@ -192,6 +216,35 @@ def _keep(store: LocalStore, made: Path, catalog_sha256: str) -> None:
                 target.write(block)
         store.put(HEAD, layout.dump_checked(Head(catalog_sha256, made.stat().st_size)), "facts")
     except (OSError, PlanError):  # somebody else's folder, or a full disk: it is only kept to save time
+        return
+
+
+def near_folder() -> Path:
+    """Where the facts of URLs are kept on this machine; it may not exist yet."""
+    return assets.folder().with_name("facts")
+
+
+def _near(store: Store, catalog_sha256: str) -> Path:
+    """The name has the URL, too: what a stranger's bucket calls the facts of a catalog is said of that bucket alone."""
+    name = hashlib.sha256(f"{store.where('')}\n{catalog_sha256}".encode()).hexdigest()
+    return near_folder() / f"{name}.parquet"
+
+
+def _keep_near(store: Store, made: Path, catalog_sha256: str) -> None:
+    near = _near(store, catalog_sha256)
+    try:
+        near.parent.mkdir(parents=True, exist_ok=True)
+        here = LocalStore(near.parent)
+        here.sweep(("",))
+        with made.open("rb") as source, here.create(near.name, "facts") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        kept = sorted(near.parent.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        size = 0
+        for file in kept:
+            size += file.stat().st_size
+            if size > MOST_NEAR and file != near:
+                here.delete(file.name)
+    except (OSError, PlanError):  # no home, a full disk, another process at it: it is only kept to save time
         return
 
 

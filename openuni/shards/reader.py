@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
@@ -414,6 +413,8 @@ class Dataset:
 
     def _passing_facts(self, predicate: pc.Expression) -> npt.NDArray[np.bool_] | None:
         """For which clips of the whole dataset it holds; None where the facts are not kept or do not tell."""
+        import pyarrow.dataset as ds  # which imports pandas, where it is installed
+
         with facts.there(self._store) as path:
             if path is None:
                 return None

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
 from openuni import registry
 from openuni.errors import OpenUniError, PlanError
-from openuni.shards.parts import Part
 from openuni.storage import is_object_url
 from openuni.storage.local import FOLLOW_LINKS
+
+if TYPE_CHECKING:
+    from openuni.shards.parts import Part
 
 Command = Callable[..., Any]
 
@@ -220,6 +222,8 @@ class Parts(click.ParamType[Any, Any]):
     name = "part"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
+        from openuni.shards.parts import Part
+
         try:
             return value if isinstance(value, Part) else Part.parse(value)
         except PlanError as error:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -15,15 +16,13 @@ from rich.status import Status
 from rich.table import Table
 
 from openuni import printable
-from openuni.choosing import Step
-from openuni.experts import sets
 from openuni.shards import layout
-from openuni.sources import hub
-from openuni_pipelines import left_out
-from openuni_pipelines.engine.build import BuildConfig, Summary
-from openuni_pipelines.engine.monitor import RunProgress
-from openuni_pipelines.engine.planning import Estimate
-from openuni_pipelines.engine.stages import MAX_ATTEMPTS
+
+if TYPE_CHECKING:  # most commands print without these, which take half a second to import
+    from openuni.choosing import Step
+    from openuni_pipelines.engine.build import BuildConfig, Summary
+    from openuni_pipelines.engine.monitor import RunProgress
+    from openuni_pipelines.engine.planning import Estimate
 
 EXIT_WITH_FAILURES = 3
 """The build is complete, but clips or modalities are missing from it; `failures.parquet` says which and why."""
@@ -36,6 +35,8 @@ def say(text: str) -> None:
 
 def say_notices(experts: Sequence[str]) -> None:
     """What these experts' licenses ask of whoever chooses them."""
+    from openuni.experts import sets
+
     for name, notice in sets.notices(experts).items():
         say(f"[yellow]{escape(name)}: {escape(notice)}[/]")
 
@@ -102,6 +103,9 @@ def finish(summary: Summary) -> None:
 
 def print_summary(summary: Summary) -> None:
     """Columns, clips that were dropped, the first failures, and what to do next."""
+    from openuni_pipelines import left_out
+    from openuni_pipelines.engine.stages import MAX_ATTEMPTS
+
     console = Console(stderr=True)
     table = Table("column", "present", "absent")
     for column, present in summary.present.items():
@@ -149,6 +153,8 @@ def print_places(config: BuildConfig) -> None:
         config.videos is not None and (config.metadata is not None or "metadata" not in source.needs)
     ):
         return
+    from openuni.sources import hub
+
     console = Console(stderr=True, highlight=False)
     console.print(f"source [bold]{source.name}[/]: {printable.rich(source.license)}")
     lacks = []

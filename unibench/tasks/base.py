@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -335,6 +335,10 @@ class Estimated(Stored[V]):
         del setup
         there, here = self.picture(true, frame), self.picture(predicted, frame)
         return [Panel("truth", there), Panel("prediction", here), difference(there, here)]
+
+    def comparison(self, predicted: V, true: V, setup: Setup) -> Callable[[int], list[Panel]]:
+        """`panels` of any frame of a clip. What its frames decide together, an alignment say, is decided once, here."""
+        return lambda frame: self.panels(predicted, true, frame, setup)
 
     def picture(self, value: V, frame: int) -> Image:
         """A frame as the modality shows itself."""

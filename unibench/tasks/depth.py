@@ -165,19 +165,28 @@ class DepthTask(Estimated[Depth]):
         return Finding("depth", mistake, self.judge, median, median, len(pairs))
 
     def panels(self, predicted: Depth, true: Any, frame: int, setup: Setup) -> list[Panel]:
+        return self.comparison(predicted, true, setup)(frame)
+
+    def comparison(self, predicted: Depth, true: Any, setup: Setup) -> Callable[[int], list[Panel]]:
+        """Aligned over the whole clip."""
         valid = valid_truth(true.values, setup.max_depth)
         fitted = fit(predicted, true.values, valid, "disparity")
         if not valid.any() or fitted is None:
-            return []
-        aligned = apply_fit(predicted, fitted, setup.max_depth)[frame]
-        truth = np.where(valid[frame], true.values[frame], np.nan)
+            return lambda frame: []
         low, high = np.nanquantile(1 / true.values[valid], [0.005, 0.995])
-        error = np.abs(aligned - truth) / truth
-        return [
-            Panel("truth (disparity)", _shades(1 / truth, low, high)),
-            Panel("prediction, aligned", _shades(1 / aligned, low, high)),
-            Panel("|d − d*| / d*: 0 … 0.5", heat(error, 0.5, valid[frame])),
-        ]
+
+        def panels(frame: int) -> list[Panel]:
+            here = replace(predicted, values=predicted.values[frame : frame + 1])
+            aligned = apply_fit(here, fitted, setup.max_depth)[0]
+            truth = np.where(valid[frame], true.values[frame], np.nan)
+            error = np.abs(aligned - truth) / truth
+            return [
+                Panel("truth (disparity)", _shades(1 / truth, low, high)),
+                Panel("prediction, aligned", _shades(1 / aligned, low, high)),
+                Panel("|d − d*| / d*: 0 … 0.5", heat(error, 0.5, valid[frame])),
+            ]
+
+        return panels
 
 
 def standing_still(depth: Depth, flow: Flow, camera: Camera) -> Bools:

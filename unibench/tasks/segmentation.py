@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,18 +85,25 @@ class SegmentationTask(Estimated[Segmentation]):
         return (self.mirrored(), Mistake("rows and columns are swapped", _transposed), *shifts())
 
     def panels(self, predicted: Segmentation, true: Segmentation, frame: int, setup: Setup) -> list[Panel]:
+        return self.comparison(predicted, true, setup)(frame)
+
+    def comparison(self, predicted: Segmentation, true: Segmentation, setup: Setup) -> Callable[[int], list[Panel]]:
         """Predicted objects wear the colour of the true object that they are paired with."""
         del setup
         pairs = pair_objects(overlaps(predicted, true))
         colour = {i.id: k + 1 for k, i in enumerate(true.instances)}
         paired = {predicted.instances[p].id: k + 1 for k, p in enumerate(pairs) if p is not None}
         spare = {i.id: len(colour) + k + 1 for k, i in enumerate(predicted.instances) if i.id not in paired}
-        there, here = _renumber(true.ids[frame], colour), _renumber(predicted.ids[frame], paired | spare)
-        return [
-            Panel("truth", _palette(there)),
-            Panel("prediction, paired", _palette(here)),
-            agreement(there, here),
-        ]
+
+        def panels(frame: int) -> list[Panel]:
+            there, here = _renumber(true.ids[frame], colour), _renumber(predicted.ids[frame], paired | spare)
+            return [
+                Panel("truth", _palette(there)),
+                Panel("prediction, paired", _palette(here)),
+                agreement(there, here),
+            ]
+
+        return panels
 
 
 def _join_colours(ids: npt.NDArray[Any], entry: Path) -> npt.NDArray[np.int64]:

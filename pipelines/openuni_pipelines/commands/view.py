@@ -10,14 +10,7 @@ from pathlib import Path
 import click
 
 from openuni import printable
-from openuni.errors import PlanError
-from openuni_pipelines import options, terminal
-from openuni_pipelines.engine.viewing import scores
-from openuni_pipelines.engine.viewing.clips import Clips, Differences
-from openuni_pipelines.engine.viewing.flags import Flags
-from openuni_pipelines.engine.viewing.publishing import publish
-from openuni_pipelines.engine.viewing.server import Viewer
-from openuni_pipelines.engine.viewing.sources import open_source
+from openuni_pipelines import options
 
 
 @click.command("view")
@@ -77,15 +70,14 @@ def view_command(
     shown = [*([path] if path else []), *runs]
     if not 1 <= len(shown) <= 2:
         raise click.UsageError("name a DATASET, or one or two runs with --pred")
-    flags = Flags(flags_file or (Path() if "://" in shown[0] else _folder(Path(shown[0]))) / "flags.jsonl")
-    clips, others = _opened(shown, gt)
-    reports = [one for one in map(scores.read, shown, [report_file, None]) if one is not None]
-    scored = scores.of_runs(reports, _names(shown)) if len(reports) in (1, len(shown)) else scores.Scores()
-    try:
-        viewer = Viewer(clips, flags, others, scored, port=port)
-    except OSError as error:
-        raise PlanError(f"port {port} cannot be used: {error.strerror}; leave out --port, or name another") from error
+    # What follows takes a second to import, of which `--help` needs nothing.
+    from openuni_pipelines.engine.viewing.opening import open_viewer
+
+    viewer = open_viewer(shown, gt, report_file, flags_file, port)
     if out is not None:
+        from openuni_pipelines import terminal
+        from openuni_pipelines.engine.viewing.publishing import publish
+
         with terminal.counting("clips") as progress:
             written = publish(viewer, out, progress)
         click.echo(
@@ -100,26 +92,3 @@ def view_command(
         viewer.serve()
     except KeyboardInterrupt:
         click.echo("")
-
-
-def _opened(shown: list[str], gt: str | None) -> tuple[Clips, list[Clips]]:
-    """The clips to look at, and what stands beside them."""
-    truth = Clips(open_source(gt), "truth") if gt else None
-    clips = Clips(open_source(shown[0], gt))
-    others: list[Clips] = [] if truth is None else [truth, Differences(clips, truth)]
-    for path, name in zip(shown[1:], _names(shown)[1:], strict=True):
-        second = Clips(open_source(path, gt), name)
-        others += [second] if truth is None else [second, Differences(second, truth, f"error of {name}")]
-    return clips, others
-
-
-def _folder(shown: Path) -> Path:
-    """Where flags go: into a dataset or a folder of predictions, beside a view, which is a file."""
-    return shown if shown.is_dir() else shown.parent
-
-
-def _names(shown: list[str]) -> list[str]:
-    """What to call each run: its folder's name; `second` where both have one name."""
-    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in shown]
-    taken = ("truth", "error", names[0])
-    return [names[0], *("second" if name in taken else name for name in names[1:])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -205,6 +205,9 @@ class Clips:
         """The value of one frame, and of those after it that its own picture needs."""
         parts = self.parts(key, column)
         stop = min(number + 1 + parts.modality.reaches, parts.frames)
+        whole = None if parts.quick else self._values.peek((key, column, -1))
+        if whole is not None:
+            return parts.modality.take(whole, slice(number, stop))
         return self._values.get((key, column, number), lambda: parts.part(number, stop))
 
     def whole(self, key: str, column: str) -> Any:
@@ -224,6 +227,8 @@ class Clips:
 
     def _colours(self, key: str, column: str) -> ColourRange | None:
         parts = self.parts(key, column)
+        if not parts.quick:
+            self.whole(key, column)  # once, where each of these frames would cost as much
         last = max(parts.frames - 1 - parts.modality.reaches, 0)
         numbers = np.unique(np.linspace(0, last, _SEEN).astype(int)).tolist()
         with ThreadPoolExecutor(_SEEN) as pool:  # somebody waits for these frames alone
@@ -235,9 +240,12 @@ class Clips:
         return min(low for low, _ in ranges), float(np.median([high for _, high in ranges]))
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
-        """One frame for people."""
+        """One frame for people. The first of exact truth is in its own colours: those of the clip take all of it, which
+        the run that brings this frame again decodes."""
+        hasty = not self.parts(key, column).quick and not self._ranges.begun((key, column))
+        within = None if hasty else self.colours(key, column)
         value, modality = self.still(key, column, number), drawn(column)
-        picture: npt.NDArray[np.uint8] = modality.show_within(value, self.colours(key, column))[0]
+        picture: npt.NDArray[np.uint8] = modality.show_within(value, within)[0]
         return picture
 
     def pictures(self, key: str, column: str, start: int, stop: int) -> Frames:
@@ -280,6 +288,7 @@ class Differences(Clips):
     def __init__(self, predicted: Clips, truth: Clips, source: str = "error") -> None:
         super().__init__(predicted.data, source)
         self._predicted, self._truth = predicted, truth
+        self._comparisons = Kept[Place, _Comparison](_MOST_VALUES, lambda comparison: comparison.bytes)
 
     def columns(self, key: str) -> Iterator[ColumnFacts]:
         """The columns that both have of a clip; the others say why there is no error to show."""
@@ -307,6 +316,10 @@ class Differences(Clips):
         return picture
 
     def pictures(self, key: str, column: str, start: int, stop: int) -> Frames:
+        compare = self._comparisons.get((key, column), lambda: self._comparison(key, column)).error
+        return np.stack([compare(frame) for frame in range(start, stop)])
+
+    def _comparison(self, key: str, column: str) -> _Comparison:
         # All of both: what a depth is worth is said after it was aligned to the truth over the whole clip.
         found, true = self._predicted.whole(key, column), self._truth.whole(key, column)
         modality = modalities.get(column)
@@ -314,12 +327,27 @@ class Differences(Clips):
             raise OpenUniError(
                 f"{key}: {column} has another size or length than its truth; score it to see it resampled"
             )
-        if column not in tasks.estimated():
-            part = slice(start, stop)
-            pairs = zip(modality.take(true, part).frames, modality.take(found, part).frames, strict=True)
-            return np.stack([difference(there, here).image for there, here in pairs])
-        task, setup = tasks.get_estimated(column), Setup()
-        return np.stack([task.panels(found, true, frame, setup)[-1].image for frame in range(start, stop)])
+        if column in tasks.estimated():
+            panels = tasks.get_estimated(column).comparison(found, true, Setup())
+        else:
+            shown = (modality.show(true), modality.show(found))
+            panels = lambda frame: [difference(*(of[frame] for of in shown))]  # noqa: E731
+
+        def error(frame: int) -> npt.NDArray[np.uint8]:
+            drawn = panels(frame)
+            if not drawn:
+                raise OpenUniError(f"{key}: its {column} cannot be compared with the truth: one of them knows no pixel")
+            return drawn[-1].image
+
+        return _Comparison(error, size_of(found) + size_of(true))
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Draws where a frame is wrong; it keeps `bytes` of both values alive."""
+
+    error: Callable[[int], npt.NDArray[np.uint8]]
+    bytes: int
 
 
 def wheel() -> bytes:

@@ -38,6 +38,11 @@ class Kept(Generic[K, V]):
         with self._lock:
             return self._values[key].result() if key in self._sizes else None
 
+    def begun(self, key: K) -> bool:
+        """Whether the value of a key is kept or being made."""
+        with self._lock:
+            return key in self._values
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of a key, made now if it is not kept. What `make` raises, all who wait get; it is not kept."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from openuni import modalities
 from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError
 from openuni.modalities import ColourRange, Encoded, Frames, Modality, Reading
 from openuni.modalities.rgb import Rgb
+from openuni.modalities.stored import Layout, unpack_arrays
 from openuni.sample import Record, Sample, Status
 from openuni.shards import facts, index, tables, view
 from openuni.shards.layout import MANIFEST
@@ -36,6 +38,8 @@ SLAB = 1 << 15
 """Clips whose index is read at once; of more, a dataset's facts are made once and kept in a file."""
 _SHEETS = "samples"
 _MOST_SHEET = 64 << 20
+_SPARE = 1 << 20
+"""By which packed noise may be larger than the array."""
 
 
 class Drawn(Protocol):
@@ -98,6 +102,34 @@ class StoredParts(Parts):
 
     def part(self, start: int, stop: int) -> Any:
         return self._stored.decode_part(self._encoded, slice(start, stop))
+
+
+class NormalParts(Parts):
+    """From the packed file beside a rendered clip."""
+
+    quick = False
+
+    def __init__(self, file: Path, record: Record) -> None:
+        """Raises CorruptDataError where the file is larger than the clip's normals can be."""
+        super().__init__(NormalMaps(), record.frames)
+        self._file = file
+        self._layout = Layout(np.float32, (record.frames, record.height, record.width, 3))
+        most = math.prod(self._layout.shape) * 4 + _SPARE
+        with open_regular(file) as opened:
+            self._data = opened.read(most + 1)
+        if len(self._data) > most:
+            raise CorruptDataError(f"{file} is larger than the normals of its clip can be")
+
+    @property
+    def bytes(self) -> int:
+        return len(self._data)
+
+    def part(self, start: int, stop: int) -> Normals:
+        try:
+            arrays = unpack_arrays(self._data, {"normals": self._layout}, range(start, stop))
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{self._file}: {error}") from error
+        return Normals(arrays["normals"])
 
 
 class HeldParts(Parts):
@@ -211,7 +243,7 @@ class Stored(Source):
     def read(self, key: str, column: str) -> Parts:
         sample = self.sample(key)
         if column == normals.NAME and self.has_normals(key):
-            return HeldParts(NormalMaps(), Normals(sidecar.read_normals(self._beside(sample.key, "normals.npz"))))
+            return NormalParts(self._beside(sample.key, "normals.npz"), sample.record)
         _check_present(self, sample, column)
         with self._lock:
             encoded = self.data.result(sample.key, column).encoded

@@ -20,9 +20,7 @@ from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer
 from openuni_pipelines.engine.viewing.sources import Stored
-from tests.openuni_pipelines.engine.viewing.test_view import HOSTILE, browser, dataset, page, settled
-
-__all__ = ["browser", "dataset", "page"]
+from tests.openuni_pipelines.engine.viewing.bars import HOSTILE, settled
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

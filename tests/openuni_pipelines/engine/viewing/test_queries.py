@@ -21,9 +21,7 @@ from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Parts, Source, Stored, _schema
-from tests.openuni_pipelines.engine.viewing.test_view import browser, page
 
-__all__ = ["browser", "page"]
 ROWS = 20_000
 COLUMNS = {"rgb": "rgb-1", "depth": "depth-1"}
 

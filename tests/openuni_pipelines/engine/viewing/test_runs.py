@@ -14,15 +14,15 @@ import unibench
 from openuni.errors import OpenUniError
 from openuni.sample import Record
 from openuni.shards import view, writer
-from openuni_pipelines.commands.view import _names, _opened
 from openuni_pipelines.engine.viewing import scores
 from openuni_pipelines.engine.viewing.catalogue import Query
 from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.opening import names, opened
 from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Plain, Steps, open_source
-from tests.openuni_pipelines.engine.viewing.test_view import COLUMNS, H, T, W, burnt, get
+from tests.openuni_pipelines.engine.viewing.bars import COLUMNS, H, T, W, burnt, get
 from unibench.report import report
 
 
@@ -54,8 +54,8 @@ def test_a_plain_folder_stands_beside_its_truth_worst_first(truth: Path, tmp_pat
     a = predict(tmp_path / "a", truth, {"one": 0.1, "two": 0.9})
     b = predict(tmp_path / "b", truth, {"one": 0.5, "two": 0.2})
     shown = [str(a), str(b)]
-    clips, others = _opened(shown, str(truth))
-    scored = scores.of_runs([report.read(a / "score"), report.read(b / "score")], _names(shown))
+    clips, others = opened(shown, str(truth))
+    scored = scores.of_runs([report.read(a / "score"), report.read(b / "score")], names(shown))
     viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), others, scored)
     open_in_background(viewer)
     about = get(viewer, "/api/about")[1]
@@ -121,7 +121,7 @@ def test_the_report_says_how_to_look_at_each_sample_and_looks_like_the_viewer(tr
     html = next((folder / "again").glob("*.html")).read_text("utf-8")
     command = f"openuni view --pred {folder} --gt {truth} --clip two"
     assert command in html
-    clips, others = _opened([str(folder)], str(truth))
+    clips, others = opened([str(folder)], str(truth))
     viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), others)
     assert viewer.link("two") == f"{viewer.url}#clip=two"
     with pytest.raises(OpenUniError, match="three"):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,18 +18,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import openuni
+from openuni.shards import catalog, facts
 from openuni.storage.objects import ObjectStore
 from openuni_pipelines.engine.viewing.clips import Clips
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import open_source
-from tests.openuni_pipelines.engine.viewing.test_view import dataset, get
+from tests.openuni_pipelines.engine.viewing.bars import get
 from tests.s3 import BUCKET, Server
-
-__all__ = ["dataset"]
 
 
 def look(url: str, flags: Path) -> None:
@@ -55,6 +56,35 @@ def test_a_url_of_memory_opens(dataset: Path, tmp_path: Path) -> None:
     MemoryFileSystem().put(str(dataset), "/viewed", recursive=True)
     look("memory://viewed", tmp_path / "flags.jsonl")
     MemoryFileSystem().rm("/viewed", recursive=True)
+
+
+def test_facts_of_a_url_are_read_once_and_only_for_that_url(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(facts, "near_folder", lambda: tmp_path / "near")
+    root = tmp_path / "data"
+    shutil.copytree(dataset, root)
+    catalog.write(root, "run")
+    files = MemoryFileSystem()
+    for name in ("fact-a", "fact-b"):
+        files.put(str(root), f"/{name}", recursive=True)
+    made: list[int] = []
+    for _ in range(2):
+        with facts.table(openuni.open("memory://fact-a"), made.append) as path:
+            keys = pq.read_table(path)["key"].to_pylist()
+    assert keys == ["clip-0", "clip-1", "clip-2", "clip-3"]
+    assert made == [4]  # the second time they were there
+    assert path.parent == tmp_path / "near"
+    with facts.there(openuni.open("memory://fact-b").store) as other:
+        assert other is None  # a stranger's copy of a catalog says nothing of another place, nor the other way
+    monkeypatch.setattr(facts, "MOST_NEAR", 1)
+    with facts.table(openuni.open("memory://fact-b"), made.append):
+        assert made == [4, 4]
+    assert len(list((tmp_path / "near").iterdir())) == 1  # the longest unused is gone
+    for name in ("fact-a", "fact-b"):
+        files.rm(f"/{name}", recursive=True)
 
 
 COMMIT = "0123456789" * 4

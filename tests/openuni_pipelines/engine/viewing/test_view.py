@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,68 +20,16 @@ import pytest
 import openuni
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError
-from openuni.modalities.depth import Depth
-from openuni.modalities.flow import Flow
-from openuni.modalities.rgb import Rgb
-from openuni.modalities.segmentation import Instance, Segmentation
-from openuni.modalities.skeleton import Skeleton
-from openuni.sample import Annotation, Record
-from openuni.shards import layout, writer
+from openuni.shards import layout
 from openuni_pipelines.engine.viewing.catalogue import QUERY, Catalogue, Query
 from openuni_pipelines.engine.viewing.clips import Clips, Differences
 from openuni_pipelines.engine.viewing.flags import Flags
 from openuni_pipelines.engine.viewing.scores import Scores
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Stored
+from tests.openuni_pipelines.engine.viewing.bars import COLUMNS, HOSTILE, RATES, H, T, W, get, settled
 from unibench.camera import Camera
 from unibench.formats import sidecar
-
-COLUMNS = {name: f"{name}-1" for name in ("rgb", "depth", "flow", "segmentation", "skeleton")}
-HOSTILE = "<img src=x onerror=\"document.title='taken'\"> & <script>document.title='taken'</script>"
-RATES = (12.0, 25.0, 30000 / 1001, 60.0)
-T, H, W = 40, 32, 64
-
-
-def bits(frame: int) -> np.ndarray:
-    """The frame's number as eight upright bars, bool `[H, W]`: what is burnt into every column."""
-    return np.repeat([bool(frame >> bit & 1) for bit in range(8)], W // 8)[None].repeat(H, 0)
-
-
-def burnt(fps: float) -> dict[str, Annotation[Any]]:
-    """All columns of a clip with its frame numbers; the last map of a flow lies beside its last frame."""
-    marks = np.stack([bits(frame) for frame in range(T)])
-    joints = np.zeros((T, 1, 17, 3), np.float32)
-    joints[..., 0] = np.arange(T)[:, None, None] + np.linspace(2, 20, 17)
-    joints[..., 1], joints[..., 2] = np.linspace(3, 28, 17), 1
-    boxes = np.array([0, 0, W - 1, H - 1], np.float32).reshape(1, 1, 4).repeat(T, 0)
-    motion = np.stack([np.where(marks[:-1], 3.0, -3.0), np.zeros((T - 1, H, W))], -1).astype(np.float32)
-    table = (Instance(3, "dark bar", 0.5), Instance(7, "light bar", None, 4))
-    return {
-        "rgb": Annotation(Rgb(np.where(marks, 235, 20)[..., None].repeat(3, -1).astype(np.uint8), fps, exact=True)),
-        "depth": Annotation(Depth(np.where(marks, 2.0, 7.5).astype(np.float32), "metric", exact=True), 0.25),
-        "flow": Annotation(Flow(motion), 0.75),
-        "segmentation": Annotation(Segmentation(np.where(marks, 7, 3).astype(np.int32), table)),
-        "skeleton": Annotation(Skeleton(joints, boxes, np.array([1], np.int32), H, W)),
-    }
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four clips at four rates; the first has a hostile caption, the last lacks its depth."""
-    root = tmp_path_factory.mktemp("view") / "data"
-    keys = [f"clip-{number}" for number in range(len(RATES))]
-    for key, fps in zip(keys, RATES, strict=True):
-        caption = HOSTILE if key == keys[0] else f"bars at {fps:g} frames a second"
-        record = Record(
-            key, T, H, W, fps, caption=caption, source="toy", source_id=key, video_id=key, scores={"sharp": fps}
-        )
-        annotations: dict[str, Any] = burnt(fps)
-        if key == keys[-1]:
-            annotations["depth"] = "too dark"
-        writer.save_sample(root, 0, record, annotations, COLUMNS, "run")
-    writer.commit_shard(root, 0, keys, COLUMNS, "run")
-    writer.write_manifest(root, {"source": "toy"}, COLUMNS, len(keys), 1, "run")
-    return root
 
 
 @pytest.fixture
@@ -94,62 +43,18 @@ def viewer(dataset: Path, tmp_path: Path) -> Iterator[Viewer]:
     viewer.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real Chromium: the system's, driven by Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine; install Debian's `chromium`")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that may ask nobody but the loopback interface, and whose errors fail the test."""
-    opened = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-    opened.set_default_timeout(120_000)
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda request: errors.append(request.url) if outside(request.url) else None)
-    yield opened
-    opened.context.close()
-    assert not errors
-
-
-def outside(url: str) -> bool:
-    return urlsplit(url).scheme not in ("blob", "data") and urlsplit(url).hostname != "127.0.0.1"
-
-
-def get(viewer: Viewer, path: str, *, token: str | None = None, host: str = "", **arguments: object) -> Any:
-    """Status and parsed JSON (or bytes) of a GET."""
-    port = urlsplit(viewer.url).port
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    query = urlencode({**arguments, "token": viewer.token if token is None else token})
-    connection.request("GET", f"{path}?{query}", headers={"Host": host or f"127.0.0.1:{port}"})
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer.status, json.loads(body) if answer.headers["Content-Type"] == "application/json" else body
-
-
-def shown(page: Any) -> list[list[list[int]]]:
-    """The colour in the middle of every bar, of each pane."""
-    script = f"""panes => panes.map(pane => Array.from({{length: 8}}, (_, bar) =>
-        Array.from(pane.getContext("2d").getImageData(bar * {W // 8} + {W // 16}, {H // 2}, 1, 1).data.slice(0, 3))))"""
-    read: list[list[list[int]]] = page.eval_on_selector_all(".pane[data-source=''] canvas[data-frame]", script)
-    return read
-
-
-def settled(page: Any, frame: int) -> None:
-    """Wait until every pane says that it drew the frame."""
-    ready = "n => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];"
-    page.wait_for_function(
-        ready + "return all.length && all.every(pane => pane.dataset.frame === String(n)) }", arg=frame
-    )
+SEEK = f"""async (seeks) => {{
+  const all = [...document.querySelectorAll(".pane .frame canvas:first-child")], shown = [];
+  const ours = all.filter((canvas) => canvas.closest(".pane").dataset.source === "");
+  for (const frame of seeks) {{
+    player.show(frame);
+    while (!all.every((canvas) => canvas.dataset.frame === String(frame))) await new Promise(requestAnimationFrame);
+    shown.push(ours.map((canvas) => Array.from({{ length: 8 }}, (_, bar) =>
+      Array.from(canvas.getContext("2d").getImageData(bar * {W // 8} + {W // 16}, {H // 2}, 1, 1).data.slice(0, 3)))));
+  }}
+  return ours.map((_, pane) => shown.map((panes) => panes[pane]));
+}}"""
+"""Of each pane, and after each seek, the colour in the middle of every bar."""
 
 
 @pytest.mark.parametrize("number", range(len(RATES)))
@@ -161,15 +66,15 @@ def test_all_panes_show_the_same_frame_after_random_seeks(viewer: Viewer, page: 
     expected = {name: modalities.get(name).show(sample[name])[:, H // 2, middles].astype(int) for name in names}
     page.goto(f"{viewer.url}#clip={key}")
     settled(page, 0)
+    page.wait_for_function("() => player.panes.every(pane => !pane.column.present || pane.runs.has(0))")
     page.uncheck("#vectors")
-    for frame in np.random.default_rng(number).integers(0, T, 50):
-        page.evaluate("frame => player.show(frame)", int(frame))
-        settled(page, int(frame))
-        colours = dict(zip([n for n in sample.statuses if n in sample], np.array(shown(page)), strict=False))
+    seeks = np.random.default_rng(number).integers(0, T, 50).tolist()
+    shown = dict(zip([n for n in sample.statuses if n in sample], np.array(page.evaluate(SEEK, seeks)), strict=False))
+    for at, frame in enumerate(seeks):
         for name in names:
             if name == "flow" and frame == T - 1:
                 continue  # it has no map
-            error = np.abs(expected[name] - colours[name]).max(axis=(1, 2))
+            error = np.abs(expected[name] - shown[name][at]).max(axis=(1, 2))
             assert error[frame] < 12, (name, frame)
             assert name != "rgb" or int(error.argmin()) == frame
 
@@ -189,9 +94,10 @@ def test_a_clip_seen_before_is_there_without_asking(viewer: Viewer, page: Any) -
 
 def test_readings_are_the_arrays(viewer: Viewer) -> None:
     sample, rng = viewer.clips.sample("clip-0"), np.random.default_rng(0)
+    kept = http.client.HTTPConnection("127.0.0.1", urlsplit(viewer.url).port or 0, timeout=120)
     for name in ("rgb", "depth", "flow", "segmentation"):
         for frame, y, x in zip(*(rng.integers(0, most, 125) for most in (T, H, W)), strict=True):
-            status, found = get(viewer, "/api/readings", key="clip-0", column=name, frame=frame, y=y, x=x)
+            status, found = get(viewer, "/api/readings", open=kept, key="clip-0", column=name, frame=frame, y=y, x=x)
             assert status == 200
             values = [reading["value"] for reading in found]
             if name == "rgb":
@@ -264,16 +170,14 @@ def test_words_ranges_and_flags_narrow_the_grid(viewer: Viewer, page: Any) -> No
 
 def test_what_is_typed_while_the_index_is_read_is_kept(viewer: Viewer, page: Any) -> None:
     """The filters are drawn when the index has been read, and used to write an old query over newer words."""
-    held: list[Any] = []
-    page.route("**/api/facets*", lambda route: held.append(route))
+    facets = Held(page, "/api/facets")
     page.goto(viewer.url)
     page.wait_for_selector(".card img")
     page.wait_for_function("() => state.facets === undefined")
-    while not held:
-        page.wait_for_timeout(20)
+    facets.until(1)
     # Typed and answered in one task of the page's, so that no pause for the search lies between them.
     page.evaluate("() => { $('words').value = 'BARS 25'; $('words').dispatchEvent(new Event('input')); }")
-    held[0].continue_()
+    facets.let()
     page.wait_for_function("() => state.facets !== undefined")
     page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of 4')")
     assert page.input_value("#words") == "BARS 25"
@@ -492,3 +396,96 @@ def test_everything_has_a_name_and_works_by_keyboard(viewer: Viewer, page: Any) 
     )
     page.keyboard.press("ArrowRight")
     settled(page, 1)
+
+
+class Held:
+    """Requests that wait, in `routes`, to be continued in any order, until all may pass."""
+
+    def __init__(self, page: Any, pattern: str) -> None:
+        self.routes: list[Any] = []
+        self._page, self._passes = page, False
+        page.route(re.compile(pattern), self._take)
+
+    def until(self, number: int) -> None:
+        """Wait until so many wait."""
+        while len(self.routes) < number:
+            self._page.wait_for_timeout(20)
+
+    def let(self) -> None:
+        """Let all pass, the last first."""
+        self._passes = True
+        for route in reversed(self.routes):
+            route.continue_()
+
+    def _take(self, route: Any) -> None:
+        if self._passes:
+            route.continue_()
+        else:
+            self.routes.append(route)
+
+
+def test_what_is_typed_before_the_first_answer_counts(viewer: Viewer, page: Any) -> None:
+    about = Held(page, "/api/about")
+    page.goto(viewer.url)
+    about.until(1)
+    page.fill("#words", "BARS 25")
+    about.let()
+    page.wait_for_function("() => state.facets && document.getElementById('count').textContent.startsWith('1 of 4')")
+    assert page.input_value("#words") == "BARS 25"
+
+
+def test_answers_may_come_in_any_order(viewer: Viewer, page: Any) -> None:
+    page.goto(viewer.url)
+    page.wait_for_function("() => state.facets && histogram && document.querySelectorAll('.card img').length === 4")
+    asked = Held(page, "/api/histogram")
+    for field in ("fps", "frames"):
+        page.select_option("#field", field)
+    asked.until(2)
+    asked.routes[1].continue_()
+    page.wait_for_function("() => histogram.field === 'frames'")
+    with page.expect_response(re.compile("/api/histogram.*fps")):
+        asked.routes[0].continue_()
+    # Words are searched for a moment after they were typed: by then a clip may be open, whose address must stay.
+    page.evaluate("() => { $('words').value = 'x'; $('words').dispatchEvent(new Event('input')); }")
+    arrows = Held(page, "/api/arrows")
+    page.evaluate("location.hash = 'clip=clip-1&frame=3'")
+    settled(page, 3)
+    page.wait_for_timeout(300)
+    assert page.evaluate("[histogram.field, location.hash]") == ["frames", "#clip=clip-1&frame=3"]
+    page.check("#arrows")
+    arrows.until(2)  # of the clip and of its truth
+    page.evaluate("player.show(5)")
+    arrows.until(4)
+    arrows.let()
+    drawn = "() => player.panes.filter(pane => pane.arrows).map(pane => pane.arrows.frame)"
+    page.wait_for_function(f"() => JSON.stringify(({drawn})()) === '[5,5]'")
+
+
+def test_errors_keep_no_column_waiting_and_flags_no_clip_but_theirs(viewer: Viewer, page: Any) -> None:
+    errors = Held(page, "/api/frame.*source=error")
+    page.goto(f"{viewer.url}#clip=clip-0&frame=2")
+    page.wait_for_function(
+        "() => document.querySelectorAll(`.pane:not([data-source='error']) canvas[data-frame='2']`).length === 10"
+    )
+    errors.until(1)
+    errors.let()
+    settled(page, 2)
+    next_clip = Held(page, r"/api/clip\?")
+    page.evaluate("location.hash = 'clip=clip-1'")
+    next_clip.until(1)
+    assert page.is_disabled("#reason")  # it says nothing of a clip that is not there yet
+    assert page.is_disabled("#after")
+    next_clip.let()
+    settled(page, 0)
+    assert page.is_enabled("#reason")
+
+
+def test_exact_truth_is_seen_before_all_of_it_is_decoded(dataset: Path) -> None:
+    clips = Clips(Stored(openuni.open(dataset)))
+    first = clips.frame("clip-0", "depth", 3)
+    assert clips.held < 2 * T * H * W  # of 4 · T · H · W bytes of the clip
+    assert "yellow 2 m, violet 7.5 m" in clips.legend("clip-0", "depth")
+    again = clips.frame("clip-0", "depth", 3)
+    run = clips.run("clip-0", "depth", 3, 1)
+    assert run[4:] == again  # in the colours of the clip, as its other frames
+    assert len(first) > 0

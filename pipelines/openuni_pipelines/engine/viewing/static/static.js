@@ -6,10 +6,12 @@ const offline = (() => {
   const fetched = (path) => {
     if (!kept.has(path)) {
       if (kept.size > 64) kept.delete(kept.keys().next().value);
-      kept.set(path, fetch(path).then((answer) => {
+      const found = fetch(path).then((answer) => {
         if (!answer.ok) throw new Error(`${path} is missing from this export`);
-        return answer;
-      }).then((answer) => answer.arrayBuffer()));
+        return answer.arrayBuffer();
+      });
+      kept.set(path, found);
+      found.catch(() => { if (kept.get(path) === found) kept.delete(path); }); // asked again, it may come
     }
     return kept.get(path);
   };

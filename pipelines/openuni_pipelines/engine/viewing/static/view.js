@@ -36,7 +36,11 @@ const EVERYTHING = JSON.stringify(state.query);
 const served = typeof offline === "undefined";
 
 async function ask(path, values, signal) {
-  if (!served) { signal?.throwIfAborted(); return offline.ask(path, values); }
+  if (!served) {
+    const found = await offline.ask(path, values);
+    signal?.throwIfAborted(); // files cannot be asked to stop, but what comes too late is not taken
+    return found;
+  }
   const answer = await fetch(address(path, values), { signal });
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer;
@@ -70,11 +74,16 @@ function columns() {
 const encodedQuery = () => JSON.stringify(state.query);
 
 async function search() {
+  // Before the first answer, and beside an open clip (whose address would be lost), the query waits: the grid asks it.
+  if (!state.about || $("grid-page").hidden) return;
   generation += 1;
   const mine = generation;
   history.replaceState(null, "", `#q=${encodeURIComponent(encodedQuery())}`);
-  const first = await json("/api/cards", { query: encodedQuery(), first: 0, count: PAGE });
+  const first = await json("/api/cards", { query: encodedQuery(), first: 0, count: PAGE }).catch((error) => {
+    if (mine === generation) throw error;
+  });
   if (mine !== generation) return;
+  $("error").hidden = true;
   for (const card of cards.values()) card.remove();
   cards.clear();
   pages.clear();
@@ -88,12 +97,15 @@ async function search() {
 
 function page(number) {
   if (!pages.has(number)) {
-    pages.set(number, json("/api/cards", { query: encodedQuery(), first: number * PAGE, count: PAGE }).then((found) => found.cards));
+    const found = json("/api/cards", { query: encodedQuery(), first: number * PAGE, count: PAGE }).then(({ cards: all }) => all);
+    pages.set(number, found);
+    found.catch(() => { if (pages.get(number) === found) pages.delete(number); }); // the next who looks asks again
   }
   return pages.get(number);
 }
 
 function layOut() {
+  if ($("grid-page").hidden) return; // it has no width
   const across = columns(), step = CARD.height + CARD.gap, grid = $("grid");
   // Browsers lose count beyond some ten million pixels: a taller grid is scrolled in proportion.
   const tall = Math.ceil(state.total / across) * step + CARD.gap, shown = Math.min(tall, 8e6);
@@ -155,7 +167,7 @@ async function hoverPlay(card, image, facts) {
   leaving.signal.addEventListener("abort", () => canvas.replaceWith(image));
   image.replaceWith(canvas);
   const tick = async (now) => {
-    if (leaving.signal.aborted) return;
+    if (leaving.signal.aborted || !canvas.isConnected || $("grid-page").hidden) return;
     const bitmap = await decoded(played[Math.floor((Math.max(0, now - start) / 1000) * facts.fps) % played.length]);
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
@@ -191,6 +203,7 @@ function options(select, names, labels = (name) => name) {
 function showFilters() {
   const { facets } = state;
   options($("sort"), ["key", ...facets.numbers]);
+  for (const sort of $("compared").querySelectorAll("button")) sort.disabled = false;
   options($("field"), facets.numbers);
   const confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
   if (confidence) $("field").value = confidence;
@@ -242,11 +255,16 @@ function writeControls() {
   }));
 }
 
-let histogram = null;
+let histogram = null, histogramsAsked = 0;
 async function drawHistogram(brush = null) {
   const field = $("field").value;
   if (!field || !state.facets) return;
-  if (!brush) histogram = await json("/api/histogram", { query: encodedQuery(), field });
+  if (!brush) {
+    histogramsAsked += 1;
+    const mine = histogramsAsked, found = await json("/api/histogram", { query: encodedQuery(), field });
+    if (mine !== histogramsAsked) return; // another was asked for meanwhile
+    histogram = found;
+  }
   const canvas = $("histogram").querySelector("canvas"), ratio = devicePixelRatio || 1;
   canvas.width = 240 * ratio;
   canvas.height = 90 * ratio;
@@ -269,7 +287,7 @@ function brushed() {
   let from = null, to = null;
   const keep = (bars) => {
     const [low, high] = [Math.min(...bars), Math.max(...bars)];
-    state.query.ranges[$("field").value] = [histogram.edges[low], histogram.edges[high + 1]];
+    state.query.ranges[histogram.field] = [histogram.edges[low], histogram.edges[high + 1]];
     writeControls();
     return search();
   };
@@ -302,19 +320,19 @@ function brushed() {
 
 const RUN = 16; // frames that the server decodes together
 const MOST_KEPT = 256 << 20; // bytes
-const kept = new Map(); // place → its frames as JPEG; the longest unused first
+const kept = new Map(); // place → its frames as JPEG, and which runs of them are there; the longest unused first
 
 // The frames of a column: those that were looked at before are asked for no more.
 function framesOf(place, count) {
-  const name = JSON.stringify(place), jpegs = kept.get(name) ?? new Array(count).fill(null);
+  const name = JSON.stringify(place), known = kept.get(name) ?? { jpegs: new Array(count).fill(null), runs: new Set() };
   kept.delete(name);
-  kept.set(name, jpegs);
-  return jpegs;
+  kept.set(name, known);
+  return known;
 }
 
 function forgetOld() {
   let bytes = 0;
-  for (const [name, jpegs] of [...kept].reverse()) {
+  for (const [name, { jpegs }] of [...kept].reverse()) {
     for (const jpeg of jpegs) bytes += jpeg?.byteLength ?? 0;
     if (bytes > MOST_KEPT) kept.delete(name);
   }
@@ -333,7 +351,7 @@ class Pane {
     this.column = column;
     this.place = { key: clip.key, column: column.name, source: column.source };
     this.clip = clip;
-    this.jpegs = framesOf(this.place, clip.frames);
+    Object.assign(this, framesOf(this.place, clip.frames));
     this.bitmaps = new Map();
     this.root = element("section", "", "pane");
     this.root.dataset.source = column.source;
@@ -375,13 +393,15 @@ class Pane {
   async loadArrows(number, signal) {
     if (this.column.name !== "flow" || this.column.source.startsWith("error") || this.arrows?.frame === number || this.asked === number) return;
     this.asked = number;
-    this.arrows = { frame: number, ...await json("/api/arrows", { ...this.place, frame: number }, signal) };
+    const found = await json("/api/arrows", { ...this.place, frame: number }, signal);
+    if (this.asked !== number) return; // those of another frame were asked for meanwhile
+    this.arrows = { frame: number, ...found };
     player.changed();
   }
 
   // The frame asked for, decoded alone.
   async loadFrame(number, signal) {
-    if (this.jpegs[number]) return;
+    if (!this.column.present || this.jpegs[number]) return;
     try {
       const jpeg = await (await ask("/api/frame", { ...this.place, frame: number }, signal)).arrayBuffer();
       this.jpegs[number] ??= new Uint8Array(jpeg);
@@ -390,10 +410,12 @@ class Pane {
   }
 
   async loadRun(first, signal) {
-    if (!this.column.present || this.jpegs.slice(first, first + RUN).every(Boolean)) return;
+    if (!this.column.present || this.runs.has(first)) return;
     try {
       const run = await frames(this.place, first, RUN, signal);
-      run.forEach((jpeg, index) => { this.jpegs[first + index] ??= jpeg; });
+      // Also in place of a frame that came alone: one of exact truth was drawn before the clip's colours were known.
+      run.forEach((jpeg, index) => { this.jpegs[first + index] = jpeg; this.bitmaps.delete(first + index); });
+      this.runs.add(first);
       player.changed();
     } catch (error) { this.failed(error); }
   }
@@ -422,7 +444,8 @@ const player = {
     this.leaving = new AbortController();
     const clip = await json("/api/clip", { key }, this.leaving.signal);
     this.clip = state.clip = clip;
-    this.frame = Math.min(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? 0) || 0, clip.frames - 1);
+    const asked = Math.trunc(Number(new URLSearchParams(location.hash.slice(1)).get("frame") ?? 0)) || 0;
+    this.frame = Math.max(0, Math.min(asked, clip.frames - 1));
     // With others beside it a column is a row: the prediction, the truth, the error.
     const { others, columns: names } = state.about, place = (column) => names.indexOf(column.name) < 0 ? names.length : names.indexOf(column.name);
     if (others.length) clip.columns.sort((a, b) => place(a) - place(b));
@@ -433,6 +456,8 @@ const player = {
     $("key").textContent = clip.key;
     $("caption").textContent = clip.caption || "(no caption)";
     $("reason").value = clip.flag;
+    $("reason").disabled = false;
+    showCamera([]);
     $("time").max = clip.frames - 1;
     $("record").replaceChildren(...[["size", `${clip.frames} × ${clip.height} × ${clip.width} at ${rounded(clip.fps)} fps`], ...Object.entries(clip.record)].map(([name, value]) => {
       const row = element("tr");
@@ -451,9 +476,12 @@ const player = {
   // First the frame asked for of every pane; then the rest from there on, a run of all panes at a time, a few at once.
   async load(panes, first, signal) {
     const runs = Math.ceil(this.clip.frames / RUN), waiting = [];
-    await Promise.all(panes.map((pane) => pane.loadFrame(first, signal)));
+    // An error takes both clips whole: it comes after what it compares, and is blank until then.
+    await Promise.all(panes.filter((pane) => !pane.column.source.startsWith("error")).map((pane) => pane.loadFrame(first, signal)));
     await this.draw().catch(report); // nothing else is decoded before they are seen
+    if (signal.aborted) return;
     for (const pane of panes) pane.loadLegend(signal).catch((error) => pane.failed(error));
+    for (const pane of panes) pane.loadFrame(first, signal);
     json("/api/camera", panes[0]?.place ?? {}, signal).then(({ path }) => showCamera(path), report);
     for (let at = 0; at < runs; at += 1) {
       const run = ((Math.floor(first / RUN) + at) % runs) * RUN;
@@ -474,10 +502,12 @@ const player = {
 
   close() {
     this.leaving.abort();
-    this.stop();
     this.panes = [];
     forgetOld();
     this.clip = this.people = state.clip = null;
+    this.stop();
+    // What would act on the clip before waits for the next one.
+    for (const id of ["before", "after", "reason"]) $(id).disabled = true;
   },
 
   show(frame) {
@@ -486,9 +516,21 @@ const player = {
     this.from = this.frame;
     this.started = performance.now();
     this.changed();
+    this.hurry();
+  },
+
+  // The frame that is looked at goes before the runs that were asked for; one at a time, however fast one seeks.
+  async hurry() {
+    const { clip, frame, leaving: { signal } } = this, missing = this.panes.filter((pane) => pane.column.present && !pane.jpegs[frame]);
+    if (this.hurrying === clip || !missing.length) return;
+    this.hurrying = clip;
+    await Promise.all(missing.map((pane) => pane.loadFrame(frame, signal)));
+    if (this.hurrying === clip) this.hurrying = null;
+    if (clip === this.clip && frame !== this.frame && !this.playing) this.hurry();
   },
 
   play() {
+    if (!this.clip) return;
     this.playing = true;
     if (this.frame === this.clip.frames - 1) this.frame = 0;
     this.show(this.frame);
@@ -512,6 +554,7 @@ const player = {
     this.playing = false;
     $("play").textContent = "▶";
     $("play").setAttribute("aria-label", "Play");
+    this.changed(); // the read-out stood still meanwhile
   },
 
   changed() {
@@ -526,10 +569,14 @@ const player = {
     if (!clip) return;
     const present = this.panes.filter((pane) => pane.column.present);
     const pictures = await Promise.all(present.map((pane) => pane.bitmap(frame)));
-    if (clip !== this.clip || pictures.some((picture) => !picture)) return;
+    if (clip !== this.clip || !pictures.some(Boolean)) return;
+    // All show one frame: while one lacks it, none leaves the frame before. A pane that shows none yet keeps nobody.
+    const shown = (pane) => pane.picture.dataset.frame;
+    if (present.some((pane, at) => !pictures[at] && shown(pane) !== undefined && shown(pane) !== String(frame))) return;
     const over = $("over").value === "" ? null : pictures[Number($("over").value)];
     if (!$("arrows").checked) $("arrow-scale").textContent = "";
     present.forEach((pane, at) => {
+      if (!pictures[at]) return;
       const pen = pane.picture.getContext("2d");
       pen.globalAlpha = 1;
       pen.drawImage(pictures[at], 0, 0, clip.width, clip.height);
@@ -540,7 +587,7 @@ const player = {
       if ($("arrows").checked) this.drawArrows(pane);
     });
     drawCamera(frame);
-    $("time").value = frame;
+    if (frame === this.frame) $("time").value = frame; // else it is being dragged on
     $("time").setAttribute("aria-valuetext", `frame ${frame} of ${clip.frames}`);
     $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
     if (this.pointer && !this.playing) this.read();
@@ -629,13 +676,15 @@ const player = {
   async read() {
     if (this.reading) { this.unread = true; return; }
     this.reading = true;
-    const { pointer, frame, clip } = this;
+    const { pointer, frame } = this;
     await Promise.all(this.panes.filter((pane) => pane.column.present).map(async (pane) => {
       const found = await json("/api/readings", { ...pane.place, frame, ...pointer }, this.leaving.signal);
       pane.reading.textContent = found.length ? `(${pointer.x}, ${pointer.y})  ` + found.map(({ name, value, unit }) => `${name} ${rounded(value)}${unit ? ` ${unit}` : ""}`).join("  ") : "";
     })).catch(report);
     this.reading = false;
-    if (this.unread && this.pointer && clip === this.clip) { this.unread = false; this.read(); }
+    const again = this.unread;
+    this.unread = false;
+    if (again && this.pointer && this.clip) this.read();
   },
 };
 
@@ -672,13 +721,15 @@ function drawCamera(frame) {
 }
 
 async function flag() {
+  const { key } = state.clip;
   const answer = await fetch("/api/flag", {
     method: "POST", headers: { "X-Token": token, "Content-Type": "application/json" },
-    body: JSON.stringify({ key: state.clip.key, reason: $("reason").value }),
+    body: JSON.stringify({ key, reason: $("reason").value }),
   });
   const said = await answer.json();
   if (!answer.ok) throw new Error(said.error);
-  state.about.flags = said.flags;
+  // Of this clip alone: the answer to an earlier flag may come later.
+  if (key in said.flags) state.about.flags[key] = said.flags[key]; else delete state.about.flags[key];
   $("reason").blur();
 }
 
@@ -735,12 +786,7 @@ function typed(event) {
 }
 
 async function begin() {
-  state.about = await json("/api/about", {});
-  Object.assign(state.query, state.about.begin);
-  $("flag").hidden = !served;
-  showComparison();
-  $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
-  document.title = `${state.about.url} – OpenUni`;
+  // What is typed and chosen before the first answer counts, too.
   brushed();
   // Each control says only what it is itself, and at once: the others may not have been drawn yet.
   const control = (id, read) => { $(id).onchange = guarded(() => { Object.assign(state.query, read($(id))); return search(); }); };
@@ -761,7 +807,7 @@ async function begin() {
     return search();
   });
   $("grid").onscroll = layOut;
-  new ResizeObserver(() => { if (!state.clip) layOut(); }).observe($("grid"));
+  new ResizeObserver(layOut).observe($("grid"));
   $("home").onclick = (event) => { event.preventDefault(); location.hash = `q=${encodeURIComponent(encodedQuery())}`; };
   $("play").onclick = () => (player.playing ? player.stop() : player.play());
   $("time").oninput = () => { player.stop(); player.show(Number($("time").value)); };
@@ -769,11 +815,18 @@ async function begin() {
   $("reason").onkeydown = (event) => { if (event.key === "Enter") guarded(flag)(); };
   $("help-button").onclick = () => $("help").showModal();
   addEventListener("keydown", typed);
-  addEventListener("hashchange", guarded(go));
   addEventListener("resize", () => player.changed());
+  state.about = await json("/api/about", {});
+  const { sort, order } = state.about.begin;
+  Object.assign(state.query, { sort, order });
+  $("flag").hidden = !served;
+  showComparison();
+  $("dataset").textContent = [state.about.url, ...state.about.others].join("  |  ");
+  document.title = `${state.about.url} – OpenUni`;
+  addEventListener("hashchange", guarded(go));
   // The first clips are there before the whole index is: filters come when it has been read. A clip's neighbours, and
   // the query of a link, need it at once.
-  const shown = go();
+  const shown = guarded(go)();
   if (JSON.stringify(state.query) === EVERYTHING && $("clip-page").hidden) await shown;
   watchIndex();
   state.facets = await json("/api/facets", {});
@@ -791,8 +844,9 @@ function showComparison() {
   $("compared").replaceChildren(...compared.map((one) => {
     const row = element("tr"), name = element("td"), sort = element("button", one.name);
     sort.type = "button";
+    sort.disabled = true; // until the index is read
     sort.onclick = guarded(() => {
-      const wanted = state.facets?.numbers.find((number) => number.startsWith(`${one.name}: `));
+      const wanted = state.facets.numbers.find((number) => number.startsWith(`${one.name}: `));
       if (!wanted) return undefined;
       Object.assign(state.query, { sort: wanted, order: "descending" });
       writeControls();

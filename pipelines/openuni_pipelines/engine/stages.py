@@ -174,7 +174,7 @@ class Worker:
             return len(rgb.frames), False
         encoded = _encode(expert, annotation, len(rgb.frames))
         status = Status(True, expert=task.stage.fingerprint, confidence=confidence)
-        note = ColumnNote(status, encoded.meta, scores, provenance=annotation.provenance)
+        note = ColumnNote(status, encoded.meta, scores, provenance={**annotation.provenance, **expert.told()})
         self._save(task, note, encoded.members)
         return len(rgb.frames), True
 

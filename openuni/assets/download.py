@@ -9,10 +9,11 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from openuni.assets import sources
-from openuni.assets.cache import Asset, folder, is_whole, place, put_by_hand
-from openuni.assets.sources import Source, Url
+from openuni.assets.cache import Asset, checksum, difference, folder, is_whole, keep, kept, place, put_by_hand
+from openuni.assets.sources import HubFile, Source, Url
 from openuni.errors import AssetError
 from openuni.storage import DISK_ERRORS, LocalStore, disk_sentence, sync_folder
 
@@ -24,6 +25,8 @@ _CHUNK = 1 << 20
 
 def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     """Bring the asset into the cache and return its verified path; a good file that is there is kept.
+
+    Where no record pins the SHA-256, the hub is asked for it before anything is fetched, once (`Asset.sha256`).
 
     Sources are tried in order, first the mirror that `OPENUNI_MIRROR` names: a folder, or an address, that holds files
     as an asset cache does. Safe beside other processes that fetch the same asset: each writes a file of its own and
@@ -47,11 +50,15 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AssetError(f"cannot make the asset cache {file.parent}: {error}. Set OPENUNI_HOME elsewhere") from error
+    expected = checksum(asset) or _told(asset, offline)
+    if file.is_file() and difference(asset, file, expected) is None:  # put there by hand
+        keep(asset, expected)
+        return file
     failures = []
     for source in (*([mirror] if mirror else []), *([] if offline else asset.sources)):
         try:
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder()) as scratch:
-                _install(asset, source, file, Path(scratch), progress or _silent)
+                _install(asset, expected, source, file, Path(scratch), progress or _silent)
             return file
         except sources.ERRORS as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # another source would not fit either
@@ -104,7 +111,21 @@ def _offline() -> str:
     return ""
 
 
-def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: Progress) -> None:
+def _told(asset: Asset, offline: str) -> str:
+    """What the hub says that the asset's SHA-256 is. Raises AssetError with the remedy where it cannot be asked."""
+    try:
+        if offline:
+            raise AssetError(f"{offline} forbids the network")
+        (source,) = asset.sources
+        return sources.told(cast(HubFile, source))
+    except sources.ERRORS as error:
+        raise AssetError(
+            f"asset {asset.name!r} has no published SHA-256, and the hub cannot be asked for it ({error}): put it at "
+            f"{kept(asset)}, as a machine has it that has fetched the asset, and fetch again"
+        ) from error
+
+
+def _install(asset: Asset, expected: str, source: Source, file: Path, scratch: Path, progress: Progress) -> None:
     """Copy the source's bytes beside the cache, check them, and rename them into place, durably."""
     digest, done = hashlib.sha256(), 0
     part = scratch / "asset.part"
@@ -120,8 +141,10 @@ def _install(asset: Asset, source: Source, file: Path, scratch: Path, progress: 
         os.fsync(out.fileno())
     if asset.size not in (None, done):
         raise AssetError(f"expected {asset.size} bytes, got {done}")
-    if digest.hexdigest() != asset.sha256:
-        raise AssetError(f"expected SHA-256 {asset.sha256}, got {digest.hexdigest()}")
+    if digest.hexdigest() != expected:
+        raise AssetError(f"expected SHA-256 {expected}, got {digest.hexdigest()}")
+    if asset.sha256 is None:
+        keep(asset, expected)
     part.chmod(0o644)
     part.replace(file)
     sync_folder(file.parent)

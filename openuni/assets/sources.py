@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal, cast
 
 from openuni.errors import AssetError
 
 _SILENT_SECONDS = 30
+_REDIRECTS = (301, 302, 303, 307, 308)
 _PACKAGE_SECONDS = 3600
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+SHA256 = "[0-9a-f]{64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +128,41 @@ def _hub() -> str:
 
 @contextmanager
 def _opened_hub_file(file: HubFile) -> Iterator[BinaryIO]:
+    with _asked_hub(file, "GET", _TokenStaysHere) as response:
+        yield response
+
+
+def told(file: HubFile) -> str:
+    """The SHA-256 that the hub tells of a file at its commit, as its own client reads it: the answer to HEAD.
+
+    Raises AssetError where the hub tells none, tells one of another commit, or is asked over a network in the clear;
+    else what a request raises (`ERRORS`).
+    """
+    if not _is_private():
+        raise AssetError(f"{_hub()} is asked in the clear, and anybody could answer: set HF_ENDPOINT to its https")
+    try:
+        with _asked_hub(file, "HEAD", _StaysAtTheHub) as response:
+            headers = response.headers
+    except urllib.error.HTTPError as error:
+        if error.code not in _REDIRECTS:
+            raise
+        headers = error.headers  # it sends on for the bytes; what it says of them is said here
+    found = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
+    if not re.fullmatch(SHA256, found):
+        raise AssetError(f"{_hub()} tells no SHA-256 of {file}")
+    if (commit := headers.get("X-Repo-Commit", file.commit)) != file.commit:
+        raise AssetError(f"{_hub()} answers with commit {commit} of {file}")
+    return found
+
+
+@contextmanager
+def _asked_hub(file: HubFile, method: str, redirects: type[_TokenStaysHere]) -> Iterator[Any]:
     """Raises AssetError in one sentence where the hub wants a token, or does not take the one it gets."""
-    token, request = _token(), urllib.request.Request(str(file), headers={"User-Agent": "openuni"})
+    token, request = _token(), urllib.request.Request(str(file), headers={"User-Agent": "openuni"}, method=method)
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.build_opener(_TokenStaysHere).open(request, timeout=_SILENT_SECONDS) as response:
+        with urllib.request.build_opener(redirects).open(request, timeout=_SILENT_SECONDS) as response:
             yield response
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
@@ -153,8 +185,13 @@ def _token() -> str:
     token = os.environ.get("HF_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise AssetError("HF_TOKEN is no token: it has blanks or characters that tokens never have")
+    return token if _is_private() else ""
+
+
+def _is_private() -> bool:
+    """Whether nobody between this machine and the hub reads or writes what they say to each other."""
     hub = urllib.parse.urlsplit(_hub())
-    return token if hub.scheme == "https" or hub.hostname in _THIS_MACHINE else ""
+    return hub.scheme == "https" or hub.hostname in _THIS_MACHINE
 
 
 class _TokenStaysHere(urllib.request.HTTPRedirectHandler):
@@ -173,6 +210,26 @@ class _TokenStaysHere(urllib.request.HTTPRedirectHandler):
         token = req.unredirected_hdrs.get("Authorization")
         if following is not None and token and _origin(newurl) == _origin(req.full_url):
             following.add_unredirected_header("Authorization", token)
+        return following
+
+
+class _StaysAtTheHub(_TokenStaysHere):
+    """Follows a repository that was renamed, and nothing else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if _origin(newurl) != _origin(req.full_url):
+            return None
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None:
+            following.method = req.get_method()  # else HEAD would become GET
         return following
 
 

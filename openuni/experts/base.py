@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openuni import registry
+from openuni import assets, registry
 from openuni.assets import Asset
 from openuni.experts.floors import FLOORS, Floor
 from openuni.modalities import Encoded, Frames
@@ -130,6 +130,12 @@ class Expert(ABC):
         return Licenses(cls.license, weights or "none", cls.training_data or ("not stated" if weights else "none"))
 
     @classmethod
+    def told(cls) -> dict[str, str]:
+        """For provenance, the SHA-256 of those of its weights of which only the hub tells it, as it is kept here."""
+        unpinned = [asset for asset in cls.assets if asset.sha256 is None]
+        return {f"{asset.name}, SHA-256 told by the hub": assets.checksum(asset) or "unknown" for asset in unpinned}
+
+    @classmethod
     def floor(cls) -> Floor | None:
         """The confidence below which its annotation of a clip is left out, if there is one."""
         return FLOORS.get(cls.name)
@@ -142,7 +148,7 @@ class Expert(ABC):
         `keep_doubtful`: of a column that no floor was applied to.
         """
         parts: dict[str, Any] = {
-            "assets": [asset.sha256 for asset in cls.assets],
+            "assets": [asset.identity for asset in cls.assets],
             "requires": [get(name).fingerprint(keep_doubtful=keep_doubtful) for name in cls.requires],
         }
         if (floor := cls.floor()) is not None and not keep_doubtful:

@@ -36,6 +36,22 @@ LARGE = (
         ),
     ),
 )
+BASE = (
+    Asset(
+        name="depth-anything-v2-base",
+        filename="depth_anything_v2_base/model.safetensors",
+        license="CC-BY-NC-4.0",
+        sha256=None,  # published by nobody
+        size=389_916_980,
+        sources=(
+            HubFile(
+                "depth-anything/Depth-Anything-V2-Base-hf",
+                "b1958afc87fb45a9e3746cb387596094de553ed8",
+                "model.safetensors",
+            ),
+        ),
+    ),
+)
 _REPOSITORY, _COMMIT = "depth-anything/Depth-Anything-V2-Small-hf", "5426e4f0f36572d16453bbda7a8389317b1bef99"
 SMALL = (
     Asset(
@@ -136,6 +152,40 @@ class DepthAnythingV2Small(DepthAnythingV2):
             raise AssetError(f"{config.parent} has no configuration of Depth Anything: {error}") from error
 
 
+class DepthAnythingV2Base(DepthAnythingV2):
+    """Four times the parameters of Small, for research only."""
+
+    name = "depth_anything_v2_base"
+    version = 1
+    noncommercial = "its weights are CC-BY-NC-4.0"
+    assets = BASE
+    resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
+    seconds_per_frame = 4.0
+    batch = 4
+
+    def _configured(self) -> tuple[Any, Any]:
+        """DINOv2 ViT-B, four of its twelve layers: the names, shapes and types fill a file of the published size."""
+        from transformers import DepthAnythingConfig, Dinov2Config
+
+        backbone = Dinov2Config(
+            hidden_size=768,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            image_size=518,
+            patch_size=14,
+            out_indices=[3, 6, 9, 12],
+            apply_layernorm=True,
+            reshape_hidden_states=False,
+        )
+        config = DepthAnythingConfig(
+            backbone_config=backbone,
+            reassemble_hidden_size=768,
+            neck_hidden_sizes=[96, 192, 384, 768],
+            fusion_hidden_size=128,
+        )
+        return config, _images()
+
+
 class DepthAnythingV2Large(DepthAnythingV2):
     """Thirteen times the parameters of Small, for research only."""
 
@@ -149,8 +199,8 @@ class DepthAnythingV2Large(DepthAnythingV2):
     batch = 4
 
     def _configured(self) -> tuple[Any, Any]:
-        """As the published `config.json` has them: DINOv2 ViT-L, four of its 24 layers, and images of 518 pixels."""
-        from transformers import DepthAnythingConfig, Dinov2Config, DPTImageProcessor
+        """As the published `config.json` has them: DINOv2 ViT-L, four of its 24 layers."""
+        from transformers import DepthAnythingConfig, Dinov2Config
 
         backbone = Dinov2Config(
             hidden_size=1024,
@@ -168,13 +218,19 @@ class DepthAnythingV2Large(DepthAnythingV2):
             neck_hidden_sizes=[256, 512, 1024, 1024],
             fusion_hidden_size=256,
         )
-        images = DPTImageProcessor(
-            size={"height": 518, "width": 518},
-            ensure_multiple_of=14,
-            keep_aspect_ratio=True,
-            resample=3,
-            image_mean=[0.485, 0.456, 0.406],
-            image_std=[0.229, 0.224, 0.225],
-            do_pad=False,
-        )
-        return config, images
+        return config, _images()
+
+
+def _images() -> Any:
+    """What prepares images, as published: 518 pixels on the shorter side."""
+    from transformers import DPTImageProcessor
+
+    return DPTImageProcessor(
+        size={"height": 518, "width": 518},
+        ensure_multiple_of=14,
+        keep_aspect_ratio=True,
+        resample=3,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+        do_pad=False,
+    )

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -73,12 +74,19 @@ def test_every_installed_asset_is_complete_and_stays_in_the_cache() -> None:
     pinned = [entry.asset for entry in assets.installed().values()]
     assert len({asset.filename for asset in pinned}) == len(pinned)
     for asset in pinned:
-        assert len(bytes.fromhex(asset.sha256)) == 32, asset.name
-        assert asset.sha256 == asset.sha256.lower(), asset.name
+        if asset.sha256 is not None:
+            assert len(bytes.fromhex(asset.sha256)) == 32, asset.name
+            assert asset.sha256 == asset.sha256.lower(), asset.name
         assert asset.size is None or asset.size > 0, asset.name
         assert asset.license, asset.name
         assert asset.sources, asset.name
         assert assets.place(asset).resolve().is_relative_to(assets.folder().resolve()), asset.name
+
+
+def test_only_one_asset_has_no_published_sha256() -> None:
+    assert {name for name, entry in assets.installed().items() if entry.asset.sha256 is None} == {
+        "depth-anything-v2-base"
+    }
 
 
 def test_no_asset_stands_at_a_branch() -> None:
@@ -422,6 +430,159 @@ def test_a_token_is_not_sent_unencrypted_nor_to_plain_addresses(gated: Asset, mo
     Hub.asked.clear()
     assets.fetch(dataclasses.replace(gated, sources=(Url(f"{Hub.elsewhere}/bytes/model.bin"),)))
     assert Hub.asked == [("bytes", "")]
+
+
+class Telling(http.server.BaseHTTPRequestHandler):
+    """A hub as the real one answers of a large file: HEAD with its SHA-256, and where its bytes are."""
+
+    asked: ClassVar[list[str]] = []
+    told: ClassVar[str] = ""
+    commit: ClassVar[str] = ""
+    content: ClassVar[bytes] = b""
+
+    def do_HEAD(self) -> None:
+        self._answer(302, Location="http://127.0.0.1:9/bytes")  # nobody is there: the bytes are not asked for
+
+    def do_GET(self) -> None:
+        self._answer(200)
+        self.wfile.write(self.content)
+
+    def _answer(self, code: int, **headers: str) -> None:
+        self.asked.append(self.command)
+        self.send_response(code)
+        self.send_header("X-Linked-Etag", f'"{self.told}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+TOLD = Asset(
+    name="told",
+    filename="told/model.safetensors",
+    license="CC0-1.0",
+    sha256=None,
+    size=len(CONTENT),
+    sources=(HubFile("some/model", "c0ffee" + "0" * 34, "model.safetensors"),),
+)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Telling]]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    Telling.asked.clear()
+    Telling.told, Telling.commit, Telling.content = SHA256, "c0ffee" + "0" * 34, CONTENT
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Telling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+        yield Telling
+        server.shutdown()
+
+
+def test_a_checksum_that_only_the_hub_tells_is_asked_once_and_kept(home: Path, telling: type[Telling]) -> None:
+    file = assets.fetch(TOLD)
+    assert file.read_bytes() == CONTENT
+    assert (home / "told" / "model.safetensors.sha256").read_text() == f"{SHA256}  model.safetensors\n"
+    assert assets.path(TOLD) == file
+    assert assets.is_cached(TOLD)
+    assert [verdict.problem for verdict in assets.verify([TOLD])] == [None]
+    file.unlink()
+    assert assets.fetch(TOLD).read_bytes() == CONTENT
+    assert telling.asked == ["HEAD", "GET", "GET"]
+    assert left_over(home) == []
+
+
+def test_of_bytes_that_are_not_what_the_hub_tells_nothing_is_kept(home: Path, telling: type[Telling]) -> None:
+    for content, said in ((CONTENT[::-1], f"expected SHA-256 {SHA256}"), (CONTENT[1:], "expected 1280000 bytes, got")):
+        telling.content = content
+        with pytest.raises(AssetError, match=said):
+            assets.fetch(TOLD)
+        assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_what_the_hub_told_first_holds_against_a_changed_file_and_a_changed_hub(
+    home: Path, telling: type[Telling]
+) -> None:
+    file = assets.fetch(TOLD)
+    file.write_bytes(CONTENT[::-1])
+    with pytest.raises(AssetError, match=f"is not the pinned file: expected SHA-256 {SHA256}"):
+        assets.path(TOLD)
+    telling.content, telling.told = CONTENT[::-1], hashlib.sha256(CONTENT[::-1]).hexdigest()
+    with pytest.raises(AssetError, match=f"expected SHA-256 {SHA256}"):
+        assets.fetch(TOLD)
+    (home / "told" / "model.safetensors.sha256").write_text("nothing")
+    with pytest.raises(AssetError, match="holds no SHA-256; put it there, or delete the file"):
+        assets.path(TOLD)
+
+
+def test_a_hub_that_tells_no_sha256_of_that_commit_is_not_believed(
+    telling: type[Telling], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling.commit = "beef" * 10
+    with pytest.raises(AssetError, match=f"no published SHA-256, and the hub .*answers with commit {telling.commit}"):
+        assets.fetch(TOLD)
+    telling.told = "4e01e34ed5549b529b70b92d53226bc370f03041"  # a file that git keeps itself
+    with pytest.raises(AssetError, match="tells no SHA-256"):
+        assets.fetch(TOLD)
+    telling.asked.clear()
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    with pytest.raises(AssetError, match=r"http://hub\.example is asked in the clear.*https"):
+        assets.fetch(TOLD)
+    assert telling.asked == []
+
+
+def test_a_mirror_without_the_hub_needs_the_checksum_from_elsewhere(
+    home: Path, telling: type[Telling], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can change the mirror's file could change a checksum beside it, so that one is not read."""
+    mirror = tmp_path / "mirror" / "told"
+    mirror.mkdir(parents=True)
+    (mirror / "model.safetensors").write_bytes(CONTENT)
+    (mirror / "model.safetensors.sha256").write_text(SHA256)
+    monkeypatch.setenv("OPENUNI_MIRROR", str(mirror.parent))
+    monkeypatch.setenv("OPENUNI_OFFLINE", "1")
+    kept = home / "told" / "model.safetensors.sha256"
+    with pytest.raises(AssetError, match=f"OPENUNI_OFFLINE=1 forbids the network.*: put it at {kept}") as caught:
+        assets.fetch(TOLD)
+    assert "\n" not in str(caught.value)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(SHA256.upper())
+    assert assets.fetch(TOLD).read_bytes() == CONTENT
+    assert telling.asked == []
+
+    # With the hub at hand only the bytes come from the mirror.
+    shutil.rmtree(kept.parent)
+    monkeypatch.delenv("OPENUNI_OFFLINE")
+    assert assets.fetch(TOLD).read_bytes() == CONTENT
+    assert telling.asked == ["HEAD"]
+
+
+def test_a_file_put_there_by_hand_is_believed_once_the_hub_was_asked(home: Path, telling: type[Telling]) -> None:
+    file = assets.place(TOLD)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CONTENT)
+    assert not assets.is_cached(TOLD)
+    with pytest.raises(AssetError, match=r"its SHA-256 is not known.*Run `openuni assets fetch told`, or put the file"):
+        assets.path(TOLD)
+    assert assets.fetch(TOLD) == assets.path(TOLD) == file
+    assert telling.asked == ["HEAD"]
+
+
+def test_only_a_safetensors_file_on_the_hub_at_a_commit_does_without_a_pinned_hash() -> None:
+    assert TOLD.identity == f"some/model@{'c0ffee' + '0' * 34}/model.safetensors"
+    for other in (
+        {"filename": "told/model.pth"},
+        {"size": None},
+        {"sources": (Url("https://example.org/model.safetensors"),)},
+        {"sources": (HubFile("some/model", "main", "model.safetensors"),)},
+    ):
+        with pytest.raises(AssetError, match="has no SHA-256, so it must be a safetensors file of known size"):
+            dataclasses.replace(TOLD, **other)  # type: ignore[arg-type]
 
 
 def test_concurrent_fetchers_all_get_a_complete_file(

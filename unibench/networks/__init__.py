@@ -72,7 +72,7 @@ def survey() -> Survey:
     for name, learned in LEARNED.items():
         missing = _missing(learned)
         if not missing:
-            weights[name] = " ".join(asset.sha256 for asset in learned.weights)
+            weights[name] = " ".join(asset.identity for asset in learned.weights)
         note = missing or f"by {learned.what}; not compared with VBench's own numbers"
         notes |= {f"video/{column}": f"unvalidated: {note}" for column in learned.columns}
     quality = {name for name in LEARNED if name != "overall"}

@@ -23,13 +23,17 @@ _WIDE = 160
 
 @click.group()
 def assets() -> None:
-    """Model files and demo clips: pinned by SHA-256, fetched once, kept in $OPENUNI_HOME/assets."""
+    """Model files and demo clips: pinned by SHA-256, fetched once, kept in $OPENUNI_HOME/assets.
+
+    Of a few files the SHA-256 is not published; `list` says so. Their commit is pinned, and what the hub tells of the
+    file on the first fetch holds from then on.
+    """
 
 
 @assets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
 def list_(as_json: bool) -> None:
-    """List every asset: license, size, whether it is on this machine, and what uses it."""
+    """List every asset: license, size, where its checksum is from, whether it is on this machine, and what uses it."""
     installed = cache.installed().values()
     if as_json:
         rows = [
@@ -37,7 +41,8 @@ def list_(as_json: bool) -> None:
                 "name": entry.asset.name,
                 "license": entry.asset.license,
                 "bytes": entry.asset.size,
-                "sha256": entry.asset.sha256,
+                "sha256": cache.checksum(entry.asset),
+                "checksum": _checksum(entry.asset),
                 "light": entry.asset.light,
                 "cached": cache.is_cached(entry.asset),
                 "path": str(cache.place(entry.asset)),
@@ -52,6 +57,7 @@ def list_(as_json: bool) -> None:
     table.add_column("name", no_wrap=True)
     table.add_column("license")
     table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("checksum", no_wrap=True)
     table.add_column("cached")
     table.add_column("used by")
     for entry in installed:
@@ -60,6 +66,7 @@ def list_(as_json: bool) -> None:
             asset.name,
             asset.license,
             "?" if asset.size is None else decimal(asset.size),
+            _checksum(asset),
             cached,
             ", ".join(entry.used_by),
         )
@@ -107,13 +114,19 @@ def verify() -> None:
     installed = [entry.asset for entry in cache.installed().values()]
     verdicts = cache.verify(installed)
     for verdict in verdicts:
-        click.echo(f"{verdict.asset.name}: {verdict.problem or 'ok'}")
+        told = "" if verdict.asset.sha256 else ", as the hub told"
+        click.echo(f"{verdict.asset.name}: {verdict.problem or f'ok{told}'}")
     bad = [verdict for verdict in verdicts if verdict.problem]
     click.echo(f"{len(verdicts)} of {len(installed)} assets cached in {cache.folder()}, {len(bad)} bad")
     if bad:
         again = " ".join(verdict.asset.name for verdict in bad)
         click.echo(f"fetch them again: openuni assets fetch {again}", err=True)
         sys.exit(1)
+
+
+def _checksum(asset: Asset) -> str:
+    """Whom we believe it of."""
+    return "pinned" if asset.sha256 else "told by the hub"
 
 
 def _wanted(names: tuple[str, ...], everything: bool, light: bool) -> list[Asset]:

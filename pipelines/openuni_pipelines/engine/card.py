@@ -81,7 +81,8 @@ def _licenses(columns: Mapping[str, str]) -> list[str]:
             continue
         for model in models[::-1]:
             terms = model.licenses()
-            lines.append(f"| {column} | `{model.name}` | {terms.code} | {terms.weights} | {terms.data} |")
+            told = "; pinned commit, checksum told by the hub" if model.told() else ""
+            lines.append(f"| {column} | `{model.name}` | {terms.code} | {terms.weights}{told} | {terms.data} |")
     return lines
 
 

@@ -176,7 +176,7 @@ class Worker:
             return len(rgb.frames), False
         encoded = _encode(expert, annotation, len(rgb.frames), compact=self.job.compact)
         status = Status(True, expert=task.stage.fingerprint, confidence=confidence)
-        note = ColumnNote(status, encoded.meta, scores, provenance=annotation.provenance)
+        note = ColumnNote(status, encoded.meta, scores, provenance={**annotation.provenance, **expert.told()})
         self._save(task, note, encoded.members)
         return len(rgb.frames), True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 pytest.importorskip("transformers")
 
+from transformers import DepthAnythingConfig, DPTImageProcessor  # noqa: E402
+
+from openuni import assets  # noqa: E402
 from openuni.errors import AssetError, OpenUniError  # noqa: E402
 from openuni.experts import depth_anything, raft  # noqa: E402
 from openuni.experts.base import DecodedClip  # noqa: E402
 from openuni.experts.weights import Batches, device, precision  # noqa: E402
 from openuni.modalities.depth import DepthModality  # noqa: E402
 from openuni.modalities.flow import FlowModality  # noqa: E402
+from openuni_pipelines.engine.card import _licenses  # noqa: E402
 from tests.openuni.experts.published import safetensors_bytes, small_depth_anything  # noqa: E402
 
 
@@ -100,27 +106,60 @@ def _published(name: str) -> str:
     return name.replace("attention.o_proj", "attention.output.dense")
 
 
-def test_depth_anything_large_is_the_published_network_and_not_for_profit() -> None:
-    """335.3 M parameters, as the model card has it; images are prepared as for Small."""
+@pytest.mark.parametrize(
+    ("expert", "millions"), [(depth_anything.DepthAnythingV2Large, 335.3), (depth_anything.DepthAnythingV2Base, 97.5)]
+)
+def test_depth_anything_beyond_small_is_the_published_network_and_not_for_profit(
+    expert: type[depth_anything.DepthAnythingV2], millions: float
+) -> None:
+    """Parameters as the model card has them, in a file of the published size; images are prepared as for Small."""
     from transformers import DepthAnythingForDepthEstimation
 
     from openuni.experts.sets import check_commercial
 
-    config, images = depth_anything.DepthAnythingV2Large()._configured()
+    config, images = expert()._configured()
     with torch.device("meta"):
         network = DepthAnythingForDepthEstimation(config)
-    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(335.3, abs=0.1)
-    assert safetensors_bytes(network, _published) == depth_anything.LARGE[0].size
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+    assert safetensors_bytes(network, _published) == expert.assets[0].size
     pixels = images(images=[np.zeros((480, 640, 3), np.uint8)], return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 518, 686)
     assert pixels[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
-    with pytest.raises(OpenUniError, match="depth_anything_v2_large: its weights are CC-BY-NC"):
-        check_commercial(["depth_anything_v2_large"])
+    with pytest.raises(OpenUniError, match=f"{expert.name}: its weights are CC-BY-NC"):
+        check_commercial([expert.name])
+
+
+def test_what_was_made_with_weights_of_an_unpinned_hash_says_which_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Base, small and random, as it lies in the cache once the hub has told its hash."""
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
+    weights, config, images = small_depth_anything(tmp_path / "made")
+    asset = replace(depth_anything.BASE[0], size=weights.stat().st_size)
+    monkeypatch.setattr(depth_anything.DepthAnythingV2Base, "assets", (asset,))
+    made = DepthAnythingConfig.from_json_file(str(config)), DPTImageProcessor.from_json_file(str(images))
+    monkeypatch.setattr(depth_anything.DepthAnythingV2Base, "_configured", lambda self: made)
+    expert = depth_anything.DepthAnythingV2Base()
+    before = expert.fingerprint()
+    with pytest.raises(AssetError, match="openuni assets fetch depth-anything-v2-base"):
+        expert.setup()
+    file = assets.place(asset)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(weights.read_bytes())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.with_name("model.safetensors.sha256").write_text(digest)
+    expert.setup()
+    assert expert.annotate(moving()).value.values.shape == (3, 72, 100)
+    assert expert.told() == {"depth-anything-v2-base, SHA-256 told by the hub": digest}
+    assert depth_anything.DepthAnythingV2Large.told() == {}
+    assert expert.fingerprint() == before
+    (line,) = [line for line in _licenses({"depth": before}) if "depth_anything_v2_base" in line]
+    assert "| CC-BY-NC-4.0; pinned commit, checksum told by the hub |" in line
 
 
 def test_depth_anything_gives_what_transformers_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import save_file
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+    from transformers import DepthAnythingForDepthEstimation, Dinov2Config
 
     torch.manual_seed(0)
     backbone = Dinov2Config(

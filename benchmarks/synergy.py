@@ -25,6 +25,10 @@ Thresholds, written before the first registered run; a later change is to be sai
 Changed after the pilot and before any registered run: `harms` has a name; between two points of a curve numbers are
 linear in the logarithm of the budget, because curves are steep at first and straight lines would flatter arm a; `full`
 has 12 points in place of 6, and 8 seeds in place of 4.
+Added on 28 November 2026, when only `prompts` had been run, which none of these contrasts has: the Fréchet distance of
+RGB samples (`rgb-views-samples`), and EPE and mIoU of switcher and in-context learner. mIoU is judged as the error
+1 − mIoU, so that the thresholds of errors hold for it. Training and all measures from before are as they were; runs of
+`prompts` from before lack the new ones.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +49,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+import openuni
 from openuni.modalities.rgb import Rgb
+from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record, Sample
 from openuni.shards import writer
 from openuni_model import checkpoint
-from openuni_model.batch import collate
+from openuni_model.batch import Embed, collate
 from openuni_model.codecs import PixelCodec
 from openuni_model.config import ModelConfig, preset
 from openuni_model.cost import flops
 from openuni_model.data import Bucket, Buckets, Reader, window_of
 from openuni_model.dit import GENERATE, UnifiedDiT
 from openuni_model.generation import ClipRequest, Sampler, generate
-from openuni_model.prompts import Target, phrasings, targets
+from openuni_model.prompts import Target, targets
 from openuni_model.sampling import Guidance
 from openuni_model.tasks import Draw, Stage, draw, rng_of
 from openuni_model.texts import open_texts
 from openuni_model.trainer import Schedule, Trainer
 from openuni_model.watch import load
+from unibench.metrics.base import mean_iou
 from unibench.metrics.depth import apply_fit, depth_errors, fit, valid_truth
+from unibench.metrics.segmentation import overlaps, pair_objects
 from unibench.rendering.render import modalities as truth_of
 from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
@@ -126,16 +135,31 @@ class Contrast:
         return self.rival or self.measure
 
 
+_SWITCHER = "the switcher helps beside the in-context learner"
+_IN_CONTEXT = "the in-context learner helps beside the switcher"
 CONTRASTS: Mapping[str, Contrast] = {
     "depth-views": Contrast("more views help depth", "all", "depth", "absrel"),
     "flow-views": Contrast("more views help flow", "all", "flow", "epe"),
     "depth-tasks": Contrast("more tasks help depth", "all", "est", "absrel"),
     "flow-tasks": Contrast("more tasks help flow", "all", "est", "epe"),
-    "switcher": Contrast("the switcher helps beside the in-context learner", "all", "no-switcher", "absrel"),
-    "switcher-alone": Contrast("the switcher helps alone", "no-in-context", "neither", "absrel"),
-    "in-context": Contrast("the in-context learner helps beside the switcher", "all", "no-in-context", "absrel"),
-    "in-context-alone": Contrast("the in-context learner helps alone", "no-switcher", "neither", "absrel"),
-    "rgb-views": Contrast("views help RGB", "all", "rgb", "rgb"),
+    "switcher": Contrast(f"{_SWITCHER}: depth", "all", "no-switcher", "absrel"),
+    "switcher-flow": Contrast(f"{_SWITCHER}: flow", "all", "no-switcher", "epe"),
+    "switcher-segmentation": Contrast(f"{_SWITCHER}: segmentation", "all", "no-switcher", "miou error"),
+    "switcher-alone": Contrast("the switcher helps alone: depth", "no-in-context", "neither", "absrel"),
+    "switcher-alone-flow": Contrast("the switcher helps alone: flow", "no-in-context", "neither", "epe"),
+    "switcher-alone-segmentation": Contrast(
+        "the switcher helps alone: segmentation", "no-in-context", "neither", "miou error"
+    ),
+    "in-context": Contrast(f"{_IN_CONTEXT}: depth", "all", "no-in-context", "absrel"),
+    "in-context-flow": Contrast(f"{_IN_CONTEXT}: flow", "all", "no-in-context", "epe"),
+    "in-context-segmentation": Contrast(f"{_IN_CONTEXT}: segmentation", "all", "no-in-context", "miou error"),
+    "in-context-alone": Contrast("the in-context learner helps alone: depth", "no-switcher", "neither", "absrel"),
+    "in-context-alone-flow": Contrast("the in-context learner helps alone: flow", "no-switcher", "neither", "epe"),
+    "in-context-alone-segmentation": Contrast(
+        "the in-context learner helps alone: segmentation", "no-switcher", "neither", "miou error"
+    ),
+    "rgb-views": Contrast("views help RGB: its error", "all", "rgb", "rgb"),
+    "rgb-views-samples": Contrast("views help RGB: its samples", "all", "rgb", "frechet"),
     "target-fixed": Contrast("prompts reach new targets", "prompts", "all", "iou", "iou fixed", zero_shot=True),
     "target-wrong": Contrast("and the text decides", "prompts", "prompts", "iou", "iou wrong", zero_shot=True),
 }
@@ -143,7 +167,10 @@ CONTRASTS: Mapping[str, Contrast] = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is spent. Measured `points` times, evenly; `model` changes the nano preset."""
+    """How much is spent. Measured `points` times, evenly; `model` changes the nano preset.
+
+    Estimates take `solver_steps`, samples of RGB `rgb_steps`.
+    """
 
     train: int
     held_out: int
@@ -152,21 +179,31 @@ class Size:
     points: int
     seeds: int
     solver_steps: int
+    rgb_steps: int
     family: str = "collide"
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NARROW = {"width": 64, "ffn": 256, "layers": 2, "heads": 2}
 SIZES: Mapping[str, Size] = {
-    "tiny": Size(4, 2, 4, 2, 2, 2, 1, "projectile", {**_NARROW, "width": 32, "ffn": 64}),
-    "pilot": Size(400, 64, 600, 8, 4, 4, 1, model=_NARROW),
-    "full": Size(2000, 256, 3000, 8, 12, 8, 1),
+    "tiny": Size(4, 2, 4, 2, 2, 2, 1, 2, "projectile", {**_NARROW, "width": 32, "ffn": 64}),
+    "pilot": Size(400, 64, 600, 8, 4, 4, 1, 8, model=_NARROW),
+    "full": Size(2000, 256, 3000, 8, 12, 8, 1, 8),
 }
+
+
+def reads(arm: Arm, measure: str) -> bool:
+    """Whether a contrast reads this measure of this arm."""
+    asked = {(c.a, c.measure) for c in CONTRASTS.values()} | {(c.b, c.other) for c in CONTRASTS.values()}
+    return any(ARMS[name] == arm and what == measure for name, what in asked)
+
 
 MEASURES: Mapping[str, tuple[str, str]] = {
     "absrel": ("est", "depth"),
     "epe": ("est", "flow"),
+    "miou error": ("est", "segmentation"),
     "rgb": ("joint", "rgb"),
+    "frechet": ("joint", "rgb"),
     "iou": ("est", "segmentation"),
     "iou fixed": ("est", "segmentation"),
     "iou wrong": ("est", "segmentation"),
@@ -174,14 +211,14 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 """What each measure asks of the model: the task and the view whose generated streams are its updates."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", choices=list(SIZES), default="tiny")
     parser.add_argument("--contrast", nargs="*", choices=list(CONTRASTS), default=["depth-views"])
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--results", type=Path, help="default: docs/experiments for pilot and full, else OUT")
-    a = parser.parse_args()
+    a = parser.parse_args(arguments)
     torch.set_num_threads(1)
     size = SIZES[a.size]
     seeds = range(a.seeds or size.seeds)
@@ -258,11 +295,11 @@ def run(out: Path, root: Path, arm: str, seed: int, size: Size) -> Line:
     points = [json.loads(line) for line in written.read_text().splitlines()] if written.is_file() else []
     points = [point for point in points if point["step"] <= trainer.step]
     if trainer.step and (not points or points[-1]["step"] != trainer.step):  # killed between checkpoint and measuring
-        points.append(measure(trainer, how, size))
+        points.append(measure(trainer, how, root, size))
         save(written, points)
     for report in trainer.run():
         if report.checkpoint is not None:
-            points.append(measure(trainer, how, size))
+            points.append(measure(trainer, how, root, size))
             save(written, points)
             print(arm, seed, {"step": report.step, **means(points[-1])}, flush=True)
     return {"arm": arm, "seed": seed, "points": points}
@@ -278,19 +315,50 @@ def means(point: Line) -> dict[str, float]:
     return {name: round(float(np.nanmean(np.array(values, float))), 4) for name, values in point["clips"].items()}
 
 
-def measure(trainer: Trainer, arm: Arm, size: Size) -> Line:
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The clips to measure on, read once a process, a target of a held kind or class of each where it has one, and the
+    prompt of other instances of the same clip where there are such.
+    """
+
+    clips: list[Sample]
+    targets: list[Target | None]
+    others: list[str | None]
+
+
+@cache
+def held_out(root: Path) -> HeldOut:
+    clips = [sample for sample in openuni.open(str(root)) if sample.record.split == "val"]
+    wanted = [held_target(sample) for sample in clips]
+    return HeldOut(clips, wanted, [other_prompt(*pair) for pair in zip(clips, wanted, strict=True)])
+
+
+def measure(trainer: Trainer, arm: Arm, root: Path, size: Size) -> Line:
     """Errors of the averaged weights on the held-out clips, a number a clip (None: the clip has no such target)."""
+    held = held_out(root)
     model = UnifiedDiT(trainer.config)
     model.load_state_dict(trainer.ema)
     model.eval()
-    clips = [sample for sample in trainer.reader.data if sample.record.split == "val"]
-    measured = {"absrel": depth, "epe": flow, "iou": iou, "iou fixed": iou_fixed, "iou wrong": iou_wrong}
-    learned = {"rgb", *arm.views}
-    values: dict[str, list[float]] = {
-        name: by(model, clips, trainer, size) for name, by in measured.items() if MEASURES[name][1] in learned
-    }
+
+    def estimated(view: str, texts: Sequence[str | None] = ()) -> list[Any]:
+        return estimates(model, held.clips, view, trainer.embed, size, texts)
+
+    values: dict[str, list[float]] = {}
+    if "depth" in arm.views:
+        values["absrel"] = depth_errors_of(estimated("depth"), held)
+    if "flow" in arm.views:
+        values["epe"] = flow_errors_of(estimated("flow"), held)
+    if "segmentation" in arm.views:
+        asked = [None if target is None else f"segment {target.words}" for target in held.targets]
+        own = estimated("segmentation")
+        values["iou"] = painted_iou(estimated("segmentation", asked), asked, held)
+        values["iou fixed"] = painted_iou(own, asked, held)
+        values["iou wrong"] = painted_iou(estimated("segmentation", held.others), held.others, held)
+        values["miou error"] = miou_errors_of(own, held)
     if arm.tasks[2] > 0:
-        values["rgb"] = rgb_alone(model, clips, trainer)
+        values["rgb"] = rgb_alone(model, held.clips, trainer)
+    if reads(arm, "frechet"):  # eight passes of the model a clip, so not of arms for which nothing asks
+        values["frechet"] = frechet_shares(model, held, space_of(root), trainer.embed, size)
     shares = stream_shares(arm)
     seen = trainer.step * size.batch
     return {
@@ -340,26 +408,26 @@ def estimates(
     model: UnifiedDiT,
     clips: Sequence[Sample],
     view: str,
-    trainer: Trainer,
+    embed: Embed,
     size: Size,
     texts: Sequence[str | None] = (),
 ) -> list[Any]:
-    """A view of each clip from its RGB, under the text given for it."""
+    """A view of each clip from its RGB, under the text given for it, else the view's own prompt."""
     prompts = [{view: text} if text is not None else {} for text in texts] or [{} for _ in clips]
     requested = [
         ClipRequest(s.key, "", (view,), {"rgb": s.rgb}, FRAMES, SIDE, SIDE, prompt)
         for s, prompt in zip(clips, prompts, strict=True)
     ]
     sampler = Sampler(steps=size.solver_steps, guidance=Guidance(controls=(1.0,)), batch=16)
-    made = generate(model, PixelCodec(), trainer.embed, requested, sampler)
+    made = generate(model, PixelCodec(), embed, requested, sampler)
     values = {request.key: value[view] for request, value in made}
     return [values[s.key] for s in clips]
 
 
-def depth(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+def depth_errors_of(made: Sequence[Any], held: HeldOut) -> list[float]:
     """AbsRel, aligned by scale and shift of disparity."""
     errors = []
-    for predicted, sample in zip(estimates(model, clips, "depth", trainer, size), clips, strict=True):
+    for predicted, sample in zip(made, held.clips, strict=True):
         values = sample.depth.values
         valid = valid_truth(values)
         fitted = fit(predicted, values, valid, "disparity")
@@ -371,12 +439,29 @@ def depth(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Si
     return errors
 
 
-def flow(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
+def flow_errors_of(made: Sequence[Any], held: HeldOut) -> list[float]:
     """End-point error in pixels where the truth is known."""
     errors = []
-    for predicted, sample in zip(estimates(model, clips, "flow", trainer, size), clips, strict=True):
+    for predicted, sample in zip(made, held.clips, strict=True):
         difference = np.linalg.norm(np.nan_to_num(predicted.forward) - sample.flow.forward, axis=-1)
         errors.append(float(np.nanmean(difference)))
+    return errors
+
+
+def miou_errors_of(made: Sequence[Segmentation], held: HeldOut) -> list[float]:
+    """1 − the mean over true instances of the IoU, over the clip, with the painted instance paired with each.
+
+    A picture of segmentation tells instances apart but not classes, so the mean is over instances.
+    """
+    errors = []
+    for predicted, sample in zip(made, held.clips, strict=True):
+        overlap = overlaps(predicted, sample.segmentation)
+        total = overlap.sum(axis=0)
+        counts = [
+            (0 if p is None else total[p + 1, n], 0 if p is None else total[p + 1].sum(), total[:, n].sum())
+            for n, p in enumerate(pair_objects(overlap), start=1)
+        ]
+        errors.append(1 - float(mean_iou(np.array(counts, np.int64).reshape(-1, 3))))
     return errors
 
 
@@ -387,41 +472,17 @@ def held_target(sample: Sample) -> Target | None:
     return next((target for target in targets(value) if target not in trained), None)
 
 
-def iou(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
-    """IoU of what is painted with a held target, under that target's prompt."""
-    wanted = [held_target(sample) for sample in clips]
-    return painted_iou(model, clips, trainer, size, wanted, [t and f"segment {t.words}" for t in wanted])
+def other_prompt(sample: Sample, target: Target | None) -> str | None:
+    """The prompt of instances of the clip that are none of the target's."""
+    others = targets(sample.segmentation) if target else []
+    words = [other.words for other in others if target and not set(other.ids) & set(target.ids)]
+    return f"segment {words[0]}" if words else None
 
 
-def iou_fixed(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
-    """The same under the modality's own prompt."""
-    wanted = [held_target(sample) for sample in clips]
-    own = phrasings("segmentation")[0]
-    return painted_iou(model, clips, trainer, size, wanted, [t and own for t in wanted])
-
-
-def iou_wrong(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer, size: Size) -> list[float]:
-    """The same under the prompt of other instances of the clip; a clip without such is left out."""
-    wanted, texts = [held_target(sample) for sample in clips], []
-    for sample, target in zip(clips, wanted, strict=True):
-        others = targets(sample.segmentation) if target else []
-        words = [other.words for other in others if target and not set(other.ids) & set(target.ids)]
-        texts.append(f"segment {words[0]}" if words else None)
-    return painted_iou(model, clips, trainer, size, wanted, texts)
-
-
-def painted_iou(
-    model: UnifiedDiT,
-    clips: Sequence[Sample],
-    trainer: Trainer,
-    size: Size,
-    wanted: Sequence[Target | None],
-    texts: Sequence[str | None],
-) -> list[float]:
-    """IoU over the clip of everything painted with the wanted instances; NaN without a target or text."""
-    made = estimates(model, clips, "segmentation", trainer, size, texts)
+def painted_iou(made: Sequence[Segmentation], texts: Sequence[str | None], held: HeldOut) -> list[float]:
+    """IoU over the clip of everything painted with the clip's target; NaN without a target or text."""
     found = []
-    for value, sample, target, text in zip(made, clips, wanted, texts, strict=True):
+    for value, sample, target, text in zip(made, held.clips, held.targets, texts, strict=True):
         if target is None or text is None:
             found.append(math.nan)
             continue
@@ -441,6 +502,80 @@ def rgb_alone(model: UnifiedDiT, clips: Sequence[Sample], trainer: Trainer) -> l
         batch = collate([item] * 4, draws, rngs, trainer.config, trainer.embed)
         errors.append(float((model(batch.streams) - batch.x0_PCFHW).square().mean()))
     return errors
+
+
+COMPONENTS, FITTED = 16, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Principal components of training clips' RGB: `mean` `[D]` and `axes` `[D, K]`, of D values in [0, 1] a clip.
+
+    What lies outside of them, fine detail above all, is not compared.
+    """
+
+    mean: npt.NDArray[np.float32]
+    axes: npt.NDArray[np.float32]
+    explained: float
+    """Share of the variance of those clips that the components have."""
+
+    def coordinates(self, clips: Sequence[Rgb]) -> Floats:
+        """`[N, K]`, of N clips."""
+        found: Floats = ((flat(clips) - self.mean) @ self.axes).astype(np.float64)
+        return found
+
+
+@cache
+def space_of(root: Path) -> Space:
+    """From the first FITTED training clips."""
+    train = (sample for sample in openuni.open(str(root)) if sample.record.split == "train")
+    rows = flat([sample.rgb for sample in islice(train, FITTED)])
+    mean = rows.mean(axis=0)
+    rows -= mean
+    wide = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(wide @ wide.T)
+    kept = slice(-min(COMPONENTS, len(rows) - 1), None)
+    axes = (rows.T @ vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    return Space(mean, axes, float(values[kept].sum() / values.sum()))
+
+
+def flat(clips: Sequence[Rgb]) -> npt.NDArray[np.float32]:
+    """`[N, D]` in [0, 1]."""
+    return np.stack([np.asarray(clip.frames).reshape(-1) for clip in clips]).astype(np.float32) / np.float32(255)
+
+
+def frechet(a: Floats, b: Floats) -> float:
+    """Fréchet distance of normal distributions with the means and covariances (divided by N) of `[N, K]` and `[M, K]`.
+
+    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a^½ Σ_b Σ_a^½)^½), the squared distance of FID (Heusel et al. 2017).
+    """
+    first, second = (np.atleast_2d(np.cov(x, rowvar=False, bias=True)) for x in (a, b))
+    values, vectors = np.linalg.eigh(first)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
+    apart = a.mean(axis=0) - b.mean(axis=0)
+    return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * cross)
+
+
+def shares_of_distance(a: Floats, b: Floats) -> list[float]:
+    """The jackknife's pseudo-values of the Fréchet distance of `[N, K]` and `[N, K]`, of which clip i made a pair.
+
+    With N clips the distance is too large by about c/N. The mean of N·d − (N − 1)·d_(without i) is free of that, and
+    as numbers a clip they are bootstrapped like any error. Near zero the mean may be below it.
+    """
+    whole, n = frechet(a, b), len(a)
+    return [n * whole - (n - 1) * frechet(np.delete(a, i, 0), np.delete(b, i, 0)) for i in range(n)]
+
+
+def frechet_shares(model: UnifiedDiT, held: HeldOut, space: Space, embed: Embed, size: Size) -> list[float]:
+    """Of RGB generated alone from the captions of the held-out clips, against these clips; as many in every arm."""
+    requested = [ClipRequest(s.key, s.caption, ("rgb",), {}, FRAMES, SIDE, SIDE) for s in held.clips]
+    made = {
+        request.key: value["rgb"]
+        for request, value in generate(model, PixelCodec(), embed, requested, Sampler(steps=size.rgb_steps, batch=16))
+    }
+    truth = space.coordinates([sample.rgb for sample in held.clips])
+    return shares_of_distance(space.coordinates([made[s.key] for s in held.clips]), truth)
 
 
 def at(line: Line, measure: str, budget: str, amount: float) -> Floats:
@@ -499,10 +634,13 @@ def verdict(a: Floats, b: Floats, *, zero_shot: bool) -> dict[str, Any]:
     low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
     value = effect(a, b)
     said = {"a": float(a.mean()), "b": float(b.mean()), "effect": value, "interval": [low, high]}
+    first, second = a.mean(axis=1), b.mean(axis=1)
     if zero_shot:
-        return {**said, "verdict": "zero-shot" if value >= ZERO_SHOT and low > 0 else "inconclusive"}
-    by_seed = np.log(a.mean(axis=1) / b.mean(axis=1))
-    scatter = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+        scatter = float((first - second).std(ddof=1)) if len(first) > 1 else None
+        word = "zero-shot" if value >= ZERO_SHOT and low > 0 else "inconclusive"
+        return {**said, "scatter of seeds": scatter, "verdict": word}
+    comparable = len(first) > 1 and (first / second > 0).all()  # a distance freed of its bias may be below zero
+    scatter = float(np.log(first / second).std(ddof=1)) if comparable else None
     needed = None if scatter is None else math.ceil((2.8 * scatter / math.log(HELPS)) ** 2)
     if value <= HELPS and high < 1:
         word = "helps"
@@ -516,31 +654,41 @@ def verdict(a: Floats, b: Floats, *, zero_shot: bool) -> dict[str, Any]:
 
 
 def curve(lines: Sequence[Line], measure: str) -> tuple[Floats, Floats]:
-    """FLOPs, and the mean over seeds and clips, of each point."""
-    spent = np.array([p["flops"] for p in lines[0]["points"]], np.float64)
-    means_ = [[np.nanmean(np.array(p["clips"][measure], np.float64)) for p in line["points"]] for line in lines]
-    return spent, np.mean(means_, axis=0)
+    """FLOPs `[P]` of the points that have the measure, and there each seed's mean over clips, `[S, P]`."""
+    points = [[point for point in line["points"] if measure in point["clips"]] for line in lines]
+    spent = np.array([point["flops"] for point in points[0]], np.float64)
+    means_ = [[np.nanmean(np.array(point["clips"][measure], np.float64)) for point in those] for those in points]
+    return spent, np.array(means_, np.float64)
 
 
 def quicker(contrast: Contrast, mine: Sequence[Line], theirs: Sequence[Line]) -> float | None:
     """FLOPs at which arm a reaches b's final value, over b's FLOPs; None: not within the run."""
     (spent, a), (total, b) = curve(mine, contrast.measure), curve(theirs, contrast.other)
-    reached = np.flatnonzero(a <= b[-1])
+    reached = np.flatnonzero(a.mean(axis=0) <= b.mean(axis=0)[-1])
     return float(spent[reached[0]] / total[-1]) if len(reached) else None
 
 
 def draw_curves(contrast: Contrast, mine: Sequence[Line], theirs: Sequence[Line], out: Path) -> None:
-    """The measure over FLOPs: arm a blue, arm b red, a mean over seeds."""
+    """The measure over FLOPs: arm a blue, arm b red, each seed thin and their mean thick."""
     curves = [curve(mine, contrast.measure), curve(theirs, contrast.other)]
+    labels = (contrast.a, contrast.b) if contrast.a != contrast.b else (contrast.measure, contrast.other)
     right, top = max(x[-1] for x, _ in curves), max(float(np.nanmax(y)) for _, y in curves) or 1.0
-    canvas = np.full((280, 480, 3), 255, np.uint8)
-    for (x, y), ink, arm in zip(curves, ((180, 60, 30), (30, 60, 200)), (contrast.a, contrast.b), strict=True):
-        places = np.stack([40 + x / right * 340, 250 - y / top * 210], axis=1).round().astype(np.int32)
-        cv2.polylines(canvas, [places], False, ink, 2, cv2.LINE_AA)
-        cv2.putText(canvas, arm, (386, int(places[-1, 1])), cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
-    title = f"{contrast.measure} (top {top:.3f}) over FLOPs (to {right:.2g})"
-    cv2.putText(canvas, title, (40, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60, 60, 60), 1, cv2.LINE_AA)
-    cv2.rectangle(canvas, (40, 40), (380, 250), (170, 170, 170), 1)
+    canvas = np.full((290, 520, 3), 255, np.uint8)
+
+    def write(text: str, x: int, y: int, ink: tuple[int, int, int] = (60, 60, 60)) -> None:
+        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
+
+    cv2.rectangle(canvas, (50, 30), (390, 260), (170, 170, 170), 1)
+    inks = ((180, 60, 30), (30, 60, 200))
+    for number, ((x, each), ink, label) in enumerate(zip(curves, inks, labels, strict=True)):
+        for y, width in [*((one, 1) for one in each), (each.mean(axis=0), 3)]:
+            places = np.stack([50 + x / right * 340, 260 - y / top * 220], axis=1)
+            cv2.polylines(canvas, [places.round().astype(np.int32)], False, ink, width, cv2.LINE_AA)
+        write(label, 396, 44 + 16 * number, ink)
+    write(f"{contrast.measure}, a mean over {len(mine)} seeds (thick)", 50, 20)
+    write(f"{top:.2g}", 8, 44)
+    write("0", 36, 264)
+    write(f"FLOPs to {right:.2g}", 290, 278)
     cv2.imwrite(str(out), canvas)
 
 

@@ -11,7 +11,7 @@ import pytest
 from openuni.errors import CorruptDataError
 from openuni.experts import tracking
 from openuni.experts.base import DecodedClip
-from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive
+from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive, settled
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
 from tests.openuni.experts.clips import clip
@@ -136,6 +136,25 @@ def test_two_people_who_embrace_stay_two(finder: PeopleFinder, shared_data: Path
     # the one in grey is on the left throughout; the other never is
     left = hips[both, 0] < hips[both, 1]
     assert max(left.mean(), 1 - left.mean()) > 0.95
+
+
+def test_heads_that_are_exchanged_for_a_frame_go_back() -> None:
+    masks = np.zeros((9, 20, 20), np.uint8)
+    masks[:, 4:, :10], masks[:, 4:, 10:] = 1, 2
+    right = masks.copy()
+    for t in (3, 5):
+        masks[t, 4:8] = masks[t, 4:8, ::-1]
+    np.testing.assert_array_equal(settled(masks, 2), right)
+    np.testing.assert_array_equal(settled(masks, 0), masks)
+
+
+def test_two_who_walk_past_each_other_keep_their_edge() -> None:
+    masks = np.zeros((9, 20, 60), np.uint8)
+    for t in range(9):
+        masks[t, :, 5 + 5 * t :] = 2
+        masks[t, 6:, 5 * t : 5 + 5 * t] = 1
+        masks[t, :6, :] = 0
+    np.testing.assert_array_equal(settled(masks, 2), masks)
 
 
 def test_a_person_alone_keeps_one_id_and_a_mask(finder: PeopleFinder, shared_data: Path) -> None:

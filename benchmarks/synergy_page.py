@@ -184,7 +184,8 @@ class Asked:
 def paint(run: Path, picture: Path) -> dict[str, float]:
     """Picture held targets as a trained model paints them; the mean IoU of each way to ask.
 
-    A target of the trained kinds (the first of each clip) tells whether the model paints targets at all.
+    A target of the trained kinds (the first of each clip) tells whether the model paints targets at all, and what it
+    painted for the next clip's target whether it looks at the clip or only knows where such things are.
     """
     model, held = checkpoint.load_trained(run), synergy.held_out(run.parent / "data-full")
     model.eval()
@@ -206,7 +207,11 @@ def paint(run: Path, picture: Path) -> dict[str, float]:
         rows.append(cells + [shown(values[n]) for values in made[:3]] + [shown(sample.segmentation)])
         print(sample.key, "|", target.words, "|", held.others[n])
     cv2.imwrite(str(picture), sheet(["rgb", "wanted", "own prompt", "fixed", "wrong", "all"], rows)[..., ::-1])
-    return {way.name: mean_iou_of(values, way, held) for way, values in zip(ways, made, strict=True)}
+    scores = {way.name: mean_iou_of(values, way, held) for way, values in zip(ways, made, strict=True)}
+    asked = [n for n, target in enumerate(held.targets) if target]
+    following = dict(zip(asked, [*asked[1:], *asked[:1]], strict=True))
+    another = [made[0][following.get(n, n)] for n in range(len(held.clips))]
+    return {**scores, "own prompt, another clip": mean_iou_of(another, ways[0], held)}
 
 
 FRAME, CELL = 3, 96

@@ -65,7 +65,9 @@ def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False)
     page.screenshot(path=to, full_page=True)
 
 
-def report(page: Any, file: Path, to: Path, tasks: tuple[str, ...] = ("depth", "densepose"), height: int = 780) -> None:
+def report(
+    page: Any, file: Path, to: Path, tasks: tuple[str, ...] = ("depth", "densepose"), height: int = 1340
+) -> None:
     """The beginnings of some tasks of a report, side by side."""
     page.goto(file.resolve().as_uri())
     shots = []
@@ -74,7 +76,7 @@ def report(page: Any, file: Path, to: Path, tasks: tuple[str, ...] = ("depth", "
         area = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": height}
         shot = page.screenshot(full_page=True, clip=area)
         shots.append(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
-    cv2.imwrite(str(to), np.hstack(shots))
+    cv2.imwrite(str(to), cv2.resize(np.hstack(shots), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA))
 
 
 def film(page: Any, viewer: Viewer, key: str, to: Path, frames: int = 16) -> None:
@@ -135,7 +137,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         out = asked.out
         if asked.report:
-            report(page_of(browser, (650, 800)), asked.report, out / "score_report.png")
+            report(page_of(browser, (1060, 900)), asked.report, out / "score_report.png")
             browser.close()
             return
         viewer = serve(asked.dataset, Path(folder))

@@ -1,4 +1,5 @@
-"""Take the pictures of `docs/viewing.md` and the README's moving one: `openuni view` in a real browser.
+"""Take the pictures of `docs/viewing.md` and the README's moving one: `openuni view` in a real browser; with `--report`
+also that of a report in `docs/scoring.md`.
 
 python scripts/picture_of_view.py data/demo docs/images --key rendered-pair --truth data/unibench-small
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -63,6 +65,20 @@ def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False)
     page.screenshot(path=to, full_page=True)
 
 
+def report(
+    page: Any, file: Path, to: Path, tasks: tuple[str, ...] = ("depth", "densepose"), height: int = 1340
+) -> None:
+    """The beginnings of some tasks of a report, side by side."""
+    page.goto(file.resolve().as_uri())
+    shots = []
+    for task in tasks:
+        top = page.locator("h2", has_text=re.compile(f"^{task}$")).bounding_box()["y"] - 12
+        area = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": height}
+        shot = page.screenshot(full_page=True, clip=area)
+        shots.append(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
+    cv2.imwrite(str(to), cv2.resize(np.hstack(shots), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA))
+
+
 def film(page: Any, viewer: Viewer, key: str, to: Path, frames: int = 16) -> None:
     """The panes of a clip frame by frame, as a small GIF."""
     page.goto(f"{viewer.url}#clip={key}")
@@ -115,11 +131,16 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--key", default="rendered-pair")
     parser.add_argument("--truth", help="A dataset with cameras, shown beside itself.")
+    parser.add_argument("--report", type=Path, help="A report.html with depth and DensePose; only it is drawn then.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        viewer = serve(asked.dataset, Path(folder))
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         out = asked.out
+        if asked.report:
+            report(page_of(browser, (1060, 900)), asked.report, out / "score_report.png")
+            browser.close()
+            return
+        viewer = serve(asked.dataset, Path(folder))
         grid(page_of(browser, USUAL), viewer, out / "view-grid.png")
         clip(page_of(browser, USUAL), viewer, asked.key, out / "view-clip.png")
         clip(page_of(browser, WIDE, "dark"), viewer, asked.key, out / "view-clip-dark.png", arrows=True)

@@ -468,7 +468,7 @@ const player = {
     options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].root.getAttribute("aria-label")));
     this.load(present, this.frame, this.leaving.signal);
     const skeleton = present.find((pane) => pane.column.name === "skeleton");
-    if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = people; this.changed(); }, report);
+    if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = { ...people, source: skeleton.column.source }; this.changed(); }, report);
     await this.neighbours(key);
     this.changed();
   },
@@ -609,7 +609,7 @@ const player = {
     const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
     canvas.width = across * ratio;
     canvas.height = this.clip.height * scale * ratio;
-    if (!this.people || !$("vectors").checked || pane.column.name !== "rgb") return;
+    if (!this.people || !$("vectors").checked || pane.column.name !== "rgb" || pane.column.source !== this.people.source) return;
     const pen = canvas.getContext("2d"), { limbs, tracks } = this.people;
     pen.scale(ratio * scale, ratio * scale);
     pen.font = `${12 / scale}px system-ui`;

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openuni_pipelines.engine.build import BuildConfig, Summary, build
-    from openuni_pipelines.engine.duplicates import Deduplication, dedup
+    from openuni_pipelines.engine.duplicates import DedupConfig, Deduplication, dedup
     from openuni_pipelines.engine.generating import GenerateConfig, generate
     from openuni_pipelines.engine.removing import Removal, RemoveConfig, remove
     from openuni_pipelines.engine.run import Execution
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildConfig",
+    "DedupConfig",
     "Deduplication",
     "Execution",
     "GenerateConfig",
@@ -46,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "BuildConfig": "build",
+    "DedupConfig": "duplicates",
     "Deduplication": "duplicates",
     "Execution": "run",
     "GenerateConfig": "generating",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
@@ -11,33 +9,28 @@ from rich.table import Table
 import openuni
 from openuni import printable
 from openuni_pipelines import options, terminal
-from openuni_pipelines.engine.duplicates import Deduplication, dedup
+from openuni_pipelines.engine.duplicates import DedupConfig, Deduplication, dedup
 
 _SHOWN = 10
 
 
 @click.command("dedup")
 @click.argument("path", metavar="DATASET")
+@options.of(DedupConfig)
 @click.option(
     "--out",
     metavar="FILE",
     help="Where to write the view without duplicates: .json or .parquet, also in a bucket.  [default: only look]",
 )
-@click.option(
-    "--clusters",
-    "listing",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to write every cluster, one JSON line each.",
-)
 @options.follow_links
-def dedup_command(path: str, out: str | None, listing: Path | None) -> None:
+def dedup_command(config: DedupConfig, path: str, out: str | None) -> None:
     """Find near-duplicates in DATASET: clips encoded again, scaled, slightly cropped, or boxed in bars.
 
     Clips are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster, the clip
     with the largest frame is kept; at a tie the longest, then the sharpest, then the first by key.
     """
     with terminal.waiting(f"comparing the clips of {path}"):
-        found = dedup(openuni.open(path), out, listing)
+        found = dedup(openuni.open(path), config, out)
     _print(found)
     if out is not None:
         click.echo(f"{printable.count(len(found.view.keys), 'clip')}: {out}")

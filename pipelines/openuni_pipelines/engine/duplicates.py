@@ -26,6 +26,14 @@ _BETTER = (("pixels", "the largest frame"), ("frames", "the most frames"), ("sha
 """By what a cluster's clip is kept, in this order; of those that are equal in all, the first key."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DedupConfig:
+    """What is written of the near-duplicates beside the view without them."""
+
+    clusters: Path | None = None
+    """Where to write every cluster, one JSON line each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Clips that show the same: the one that is kept, why, and the others."""
@@ -45,13 +53,13 @@ class Deduplication:
     """Clips that could not be compared: their column is missing, or they show nothing."""
 
 
-def dedup(data: Dataset, out: Path | str | None = None, listing: Path | None = None) -> Deduplication:
-    """Find near-duplicates in a dataset or view, and write a view without them to `out`, the clusters to `listing`.
+def dedup(data: Dataset, config: DedupConfig = DedupConfig(), out: Path | str | None = None) -> Deduplication:
+    """Find near-duplicates in a dataset or view, and write a view without them to `out`, a file or a URL, if any.
 
-    `listing` gets a JSON line a cluster. Raises PlanError where no clip has hashes.
+    Raises PlanError where no clip has hashes.
 
     Example:
-        >>> found = dedup(openuni.open("data/mine"), Path("alone.json"))  # doctest: +SKIP
+        >>> found = dedup(openuni.open("data/mine"), out="alone.json")  # doctest: +SKIP
         >>> [(cluster.kept, cluster.others) for cluster in found.clusters]  # doctest: +SKIP
         [('harbour-0003', ('harbour-0011',))]
     """
@@ -65,9 +73,9 @@ def dedup(data: Dataset, out: Path | str | None = None, listing: Path | None = N
     dataset = data.url if out is None else view.dataset_of(data.url, out)
     rule = {"dedup": {"bits": perceptual.NEAR, "clusters": len(made)}}
     result = View(dataset, rule, funnel, keys)
-    if listing is not None:
+    if config.clusters is not None:
         lines = [json.dumps(asdict(cluster), ensure_ascii=False) + "\n" for cluster in made]
-        write_atomic(listing, "".join(lines).encode(), "dedup", sweeps=True)
+        write_atomic(config.clusters, "".join(lines).encode(), "dedup", sweeps=True)
     if out is not None:
         view.write(out, result, "dedup")
     blind = (hashes == perceptual.NONE).sum(axis=1) > hashes.shape[1] - perceptual.ENOUGH

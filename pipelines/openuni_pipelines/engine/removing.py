@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ from openuni.shards.takedown import Takedown, Takedowns
 from openuni.storage import LocalStore, open_regular
 from openuni.storage.objects import ObjectStore
 from openuni_pipelines.engine import card, revising
+from openuni_pipelines.engine.published import PICTURES
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import holding
 
@@ -324,6 +326,7 @@ def _rewrite_shard(
     """
     catalog.retire(root)
     facts.forget(root)
+    _rewrite_films(root, number, gone, run)
     results.open_work(root, number)
     prints = {column: made if is_built else f"{made}.{column}" for column, made in made_by.items()}
     holding_them = [column for column in made_by if _holds(root, number, column, gone)]
@@ -372,6 +375,30 @@ def _delete_results(root: Path, number: int, gone: frozenset[str]) -> None:
     store = LocalStore(root)
     for name in store.list(layout.work_name(number)):
         if takedown.digest("key", name.rpartition("/")[2].partition(".")[0]) in gone:
+            store.delete(name)
+
+
+def _rewrite_films(root: Path, number: int, gone: frozenset[str], run: str) -> None:
+    """Write the tars of a shard's films that an import kept as they were again, without those of the clips."""
+    store = LocalStore(root)
+    for name in store.list(PICTURES):
+        if not name.startswith(f"{PICTURES}/{number:06d}."):
+            continue
+        try:
+            with open_regular(root / name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                members = tar.getmembers()
+                kept = [one for one in members if takedown.digest("key", one.name.partition(".")[0]) not in gone]
+                if kept and len(kept) < len(members):
+                    with store.create(name, run) as target, results.open_tar_for_writing(target) as fresh:
+                        for one in kept:
+                            content = tar.extractfile(one)
+                            results.add_member(fresh, one.name, content.read() if content else b"")
+        except tarfile.TarError as error:
+            raise PlanError(
+                f"{root / name} is not a whole tar ({error}); restore it from a copy or delete it, then remove the "
+                "clips again"
+            ) from error
+        if not kept:
             store.delete(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from openuni.video import encode_video
 from openuni_pipelines.cli import openuni as command
 from openuni_pipelines.engine import published
 from openuni_pipelines.engine.published import import_published
+from openuni_pipelines.engine.removing import RemoveConfig, remove
 
 T, H, W = 5, 96, 128
 Frames = npt.NDArray[np.uint8]
@@ -274,6 +276,32 @@ def test_an_import_that_is_stopped_anywhere_ends_the_same(
             import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
     import_published(Tars(str(source), "Koala"), "OpenUni", tmp_path / "d", shard_size=2)
     assert_same(tmp_path / "d", folder / "whole")
+
+
+def test_a_removed_clip_leaves_no_film_that_was_kept_as_it_was(
+    folder: Path, films: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(folder / "whole", tmp_path / "d"))
+    tars = sorted(path.name for path in (root / "pictures").iterdir())
+    before = {(path.name, name): data for path in (root / "pictures").iterdir() for name, data in members(path)}
+    gone = next(sample.record for sample in openuni.open(root) if sample.record.source_id == "clip.1")
+    found = remove(root, RemoveConfig(source_ids=["clip.1"]))
+    assert found.still_named_in == []
+    others = [film for id, views in films.items() if id != "clip.1" for film in views.values()]
+    pieces = [film[len(film) // 2 :][:64] for film in films["clip.1"].values()]
+    needles = [gone.key.encode(), *(piece for piece in pieces if not any(piece in film for film in others))]
+    assert len(needles) > 1  # most films of these clips look alike; the tars are compared below
+    for path in root.rglob("*"):
+        assert not path.is_file() or not any(needle in path.read_bytes() for needle in needles), path
+    after = {(path.name, name): data for path in (root / "pictures").iterdir() for name, data in members(path)}
+    assert after == {place: data for place, data in before.items() if not place[1].startswith(f"{gone.key}.")}
+    assert len(after) == len(before) - 1
+    assert len(list((root / "pictures").iterdir())) < len(tars)  # no tar stays that is empty
+
+
+def members(tar: Path) -> list[tuple[str, bytes]]:
+    with tarfile.open(tar) as opened:
+        return [(one.name, content.read()) for one in opened if (content := opened.extractfile(one)) is not None]
 
 
 def assert_same(made: Path, whole: Path) -> None:

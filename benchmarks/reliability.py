@@ -3,12 +3,12 @@
 python benchmarks/kills.py --kills 48 --seed 2 --report /tmp/kills.json
 python benchmarks/kills.py --kills 10 --seed 1 --nodes 3 --report /tmp/nodes.json
 python benchmarks/hostile.py --families videos --report /tmp/videos.json
-python benchmarks/hostile.py --families datasets,predictions,checkpoints,folders --report /tmp/cases.json
+python benchmarks/hostile.py --families datasets,measured,predictions,checkpoints,folders --report /tmp/cases.json
 python benchmarks/kill_commands.py --kills 20 --report /tmp/commands.json
 python benchmarks/reliability.py --kills /tmp/kills.json --nodes /tmp/nodes.json --videos /tmp/videos.json \\
   --cases /tmp/cases.json --commands /tmp/commands.json
 
-`--commands` may be given again: kills of one command in several runs are added up.
+`--commands` and `--cases` may be given again: what several runs did is added up.
 """
 
 from __future__ import annotations
@@ -99,11 +99,15 @@ def videos(reports: Reports) -> str:
 
 
 def cases(reports: Reports) -> str:
-    (report,) = reports
+    """Cases of all runs together."""
+    seeds = ", ".join(dict.fromkeys(str(report["seed"]) for report in reports))
+    faults = [fault for report in reports for fault in report["problems"]]
     return (
-        f"{report['cases']} cases (seed {report['seed']}) in {report['cases_seconds']:.0f} s; the longest took "
-        f"{report['slowest_seconds']:.1f} s,\nthe most memory was {report['peak_case_mib']} MiB; "
-        f"problems: {len(report['problems']) or 'none'}.\n{_problems(report)}"
+        f"{sum(report['cases'] for report in reports):,} cases (seed {seeds}) in "
+        f"{sum(report['cases_seconds'] for report in reports):,.0f} s; the longest took "
+        f"{max(report['slowest_seconds'] for report in reports):.1f} s,\n"
+        f"the most memory was {max(report['peak_case_mib'] for report in reports)} MiB; "
+        f"problems: {len(faults) or 'none'}.\n{_problems({'problems': faults})}"
     )
 
 

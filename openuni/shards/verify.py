@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
+from openuni.printable import count
 from openuni.sample import Record
 from openuni.shards import catalog, columns, index, layout, plan, results
 from openuni.shards.index import Row
@@ -50,16 +51,22 @@ def manifest(root: Path) -> Manifest:
     return layout.parse_checked(Manifest, data, str(path))
 
 
+_CLIP = 1 << 20
+"""Bytes that no clip takes in a plan, its caption included."""
+
+
 def verify_plan(root: Path) -> list[Problem]:
     """What is wrong with the plan; a dataset that was not built from videos has none."""
     problems = []
     for number, generation in enumerate(plan.generations(manifest(root))):
         name = plan.name_of(number)
         try:
-            same = layout.file_record(root / name).sha256 == generation.plan_sha256
-            what = (
-                _plan_problem(root / name, generation) if same else "is not the plan that the manifest was written for"
-            )
+            if (root / name).stat().st_size > DOCUMENT + generation.clips * _CLIP:  # a hole of 256 GiB takes minutes
+                what = f"is too large for {count(generation.clips, 'clip')}"
+            elif layout.file_record(root / name).sha256 == generation.plan_sha256:
+                what = _plan_problem(root / name, generation)
+            else:
+                what = "is not the plan that the manifest was written for"
         except FileNotFoundError:
             what = "is missing"
         except CorruptDataError:

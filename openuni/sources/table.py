@@ -25,6 +25,9 @@ FIELDS = (
 )  # fmt: skip
 """What a column may stand for; `video` is needed, the others where there are any."""
 _CROP = ("x0", "y0", "x1", "y1")
+_TEXTS = ("video", "id", "caption", "license", "video_id", "url")
+_NESTED = ("STRUCT", "MAP", "UNION", "BLOB")
+"""Types, besides lists, that DuckDB would print rather than take for text: a caption would have brackets in it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Table(RowSource):
             )
         if missing := [pair for pair in self.map if pair.partition("=")[2] not in columns]:
             raise PlanError(f"--map {', '.join(missing)}: {rows.file} has no such column; it has {', '.join(columns)}")
+        for field in _TEXTS:
+            if (kind := columns.get(named[field], "VARCHAR")).endswith("]") or kind.startswith(_NESTED):
+                raise PlanError(
+                    f"{rows.file}: column {named[field]!r} holds {kind} and not text: write one {field} a row, or name "
+                    f"another column with --map {field}=COLUMN"
+                )
         has = {field: column in columns for field, column in named.items()}
         sql = {field: quoted(column) if has[field] else "NULL" for field, column in named.items()}
         start = _seconds(sql["start"], columns.get(named["start"], ""))

@@ -13,9 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import CorruptDataError
+from openuni.storage import DOCUMENT, open_regular
 
 MOST_PIXELS = 2**25
 """Pixels of a frame above which a header is taken for hostile: 33 million, a 7680 × 4320 picture."""
+
+
+def read_bytes(path: Path, most: int = DOCUMENT) -> bytes:
+    """A document of somebody's. Raises CorruptDataError on a pipe, a device, a folder and more than `most` bytes."""
+    with open_regular(path) as file:
+        data = file.read(most + 1) if path.stat().st_size <= most else None
+    if data is None or len(data) > most:
+        raise CorruptDataError(f"{path} has more than {most} bytes, which no file of its kind has")
+    return data
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """As `read_bytes`, in UTF-8 with or without a mark at its begin. Raises UnicodeDecodeError, too."""
+    return read_bytes(path).decode("utf-8-sig", errors)
 
 
 def sequence(folder: Path, pattern: str) -> list[Path]:
@@ -156,7 +171,7 @@ def _pnm_size(file: IO[bytes]) -> tuple[int, int] | None:
 def read_numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
     """A text table of numbers `[N, columns]`; lines that start with # are comments."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "replace").splitlines(), 1):
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#"):
             continue

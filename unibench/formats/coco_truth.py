@@ -12,6 +12,7 @@ import numpy as np
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
 from unibench.formats import rle
+from unibench.formats.bounded import read_bytes
 
 _LARGEST = 4 << 30
 """Bytes that are read: the tables of COCO's training set are half a gigabyte."""
@@ -19,10 +20,8 @@ _LARGEST = 4 << 30
 
 def load(file: Path) -> dict[str, Any]:
     """The table. Raises CorruptDataError where it is none."""
-    if file.stat().st_size > _LARGEST:
-        raise CorruptDataError(f"{file} is larger than {_LARGEST} bytes; split it by pictures")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(file, _LARGEST))
     except (ValueError, RecursionError) as error:
         raise CorruptDataError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(data, dict):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import CorruptDataError, InvalidAnnotationError
-from unibench.formats.bounded import MOST_PIXELS
+from unibench.formats.bounded import MOST_PIXELS, read_text
 
 Singles = npt.NDArray[np.float32]
 
@@ -119,7 +119,7 @@ def _manifest(exr: Exr, prefix: str) -> dict[int, str]:
     beside = exr.header.get(f"{prefix}manif_file")
     if text is None and beside is not None:
         path = exr.path.with_name(Path(str(beside)).name)  # the name only: a header must not lead elsewhere
-        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        text = read_text(path) if path.is_file() else None
     if text is None:
         raise CorruptDataError(
             f"{exr.path}: its Cryptomatte has no manifest, inside or beside; hashes alone name nothing"

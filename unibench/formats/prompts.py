@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from openuni.errors import OpenUniError
+from unibench.formats.bounded import read_bytes, read_text
 
 TABLE = "prompts.json"
 _LARGEST = 64 << 20
@@ -33,7 +34,7 @@ def prompt_of(entry: Path) -> str | None:
     if table.is_file() and (said := _table(table, table.stat().st_mtime_ns).get(_name(entry.name))):
         return said
     beside = entry / "prompt.txt"
-    if beside.is_file() and (text := beside.read_text("utf-8").strip()):
+    if beside.is_file() and (text := read_text(beside).strip()):
         return text
     return named_prompt(entry.stem if entry.is_file() else entry.name)
 
@@ -60,9 +61,7 @@ def named_prompt(stem: str) -> str | None:
 def _table(file: Path, changed: int) -> dict[str, str]:
     del changed  # a part of the cache's key
     try:
-        if file.stat().st_size > _LARGEST:
-            raise OpenUniError(f"{file} is larger than {_LARGEST} bytes; is it a table of prompts?")
-        pairs = list(_pairs(json.loads(file.read_text("utf-8"))))
+        pairs = list(_pairs(json.loads(read_bytes(file, _LARGEST))))
     except (ValueError, RecursionError) as error:
         raise OpenUniError(f"{file} is not a JSON table of prompts: {error}") from error
     if not pairs:

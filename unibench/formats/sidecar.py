@@ -21,6 +21,7 @@ from openuni.errors import AbsentModalityError, CorruptDataError, InvalidAnnotat
 from openuni.sample import check_key
 from unibench.camera import Camera
 from unibench.formats.arrays import load_arrays, pack
+from unibench.formats.bounded import read_bytes
 from unibench.state import Contact, State
 
 FOLDER = "truth"
@@ -133,9 +134,7 @@ def _recorded(path: Path, name: str) -> str:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_STATE:
-            raise CorruptDataError(f"{path} is {path.stat().st_size} bytes, more than a state.json can have")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(path, LARGEST_STATE))
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptDataError(f"{path} is not a state.json of unibench: {error}") from error
     if not isinstance(found, dict):

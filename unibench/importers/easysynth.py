@@ -23,7 +23,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
+from unibench.formats.bounded import read_bytes, read_png, read_rgbs, same_size, sequence
 from unibench.formats.exr import read_exr
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, static_flow
@@ -152,7 +152,7 @@ def _segmentation(src: Path) -> Segmentation | None:
 
 def _settings(path: Path) -> Settings:
     try:
-        settings = Settings(**json.loads(path.read_text(encoding="utf-8")))
+        settings = Settings(**json.loads(read_bytes(path)))
         good = settings.depth_range > 0 and settings.flow_scale > 0 and 1 < settings.fov < 179 and settings.fps > 0
     except (OSError, ValueError, TypeError) as error:
         raise CorruptDataError(

@@ -21,7 +21,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.camera import Camera, intrinsics
-from unibench.formats.bounded import check_size, read_png, same_size, sequence
+from unibench.formats.bounded import check_size, read_bytes, read_png, same_size, sequence
 from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, planar
@@ -119,7 +119,7 @@ def _segmentation(src: Path, numbers: list[str], meta: dict[str, Any]) -> Segmen
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(path))
     except (OSError, ValueError) as error:
         raise CorruptDataError(f"{path} is missing or no JSON: {error}") from error
     if not isinstance(data, dict):

@@ -16,7 +16,7 @@ from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import read_png, read_rgbs, same_size, sequence
+from unibench.formats.bounded import read_bytes, read_png, read_rgbs, same_size, sequence
 from unibench.formats.flo import TAG, read_flo, read_tagged
 from unibench.importers.base import Imported, LeftOut, unread
 
@@ -35,7 +35,7 @@ def read_dpt(path: Path) -> Singles:
 
 def read_cam(path: Path) -> tuple[Floats, Floats]:
     """Sintel's camera: intrinsics `[3, 3]`, with pixel centres at whole numbers, and world to camera `[3, 4]`."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if data[:4] != TAG or len(data) != 4 + 21 * 8:
         raise CorruptDataError(f"{path} is not a Sintel camera: it has {len(data)} bytes, 172 are expected")
     numbers = np.frombuffer(data, "<f8", offset=4)

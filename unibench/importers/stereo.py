@@ -17,7 +17,7 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import check_size, read_png, read_rgbs
+from unibench.formats.bounded import check_size, read_png, read_rgbs, read_text
 from unibench.importers.base import Imported, LeftOut, unread
 
 Singles = npt.NDArray[np.float32]
@@ -96,7 +96,7 @@ def _clip(name: str, picture: Path, known: npt.NDArray[np.bool_], depth: Floats,
 
 def _calibration(path: Path) -> tuple[Floats, dict[str, float]]:
     """Intrinsics `[3, 3]` of the left camera, and `baseline` (mm) and `doffs` (px)."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = read_text(path, "replace") if path.is_file() else ""
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     try:
         K = np.array([float(word) for word in lines["cam0"].strip("[] ").replace(";", " ").split()]).reshape(3, 3)
@@ -107,7 +107,7 @@ def _calibration(path: Path) -> tuple[Floats, dict[str, float]]:
 
 def _projections(path: Path) -> tuple[Floats, Floats]:
     """Projections `[3, 4]` of the left and right colour cameras."""
-    lines = dict(line.split(":", 1) for line in path.read_text("utf-8", "replace").splitlines() if ":" in line)
+    lines = dict(line.split(":", 1) for line in read_text(path, "replace").splitlines() if ":" in line)
     pairs = (("P_rect_02", "P_rect_03"), ("P2", "P3"))
     for pair in pairs:
         if all(name in lines for name in pair):

@@ -15,7 +15,7 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import read_numbers, read_png, read_rgbs, same_size
+from unibench.formats.bounded import read_numbers, read_png, read_rgbs, read_text, same_size
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth
 from unibench.importers.poses import change_axes, pose, rotation
@@ -113,7 +113,7 @@ def read_icl(src: Path) -> Iterator[Imported | LeftOut]:
     numbers = read_numbers(lists[0], 8)
     by_frame = {int(row[0]): row[1:] for row in numbers}
     rows, unposed = [], []
-    for line in (src / "associations.txt").read_text(encoding="utf-8").splitlines():
+    for line in read_text(src / "associations.txt").splitlines():
         words = line.split()
         if len(words) == 4 and int(words[0]) in by_frame:
             rows.append((_inside(src, words[3]), _inside(src, words[1]), by_frame[int(words[0])]))
@@ -149,7 +149,7 @@ def _depths(paths: list[Path]) -> Singles:
 
 def _stamps(path: Path) -> list[tuple[float, Path]]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         words = line.split()
         if len(words) == 2 and not line.startswith("#"):
             rows.append((float(words[0]), _inside(path.parent, words[1])))

@@ -18,7 +18,7 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
-from unibench.formats.bounded import read_npy, read_png, read_rgbs, same_size, sequence
+from unibench.formats.bounded import read_bytes, read_npy, read_png, read_rgbs, same_size, sequence
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_not_half
 
@@ -56,8 +56,7 @@ def _segmentation(src: Path, pictures: list[Path]) -> Segmentation | None:
     table = src / "objects.json"
     try:
         names = {
-            (int(r) << 16) | (int(g) << 8) | int(b): name
-            for name, (r, g, b) in json.loads(table.read_text(encoding="utf-8")).items()
+            (int(r) << 16) | (int(g) << 8) | int(b): name for name, (r, g, b) in json.loads(read_bytes(table)).items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"{table} is not a table of names and colours: {error}") from error

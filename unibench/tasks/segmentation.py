@@ -15,6 +15,7 @@ from openuni.errors import InvalidAnnotationError
 from openuni.modalities.palette import for_people
 from openuni.modalities.segmentation import Instance, Segmentation, at_frames
 from unibench.formats.arrays import LARGEST, load_arrays, one_of
+from unibench.formats.bounded import read_bytes
 from unibench.formats.plain import frames_of, read_ids, stacked, whole
 from unibench.metrics.segmentation import SegmentationMetric, overlaps, pair_objects
 from unibench.tasks.base import Estimated, Info, Setup
@@ -62,7 +63,7 @@ class SegmentationTask(Estimated[Segmentation]):
         if not table.is_file():
             return Segmentation(labels, tuple(Instance(int(i), "object") for i in np.unique(labels) if i), ignored)
         try:
-            rows = TypeAdapter(tuple[Instance, ...]).validate_json(table.read_bytes())
+            rows = TypeAdapter(tuple[Instance, ...]).validate_json(read_bytes(table))
         except ValidationError as error:
             raise InvalidAnnotationError(f"{table} cannot be used: {error}") from error
         return Segmentation(labels, rows, ignored)

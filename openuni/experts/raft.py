@@ -49,8 +49,9 @@ class Raft(Expert):
     """Forward flow of every pair of neighbouring frames; what going back does not confirm is marked as occluded.
 
     Frames are padded at the right and the bottom, by repeating their edges, to multiples of 8 and at least 128 pixels;
-    the padding is cut off again. The confidence is the share of pixels that come back (`dis.round_trip`) among those
-    whose target lies inside the next frame.
+    the padding is cut off again. In half precision the correlations and the coordinates stay in float32, as in the
+    published code (`princeton-vl/RAFT`, `core/raft.py` with `mixed_precision`). The confidence is the share of pixels
+    that come back (`dis.round_trip`) among those whose target lies inside the next frame.
 
     Where a slow source repeats a frame between others that move, nothing is known of the motion: such pairs are NaN,
     and the score `flow_repeated` is their share (`dis.repeated`).
@@ -66,11 +67,13 @@ class Raft(Expert):
 
     def setup(self) -> None:
         """Load the network. Raises AssetError if the weights are missing or do not fit."""
-        from openuni.experts.weights import Batches, fill, tensors
+        from openuni.experts.weights import Batches, fill, in_full, tensors
 
         file = assets.path(self.assets[0])
         self._model = fill(self._network(), tensors(file), file)
-        self._batches = Batches(4)
+        block = self._model.corr_block
+        block.build_pyramid, block.index_pyramid = in_full(block.build_pyramid), in_full(block.index_pyramid)
+        self._batches = Batches(4, half=True)
 
     @staticmethod
     @abstractmethod

@@ -81,10 +81,15 @@ class SamVitB(MediapipeSegmentation):
         """Load the network. Raises AssetError if the weights are missing or do not fit."""
         from segment_anything import SamPredictor
 
-        from openuni.experts.weights import fill, tensors
+        from openuni.experts.weights import Batches, device, fill, tensors
 
         file = assets.path(self.assets[0])
-        self._predictor: Any = SamPredictor(fill(self._network(), tensors(file), file))
+        model = fill(self._network(), tensors(file), file)
+        self._predictor: Any = SamPredictor(model)
+        self._batches = Batches(1, half=True)
+        encode = model.image_encoder.forward
+        # The encoder is nearly all of the work; prompts and the decoder stay in float32.
+        model.image_encoder.forward = lambda images: self._batches.run(encode, images).to(device())
         self._features: dict[int, Any] = {}
 
     @staticmethod
@@ -99,11 +104,9 @@ class SamVitB(MediapipeSegmentation):
 
     def annotate(self, clip: DecodedClip) -> Annotation[Segmentation]:
         """Instances of the clip; none, with confidence 0, in a clip of nothing that is known."""
-        from openuni.experts.weights import provenance
-
         self._features = {}
         try:
-            return replace(super().annotate(clip), provenance=provenance())
+            return replace(super().annotate(clip), provenance=self._batches.provenance)
         finally:
             self._features = {}
 

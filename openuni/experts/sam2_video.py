@@ -66,6 +66,8 @@ class Sam2Video(Expert):
     and colours is there where nothing is followed, which is then shown to the network as the one that was gone. Where
     two masks overlap, a pixel is the one's of which the network is surer. Scores and confidence are the detector's, as
     in the light expert: they say what it is, not how well it is outlined.
+
+    On a GPU matrices are multiplied in bfloat16, as its authors run it (`facebookresearch/sam2`, README).
     """
 
     name = "sam2_video"
@@ -136,7 +138,7 @@ class Sam2Video(Expert):
         weight = np.array([areas[row.id - 1] for row in table], np.float64)
         scores = np.array([row.score for row in table], np.float64)
         confidence = float(scores @ weight / weight.sum()) if table else 0.0
-        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance())
+        return Annotation(Segmentation(ids, tuple(table)), confidence, provenance=provenance(1, video.dtype))
 
     def _open(self, frames: Frame) -> _Video:
         """The clip as the network is shown it."""
@@ -178,8 +180,9 @@ class _Video:
     def __init__(self, model: Any, processor: Any, frames: Frame) -> None:
         import torch
 
-        from openuni.experts.weights import device
+        from openuni.experts.weights import device, half_precision
 
+        self.dtype = half_precision(torch.bfloat16)
         self._model = model
         self._processor = processor
         self._size = frames.shape[1:3]
@@ -206,11 +209,15 @@ class _Video:
         """Logits `[H, W]` of every object shown so far in frame t; above 0 is the object."""
         import torch
 
+        from openuni.experts.weights import inference
+
         if not self._session.obj_ids:
             return {}
-        with torch.inference_mode():
+        with inference(self.dtype):
             output = self._model(self._session, frame_idx=t)
-            masks = self._processor.post_process_masks([output.pred_masks], [list(self._size)], binarize=False)[0]
+        low = output.pred_masks.float()
+        with torch.inference_mode():
+            masks = self._processor.post_process_masks([low], [list(self._size)], binarize=False)[0]
         self._shown.clear()
         return {number: mask[0].float().cpu().numpy() for number, mask in zip(output.object_ids, masks, strict=True)}
 

@@ -16,6 +16,7 @@ import torch
 from openuni.errors import AssetError
 
 M = TypeVar("M", bound=torch.nn.Module)
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -127,6 +128,40 @@ def precision(dtype: torch.dtype) -> Iterator[None]:
         _PRECISION.reset(before)
 
 
+def half_precision(wanted: torch.dtype) -> torch.dtype:
+    """What a network multiplies matrices in: `wanted` on a GPU that can, float32 on a CPU, whose bytes are promised.
+
+    In a `precision` block it is what that says.
+
+    Example:
+        >>> with precision(torch.float32):
+        ...     half_precision(torch.bfloat16)
+        torch.float32
+    """
+    can = device().type == "cuda" and (
+        wanted != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    return _PRECISION.get(wanted if can else torch.float32)
+
+
+@contextmanager
+def inference(dtype: torch.dtype) -> Iterator[None]:
+    """In here networks run without gradients, matrices multiplied in this type (torch's autocast)."""
+    in_type = nullcontext() if dtype == torch.float32 else torch.autocast(device().type, dtype)
+    with torch.inference_mode(), in_type:
+        yield
+
+
+def in_full(part: Callable[..., T]) -> Callable[..., T]:
+    """A part of a network that runs in float32 inside `inference`, on inputs cast to it."""
+
+    def run(*inputs: torch.Tensor, **named: torch.Tensor) -> T:
+        with torch.autocast(device().type, enabled=False):
+            return part(*(value.float() for value in inputs), **{name: value.float() for name, value in named.items()})
+
+    return run
+
+
 def provenance(batch: int = 1, dtype: torch.dtype = torch.float32) -> dict[str, str | int]:
     """What a network ran on, how many inputs it took at once, and in what type: of a GPU the last bits depend on all.
 
@@ -159,8 +194,7 @@ class Batches:
     @property
     def dtype(self) -> torch.dtype:
         """What the network's products are computed in."""
-        usual = torch.float16 if self._half and device().type == "cuda" else torch.float32
-        return torch.float32 if self._overflowed else _PRECISION.get(usual)
+        return torch.float32 if self._overflowed else half_precision(torch.float16 if self._half else torch.float32)
 
     @property
     def provenance(self) -> dict[str, str | int]:
@@ -181,9 +215,8 @@ class Batches:
         while start < total:
             parts = [part[start : start + self.size].to(where) for part in inputs]
             dtype = self.dtype
-            in_type = nullcontext() if dtype == torch.float32 else torch.autocast(where.type, dtype)
             try:
-                with torch.inference_mode(), in_type:
+                with inference(dtype):
                     output = network(*parts).float().cpu()
             except torch.OutOfMemoryError:
                 if self.size == 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import cv2
 import fsspec
 import numpy as np
@@ -17,7 +20,9 @@ from click.testing import CliRunner, Result
 import openuni
 import openuni.errors
 from openuni.modalities.depth import Depth
+from openuni.modalities.openpose import draw_openpose
 from openuni.modalities.rgb import Rgb
+from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation, Record
 from openuni.shards import layout, writer
 from openuni.shards.reader import Dataset
@@ -54,6 +59,35 @@ def planned(tmp_path: Path) -> Path:
     """A dataset that has a manifest and nothing else yet."""
     writer.write_manifest(tmp_path / "planned", {"source": "test"}, COLUMNS, 8, 1, "run")
     return tmp_path / "planned"
+
+
+def test_export_adds_openpose_pictures_where_somebody_has_a_skeleton(tmp_path: Path, root: Path) -> None:
+    columns = {"rgb": "test-1", "skeleton": "test-1"}
+    posed, frames = tmp_path / "posed", np.zeros((2, 48, 64, 3), np.uint8)
+    points = np.full((2, 1, 17, 3), (np.nan, np.nan, 0), np.float32)
+    points[:, 0, [5, 6, 7]] = [(24.5, 16.5, 1), (40.5, 16.5, 1), (24.5, 32.5, 1)]  # shoulders and an elbow
+    boxes = np.tile(np.array([20, 12, 45, 37], np.float32), (2, 1, 1))
+    skeleton = Skeleton(points, boxes, np.ones(1, np.int32), 48, 64)
+    for key, found in (("one", Annotation(skeleton, 0.5)), ("none", "nobody")):
+        values = {"rgb": Annotation(Rgb(frames, 8.0)), "skeleton": found}
+        writer.save_sample(posed, 0, Record(key, 2, 48, 64, 8.0), values, columns, "run")
+    writer.commit_shard(posed, 0, ["none", "one"], columns, "run")
+    writer.write_manifest(posed, {"source": "test"}, columns, 2, 1, "run")
+    result = run("export", posed, "--out", tmp_path / "out", "--columns", "rgb", "--openpose")
+    assert result.exit_code == 0, result.output
+    with tarfile.open(tmp_path / "out" / "000000.tar") as tar:
+        assert sorted(tar.getnames()) == ["none.json", "none.mp4", "one.json", "one.mp4", "one.openpose.mp4"]
+        video = tar.extractfile("one.openpose.mp4")
+        assert video is not None
+        with av.open(io.BytesIO(video.read())) as container:
+            assert container.streams.video[0].average_rate == 8
+            pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    np.testing.assert_array_equal(pictures, draw_openpose(skeleton))
+    assert pictures.any()
+    refused = run("export", root, "--out", tmp_path / "other", "--openpose")
+    assert refused.exit_code != 0
+    assert "has no column skeleton" in refused.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_stats_counts_and_draws_a_png_whatever_it_is_called(root: Path, tmp_path: Path) -> None:

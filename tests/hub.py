@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
+COMMIT = "5e7c0de5" * 5
 LARGE = (".tar", ".parquet")
 
 
@@ -54,6 +56,7 @@ def serving() -> Iterator[Hub]:
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = unquote(urlsplit(self.path).path)
+            path = path.replace("/resolve/" + COMMIT, "/resolve/main").replace("/tree/" + COMMIT, "/tree/main")
             with lock:
                 hub.asked.append(f"{self.command} {path}")
                 hit = hub.times > 0 and hub.where in f"{self.command} {path}"
@@ -62,11 +65,18 @@ def serving() -> Iterator[Hub]:
                     self.answer(503, b"busy")
                     return
                 is_allowed = path.startswith("/lfs/") or self.headers.get("Authorization") == f"Bearer {hub.token}"
-                status, data, headers = _answer(hub, self.command, path, body) if is_allowed else (401, b"", {})
+                status, data, headers = (
+                    _answer(hub, path, urlsplit(self.path).query, body) if is_allowed else (401, b"", {})
+                )
             if hit and hub.fault == "cut":
                 self.close_connection = True
                 return
-            self.answer(status, data, headers)
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+            if part is None or status != 200:
+                self.answer(status, data, headers)
+                return
+            first, last = int(part[1]), min(int(part[2]), len(data) - 1)
+            self.answer(206, data[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(data)}"})
 
         do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
@@ -88,7 +98,7 @@ def serving() -> Iterator[Hub]:
         server.server_close()
 
 
-def _answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+def _answer(hub: Hub, path: str, query: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
     def said(value: Any) -> tuple[int, bytes, dict[str, str]]:
         return 200, json.dumps(value).encode(), {"Content-Type": "application/json"}
 
@@ -110,7 +120,13 @@ def _answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, bytes, 
     if files is None:
         return 404, b"", {"X-Error-Code": "RepoNotFound"}
     if "/tree/" in path:
-        return said([_entry(file, data) for file, data in sorted(files.items())])
+        return said(_tree(files, path.partition("/tree/main")[2].strip("/"), is_recursive="recursive" in query))
+    if "/paths-info/" in path:
+        return said(
+            [one for name in _paths(body) for one in _tree(files, name.rpartition("/")[0]) if one["path"] == name]
+        )
+    if path == f"/api/datasets/{name}":
+        return said({"id": name, "sha": COMMIT, "siblings": []})
     if "/preupload/" in path:
         modes = [
             {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(LARGE) else "regular",
@@ -125,7 +141,25 @@ def _answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, bytes, 
     file = path.partition("/resolve/main/")[2]
     if file not in files:
         return 404, b"", {"X-Error-Code": "EntryNotFound"}
-    return 200, files[file], {"ETag": f'"{_git(files[file])}"', "X-Repo-Commit": "5e7c0de5" * 5}
+    return 200, files[file], {"ETag": f'"{_git(files[file])}"', "X-Repo-Commit": COMMIT}
+
+
+def _paths(body: bytes) -> list[str]:
+    text = body.decode()
+    return json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]
+
+
+def _tree(files: dict[str, bytes], folder: str, *, is_recursive: bool = False) -> list[dict[str, Any]]:
+    """The entries of a folder, or everything below it."""
+    below = {name: data for name, data in sorted(files.items()) if name.startswith(f"{folder}/" if folder else "")}
+    found, deep = [], set()
+    for name, data in below.items():
+        inner = name.removeprefix(f"{folder}/" if folder else "").partition("/")
+        if is_recursive or not inner[1]:
+            found.append(_entry(name, data))
+        else:
+            deep.add(f"{folder}/{inner[0]}".strip("/"))
+    return found + [{"type": "directory", "path": name, "oid": _git(b""), "size": 0} for name in sorted(deep)]
 
 
 def _commit(hub: Hub, name: str, lines: list[dict[str, Any]]) -> tuple[int, bytes, dict[str, str]]:
@@ -142,7 +176,7 @@ def _commit(hub: Hub, name: str, lines: list[dict[str, Any]]) -> tuple[int, byte
             del changed[value["path"]]
     hub.repositories[name] = changed
     hub.commits.append([line["value"]["path"] for line in lines if line["key"] != "header"])
-    told = {"commitUrl": f"{hub.url}/datasets/{name}/commit/1", "commitOid": "5e7c0de5" * 5}
+    told = {"commitUrl": f"{hub.url}/datasets/{name}/commit/1", "commitOid": COMMIT}
     return 200, json.dumps(told).encode(), {"Content-Type": "application/json"}
 
 

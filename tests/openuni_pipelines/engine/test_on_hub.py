@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +17,8 @@ from openuni.shards import layout, verify
 from openuni.shards.layout import Manifest
 from openuni_pipelines.cli import openuni as command
 from openuni_pipelines.engine import changes, on_hub
-from openuni_pipelines.engine.run import describe
+from openuni_pipelines.engine.run import Execution, describe
+from openuni_pipelines.engine.verifying import check
 from tests.hub import Hub, serving
 from tests.openuni.shards.conftest import write_data_set as write_data_set
 
@@ -77,6 +81,19 @@ def test_a_dataset_goes_to_the_hub_and_what_has_changed_later(hub: Hub, root: Pa
     assert not [name for name in hub.repositories["me/films"] if ".flow." in name]
     assert openuni.open(download(hub, tmp_path / "dropped")).columns == ["rgb", "depth"]
     assert sum(name.startswith("facts.") for name in hub.repositories["me/films"]) == 1
+
+
+def test_a_dataset_comes_back_from_the_hub(hub: Hub, root: Path, tmp_path: Path) -> None:
+    """In a process of its own: what reads `hf://` takes HF_ENDPOINT when it is imported."""
+    assert push(root).exit_code == 0
+    words = [Path(sys.executable).with_name("openuni"), "pull", URL, tmp_path / "back", "--columns", "depth"]
+    told = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(words, env=os.environ | told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert openuni.open(tmp_path / "back").columns == ["rgb", "depth"]
+    assert not check(tmp_path / "back", verify.manifest(tmp_path / "back"), Execution(workers=0)).problems
+    tar = layout.tar_name(2, "depth")
+    assert (tmp_path / "back" / tar).read_bytes() == (root / tar).read_bytes()
 
 
 def test_the_card_names_what_the_viewer_shows(hub: Hub, root: Path) -> None:

@@ -99,12 +99,7 @@ def pull(
     if names:
         kept = {name: made for name, made in manifest.columns.items() if name in (RGB, *names)}
         manifest = replace(manifest, columns=kept)
-    records = {
-        (shard.number, name): record
-        for shard in data.shards
-        for name, record in shard.columns.items()
-        if name in manifest.columns
-    }
+    records = {(record.shard, record.column): record for record in data.records() if record.column in manifest.columns}
     if dry_run:
         return _copied(records, [place for place, record in records.items() if not _is_here(root, record)])
     with holding(root) as run:

@@ -185,10 +185,10 @@ def test_ray_workers_change_a_bucket_to_the_same_bytes(s3: Server, videos: Path,
     run(line(videos, tmp_path / "local"), status=3)
     run(line(videos, URL, "--staging", tmp_path / "staging"), status=3)
     words = [*line(videos, URL)[:1], "add", "", "toy_thermal", "--min-free", "0"]
-    run([*words[:2], str(tmp_path / "local"), *words[3:], "--workers", "0"], status=3)
+    run([*words[:2], str(tmp_path / "local"), *words[3:], "--workers", "0"])
     far = [*words[:2], URL, *words[3:], "--workers", "2", "--staging", str(tmp_path / "change")]
     done = subprocess.run(far, capture_output=True, text=True)
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 0, done.stderr
     there, store = openuni.open(tmp_path / "local"), ObjectStore(URL)
     assert "thermal" in there.manifest.columns
     assert list(openuni.open(URL).keys()) == list(there.keys())

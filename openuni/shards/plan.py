@@ -204,6 +204,12 @@ def generations(manifest: Manifest) -> list[Generation]:
     return made
 
 
+def unchanging(manifest: Manifest) -> dict[str, Any]:
+    """The configuration without what changes when a dataset grows, or lies elsewhere: what makes it this dataset."""
+    grows = (GENERATIONS, FUNNEL, "listing", layout.NAMING, layout.REVISION)
+    return {name: said for name, said in manifest.configuration.items() if name not in grows}
+
+
 def funnel(manifest: Manifest) -> tuple[Step, ...]:
     """How the rows of a dataset were chosen; empty where its source chooses none. Raises CorruptDataError."""
     try:

@@ -90,6 +90,11 @@ class Dataset:
         self._chosen: range | npt.NDArray[np.int64] | None = None
         """Which samples a view has, by their number in the whole dataset; None: all."""
 
+    def records(self) -> list[CommitRecord]:
+        """The commit records of the manifest's columns, also of shards whose clips were all removed."""
+        # A column that is being upgraded still has shards of the expert before: they are not this column.
+        return [r for r in self._commits() if r.fingerprint == self.manifest.columns.get(r.column)]
+
     @cached_property
     def shards(self) -> list[Shard]:
         """Shards whose RGB is committed, in key order, with the columns that the manifest names.
@@ -97,10 +102,8 @@ class Dataset:
         Raises CorruptDataError where a commit record is damaged, or the keys of a shard do not follow the one before.
         """
         by_shard: dict[int, dict[str, CommitRecord]] = {}
-        for record in self._commits():
-            # A column that is being upgraded still has shards of the expert before: they are not this column.
-            if record.fingerprint == self.manifest.columns.get(record.column):
-                by_shard.setdefault(record.shard, {})[record.column] = record
+        for record in self.records():
+            by_shard.setdefault(record.shard, {})[record.column] = record
         shards = [
             Shard(
                 number,

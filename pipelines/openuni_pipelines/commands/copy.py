@@ -1,4 +1,4 @@
-"""`openuni push` and `openuni pull`: a dataset to a bucket, and back."""
+"""`openuni push` and `openuni pull`: a dataset to a bucket or the hub, and back."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from openuni_pipelines.engine.copying import Copied
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @options.follow_links
 def push_command(root: Path, url: str, dry_run: bool) -> None:
-    """Copy DATASET, a folder, to URL (s3://BUCKET/FOLDER, gs://…, az://…); later, only what has changed.
+    """Copy DATASET, a folder, to URL (s3://BUCKET/FOLDER, gs://…, az://…, hf://datasets/OWNER/NAME); later, only what
+    has changed.
 
+    The hub takes the token in HF_TOKEN; a repository that is not there is created as your account's settings say.
     Every hash is checked. Run the same command again after an interruption; nothing is copied twice.
     """
     with terminal.counting("putting columns") as progress:

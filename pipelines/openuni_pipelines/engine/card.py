@@ -10,12 +10,13 @@ from openuni import experts, printable
 from openuni.errors import OpenUniError
 from openuni.experts import known_answers, sets
 from openuni.shards import layout
+from openuni.shards.layout import Manifest
 from openuni.shards.reader import Dataset
 from openuni_pipelines.engine.counting import count
 
 
-def render(data: Dataset) -> str:
-    """`README.md` of a dataset, from its manifest and index."""
+def render(data: Dataset, *, is_on_hub: bool = False) -> str:
+    """`README.md` of a dataset, from its manifest and index. On the hub it also tells its viewer what to show."""
     manifest = data.manifest
     found = count(data)
     samples = found.samples
@@ -29,6 +30,7 @@ def render(data: Dataset) -> str:
         "---",
         "task_categories: [text-to-video, depth-estimation, image-segmentation]",
         "tags: [webdataset, video, depth, optical-flow]",
+        *(_viewer(manifest) if is_on_hub else ()),
         "---",
         f"# {printable.markdown(posixpath.basename(data.url))}",
         "",
@@ -56,6 +58,16 @@ def render(data: Dataset) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _viewer(manifest: Manifest) -> list[str]:
+    """What the hub's viewer and `datasets.load_dataset` offer: the table of clips first, then each column's tars."""
+    folders = ["shards", "shards/*"] if layout.naming(manifest) == layout.FOLDERS else ["shards"]
+    lines = ["configs:", "- config_name: clips", "  default: true", '  data_files: "facts.*.parquet"']
+    for column in manifest.columns:
+        patterns = ", ".join(f'"{folder}/*.{column}.tar"' for folder in folders)
+        lines += [f"- config_name: {column}", f"  data_files: [{patterns}]"]
+    return lines
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""`openuni push` and `openuni pull`: a dataset to a bucket and back, column by column, each hash checked.
+"""`openuni push` and `openuni pull`: a dataset to a bucket or the hub and back, column by column, each hash checked.
 
 Both resume after an interruption: what is committed at the destination is not copied again.
 """
@@ -20,7 +20,7 @@ from openuni.shards.reader import Dataset
 from openuni.shards.revisions import Place, Revision
 from openuni.storage import LocalStore, Store
 from openuni.storage.objects import ObjectStore
-from openuni_pipelines.engine import revising
+from openuni_pipelines.engine import on_hub, revising
 from openuni_pipelines.engine.recipe import RGB
 from openuni_pipelines.engine.run import describe, holding, is_complete
 
@@ -28,8 +28,6 @@ Progress = Callable[[int, int], None]
 _AT_ONCE = 8
 """Columns that are copied at once."""
 _PIECE = 16 << 20
-_GROWS = (plan.GENERATIONS, plan.FUNNEL, "listing", layout.NAMING, layout.REVISION)
-"""Parts of a configuration that change when a dataset grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +41,18 @@ class Copied:
 
 
 def push(root: Path, url: str, *, dry_run: bool = False, progress: Progress = lambda done, total: None) -> Copied:
-    """Copy the complete dataset at `root` into a bucket, or what has changed since it was last copied there.
+    """Copy the complete dataset at `root` into a bucket or to the hub, or what has changed since it was last copied.
 
-    A change becomes a revision: readers see all of it, or the state before. Raises PlanError if the bucket has another
-    dataset, CorruptDataError if a file is not what its commit record says.
+    In a bucket a change becomes a revision: readers see all of it, or the state before. Raises PlanError if the place
+    has another dataset, CorruptDataError if a file is not what its commit record says.
     """
-    store, manifest = ObjectStore(url), verify.manifest(root)
+    manifest = verify.manifest(root)
     if not is_complete(root, manifest):
         raise PlanError(f"{root} is not finished: run its `openuni build` again first")
     records = _local(root, manifest)
+    if on_hub.is_hub_url(url):
+        return _copied(records, on_hub.push(root, url, manifest, records, dry_run=dry_run, progress=progress))
+    store = ObjectStore(url)
     if dry_run:
         return _copied(records, _missing(store, _base(store, manifest), records))
     with holding(root) as run:
@@ -98,12 +99,7 @@ def pull(
     if names:
         kept = {name: made for name, made in manifest.columns.items() if name in (RGB, *names)}
         manifest = replace(manifest, columns=kept)
-    records = {
-        (shard.number, name): record
-        for shard in data.shards
-        for name, record in shard.columns.items()
-        if name in manifest.columns
-    }
+    records = {(record.shard, record.column): record for record in data.records() if record.column in manifest.columns}
     if dry_run:
         return _copied(records, [place for place, record in records.items() if not _is_here(root, record)])
     with holding(root) as run:
@@ -125,8 +121,7 @@ def _base(store: ObjectStore, manifest: Manifest) -> Revision:
     base = revisions.current(store)
     if base is None:
         return Revision(0, manifest, {}, {})
-    there, here = ({k: v for k, v in m.configuration.items() if k not in _GROWS} for m in (base.manifest, manifest))
-    if there != here:
+    if plan.unchanging(base.manifest) != plan.unchanging(manifest):
         raise PlanError(f"{store.url} holds another dataset; choose another place")
     if not base.is_complete:
         raise PlanError(f"{store.url} is being built; let its `openuni build` end first")

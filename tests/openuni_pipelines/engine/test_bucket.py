@@ -178,3 +178,21 @@ def test_ray_workers_put_the_same_bytes(s3: Server, videos: Path, tmp_path: Path
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert_same(ObjectStore(URL), tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_ray_workers_change_a_bucket_to_the_same_bytes(s3: Server, videos: Path, tmp_path: Path) -> None:
+    run(line(videos, tmp_path / "local"), status=3)
+    run(line(videos, URL, "--staging", tmp_path / "staging"), status=3)
+    words = [*line(videos, URL)[:1], "add", "", "toy_thermal", "--min-free", "0"]
+    run([*words[:2], str(tmp_path / "local"), *words[3:], "--workers", "0"])
+    far = [*words[:2], URL, *words[3:], "--workers", "2", "--staging", str(tmp_path / "change")]
+    done = subprocess.run(far, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    there, store = openuni.open(tmp_path / "local"), ObjectStore(URL)
+    assert "thermal" in there.manifest.columns
+    assert list(openuni.open(URL).keys()) == list(there.keys())
+    for shard in there.shards:
+        for column, record in shard.columns.items():
+            tar = (tmp_path / "local" / layout.tar_name(shard.number, column)).read_bytes()
+            assert store.read(layout.tar_at(record, layout.HASHED), at_most=1 << 30) == tar

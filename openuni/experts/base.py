@@ -88,6 +88,8 @@ class Expert(ABC):
     """Import names beyond the base installation; checked before a build starts."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Modalities that it also looks at where the dataset has them, whichever expert made them."""
+    otherwise: ClassVar[tuple[str, ...]] = ()
+    """Experts that make modalities of `reads` where neither another chosen one nor the dataset does."""
     installed_by: ClassVar[str] = "openuni[build]"
     """What brings `packages`, as pip spells it."""
     concurrent: ClassVar[bool] = False
@@ -144,7 +146,8 @@ class Expert(ABC):
     def fingerprint(cls, columns: Mapping[str, str] | None = None, *, keep_doubtful: bool = False) -> str:
         """`name-version-hash`, the hash over weights, the floor and what the required experts' fingerprints are.
 
-        `columns`, fingerprints by modality: what an expert with `reads` sees of the dataset is part of its own.
+        `columns`, fingerprints by modality: what an expert with `reads` sees of the dataset is part of its own. None:
+        of what the experts in `otherwise` make.
         `keep_doubtful`: of a column that no floor was applied to.
         """
         parts: dict[str, Any] = {
@@ -153,7 +156,10 @@ class Expert(ABC):
         }
         if (floor := cls.floor()) is not None and not keep_doubtful:
             parts["floor"] = floor.least
-        if read := {name: made for name, made in (columns or {}).items() if name in cls.reads}:
+        if columns is None:
+            makers = [get(name) for name in cls.otherwise]
+            columns = {str(maker.modality): maker.fingerprint(keep_doubtful=keep_doubtful) for maker in makers}
+        if read := {name: made for name, made in columns.items() if name in cls.reads}:
             parts["reads"] = read
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
         return f"{cls.name}-{cls.version}-{digest}"

@@ -128,17 +128,16 @@ class MediapipeSegmentation(Expert):
     """
 
     name = "mediapipe_segmentation"
-    version = 5
+    version = 6
     modality = "segmentation"
     license = "Apache-2.0"
     training_data = "PASCAL VOC 2012, terms of its own"
     assets: ClassVar[tuple[Asset, ...]] = (CLASSES,)
-    requires = ("people", "dis")
-    optional = ("dis",)
+    requires = ("people",)
+    reads = ("flow",)
+    otherwise = ("dis",)
     finder: ClassVar[str] = "people"
     """Who says what there is, and who is who."""
-    follows: ClassVar[str] = "dis"
-    """The flow along which things keep their ids."""
     outlined_again: ClassVar[float] = _OUTLINED
     """Seconds after which a thing's outline is drawn anew, though the one carried on still fits."""
     resources = Resources(cpus=1, memory_gib=1.5)
@@ -209,7 +208,7 @@ class MediapipeSegmentation(Expert):
 
     def _things(self, clip: DecodedClip, people: TrackedPeople) -> list[_Thing]:
         """Everything but people, followed through the clip."""
-        flow = clip.annotations[self.follows].value if self.follows in clip.annotations else None
+        flow = clip.annotations["flow"].value if "flow" in clip.annotations else None
         patience = max(1, round(_PATIENCE * clip.fps))
         things: list[_Thing] = []
         for t, frame in enumerate(clip.frames):

@@ -63,13 +63,12 @@ class SamVitB(MediapipeSegmentation):
     """
 
     name = "sam_vit_b"
-    version = 1
+    version = 2
     license = "Apache-2.0"
     training_data = "SA-1B, for research; who owns it publishes the weights as Apache-2.0"
-    requires = ("rf_detr", "raft_large")
-    optional = ("raft_large",)
+    requires = ("rf_detr",)
+    otherwise = ("raft_large",)
     finder = "rf_detr"
-    follows = "raft_large"
     outlined_again = 0.0
     assets = (VIT_B,)
     packages = ("segment_anything", "torch", "torchvision")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from openuni import registry
 from openuni.assets import Asset
@@ -28,6 +28,8 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
         ('fastdepth', 'dis')
         >>> expand(["light", "raft_large"])
         ('fastdepth', 'raft_large', 'mediapipe_segmentation', 'mediapipe_pose', 'body_fit')
+        >>> expand(["sam_vit_b"])
+        ('sam_vit_b', 'raft_large')
     """
     known = registry.names("experts")
     if unknown := [name for name in names if name not in SETS and name not in known]:
@@ -35,10 +37,26 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
             f"there is no expert {', '.join(unknown)}; sets: {', '.join(SETS)}; experts: {', '.join(known)}"
         )
     single = [name for name in names if name not in SETS]
-    # Also what they build on: SAM brings the flow along which it follows things.
-    by_modality = {expert.modality: expert.name for name in single for expert in with_required(name)}
+    by_modality = {base.get(name).modality: name for name in single}
     chosen = [by_modality.get(base.get(name).modality, name) for set_ in names if set_ in SETS for name in SETS[set_]]
-    return tuple(dict.fromkeys([*chosen, *single]))
+    return completed(tuple(dict.fromkeys([*chosen, *single])))
+
+
+def completed(names: Sequence[str], stored: Collection[str] = ()) -> tuple[str, ...]:
+    """`names`, and experts for what these read where none of them makes it and it is not among the modalities `stored`.
+
+    Example:
+        >>> completed(["sam_vit_b"], stored=["flow"])
+        ('sam_vit_b',)
+    """
+    all_names = list(names)
+    running = [expert for name in names for expert in with_required(name)]
+    made = {*stored, *(expert.modality for expert in running)}
+    for name in (other for expert in running for other in expert.otherwise):
+        if (modality := base.get(name).modality) not in made:
+            made.add(modality)
+            all_names.append(name)
+    return tuple(all_names)
 
 
 def assets_of(names: Sequence[str]) -> list[Asset]:

@@ -121,7 +121,7 @@ def clip(frames: int) -> DecodedClip:
 
 
 def _found(frames: int) -> Mapping[str, Any]:
-    """By expert, what networks get besides the frames: two standing people, and a motion of 4 pixels."""
+    """By expert or modality, what networks get besides the frames: two standing people, and a motion of 4 pixels."""
     boxes = np.tile(np.array([[100, 60, 260, 460], [520, 80, 700, 470]], np.float32), (frames, 1, 1))
     unknown = np.full((frames, 2, LANDMARKS, 3), np.nan, np.float32)
     people = TrackedPeople(
@@ -138,4 +138,4 @@ def _found(frames: int) -> Mapping[str, Any]:
     )
     motion = np.zeros((frames - 1, HEIGHT, WIDTH, 2), np.float32)
     motion[..., 0] = -4
-    return {"rf_detr": people, "raft_large": Flow(motion, np.zeros(motion.shape[:3], np.bool_))}
+    return {"rf_detr": people, "flow": Flow(motion, np.zeros(motion.shape[:3], np.bool_))}

@@ -61,6 +61,7 @@ class Reestimated(Run):
             self._experts[name].setup()
         expert = self._experts[name]
         needed = {required: self._annotate(required, clip) for required in expert.requires}
+        needed |= {str(experts.get(name).modality): self._annotate(name, clip) for name in expert.otherwise}
         return expert.annotate(DecodedClip(clip.key, clip.frames, clip.fps, needed))
 
 

@@ -47,7 +47,7 @@ def render(data: Dataset, *, is_on_hub: bool = False) -> str:
         "|---|---|---|---|",
     ]
     for column, fingerprint in manifest.columns.items():
-        told = _validated(fingerprint)
+        told = _validated(fingerprint, manifest.columns)
         lines.append(f"| {column} | {found.columns[column].present:,} of {samples:,} | `{fingerprint}` | {told} |")
     lines += ["", *_licenses(manifest.columns), ""]
     lines += [
@@ -98,12 +98,12 @@ def _licenses(columns: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _validated(fingerprint: str) -> str:
+def _validated(fingerprint: str, columns: Mapping[str, str]) -> str:
     """Whether the network that made a column answers as its published weights do, as far as this machine knows."""
     try:
         expert = experts.get(fingerprint.rsplit("-", 2)[0])
     except OpenUniError:
         return "–"
     # Other weights or another version than those here may have made it.
-    made = {expert.fingerprint(), expert.fingerprint(keep_doubtful=True)}
+    made = {expert.fingerprint(columns, keep_doubtful=kept) for kept in (False, True)}
     return known_answers.verdict(expert) if fingerprint in made else known_answers.UNVALIDATED

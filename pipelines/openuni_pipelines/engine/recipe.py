@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openuni import experts
 from openuni.errors import CorruptDataError, PlanError
-from openuni.experts import Expert
+from openuni.experts import Expert, sets
 from openuni.shards import layout
 from openuni.shards.layout import Manifest
 from openuni.video import Normalisation
@@ -102,11 +102,12 @@ def recipe(
     *,
     keep_doubtful: bool = False,
 ) -> Recipe:
-    """Stages for the experts `names` and all that they require; `rgb` is the fingerprint of the stored clips.
+    """Stages for the experts `names` and all that they build on; `rgb` is the fingerprint of the stored clips.
 
     `stored` gives the fingerprint of each column that is committed: experts read those that none of `names` makes.
 
-    Raises OpenUniError on unknown names, and where two experts make the same modality or none makes one of `require`.
+    Raises OpenUniError on unknown names, where two experts make the same modality or none makes one of `require`, and
+    where experts read each other's columns.
     """
     ordered: dict[str, type[Expert]] = {}
 
@@ -117,7 +118,7 @@ def recipe(
                 visit(needed)
             ordered[name] = expert
 
-    for name in names:
+    for name in sets.completed(names, stored or ()):
         visit(name)
     makers = {RGB: RGB}
     for expert in ordered.values():
@@ -127,7 +128,14 @@ def recipe(
     if unknown := wanted - set(makers):
         raise PlanError(f"--require {', '.join(sorted(unknown))}: no chosen expert makes that modality")
     stages = {RGB: Stage(RGB, Kind.NORMALISE, RGB, rgb)}
-    for name, expert in sorted(ordered.items(), key=lambda item: bool(item[1].reads)):  # the others as they were
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        """The stage of an expert, after those that it needs."""
+        if name in begun:
+            raise PlanError(f"expert {name} reads a column that is made from its own")
+        begun.add(name)
+        expert = ordered[name]
         read = []
         for modality in expert.reads:
             if modality not in makers and modality in (stored or {}):
@@ -135,6 +143,9 @@ def recipe(
                 stages[modality] = Stage(modality, Kind.STORED, modality, (stored or {})[modality], (RGB,))
             if modality in makers:
                 read.append(makers[modality])
+        for needed in (*expert.requires, *read):
+            if needed not in stages:
+                add(needed)
         columns = {stages[maker].column: stages[maker].fingerprint for maker in read}
         stages[name] = Stage(
             name,
@@ -144,6 +155,10 @@ def recipe(
             tuple(dict.fromkeys((RGB, *expert.requires, *read))),
             (*expert.optional, *(maker for maker in read if maker not in expert.requires)),
         )
+
+    for name in sorted(ordered, key=lambda name: bool(ordered[name].reads)):  # those that read nothing as they were
+        if name not in stages:
+            add(name)
     return Recipe(
         stages=tuple(stages.values()),
         commits=tuple(_commit(column, stages[maker]) for column, maker in makers.items()),

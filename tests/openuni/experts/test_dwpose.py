@@ -180,7 +180,7 @@ def test_sets_give_way_to_what_is_named_beside_them() -> None:
     assert sets.expand(["paper"]) == sets.SETS["paper"]
     assert sets.expand(["dis", "paper"])[1] == "dis"
     assert sets.expand(["dis"]) == ("dis",)
-    assert sets.expand(["light", "sam_vit_b"])[:3] == ("fastdepth", "raft_large", "sam_vit_b")
+    assert sets.expand(["light", "sam_vit_b"])[:3] == ("fastdepth", "dis", "sam_vit_b")
     assert {experts.get(name).modality for name in sets.expand(["production"])} == {
         "depth", "flow", "segmentation", "skeleton", "densepose",
     }  # fmt: skip

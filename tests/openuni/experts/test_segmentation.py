@@ -48,7 +48,7 @@ def scene(
         np.full(len(rows), 0.7, np.float32),
         tuple(name for _, _, name in rows),
     )
-    found = {"people": Annotation(people, "people"), "dis": Annotation(Flow(flow), "dis")}
+    found = {"people": Annotation(people, "people"), "flow": Annotation(Flow(flow), "dis")}
     return DecodedClip("squares", frames, 24.0, found), truth
 
 
@@ -191,7 +191,7 @@ def test_on_a_real_clip_woman_and_dog_are_two(
     segmenter: MediapipeSegmentation, finder: PeopleFinder, shared_data: Path
 ) -> None:
     plain = DecodedClip("dog", clip(shared_data / "videos" / "sam2_01_dog.mp4", 20, 15.0), 15.0, {})
-    found = {"people": finder.annotate(plain), "dis": Dis().annotate(plain)}
+    found = {"people": finder.annotate(plain), "flow": Dis().annotate(plain)}
     value = segmenter.annotate(DecodedClip("dog", plain.frames, 15.0, found)).value
     SegmentationModality().check(value)
     names = {i.id: i.class_name for i in value.instances}

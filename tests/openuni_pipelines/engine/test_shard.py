@@ -8,7 +8,9 @@ from typing import TypeGuard
 
 import pytest
 
+from openuni import experts, registry
 from openuni.errors import OpenUniError, PlanError
+from openuni.experts import sets
 from openuni.sample import Clip
 from openuni.shards import failures, layout, results
 from openuni.video import Limits, Normalisation
@@ -37,6 +39,31 @@ def test_dependencies_come_first_and_contradictions_are_refused() -> None:
         recipe(["dis"], ["depth"], RGB)
     with pytest.raises(OpenUniError, match="there is no"):
         recipe(["nobody"], [], RGB)
+
+
+@pytest.mark.parametrize("set_", sets.SETS)
+def test_any_expert_may_take_the_place_of_a_sets_own(set_: str) -> None:
+    """`light,raft_large` was refused: segmentation asked for one flow by name."""
+    chosen = [name for name in registry.names("experts") if not name.startswith("toy_") and experts.get(name).modality]
+    assert len(chosen) > 20
+    for name in chosen:
+        made = recipe(sets.expand([set_, name]), [], RGB)
+        assert made.maker(str(experts.get(name).modality)).name == name
+
+
+def test_what_is_read_comes_first_whoever_makes_it() -> None:
+    made = recipe(sets.expand(["scores", "light", "rife_dis"]), [], RGB)
+    names = [stage.name for stage in made.stages]
+    assert names.index("rife_dis") < names.index("mediapipe_segmentation") < names.index("scores")
+    assert "dis" not in names
+    assert made["mediapipe_segmentation"].needs == ("rgb", "people", "rife_dis")
+    assert made["mediapipe_segmentation"].optional == ("rife_dis",)
+    alone = recipe(["mediapipe_segmentation"], [], RGB)
+    assert alone.columns["segmentation"] == experts.get("mediapipe_segmentation").fingerprint()
+    assert alone.columns["segmentation"] != made.columns["segmentation"]
+    added = recipe(["mediapipe_segmentation"], [], RGB, {"flow": made.columns["flow"]})
+    assert added["flow"].kind is Kind.STORED
+    assert added.columns["segmentation"] == made.columns["segmentation"]
 
 
 @pytest.fixture

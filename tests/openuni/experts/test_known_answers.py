@@ -190,8 +190,8 @@ def test_a_card_tells_it(small: known_answers.KnownAnswer) -> None:
     from openuni_pipelines.engine import card
 
     fingerprint = rf_detr.RfDetr.fingerprint()
-    assert card._validated(fingerprint) == "unvalidated"
+    assert card._validated(fingerprint, {}) == "unvalidated"
     run("--experts", "rf_detr")
-    assert card._validated(fingerprint).startswith("differs")
-    assert card._validated("rf_detr-1-00000000") == "unvalidated"
-    assert card._validated("rgb-1-00000000") == "–"
+    assert card._validated(fingerprint, {}).startswith("differs")
+    assert card._validated("rf_detr-1-00000000", {}) == "unvalidated"
+    assert card._validated("rgb-1-00000000", {}) == "–"

@@ -23,7 +23,7 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.shards import catalog, facts, layout, plan, takedown
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.storage import DOCUMENT, MARKER, LocalStore, open_regular
-from openuni_pipelines.engine import card
+from openuni_pipelines.engine import card, croissant
 from openuni_pipelines.engine.run import holding
 
 SCHEME = "hf://"
@@ -36,6 +36,7 @@ _WAIT = 2.0
 """Seconds before a commit is tried again, then twice as long."""
 _URL = re.compile(r"hf://datasets/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)/?")
 _DATA = ("shards/", "index/", f"{layout.COMMITS}/")
+_DESCRIBING = (layout.FAILURES, takedown.FILE, croissant.FILE)
 _FACTS = re.compile(r"facts\.[0-9a-f]{16}\.parquet")
 _TEXT = b"Written by openuni: its commands put files of theirs into this repository.\n"
 
@@ -118,7 +119,7 @@ def push(
         return work
     with holding(root), tempfile.TemporaryDirectory(prefix="openuni-push-") as scratch:
         _create(there)
-        described = _describing(root, manifest, Path(scratch))
+        described = _describing(root, manifest, Path(scratch), f"{there.api.endpoint}/datasets/{name}")
         due = {file: path for file, path in described.items() if not there.has(file, path)}
         wanted = {file for files in data.values() for file in files} | described.keys()
         gone = [file for file in there.files if file not in wanted and _is_ours(file)]
@@ -218,20 +219,23 @@ def _files(record: CommitRecord, naming: str | None) -> dict[str, FileRecord | N
     return {tar: record.tar, index: record.index, layout.commit_name(record.shard, record.column, naming): None}
 
 
-def _describing(root: Path, manifest: Manifest, scratch: Path) -> dict[str, Path]:
-    """What describes the dataset as a whole, `dataset.json` last."""
+def _describing(root: Path, manifest: Manifest, scratch: Path, url: str) -> dict[str, Path]:
+    """What describes the dataset as a whole, `dataset.json` last; `url` is the repository's page."""
     plans = [plan.name_of(number) for number in range(len(plan.generations(manifest)))]
     beside = [plan.skipped_beside(Path(name)).name for name in plans]
     names = [*plans, *beside, layout.FAILURES, takedown.FILE, catalog.TABLE, catalog.HEAD, layout.MANIFEST]
     found = {name: root / name for name in names if (root / name).is_file()}
-    target = scratch / facts.TABLE
-    facts.write(openuni.open(str(root)), target)
-    return {layout.hashed(facts.TABLE, layout.file_record(root / catalog.TABLE).sha256): target, **found}
+    data = openuni.open(str(root))
+    table = layout.hashed(facts.TABLE, layout.file_record(root / catalog.TABLE).sha256)
+    made = {table: scratch / facts.TABLE, croissant.FILE: scratch / croissant.FILE}
+    facts.write(data, made[table])
+    made[croissant.FILE].write_bytes(croissant.render(data, url, made, table))
+    return {**made, **found}
 
 
 def _is_ours(name: str) -> bool:
     plans = re.fullmatch(r"(plan|skipped)(\.[0-9]{4})?\.parquet", name)
-    return bool(name.startswith(_DATA) or _FACTS.fullmatch(name) or plans or name in (layout.FAILURES, takedown.FILE))
+    return bool(name.startswith(_DATA) or _FACTS.fullmatch(name) or plans or name in _DESCRIBING)
 
 
 def _batches(work: Sequence[Place], records: Mapping[Place, CommitRecord]) -> Iterator[list[Place]]:

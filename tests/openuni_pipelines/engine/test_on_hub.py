@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_a_dataset_goes_to_the_hub_and_what_has_changed_later(hub: Hub, root: Pa
     assert done.exit_code == 0, done.output
     assert "9 columns of 3 shards" in done.output
     # Card and mark first, four columns at once, what describes the dataset last and together.
-    assert [len(commit) for commit in hub.commits] == [2, 12, 12, 3, 4]
+    assert [len(commit) for commit in hub.commits] == [2, 12, 12, 3, 5]
     assert layout.MANIFEST in hub.commits[-1]
     there = hub.repositories["me/films"]
     for path in (path for folder in ("shards", "index", "commits") for path in (root / folder).rglob("*.*")):
@@ -105,6 +106,26 @@ def test_the_card_names_what_the_viewer_shows(hub: Hub, root: Path) -> None:
     assert list(configs) == ["clips", "rgb", "depth", "flow"]
     assert configs["clips"]["default"] is True
     assert configs["depth"]["data_files"] == ["shards/*.depth.tar"]
+
+
+def test_croissants_own_reader_reads_the_clips(hub: Hub, root: Path, tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    assert push(root).exit_code == 0
+    there = hub.repositories["me/films"]
+    document = json.loads(there["croissant.json"])
+    table = next(name for name in there if name.startswith("facts."))
+    (tmp_path / table).write_bytes(there[table])
+    data = mlcroissant.Dataset(jsonld=document, mapping={"facts": tmp_path / table})
+    assert not data.metadata.ctx.issues.errors
+    rows = list(data.records("clips"))
+    samples = list(openuni.open(root))
+    assert [row["clips/key"].decode() for row in rows] == [sample.key for sample in samples]
+    assert [row["clips/caption"].decode() for row in rows] == [sample.caption for sample in samples]
+    assert [row["clips/depth.present"] for row in rows] == [sample.statuses["depth"].present for sample in samples]
+    urls = {file["@id"]: file["contentUrl"] for file in document["distribution"] if "contentUrl" in file}
+    assert urls["facts"] == f"{hub.url}/datasets/me/films/resolve/main/{table}"
+    assert push(root).exit_code == 0  # and the document is the same again
+    assert len(hub.commits) == 5
 
 
 @pytest.mark.parametrize("fault", ["503", "cut"])

@@ -259,7 +259,8 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
         [Path(sys.executable).with_name("openuni"), "verify", out], capture_output=True, text=True
     )
     if verified.returncode:
-        report.problems.append(f"verify, status {verified.returncode}: {verified.stdout[-400:]} {verified.stderr[-800:]}")
+        told = verified.stdout[-400:] + verified.stderr[-800:]
+        report.problems.append(f"verify ended with status {verified.returncode}: {told}")
     return report
 
 

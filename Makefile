@@ -34,6 +34,7 @@ test-fast: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/kill_commands.py --kills 20
+	$(BIN)/python benchmarks/kills.py --kills 48
 	OPENUNI_SOAK=5 $(BIN)/python -m pytest -k "killed_again" \
 	  tests/openuni_pipelines/engine/test_bucket.py tests/openuni_pipelines/engine/test_revising.py
 

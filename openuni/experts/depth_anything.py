@@ -165,25 +165,7 @@ class DepthAnythingV2Base(DepthAnythingV2):
 
     def _configured(self) -> tuple[Any, Any]:
         """DINOv2 ViT-B, four of its twelve layers: the names, shapes and types fill a file of the published size."""
-        from transformers import DepthAnythingConfig, Dinov2Config
-
-        backbone = Dinov2Config(
-            hidden_size=768,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            image_size=518,
-            patch_size=14,
-            out_indices=[3, 6, 9, 12],
-            apply_layernorm=True,
-            reshape_hidden_states=False,
-        )
-        config = DepthAnythingConfig(
-            backbone_config=backbone,
-            reassemble_hidden_size=768,
-            neck_hidden_sizes=[96, 192, 384, 768],
-            fusion_hidden_size=128,
-        )
-        return config, _images()
+        return _network(768, 12, 12, [3, 6, 9, 12], [96, 192, 384, 768], 128), _images()
 
 
 class DepthAnythingV2Large(DepthAnythingV2):
@@ -200,25 +182,29 @@ class DepthAnythingV2Large(DepthAnythingV2):
 
     def _configured(self) -> tuple[Any, Any]:
         """As the published `config.json` has them: DINOv2 ViT-L, four of its 24 layers."""
-        from transformers import DepthAnythingConfig, Dinov2Config
+        return _network(1024, 24, 16, [5, 12, 18, 24], [256, 512, 1024, 1024], 256), _images()
 
-        backbone = Dinov2Config(
-            hidden_size=1024,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            image_size=518,
-            patch_size=14,
-            out_indices=[5, 12, 18, 24],
-            apply_layernorm=True,
-            reshape_hidden_states=False,
-        )
-        config = DepthAnythingConfig(
-            backbone_config=backbone,
-            reassemble_hidden_size=1024,
-            neck_hidden_sizes=[256, 512, 1024, 1024],
-            fusion_hidden_size=256,
-        )
-        return config, _images()
+
+def _network(width: int, layers: int, heads: int, taken: list[int], necks: list[int], fusion: int) -> Any:
+    """The configuration of a network over DINOv2, which is shown what leaves the layers `taken`, counted from 1."""
+    from transformers import DepthAnythingConfig, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=518,
+        patch_size=14,
+        out_indices=taken,
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+    )
+    return DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=width,
+        neck_hidden_sizes=necks,
+        fusion_hidden_size=fusion,
+    )
 
 
 def _images() -> Any:

@@ -62,12 +62,17 @@ def render(data: Dataset, *, is_on_hub: bool = False) -> str:
 
 def _viewer(manifest: Manifest) -> list[str]:
     """What the hub's viewer and `datasets.load_dataset` offer: the table of clips first, then each column's tars."""
-    folders = ["shards", "shards/*"] if layout.naming(manifest) == layout.FOLDERS else ["shards"]
     lines = ["configs:", "- config_name: clips", "  default: true", '  data_files: "facts.*.parquet"']
     for column in manifest.columns:
-        patterns = ", ".join(f'"{folder}/*.{column}.tar"' for folder in folders)
+        patterns = ", ".join(f'"{pattern}"' for pattern in tar_patterns(manifest, column))
         lines += [f"- config_name: {column}", f"  data_files: [{patterns}]"]
     return lines
+
+
+def tar_patterns(manifest: Manifest, column: str) -> list[str]:
+    """What the tars of a column match, in a dataset that lies as in a folder."""
+    folders = ["shards", "shards/*"] if layout.naming(manifest) == layout.FOLDERS else ["shards"]
+    return [f"{folder}/*.{column}.tar" for folder in folders]
 
 
 def _counts(counter: Counter[str]) -> str:

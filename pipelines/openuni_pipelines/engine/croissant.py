@@ -18,6 +18,7 @@ from openuni import printable
 from openuni.errors import OpenUniError
 from openuni.shards import layout
 from openuni.shards.reader import Dataset
+from openuni_pipelines.engine.card import tar_patterns
 from openuni_pipelines.engine.counting import count
 
 FILE = "croissant.json"
@@ -52,7 +53,6 @@ def render(data: Dataset, url: str, files: Mapping[str, Path], table: str) -> by
         encoding_formats=["application/x-parquet"],
         sha256=layout.file_record(files[table]).sha256,
     )
-    folders = ["shards", "shards/*"] if layout.naming(data.manifest) == layout.FOLDERS else ["shards"]
     tars = [
         mlc.FileSet(
             id=f"tars-{column}",
@@ -60,7 +60,7 @@ def render(data: Dataset, url: str, files: Mapping[str, Path], table: str) -> by
             description=f"WebDataset tars of {column}, made by {fingerprint}; the same keys in the same order as RGB's",
             contained_in=[_REPOSITORY],
             encoding_formats=["application/x-tar"],
-            includes=[f"{folder}/*.{column}.tar" for folder in folders],
+            includes=tar_patterns(data.manifest, column),
         )
         for column, fingerprint in data.manifest.columns.items()
     ]

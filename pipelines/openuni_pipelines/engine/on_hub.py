@@ -118,8 +118,8 @@ def push(
     if dry_run:
         return work
     with holding(root), tempfile.TemporaryDirectory(prefix="openuni-push-") as scratch:
-        _create(there)
         described = _describing(root, manifest, Path(scratch), f"{there.api.endpoint}/datasets/{name}")
+        _create(there)
         due = {file: path for file, path in described.items() if not there.has(file, path)}
         wanted = {file for files in data.values() for file in files} | described.keys()
         gone = [file for file in there.files if file not in wanted and _is_ours(file)]

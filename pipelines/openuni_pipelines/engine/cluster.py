@@ -53,11 +53,7 @@ def _join(address: str) -> None:
 
 
 def _start() -> None:
-    # Whoever reaches a port of Ray can run code as this user: only those who have the user's token may.
-    # Read as Ray is imported; releases before 2.52 know no tokens.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # Ray's name for a cluster that only this machine reaches: else it takes 127.0.0.1 for the outward address.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    _secure()
     import ray
 
     # Ray's processes inherit the mask, as Ray itself has it for SIGINT. What `timeout` or a service manager sends
@@ -86,6 +82,21 @@ def _start() -> None:
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
+
+
+def _secure() -> None:
+    """Let Ray ask for this user's token, and listen on this machine only."""
+    # Whoever reaches a port of Ray can run code as this user: only those who have the user's token may.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Ray's name for a cluster that only this machine reaches: else it takes 127.0.0.1 for the outward address.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from ray._private import ray_constants
+    from ray._raylet import Config
+
+    # Ray reads both as it is imported. A program that did so before us would go on without a token, beside a server
+    # that asks for one.
+    Config.initialize("")
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
 
 
 def _first_line(error: Exception) -> str:

@@ -80,6 +80,21 @@ def test_on_ray_results_keep_their_order_errors_their_kind_and_a_death_is_a_sent
     assert secured == "token 127.0.0.1"
 
 
+@pytest.mark.timeout(300)
+def test_a_program_that_had_imported_ray_starts_it_as_safely(tmp_path: Path) -> None:
+    """Ray reads its settings as it is imported: its client knew of no token, and its server asked for one."""
+    script = tmp_path / "on_ray.py"
+    script.write_text(
+        "import os, ray\n"
+        "from openuni_pipelines.engine.parallel import mapping\n"
+        "with mapping(2) as run:\n"
+        "    print(list(run(abs, [-1])), os.environ['RAY_AUTH_MODE'], ray.util.get_node_ip_address())\n"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=280)
+    assert done.stdout == "[1] token 127.0.0.1\n", done.stderr
+
+
 def test_a_port_where_nobody_listens_is_one_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,8 @@
-"""Parquet that may come from anywhere: what a file claims is compared with what it is before it takes memory."""
+"""Parquet that may come from anywhere: what a file claims is compared with what it is before it takes memory.
+
+Read in one thread: pyarrow's own let go of a Python file only after the table is ours, and where the interpreter has
+begun to end by then, the process aborts with everything done.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,8 @@ def open_table(file: BinaryIO, schema: pa.Schema, where: str) -> pq.ParquetFile:
         raise CorruptDataError(f"{where} is not a Parquet file, or is cut short")
     file.seek(0)
     try:
-        table = pq.ParquetFile(file, read_dictionary=[f.name for f in schema if pa.types.is_string(f.type)])
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        table = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
         groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
         found = table.schema_arrow
     except _DAMAGE as error:
@@ -57,7 +62,7 @@ def rows(file: BinaryIO, schema: pa.Schema, where: str) -> Iterator[dict[str, An
     table = open_table(file, schema, where)
     seen = size = 0
     try:
-        for batch in table.iter_batches(_BATCH, columns=schema.names):
+        for batch in table.iter_batches(_BATCH, columns=schema.names, use_threads=False):
             seen, size = seen + len(batch), size + _unpacked(batch)
             if size > _allowed(seen):
                 raise CorruptDataError(f"{where} holds texts longer than any of ours")
@@ -79,7 +84,7 @@ def read(file: BinaryIO, schema: pa.Schema, where: str) -> pa.Table:
 def read_group(table: pq.ParquetFile, number: int, where: str, columns: list[str] | None = None) -> pa.Table:
     """One row group of `open_table`'s, or columns of it, in bounded memory. Raises CorruptDataError naming `where`."""
     try:
-        group = table.read_row_group(number, columns)
+        group = table.read_row_group(number, columns, use_threads=False)
         size = sum(_unpacked(batch) for batch in group.to_batches())
     except _DAMAGE as error:
         raise _damaged(where, error) from None

@@ -91,7 +91,7 @@ def _secure() -> None:
     # Ray's name for a cluster that only this machine reaches: else it takes 127.0.0.1 for the outward address.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from ray._private import ray_constants
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined]  # compiled, without a stub
 
     # Ray reads both as it is imported. A program that did so before us would go on without a token, beside a server
     # that asks for one.

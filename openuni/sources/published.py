@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from openuni.errors import AssetError, OpenUniError, PlanError
+from openuni.sources import tars
 from openuni.sources.base import Skipped
 from openuni.storage import open_regular
 from openuni.video import SUFFIXES
@@ -110,7 +111,7 @@ class _TarPart(Part):
     def _once(self, is_wanted: Callable[[str], bool], scratch: Path, given: set[str]) -> Iterator[Film | Skipped]:
         with self.open() as stream:
             counted = _Counted(stream)
-            with tarfile.open(fileobj=counted, mode="r|gz") as tar:  # type: ignore[call-overload]
+            with tars.unpacking(counted) as tar:
                 for number, info in enumerate(tar):
                     path = PurePosixPath(info.name)
                     if not info.isreg() or path.suffix.lower() not in SUFFIXES or not is_wanted(path.stem):
@@ -135,7 +136,7 @@ class _Counted:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self.count = stream, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
         self.count += len(data)
         return data

@@ -27,6 +27,7 @@ from urllib.parse import quote
 from openuni.errors import AssetError, OpenUniError, PlanError
 from openuni.sources import tars
 from openuni.sources.base import Skipped
+from openuni.sources.text import CONTROLS
 from openuni.storage import open_regular
 from openuni.video import SUFFIXES
 
@@ -280,7 +281,7 @@ def _captions(table: Path, id_of: Callable[[str], str]) -> Iterator[tuple[str, s
         raise PlanError(f"{table} has no columns video and prompt; it has {', '.join(columns)}")
     for row in _rows(table):
         if row.get(video) and row.get(caption):
-            yield id_of(row[video]), row[caption]
+            yield id_of(row[video]), re.sub(CONTROLS, "", row[caption])
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:

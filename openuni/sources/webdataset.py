@@ -24,6 +24,7 @@ from openuni.sources.folder import video_root
 from openuni.sources.rows import RowSource
 from openuni.sources.selection import Fields, Relation, clock
 from openuni.sources.tars import Header
+from openuni.sources.text import UnknownEncodingError, decode
 from openuni.storage import open_regular
 from openuni.video import SUFFIXES
 from openuni.video.member import Member
@@ -145,7 +146,10 @@ def _sample(
             stream = archive.extractfile(info)
             data = stream.read() if stream else b""
             if suffix == "txt":
-                sample.caption = data.decode("utf-8", "replace").strip()
+                try:
+                    sample.caption = decode(data).value.strip()
+                except UnknownEncodingError as error:
+                    yield Skipped(f"{name}.txt", str(error))
                 continue
             try:
                 about = json.loads(data)

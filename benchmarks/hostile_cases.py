@@ -254,15 +254,19 @@ def prepare(root: Path, families: Sequence[str]) -> Good:
     global good_root
     good_root = root
     good = Good(root)
-    if {"pushed", "pulled", "published"} & {*families}:
-        from benchmarks import hostile_copies
+    from benchmarks import hostile_copies
 
-        good.families["pushed"] = good.families["pulled"] = good.families["datasets"]
-        good.families["published"] = hostile_copies.write_published(root / "published")
+    good.families["pushed"] = good.families["pulled"] = good.families["datasets"]
+    good.families["published"] = hostile_copies.write_published(root / "published")
+    good.families["benchmarks"] = root / "davis"
+    if "reports" in families:
+        good.families["reports"] = hostile_copies.write_reports(root)
     if "checkpoints" in families:
         good.checkpoint()
     import openuni_pipelines.commands.add
     import openuni_pipelines.commands.build
+    import openuni_pipelines.commands.collect
+    import openuni_pipelines.commands.compare
     import openuni_pipelines.commands.dedup
     import openuni_pipelines.commands.export
     import openuni_pipelines.commands.import_truth
@@ -358,6 +362,7 @@ def _dataset_acts() -> dict[str, Act]:
         "drop": call("openuni", "drop", "d", "flow"),
         "add": call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
         "score": call("unibench", "score", "--pred", "d", "--gt", "@/dataset", "--out", "x", "--no-page"),
+        "collect": call("unibench", "collect", "--data", "d", "--out", "x", "--count", "1", "--split", "test,val"),
     }
 
 
@@ -402,7 +407,7 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
         changes[f"JSON is {depth} deep"] = deep(depth)
     for name, change in changes.items():
         # Every change meets what reads, and another that writes or prints.
-        other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score"])
+        other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score", "collect"])
         for act in ("status" if name.startswith(("progress", "run.lock")) else "read", other):
             yield Case("datasets", f"{name}; {act}", change, acts[act])
 
@@ -712,8 +717,13 @@ def _checkpoints(rng: random.Random) -> Iterator[Case]:
     changes["config.json is a pipe"] = piped("config.json")
     for number in range(8):
         changes[f"weights are damaged ({number})"] = _weights
-    for name, change in changes.items():
+    export = call("openuni", "export-weights", "--checkpoint", "d", "--out", "x")
+    train = call("openuni", "train", "--init", "d", "--data", "@/dataset", "--out", "x", "--modalities", "depth",
+                 "--steps", "1", "--global-batch-size", "1", "--device", "cpu")  # fmt: skip
+    for number, (name, change) in enumerate(changes.items()):
         yield Case("checkpoints", name, change, act)
+        other = ("export-weights", export) if number % 3 else ("train", train)
+        yield Case("checkpoints", f"{name}; {other[0]}", change, other[1])
 
 
 def _configured(name: str, value: Any) -> Change:
@@ -760,6 +770,11 @@ def _folders(rng: random.Random) -> Iterator[Case]:
                       "--experts", "dis", "--workers", "0", "--min-free", "0"),
         "drop": call("openuni", "drop", "d", "flow"),
         "add": call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
+        "pull": call("openuni", "pull", "@/dataset", "d"),
+        "sources import": call("openuni", "sources", "import", "@/published", "--out", "d"),
+        "collect": call("unibench", "collect", "--data", "@/dataset", "--out", "d", "--count", "1"),
+        "score": call("unibench", "score", "--pred", "@/predictions", "--gt", "@/truth", "--out", "d", "--no-page",
+                      "--tasks", "depth"),
     }  # fmt: skip
     for what, names in holding.items():
         for name, act in acts.items():

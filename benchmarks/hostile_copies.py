@@ -10,11 +10,15 @@ import csv
 import functools
 import gzip
 import io
+import json
 import os
 import random
 import re
 import struct
+import subprocess
+import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -64,7 +68,7 @@ _OTHERS = ("../../escaped", "shards/../../escaped", "/tmp/escaped", "a\\..\\b", 
 def cases(family: str, rng: random.Random) -> Iterator[Case]:
     """Every case of one of these families, in a fixed order."""
     makers: dict[str, Callable[[random.Random], Iterator[Case]]] = {
-        "pushed": _pushed, "pulled": _pulled, "published": _published,
+        "pushed": _pushed, "pulled": _pulled, "published": _published, "benchmarks": _benchmarks, "reports": _reports,
     }  # fmt: skip
     return makers[family](rng)
 
@@ -411,6 +415,102 @@ def _crowd(name: str) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         members = ((f"rgb/{number}.txt", b"x") for number in range(20_000))
         (root / name).write_bytes(gzip.compress(_tar(members), 1))
+
+    return change
+
+
+# Imported benchmarks, compared reports.
+
+
+def _benchmarks(rng: random.Random) -> Iterator[Case]:
+    act = call("unibench", "import", "d", "--format", "davis", "--out", "x")
+    changes: dict[str, Change] = {"nothing": _unchanged}
+    mask, frame = "Annotations/480p/one/00000.png", "JPEGImages/480p/one/00001.jpg"
+    for name in (mask, frame, "Annotations/480p/one", "JPEGImages/480p", "Annotations"):
+        for target in ("../outside/precious", "../outside", "/dev/zero", "/", "nowhere", name.rpartition("/")[2]):
+            changes[f"{name} is a link to {target}"] = linked(name, target)
+        changes |= {f"{name} is a pipe": piped(name), f"{name} is a folder": foldered(name)}
+    for name in (mask, frame):
+        changes[f"{name} is huge"] = sparse(name)
+        for number in range(8):
+            changes[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+        for what, data in _pictures().items():
+            changes[f"{name} is {what}"] = _with_file(name, data)
+    for number, text in enumerate(NASTY):
+        if text and "/" not in text and text != ".." and len(text) < 200:
+            changes[f"a sequence is nasty text {number}"] = _with_file(f"Annotations/480p/{text}/00000.png", b"")
+            changes[f"a set is nasty text {number}"] = _with_file("ImageSets/2017/val.txt", f"one\n{text}\n".encode())
+    for name, change in changes.items():
+        yield Case("benchmarks", name, change, act)
+
+
+def _pictures() -> dict[str, bytes]:
+    """Pictures that are not what they claim."""
+    good = bytes(cv2.imencode(".png", np.zeros((16, 24), np.uint8))[1])
+
+    def sized(width: int, height: int) -> bytes:
+        header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
+
+    return {
+        "100,000 wide": sized(100_000, 100_000), "of no size": sized(0, 0), "of 2^31": sized(2**31 - 1, 1),
+        "a playlist": b"ffconcat version 1.0\nfile '../../../../../outside/precious'\n", "empty": b"",
+        "a pickle": b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x09touch RAN\x85R.", "text": b"\x1b[2J",
+    }  # fmt: skip
+
+
+def write_reports(root: Path) -> Path:
+    """Two runs of which one is scored as the other is, by processes of their own: this one is to have no threads."""
+    folder = root / "reports"
+    for name in ("a", "b"):
+        words = ["score", "--pred", root / "predictions", "--gt", root / "truth", "--out", folder / name, "--no-page"]
+        command = [Path(sys.executable).with_name("unibench"), *words, "--tasks", "depth"]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def _reports(rng: random.Random) -> Iterator[Case]:
+    act = call("unibench", "compare", "d/a", "d/b")
+    changes: dict[str, Change] = {"nothing": _unchanged}
+    name = "a/report.json"
+    for target in ("../outside/precious", "../outside", "/dev/zero", "nowhere", "report.json"):
+        changes[f"{name} is a link to {target}"] = linked(name, target)
+    changes |= {f"{name} is a pipe": piped(name), f"{name} is a folder": foldered(name)}
+    changes[f"{name} is huge"] = sparse(name)
+    for number in range(30):
+        changes[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+    values = (None, [], {}, "\x1b[2J[red]", -1, 1e308, "x" * 100_000, [[[[]]]], True)
+    for number, value in enumerate(values):
+        for turn in range(6):
+            changes[f"a field is odd ({number}, {turn})"] = _with_field(name, value)
+    for number, data in enumerate((b"", b"[", b"[" * 200_000, b"null", b"{}", b'{"a": NaN}', b"\xff\xfe")):
+        changes[f"{name} is text {number}"] = _with_file(name, data)
+    for what, change in changes.items():
+        yield Case("reports", what, change, act)
+
+
+def _with_field(name: str, value: object) -> Change:
+    """A value in place of another, anywhere in a document."""
+
+    def change(root: Path, rng: random.Random) -> None:
+        path = next(iter(sorted(root.glob(name.replace("/", "/**/")))))
+        document = json.loads(path.read_text())
+        holder, key = document, ""
+        while True:
+            key = rng.choice(sorted(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+            inner = holder[key]
+            if not isinstance(inner, dict | list) or not inner or rng.random() < 0.3:
+                break
+            holder = inner
+        holder[key] = value
+        path.write_text(json.dumps(document))
+
+    return change
+
+
+def _with_file(name: str, data: bytes) -> Change:
+    def change(root: Path, rng: random.Random) -> None:
+        cleared(root, name).write_bytes(data)
 
     return change
 

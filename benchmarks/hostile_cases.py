@@ -750,7 +750,7 @@ def _weights(root: Path, rng: random.Random) -> None:
 
 def _folders(rng: random.Random) -> Iterator[Case]:
     """A wrong `--out`: what is there stays, byte for byte."""
-    holding: dict[str, tuple[str, ...]] = {
+    there: dict[str, tuple[str, ...]] = {
         "a thesis": ("thesis.txt",),
         "a hidden draft": (".draft.tmp",),
         "commits of another program": ("commits/mine.json", "commits/000000.rgb.json"),
@@ -776,7 +776,7 @@ def _folders(rng: random.Random) -> Iterator[Case]:
         "score": call("unibench", "score", "--pred", "@/predictions", "--gt", "@/truth", "--out", "d", "--no-page",
                       "--tasks", "depth"),
     }  # fmt: skip
-    for what, names in holding.items():
+    for what, names in there.items():
         for name, act in acts.items():
             yield Case("folders", f"{name} into {what}", holding(names), refused(act))
 

@@ -370,11 +370,17 @@ def _asked(value: float | None, condition: str) -> str:
 def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) -> str:
     if path is None:
         return ""
-    database.execute(
+    import duckdb
+
+    listing = (
         f"CREATE TABLE {table} AS SELECT DISTINCT trim(line) AS name FROM read_csv({listed([path])}, header = false, "
         "columns = {'line': 'VARCHAR'}, delim = '\\x01', quote = '', escape = '', auto_detect = false) "
         "WHERE trim(line) <> ''"
     )
+    try:
+        database.execute(listing)
+    except duckdb.InvalidInputException as error:
+        raise PlanError(f"{path} is no list of ids in UTF-8, one on each line; save it as that") from error
     return f"(id IN (SELECT name FROM {table}) OR coalesce(video_id IN (SELECT name FROM {table}), false))"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from openuni.errors import PlanError
 from openuni.sources import Request, Skipped
+from openuni.sources.selection import Choice
 from openuni.sources.table import Table
 from openuni.sources.webvid import WebVid
 
@@ -33,6 +34,14 @@ def test_they_are_read_and_it_is_said(request_of: Request, mark: str, word: str)
     assert not isinstance(entry, Skipped)
     assert entry.fields["caption"] == f"a dog, running{mark} fast"
     assert dict(entry.fields["scores"]) == {"score": 7.0}
+
+
+def test_a_list_of_ids_in_another_encoding_is_named(request_of: Request, tmp_path: Path) -> None:
+    """The table was named, which has no fault."""
+    _write(request_of, "rows.csv", "video,caption\na.mp4,a dog\n")
+    (tmp_path / "ids.txt").write_text("a\nb\n", encoding="utf-16")
+    with pytest.raises(PlanError, match=r"ids\.txt is no list of ids in UTF-8"):
+        list(Table(choice=Choice(exclude=tmp_path / "ids.txt")).entries(request_of))
 
 
 def test_webvids_are_read_too(request_of: Request) -> None:

@@ -298,4 +298,11 @@ def _opened(table: Path) -> Iterator[Any]:
     with open_regular(table):  # a pipe would be waited for
         pass
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        yield csv.DictReader(file)
+        yield csv.DictReader(_lines(file, table))
+
+
+def _lines(file: IO[str], table: Path) -> Iterator[str]:
+    while line := file.readline(_LARGEST_CELL):
+        if len(line) == _LARGEST_CELL:  # a hole, or no table at all
+            raise PlanError(f"{table} has a line of more than {_LARGEST_CELL:,} characters; it is no CSV table")
+        yield line

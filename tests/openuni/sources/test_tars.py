@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from openuni.errors import AssetError
+from openuni.errors import AssetError, PlanError
 from openuni.sources import Request, Skipped
-from openuni.sources.published import Tars
+from openuni.sources.published import Tars, TrainingTable
 from openuni.sources.webdataset import WebDataset
 
 
@@ -76,3 +76,10 @@ def test_a_part_with_a_member_that_ends_nowhere_is_refused_at_once(tmp_path: Pat
     scratch.mkdir()
     with pytest.raises(AssetError, match="cannot be read to its end"):
         list(part.films(lambda id: True, scratch))
+
+
+def test_a_table_that_is_a_hole_is_refused_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "table.csv").open("wb") as file:
+        file.truncate(1 << 38)
+    with pytest.raises(PlanError, match="has a line of more than 1,048,576 characters"):
+        TrainingTable(tmp_path / "table.csv", tmp_path).parts()

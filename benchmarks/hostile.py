@@ -42,7 +42,8 @@ from openuni.video import encode_video
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `benchmarks`, when run as a file
 
-FAMILIES = ("videos", "datasets", "measured", "predictions", "checkpoints", "folders")
+FAMILIES = ("videos", "datasets", "measured", "predictions", "checkpoints", "folders", "pushed", "pulled", "published",
+            "benchmarks", "reports")  # fmt: skip
 WORKER_GIB = 1.5
 """What one worker may allocate; the bound that the memory is held to."""
 

@@ -48,12 +48,12 @@ SECONDS = 10.0
 MEMORY_MIB = 1536
 """What a case may have resident, the interpreter and its libraries included."""
 _T, _H, _W = 4, 16, 24
-_KEYS = ("clip-0", "clip-1", "clip-2", "clip-3")
+KEYS = ("clip-0", "clip-1", "clip-2", "clip-3")
 _COLUMNS = {"rgb": "made-1-0", "depth": "made-1-0", "flow": "made-1-0"}
 _MEASURED = "scores-1-0"
-_NASTY = ("../../escaped", "/tmp/escaped", "..", "", "a/b", "a.b", "$(touch RAN)", "`touch RAN`", "\x1b[2J\x1b[31m",
+NASTY = ("../../escaped", "/tmp/escaped", "..", "", "a/b", "a.b", "$(touch RAN)", "`touch RAN`", "\x1b[2J\x1b[31m",
           "[red]x[/red]", "[/red]", "a\nb", "é", "\u202eabc", "x" * 300, "-rf", "\x9b31m", "%s%n", "con")  # fmt: skip
-_NUMBERS = (-1, 0, 1, 10**6, 2**31 - 1, 2**31, 2**40, 2**62, -(2**40), 3.5, float("1e308"))
+NUMBERS = (-1, 0, 1, 10**6, 2**31 - 1, 2**31, 2**40, 2**62, -(2**40), 3.5, float("1e308"))
 
 Change = Callable[[Path, random.Random], None]
 Act = Callable[[Path], int]
@@ -126,6 +126,8 @@ class Good:
 
 def cases(families: Sequence[str], seed: int) -> Iterator[Case]:
     """Every case of these families, in a fixed order."""
+    from benchmarks import hostile_copies
+
     made = {
         "datasets": _datasets,
         "measured": _measured,
@@ -134,7 +136,8 @@ def cases(families: Sequence[str], seed: int) -> Iterator[Case]:
         "folders": _folders,
     }
     for family in families:
-        yield from made[family](random.Random(f"{seed}/{family}"))
+        rng = random.Random(f"{seed}/{family}")
+        yield from made[family](rng) if family in made else hostile_copies.cases(family, rng)
 
 
 def run(case: Case, good: Good, folder: Path, seed: int, seconds: float = SECONDS) -> Ended:
@@ -156,7 +159,7 @@ def run(case: Case, good: Good, folder: Path, seed: int, seconds: float = SECOND
     ended.problem = _problem(ended, said)
     if (after := _listing(kept)) != before:
         ended.problem = f"{kept.name} changed: {sorted(after.items() ^ before.items())[:3]}"
-    if strange := _names(folder) - beside - {"said", "x"}:
+    if strange := _names(folder) - beside - {"said", "x", "x.hub"}:
         ended.problem = f"it made {sorted(strange)}"
     for tar in (folder / "x").glob("*.tar"):
         with tarfile.open(tar) as opened:
@@ -228,14 +231,18 @@ def _listing(folder: Path) -> dict[str, str]:
     return found
 
 
-def _call(group: str, *arguments: str) -> Act:
+def call(group: str, *arguments: str) -> Act:
     """A command of `openuni` or `unibench`."""
+    return lambda folder: status_of(group, *arguments)
 
-    def act(folder: Path) -> int:
+
+def status_of(group: str, *arguments: str) -> int:
+    """The exit status of a command of `openuni` or `unibench`, run in this process."""
+    try:
         getattr(cli, group).main([a.replace("@", str(good_root)) for a in arguments], prog_name=group)
-        return 0
-
-    return act
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0
 
 
 good_root = Path()
@@ -247,10 +254,19 @@ def prepare(root: Path, families: Sequence[str]) -> Good:
     global good_root
     good_root = root
     good = Good(root)
+    from benchmarks import hostile_copies
+
+    good.families["pushed"] = good.families["pulled"] = good.families["datasets"]
+    good.families["published"] = hostile_copies.write_published(root / "published")
+    good.families["benchmarks"] = root / "davis"
+    if "reports" in families:
+        good.families["reports"] = hostile_copies.write_reports(root)
     if "checkpoints" in families:
         good.checkpoint()
     import openuni_pipelines.commands.add
     import openuni_pipelines.commands.build
+    import openuni_pipelines.commands.collect
+    import openuni_pipelines.commands.compare
     import openuni_pipelines.commands.dedup
     import openuni_pipelines.commands.export
     import openuni_pipelines.commands.import_truth
@@ -273,7 +289,7 @@ def _write_dataset(root: Path, *, measured: bool = False) -> Path:
     columns_made = _COLUMNS | ({layout.SCORES: _MEASURED} if measured else {})
     rng = np.random.default_rng(0)
     for shard in range(2):
-        keys = _KEYS[2 * shard : 2 * shard + 2]
+        keys = KEYS[2 * shard : 2 * shard + 2]
         for key in keys:
             record = Record(key, _T, _H, _W, 8.0, caption=f"the caption of {key}", video_id=key, license="CC-BY-4.0")
             annotations: dict[str, Annotation[Any] | str] = {
@@ -298,7 +314,7 @@ def _write_dataset(root: Path, *, measured: bool = False) -> Path:
 def _write_plan(root: Path, number: int) -> plan.Generation:
     """The plan of one shard: the dataset was extended once."""
     path = root / plan.name_of(number)
-    clips = [Clip(key, f"videos/{key}.mp4", 0.0, _T / 8.0) for key in _KEYS[2 * number : 2 * number + 2]]
+    clips = [Clip(key, f"videos/{key}.mp4", 0.0, _T / 8.0) for key in KEYS[2 * number : 2 * number + 2]]
     plan.write(path, clips, 2, "made")
     return plan.Generation(2, 1, layout.file_record(path).sha256)
 
@@ -317,16 +333,22 @@ def _read_all(folder: Path) -> int:
 
 
 def _verify(folder: Path) -> int:
+    return verify_folder(folder / "d")
+
+
+def verify_folder(root: Path) -> int:
     """`openuni verify` without its pool of processes, which would take the seconds that a hang is measured by."""
     try:
-        manifest = verify.manifest(folder / "d")
-        problems = verify.verify_plan(folder / "d") + verify.verify_catalog(folder / "d")
+        manifest = verify.manifest(root)
+        problems = verify.verify_plan(root) + verify.verify_catalog(root)
         for shard in range(min(manifest.shards, 100)):
             for column in manifest.columns:
-                problems += verify.verify_column(folder / "d", shard, column).problems
+                problems += verify.verify_column(root, shard, column).problems
     except OpenUniError as error:
         print(f"error: {str(error).encode('unicode_escape').decode()}")
         return 1
+    for problem in problems[:3]:
+        print(f"error: {str(problem).encode('unicode_escape').decode()}")
     return bool(problems)
 
 
@@ -334,36 +356,37 @@ def _dataset_acts() -> dict[str, Act]:
     return {
         "read": _read_all,
         "verify": _verify,
-        "stats": _call("openuni", "stats", "d", "--rows", "1", "--sheet", "x"),
-        "export": _call("openuni", "export", "d", "--out", "x"),
-        "status": _call("openuni", "status", "d"),
-        "drop": _call("openuni", "drop", "d", "flow"),
-        "add": _call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
-        "score": _call("unibench", "score", "--pred", "d", "--gt", "@/dataset", "--out", "x", "--no-page"),
+        "stats": call("openuni", "stats", "d", "--rows", "1", "--sheet", "x"),
+        "export": call("openuni", "export", "d", "--out", "x"),
+        "status": call("openuni", "status", "d"),
+        "drop": call("openuni", "drop", "d", "flow"),
+        "add": call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
+        "score": call("unibench", "score", "--pred", "d", "--gt", "@/dataset", "--out", "x", "--no-page"),
+        "collect": call("unibench", "collect", "--data", "d", "--out", "x", "--count", "1", "--split", "test,val"),
     }
 
 
-_NAMES = ("dataset.json", "commits/000000.rgb.json", "commits/000001.flow.json", "index/000000.rgb.parquet",
+NAMES = ("dataset.json", "commits/000000.rgb.json", "commits/000001.flow.json", "index/000000.rgb.parquet",
           "index/000000.depth.parquet", "shards/000000.rgb.tar", "shards/000001.depth.tar", "failures.parquet",
           "plan.parquet", "plan.0001.parquet", "catalog.json", "catalog.parquet",
           "log.jsonl", "progress.json", "run.lock", ".run.lock", "README.md", ".openuni",
           "work/000000/clip-0.dis-1-0.tar")  # fmt: skip
-_FOLDERS = ("work", "work/000000", "shards", "index", "commits")
+FOLDERS = ("work", "work/000000", "shards", "index", "commits")
 
 
 def _datasets(rng: random.Random) -> Iterator[Case]:
     acts = _dataset_acts()
     changes: dict[str, Change] = {"nothing": lambda root, rng: None}
-    for name in (*_NAMES, *_FOLDERS):
+    for name in (*NAMES, *FOLDERS):
         for target in ("../outside/precious", "../outside", "/dev/zero", "/etc/passwd", "nowhere", name.split("/")[-1]):
-            changes[f"{name} is a link to {target}"] = _linked(name, target)
-    for name in _NAMES:
-        changes[f"{name} is a pipe"] = _piped(name)
-        changes[f"{name} is a folder"] = _foldered(name)
+            changes[f"{name} is a link to {target}"] = linked(name, target)
+    for name in NAMES:
+        changes[f"{name} is a pipe"] = piped(name)
+        changes[f"{name} is a folder"] = foldered(name)
         for number in range(4):
-            changes[f"{name} is damaged ({number})"] = _damaged(name)
-        changes[f"{name} is huge"] = _sparse(name)
-    for number, text in enumerate(_NASTY):
+            changes[f"{name} is damaged ({number})"] = damaged(name)
+        changes[f"{name} is huge"] = sparse(name)
+    for number, text in enumerate(NASTY):
         for where in (
             "key",
             "column",
@@ -376,15 +399,15 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
             "version",
             "progress",
         ):
-            changes[f"{where} is nasty text {number}"] = _said(where, text)
-    for number in _NUMBERS:
+            changes[f"{where} is nasty text {number}"] = text_in(where, text)
+    for number in NUMBERS:
         for where in ("shards", "clips", "samples", "present", "frames", "fps", "offset", "size", "tar size", "shard"):
-            changes[f"{where} is {number}"] = _counted(where, number)
+            changes[f"{where} is {number}"] = number_in(where, number)
     for depth in (500, 200_000):
-        changes[f"JSON is {depth} deep"] = _deep(depth)
+        changes[f"JSON is {depth} deep"] = deep(depth)
     for name, change in changes.items():
         # Every change meets what reads, and another that writes or prints.
-        other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score"])
+        other = rng.choice(["verify", "stats", "export", "status", "drop", "add", "score", "collect"])
         for act in ("status" if name.startswith(("progress", "run.lock")) else "read", other):
             yield Case("datasets", f"{name}; {act}", change, acts[act])
 
@@ -392,10 +415,10 @@ def _datasets(rng: random.Random) -> Iterator[Case]:
 def _measured(rng: random.Random) -> Iterator[Case]:
     """What looks at a dataset as a whole, and what writes beside or into it."""
     acts = {
-        "index": _call("openuni", "index", "d"),
-        "select": _call("openuni", "select", "d", "--where", "frames > 2 and sharpness >= 0", "--out", "d/view.json"),
-        "dedup": _call("openuni", "dedup", "d", "--out", "d/view.json"),
-        "remove": _call("openuni", "remove", "d", "--key", "clip-1"),
+        "index": call("openuni", "index", "d"),
+        "select": call("openuni", "select", "d", "--where", "frames > 2 and sharpness >= 0", "--out", "d/view.json"),
+        "dedup": call("openuni", "dedup", "d", "--out", "d/view.json"),
+        "remove": call("openuni", "remove", "d", "--key", "clip-1"),
     }
     changes: dict[str, Change] = {f"nothing, {act}": lambda root, rng: None for act in acts}
     names = ("dataset.json", "index/000000.rgb.parquet", "index/000001.scores.parquet", "commits/000000.scores.json",
@@ -403,18 +426,18 @@ def _measured(rng: random.Random) -> Iterator[Case]:
              "catalog.parquet", takedown.FILE, "failures.parquet", "run.lock", "view.json")  # fmt: skip
     for name in names:
         for target in ("../outside/precious", "../outside", "/dev/zero", "nowhere"):
-            changes[f"{name} is a link to {target}"] = _linked(name, target)
-        changes[f"{name} is a pipe"] = _piped(name)
-        changes[f"{name} is a folder"] = _foldered(name)
-        changes[f"{name} is huge"] = _sparse(name)
+            changes[f"{name} is a link to {target}"] = linked(name, target)
+        changes[f"{name} is a pipe"] = piped(name)
+        changes[f"{name} is a folder"] = foldered(name)
+        changes[f"{name} is huge"] = sparse(name)
         for number in range(3):
-            changes[f"{name} is damaged ({number})"] = _damaged(name)
-    for number, text in enumerate(_NASTY):
+            changes[f"{name} is damaged ({number})"] = damaged(name)
+    for number, text in enumerate(NASTY):
         for where in ("key", "column", "caption", "license", "member"):
-            changes[f"{where} is nasty text {number}"] = _said(where, text)
-    for number in _NUMBERS:
+            changes[f"{where} is nasty text {number}"] = text_in(where, text)
+    for number in NUMBERS:
         for where in ("shards", "clips", "frames", "size", "tar size", "shard"):
-            changes[f"{where} is {number}"] = _counted(where, number)
+            changes[f"{where} is {number}"] = number_in(where, number)
     for count in (0, 1, 7, 100_000):
         changes[f"a clip has {count} hashes"] = _hashed(count)
     for number, (name, change) in enumerate(changes.items()):
@@ -431,31 +454,31 @@ def _hashed(count: int) -> Change:
     return change
 
 
-def _linked(name: str, target: str) -> Change:
+def linked(name: str, target: str) -> Change:
     def change(root: Path, rng: random.Random) -> None:
-        path = _cleared(root, name)
+        path = cleared(root, name)
         path.symlink_to(target if target.startswith("/") else os.path.relpath(root / target, path.parent))
 
     return change
 
 
-def _piped(name: str) -> Change:
-    return lambda root, rng: os.mkfifo(_cleared(root, name))
+def piped(name: str) -> Change:
+    return lambda root, rng: os.mkfifo(cleared(root, name))
 
 
-def _foldered(name: str) -> Change:
-    return lambda root, rng: _cleared(root, name).mkdir()
+def foldered(name: str) -> Change:
+    return lambda root, rng: cleared(root, name).mkdir()
 
 
-def _sparse(name: str) -> Change:
+def sparse(name: str) -> Change:
     def change(root: Path, rng: random.Random) -> None:
-        with _cleared(root, name).open("wb") as file:
+        with cleared(root, name).open("wb") as file:
             file.truncate(1 << 38)
 
     return change
 
 
-def _damaged(name: str) -> Change:
+def damaged(name: str) -> Change:
     """Cut, flipped, or replaced by something else."""
 
     def change(root: Path, rng: random.Random) -> None:
@@ -470,13 +493,13 @@ def _damaged(name: str) -> Change:
         elif kind == "noise":
             data = bytearray(rng.randbytes(rng.randrange(5000)))
         else:
-            data = bytearray((root / rng.choice(_NAMES[:7])).read_bytes())
-        _cleared(root, name).write_bytes(data)
+            data = bytearray((root / rng.choice(NAMES[:7])).read_bytes())
+        cleared(root, name).write_bytes(data)
 
     return change
 
 
-def _deep(depth: int) -> Change:
+def deep(depth: int) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         fields = json.loads((root / layout.MANIFEST).read_text())
         text = json.dumps(fields).replace('"made"', "[" * depth + "]" * depth, 1)
@@ -485,7 +508,7 @@ def _deep(depth: int) -> Change:
     return change
 
 
-def _cleared(root: Path, name: str) -> Path:
+def cleared(root: Path, name: str) -> Path:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir() and not path.is_symlink():
@@ -494,7 +517,7 @@ def _cleared(root: Path, name: str) -> Path:
     return path
 
 
-def _said(where: str, text: str) -> Change:
+def text_in(where: str, text: str) -> Change:
     """Text of an attacker's in a field, every checksum computed again."""
 
     def change(root: Path, rng: random.Random) -> None:
@@ -531,7 +554,7 @@ def _said(where: str, text: str) -> Change:
     return change
 
 
-def _counted(where: str, number: float) -> Change:
+def number_in(where: str, number: float) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         if where in ("shards", "clips"):
             fields = json.loads((root / layout.MANIFEST).read_text())
@@ -585,7 +608,7 @@ def _seal_as(path: Path, kind: type, fields: dict[str, Any]) -> None:
 
 def _write_predictions(root: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
-    for key in _KEYS[:2]:
+    for key in KEYS[:2]:
         values = {
             "depth": rng.uniform(1, 9, (_T, _H, _W)).astype(np.float32),
             "flow": rng.uniform(-3, 3, (_T - 1, _H, _W, 2)).astype(np.float32),
@@ -602,30 +625,30 @@ def _write_predictions(root: Path, seed: int) -> Path:
 
 
 def _predictions(rng: random.Random) -> Iterator[Case]:
-    act = _call("unibench", "score", "--pred", "d", "--gt", "@/truth", "--out", "x", "--no-page",
+    act = call("unibench", "score", "--pred", "d", "--gt", "@/truth", "--out", "x", "--no-page",
                 "--tasks", "depth,flow,segmentation")  # fmt: skip
     changes: dict[str, Change] = {"nothing": lambda root, rng: None}
     for task in ("depth", "flow", "segmentation"):
-        name = f"{task}/{_KEYS[0]}.npy"
+        name = f"{task}/{KEYS[0]}.npy"
         for number in range(4):
             changes[f"{name} is damaged ({number})"] = _spoilt(name)
-        changes[f"{name} is a pipe"] = _piped(name)
-        changes[f"{name} is a folder"] = _foldered(name)
-        changes[f"{name} is huge"] = _sparse(name)
+        changes[f"{name} is a pipe"] = piped(name)
+        changes[f"{name} is a folder"] = foldered(name)
+        changes[f"{name} is huge"] = sparse(name)
         for target in ("../outside", "/dev/zero", "nowhere"):
-            changes[f"{name} is a link to {target}"] = _linked(name, target)
+            changes[f"{name} is a link to {target}"] = linked(name, target)
         for kind, data in _arrays().items():
             suffix = "npz" if kind.startswith("zip") else "npy"
-            changes[f"{task} is {kind}"] = _instead(name, f"{task}/{_KEYS[0]}.{suffix}", data)
+            changes[f"{task} is {kind}"] = instead(name, f"{task}/{KEYS[0]}.{suffix}", data)
         for suffix in ("png", "exr", "flo", "npz", "mp4"):
-            changes[f"{task} is noise as {suffix}"] = _instead(name, f"{task}/{_KEYS[0]}.{suffix}", None)
+            changes[f"{task} is noise as {suffix}"] = instead(name, f"{task}/{KEYS[0]}.{suffix}", None)
     texts = ('{"depth": {"kind": "x"}}', "[]", "{", "[" * 200_000, '{"fps": NaN}', '{"fps": 1e999}', '{"fps": -1}',
              '{"depth": {"metres": "$(touch RAN)"}}', '{"\\u001b[2J": 1}', '{"depth": null}')  # fmt: skip
     for number, text in enumerate(texts):
-        changes[f"predictions.json is {number}"] = _instead("predictions.json", "predictions.json", text.encode())
-    names = [text for text in _NASTY if text and "/" not in text and text != ".." and len(text) < 99]
+        changes[f"predictions.json is {number}"] = instead("predictions.json", "predictions.json", text.encode())
+    names = [text for text in NASTY if text and "/" not in text and text != ".." and len(text) < 99]
     for number, text in enumerate(names):
-        changes[f"a key is nasty text {number}"] = _instead("nowhere", f"depth/{text}.npy", b"\x93NUMPY nothing")
+        changes[f"a key is nasty text {number}"] = instead("nowhere", f"depth/{text}.npy", b"\x93NUMPY nothing")
     for name, change in changes.items():
         yield Case("predictions", name, change, act)
 
@@ -667,7 +690,7 @@ def _arrays() -> dict[str, bytes]:
     }
 
 
-def _instead(name: str, other: str, data: bytes | None) -> Change:
+def instead(name: str, other: str, data: bytes | None) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         (root / name).unlink(missing_ok=True)
         (root / other).write_bytes(rng.randbytes(3000) if data is None else data)
@@ -679,7 +702,7 @@ def _instead(name: str, other: str, data: bytes | None) -> Change:
 
 
 def _checkpoints(rng: random.Random) -> Iterator[Case]:
-    act = _call("openuni", "generate", "--checkpoint", "d", "--task", "joint", "--modality", "depth", "--prompt", "a",
+    act = call("openuni", "generate", "--checkpoint", "d", "--task", "joint", "--modality", "depth", "--prompt", "a",
                 "--out", "x", "--steps", "1", "--frames", "1", "--device", "cpu")  # fmt: skip
     changes: dict[str, Change] = {}
     fields = ("width", "layers", "heads", "ffn", "modalities", "codec", "frames", "schema", "patch")
@@ -688,14 +711,19 @@ def _checkpoints(rng: random.Random) -> Iterator[Case]:
         for number, value in enumerate(values):
             changes[f"{name} is odd ({number})"] = _configured(name, value)
     for number, text in enumerate(("", "[]", "{", "null", "[" * 200_000, '{"x": 1}')):
-        changes[f"config.json is {number}"] = _instead("config.json", "config.json", text.encode())
+        changes[f"config.json is {number}"] = instead("config.json", "config.json", text.encode())
     for target in ("../outside", "/dev/zero", "nowhere"):
-        changes[f"config.json is a link to {target}"] = _linked("config.json", target)
-    changes["config.json is a pipe"] = _piped("config.json")
+        changes[f"config.json is a link to {target}"] = linked("config.json", target)
+    changes["config.json is a pipe"] = piped("config.json")
     for number in range(8):
         changes[f"weights are damaged ({number})"] = _weights
-    for name, change in changes.items():
+    export = call("openuni", "export-weights", "--checkpoint", "d", "--out", "x")
+    train = call("openuni", "train", "--init", "d", "--data", "@/dataset", "--out", "x", "--modalities", "depth",
+                 "--steps", "1", "--global-batch-size", "1", "--device", "cpu")  # fmt: skip
+    for number, (name, change) in enumerate(changes.items()):
         yield Case("checkpoints", name, change, act)
+        other = ("export-weights", export) if number % 3 else ("train", train)
+        yield Case("checkpoints", f"{name}; {other[0]}", change, other[1])
 
 
 def _configured(name: str, value: Any) -> Change:
@@ -722,7 +750,7 @@ def _weights(root: Path, rng: random.Random) -> None:
 
 def _folders(rng: random.Random) -> Iterator[Case]:
     """A wrong `--out`: what is there stays, byte for byte."""
-    holding: dict[str, tuple[str, ...]] = {
+    there: dict[str, tuple[str, ...]] = {
         "a thesis": ("thesis.txt",),
         "a hidden draft": (".draft.tmp",),
         "commits of another program": ("commits/mine.json", "commits/000000.rgb.json"),
@@ -734,21 +762,26 @@ def _folders(rng: random.Random) -> Iterator[Case]:
         "a git checkout": (".git/HEAD", "README.md"),
     }
     acts = {
-        "import": _call("unibench", "import", "@/davis", "--format", "davis", "--out", "d"),
-        "export": _call("openuni", "export", "@/dataset", "--out", "d"),
-        "build": _call("openuni", "build", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
+        "import": call("unibench", "import", "@/davis", "--format", "davis", "--out", "d"),
+        "export": call("openuni", "export", "@/dataset", "--out", "d"),
+        "build": call("openuni", "build", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
                        "--experts", "dis", "--workers", "0", "--min-free", "0"),
-        "plan": _call("openuni", "plan", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
+        "plan": call("openuni", "plan", "--source", "folder", "--videos", "@/truth/video", "--out", "d",
                       "--experts", "dis", "--workers", "0", "--min-free", "0"),
-        "drop": _call("openuni", "drop", "d", "flow"),
-        "add": _call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
+        "drop": call("openuni", "drop", "d", "flow"),
+        "add": call("openuni", "add", "d", "dis", "--workers", "0", "--min-free", "0"),
+        "pull": call("openuni", "pull", "@/dataset", "d"),
+        "sources import": call("openuni", "sources", "import", "@/published", "--out", "d"),
+        "collect": call("unibench", "collect", "--data", "@/dataset", "--out", "d", "--count", "1"),
+        "score": call("unibench", "score", "--pred", "@/predictions", "--gt", "@/truth", "--out", "d", "--no-page",
+                      "--tasks", "depth"),
     }  # fmt: skip
-    for what, names in holding.items():
+    for what, names in there.items():
         for name, act in acts.items():
-            yield Case("folders", f"{name} into {what}", _holding(names), _refused(act))
+            yield Case("folders", f"{name} into {what}", holding(names), refused(act))
 
 
-def _holding(names: Sequence[str]) -> Change:
+def holding(names: Sequence[str]) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -757,7 +790,7 @@ def _holding(names: Sequence[str]) -> Change:
     return change
 
 
-def _refused(act: Act) -> Act:
+def refused(act: Act) -> Act:
     def refused(folder: Path) -> int:
         status = act(folder)
         return 99 if status == 0 else status

@@ -32,6 +32,8 @@ class Hub:
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     commits: list[list[str]] = field(default_factory=list)
+    says: dict[str, int] = field(default_factory=dict)
+    """Sizes that it states of files, where these are not the true ones."""
     fault: str = ""
     where: str = ""
     times: int = 0
@@ -120,13 +122,15 @@ def _answer(hub: Hub, path: str, query: str, body: bytes) -> tuple[int, bytes, d
     if files is None:
         return 404, b"", {"X-Error-Code": "RepoNotFound"}
     if "/tree/" in path:
-        return said(_tree(files, path.partition("/tree/main")[2].strip("/"), is_recursive="recursive" in query))
+        return said(_tree(hub, files, path.partition("/tree/main")[2].strip("/"), is_recursive="recursive" in query))
     if "/paths-info/" in path:
         return said(
-            [one for name in _paths(body) for one in _tree(files, name.rpartition("/")[0]) if one["path"] == name]
+            [one for name in _paths(body) for one in _tree(hub, files, name.rpartition("/")[0]) if one["path"] == name]
         )
     if path == f"/api/datasets/{name}":
-        return said({"id": name, "sha": COMMIT, "siblings": []})
+        stated = {file: hub.says.get(file, len(data)) for file, data in files.items()}
+        siblings = [{"rfilename": file, "size": size} for file, size in stated.items()]
+        return said({"id": name, "sha": COMMIT, "siblings": siblings})
     if "/preupload/" in path:
         modes = [
             {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(LARGE) else "regular",
@@ -149,14 +153,14 @@ def _paths(body: bytes) -> list[str]:
     return json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]
 
 
-def _tree(files: dict[str, bytes], folder: str, *, is_recursive: bool = False) -> list[dict[str, Any]]:
+def _tree(hub: Hub, files: dict[str, bytes], folder: str, *, is_recursive: bool = False) -> list[dict[str, Any]]:
     """The entries of a folder, or everything below it."""
     below = {name: data for name, data in sorted(files.items()) if name.startswith(f"{folder}/" if folder else "")}
     found, deep = [], set()
     for name, data in below.items():
         inner = name.removeprefix(f"{folder}/" if folder else "").partition("/")
         if is_recursive or not inner[1]:
-            found.append(_entry(name, data))
+            found.append(_entry(name, data, hub.says.get(name, len(data))))
         else:
             deep.add(f"{folder}/{inner[0]}".strip("/"))
     return found + [{"type": "directory", "path": name, "oid": _git(b""), "size": 0} for name in sorted(deep)]
@@ -186,10 +190,10 @@ def _upload(hub: Hub, one: dict[str, Any]) -> dict[str, Any]:
     return {**one, "actions": {"upload": {"href": f"{hub.url}/lfs/{one['oid']}", "header": {}}}}
 
 
-def _entry(file: str, data: bytes) -> dict[str, Any]:
-    entry: dict[str, Any] = {"type": "file", "path": file, "size": len(data), "oid": _git(data)}
+def _entry(file: str, data: bytes, size: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": file, "size": size, "oid": _git(data)}
     if file.endswith(LARGE):
-        entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+        entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 130}
     return entry
 
 

@@ -81,7 +81,7 @@ def unpack(root: Path, shard: int, column: str, fingerprint: str, without: Conta
         if record is None or record.fingerprint != fingerprint:
             return 0
         path = root / layout.index_name(shard, column, layout.naming_of(root))
-        if layout.file_record(path) != record.index:
+        if not layout.is_file(path, record.index):
             return 0
         stored = rows(root, shard, column)
     except (CorruptDataError, FileNotFoundError):

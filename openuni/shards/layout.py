@@ -334,6 +334,12 @@ def file_record(path: Path) -> FileRecord:
         return FileRecord(file.size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
+def is_file(path: Path, file: FileRecord) -> bool:
+    """Whether `path` holds these bytes; one of another size is not read. Raises as `file_record`."""
+    with open_regular(path) as opened:
+        return opened.size == file.size and hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
+
+
 def parse_json(kind: type[T], data: bytes, where: str) -> T:
     """`data` as the dataclass `kind`. Raises CorruptDataError naming the file."""
     try:

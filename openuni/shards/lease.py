@@ -26,6 +26,8 @@ BEAT_SECONDS = 15.0
 _PATIENCE = 3
 """Beats that are waited for before a silent holder is taken for dead."""
 _MOST = 1 << 16
+_LAST_SECONDS = 10.0
+"""How long a beat under way is waited for at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def holding(store: ObjectStore, run: str, part: Part | None) -> Iterator[None]:
         yield
     finally:
         done.set()
+        beat.join(_LAST_SECONDS)  # else it puts again what is deleted here
         with suppress(OpenUniError, FileNotFoundError):  # a lease that stays behind is found dead
             found = read(store, name)
             if found is not None and found.holder.run == run:

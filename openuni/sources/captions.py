@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +69,12 @@ def read(video: Path, root: Path) -> Caption:
         if decoded.is_guessed:
             remarks.append(Remark(path.name, f"caption file is not UTF-8 and was read as {decoded.encoding}"))
         if path.suffix.lower() == ".txt":
-            return Caption(_plain(decoded.value), tuple(remarks))
+            return _caption(decoded.value, path, remarks)
         captions = _json_captions(decoded.value)
         if captions:
             if len(captions) > 1:
                 remarks.append(Remark(path.name, "caption file has several captions; the first was used"))
-            return Caption(_plain(captions[0]), tuple(remarks))
+            return _caption(captions[0], path, remarks)
         remarks.append(Remark(path.name, "side-car JSON without a caption was not used"))
     return Caption("", tuple(remarks))
 
@@ -107,8 +107,14 @@ def _json_captions(value: str) -> list[str]:
     return [c for c in captions if isinstance(c, str)]
 
 
+def _caption(value: str, path: Path, remarks: list[Remark]) -> Caption:
+    if re.search(text.CONTROLS, value):
+        remarks.append(Remark(path.name, text.CONTROLS_REMOVED))
+    return Caption(_plain(value), tuple(remarks))
+
+
 def _plain(value: str) -> str:
     """Without control characters (line breaks and tabs become spaces) and without halves of surrogate pairs."""
     value = value.encode("utf-8", "replace").decode().replace("\r\n", "\n")
     spaced = "".join(" " if c in "\n\r\t" else c for c in value)
-    return "".join(c for c in spaced if unicodedata.category(c) != "Cc").strip()
+    return re.sub(text.CONTROLS, "", spaced).strip()

@@ -25,7 +25,9 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from openuni.errors import AssetError, OpenUniError, PlanError
+from openuni.sources import tars
 from openuni.sources.base import Skipped
+from openuni.sources.text import CONTROLS
 from openuni.storage import open_regular
 from openuni.video import SUFFIXES
 
@@ -110,7 +112,7 @@ class _TarPart(Part):
     def _once(self, is_wanted: Callable[[str], bool], scratch: Path, given: set[str]) -> Iterator[Film | Skipped]:
         with self.open() as stream:
             counted = _Counted(stream)
-            with tarfile.open(fileobj=counted, mode="r|gz") as tar:  # type: ignore[call-overload]
+            with tars.unpacking(counted) as tar:
                 for number, info in enumerate(tar):
                     path = PurePosixPath(info.name)
                     if not info.isreg() or path.suffix.lower() not in SUFFIXES or not is_wanted(path.stem):
@@ -135,7 +137,7 @@ class _Counted:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self.count = stream, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
         self.count += len(data)
         return data
@@ -279,7 +281,7 @@ def _captions(table: Path, id_of: Callable[[str], str]) -> Iterator[tuple[str, s
         raise PlanError(f"{table} has no columns video and prompt; it has {', '.join(columns)}")
     for row in _rows(table):
         if row.get(video) and row.get(caption):
-            yield id_of(row[video]), row[caption]
+            yield id_of(row[video]), re.sub(CONTROLS, "", row[caption])
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:
@@ -296,4 +298,11 @@ def _opened(table: Path) -> Iterator[Any]:
     with open_regular(table):  # a pipe would be waited for
         pass
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        yield csv.DictReader(file)
+        yield csv.DictReader(_lines(file, table))
+
+
+def _lines(file: IO[str], table: Path) -> Iterator[str]:
+    while line := file.readline(_LARGEST_CELL):
+        if len(line) == _LARGEST_CELL:  # a hole, or no table at all
+            raise PlanError(f"{table} has a line of more than {_LARGEST_CELL:,} characters; it is no CSV table")
+        yield line

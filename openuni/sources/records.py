@@ -28,6 +28,22 @@ def head_of(table: Path) -> bytes:
         return file.read(1 << 16)
 
 
+def delimiter_of(header: str, usual: str) -> str:
+    """What parts the columns that the line `header` names: another than `usual` where only one can.
+
+    Example:
+        >>> delimiter_of("id;video;caption", ","), delimiter_of("id,video", ","), delimiter_of("a;b|c", ",")
+        (';', ',', ',')
+    """
+    others = [delimiter for delimiter in (*_DELIMITERS, ",") if delimiter in header]
+    return others[0] if usual not in header and len(others) == 1 else usual
+
+
+def parted_by(delimiter: str) -> str:
+    """What columns are parted by, in words."""
+    return _DELIMITERS.get(delimiter, "commas")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a record begins: its number, the line of column names being 0, and its byte in the uncompressed file."""

@@ -23,7 +23,7 @@ from openuni.sample import Clip
 from openuni.sources import selection, text
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.folder import video_root, videos_below
-from openuni.sources.records import head_of, looks_like
+from openuni.sources.records import delimiter_of, head_of, looks_like, parted_by
 from openuni.sources.selection import Choice, ChosenRows, Fields, Relation
 from openuni.sources.text import UnknownEncodingError
 from openuni.storage import open_regular
@@ -129,9 +129,18 @@ def csv_files(
 ) -> Relation:
     """CSV files of one kind. `types` are those of columns that are no text; None lets DuckDB look at the rows.
 
-    Files that are not UTF-8 are rewritten into `scratch`, and said. Raises PlanError where an encoding cannot be told.
+    `delimiter` is the usual one: where a file's line of names has only another, that is taken, and said. Files that are
+    not UTF-8 are rewritten into `scratch`, and said. Raises PlanError where files differ, or an encoding is unknown.
     """
     paths, remarks = [], []
+    delimiters = {file: delimiter_of(_first_line(file), delimiter) for file in files}
+    for file, found in delimiters.items():
+        if found != delimiter:
+            remarks.append(Skipped(file.name, f"table was read as parted by {parted_by(found)}"))
+    if len({*delimiters.values()}) > 1:
+        said = ", ".join(f"{file.name} by {parted_by(found)}" for file, found in list(delimiters.items())[:4])
+        raise PlanError(f"{named}: its files are parted differently ({said}); write them all as one kind of table")
+    delimiter = next(iter(delimiters.values()), delimiter)
     for number, file in enumerate(files):
         encoding = "utf-8" if file.suffix in _PACKED else _encoding(file)
         if encoding in text.UTF8:
@@ -161,17 +170,21 @@ def _columns(files: list[Path], types: Mapping[str, str]) -> str:
 
 def header(file: Path) -> list[str]:
     """The names of a CSV file's columns. Raises PlanError where it has none."""
-    encoding = "utf-8" if file.suffix in _PACKED else _encoding(file)
-    opened = gzip.open if file.suffix in _PACKED else Path.open
-    with opened(file, "rt", encoding="utf-8-sig" if encoding in text.UTF8 else encoding, errors="replace") as lines:
-        first = lines.readline(text.SAMPLE_BYTES)
+    first = _first_line(file)
     try:
-        found = next(csv.reader([first]), [])
+        found = next(csv.reader([first], delimiter=delimiter_of(first, ",")), [])
     except csv.Error as error:
         raise PlanError(f"{file} is not a CSV file: {error}") from error
     if not found or len({*found}) != len(found):
         raise PlanError(f"{file} has no line of column names, or one that names a column twice")
     return found
+
+
+def _first_line(file: Path) -> str:
+    encoding = "utf-8" if file.suffix in _PACKED else _encoding(file)
+    opened = gzip.open if file.suffix in _PACKED else Path.open
+    with opened(file, "rt", encoding="utf-8-sig" if encoding in text.UTF8 else encoding, errors="replace") as lines:
+        return lines.readline(text.SAMPLE_BYTES)
 
 
 def table_files(metadata: Path, scratch: Path) -> Relation:
@@ -210,11 +223,17 @@ def suffix(path: Path) -> str:
 def need(columns: Iterable[str], wanted: tuple[str, ...], file: Path, what: str) -> None:
     """Raise PlanError where columns are missing, with those that are there."""
     if absent := [column for column in wanted if column not in columns]:
-        looks = looks_like(head_of(file)) if file.is_file() else ""
         raise PlanError(
             f"{file} is not {what}: it has no column {', '.join(absent)}; it has {', '.join(columns)}"
-            f"{f' and looks like {looks}' if looks else ''}"
+            f"{and_looks_like(file)}"
         )
+
+
+def and_looks_like(file: Path) -> str:
+    """The end of a sentence on what a table has: what kind of file it seems to be, where it is none."""
+    tables = [file] if file.is_file() else sorted(path for path in file.rglob("*") if suffix(path) and path.is_file())
+    looks = looks_like(head_of(tables[0])) if tables else ""
+    return f" and looks like {looks}" if looks else ""
 
 
 def _encoding(table: Path) -> str:

@@ -22,6 +22,7 @@ from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
 from openuni.sources.languages import is_in
 from openuni.sources.records import head_of, looks_like, records_at
+from openuni.sources.text import CONTROLS, CONTROLS_REMOVED
 from openuni.storage import open_regular
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ _MACROS = (
     "seconds_of(t) AS CASE WHEN trim(t) = '' THEN NULL "
     "ELSE coalesce(try_cast(t AS DOUBLE), clock_sum(clock_parts(t)), 'nan'::DOUBLE) + CASE WHEN t IS NULL THEN NULL "
     "ELSE 0 END END",
+    # Most captions are plain ASCII, and to see that takes a quarter of the time.
+    rf"plain_of(t) AS CASE WHEN regexp_full_match(t, '[\t\n\r -~]*') THEN t "
+    f"ELSE regexp_replace(t, '{CONTROLS}', '', 'g') END",
     # `sample.make_key`.
     "key_of(t) AS CASE WHEN regexp_full_match(t, '[A-Za-z0-9_-]{1,64}') THEN t ELSE "
     "left(trim(regexp_replace(t, '[^A-Za-z0-9_-]+', '_', 'g'), '_'), 55) || '-' || left(sha256(t), 8) END",
@@ -366,11 +370,17 @@ def _asked(value: float | None, condition: str) -> str:
 def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) -> str:
     if path is None:
         return ""
-    database.execute(
+    import duckdb
+
+    listing = (
         f"CREATE TABLE {table} AS SELECT DISTINCT trim(line) AS name FROM read_csv({listed([path])}, header = false, "
         "columns = {'line': 'VARCHAR'}, delim = '\\x01', quote = '', escape = '', auto_detect = false) "
         "WHERE trim(line) <> ''"
     )
+    try:
+        database.execute(listing)
+    except duckdb.InvalidInputException as error:
+        raise PlanError(f"{path} is no list of ids in UTF-8, one on each line; save it as that") from error
     return f"(id IN (SELECT name FROM {table}) OR coalesce(video_id IN (SELECT name FROM {table}), false))"
 
 
@@ -466,7 +476,8 @@ def _judge(
             ("CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END", "start"),
             ("CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END", "stop"),
             ("crop", "crop"),
-            ("caption", "caption"),
+            ("plain", "caption"),
+            ("plain <> caption", "had_controls"),
             *(() if _is_constant(fields.license) else (("license", "license"),)),
             ("coalesce(video_id, file)", "video_id"),
             *(() if at_hand else (("video", "asked"), ("url", "url"))),
@@ -478,7 +489,9 @@ def _judge(
     judged = f"""
         CREATE TABLE judged AS
         SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
-        FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined}))"""
+        FROM (
+            SELECT *, CASE WHEN rule IS NULL THEN plain_of(caption) END AS plain
+            FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined})))"""
     try:
         database.execute(judged)
     except duckdb.NotImplementedException:
@@ -582,6 +595,8 @@ def _selected(
         leave(f"beyond --limit {limit:,}", kept - limit)
         kept = limit
     steps.append(Step("clips", kept))
+    removed = f"SELECT id, {text(CONTROLS_REMOVED)} FROM judged WHERE {condition} AND had_controls"
+    database.execute(f"INSERT INTO said {removed}")
     for reason, count in database.execute("SELECT reason, count(*) FROM said GROUP BY reason").fetchall():
         left_out[reason] = left_out.get(reason, 0) + count
     _make_views(database, rules, condition, request, source, license, bool(malformed))

@@ -16,7 +16,7 @@ from typing import ClassVar
 from openuni.choosing import quoted
 from openuni.errors import PlanError
 from openuni.sources.base import Request
-from openuni.sources.rows import RowSource, table_files
+from openuni.sources.rows import RowSource, and_looks_like, table_files
 from openuni.sources.selection import Fields, Relation, clock, is_number
 
 FIELDS = (
@@ -50,8 +50,8 @@ class Table(RowSource):
         named = self._named()
         if named["video"] not in columns:
             raise PlanError(
-                f"{rows.file} has no column {named['video']!r} for the video; it has {', '.join(columns)}; "
-                "name it with --map video=COLUMN"
+                f"{rows.file} has no column {named['video']!r} for the video; it has {', '.join(columns)}"
+                f"{and_looks_like(rows.file)}; name it with --map video=COLUMN"
             )
         if missing := [pair for pair in self.map if pair.partition("=")[2] not in columns]:
             raise PlanError(f"--map {', '.join(missing)}: {rows.file} has no such column; it has {', '.join(columns)}")

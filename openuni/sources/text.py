@@ -27,6 +27,11 @@ _MARKS = (
 )
 UTF8 = frozenset({"utf-8", "utf-8-sig"})
 """Names of what text is expected to be in."""
+CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+"""Control characters that part no words or lines, for Python and DuckDB: a terminal obeys them, and nobody wrote them
+into a caption. Marks of direction stay, with which Arabic and Hebrew are written."""
+CONTROLS_REMOVED = "control characters were removed from its caption"
+"""What is said of a clip whose caption had some."""
 
 
 class UnknownEncodingError(OpenUniError):

@@ -23,6 +23,9 @@ from openuni.sources.base import Request, Skipped
 from openuni.sources.folder import video_root
 from openuni.sources.rows import RowSource
 from openuni.sources.selection import Fields, Relation, clock
+from openuni.sources.tars import Header
+from openuni.sources.text import UnknownEncodingError, decode
+from openuni.storage import open_regular
 from openuni.video import SUFFIXES
 from openuni.video.member import Member
 
@@ -115,7 +118,7 @@ def _samples(request: Request, read: bool = True) -> Iterator[_Sample | Skipped]
     for tar in _tars(request):
         below = tar.relative_to(root).as_posix()
         try:
-            with tarfile.open(tar, "r:") as archive:
+            with open_regular(tar) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=Header) as archive:
                 members = (info for info in archive if info.isreg() and not info.issparse())
                 for key, together in groupby(members, key=lambda info: _split(info.name)[0]):
                     yield from _sample(archive, tar, root, key, list(together), read)
@@ -143,7 +146,10 @@ def _sample(
             stream = archive.extractfile(info)
             data = stream.read() if stream else b""
             if suffix == "txt":
-                sample.caption = data.decode("utf-8", "replace").strip()
+                try:
+                    sample.caption = decode(data).value.strip()
+                except UnknownEncodingError as error:
+                    yield Skipped(f"{name}.txt", str(error))
                 continue
             try:
                 about = json.loads(data)

@@ -14,6 +14,7 @@ from pathlib import Path
 import openuni
 from openuni import storage
 from openuni.errors import CorruptDataError, PlanError
+from openuni.printable import count
 from openuni.shards import bucket, catalog, columns, layout, lease, plan, revisions, takedown, verify
 from openuni.shards.layout import CommitRecord, FileRecord, Manifest
 from openuni.shards.reader import Dataset
@@ -28,6 +29,8 @@ Progress = Callable[[int, int], None]
 _AT_ONCE = 8
 """Columns that are copied at once."""
 _PIECE = 16 << 20
+_CLIP = 1 << 20
+"""Bytes that a clip takes in a file beside the columns, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def push(root: Path, url: str, *, dry_run: bool = False, progress: Progress = la
     manifest = verify.manifest(root)
     if not is_complete(root, manifest):
         raise PlanError(f"{root} is not finished: run its `openuni build` again first")
+    _check_described(root, manifest)
     records = _local(root, manifest)
     if on_hub.is_hub_url(url):
         return _copied(records, on_hub.push(root, url, manifest, records, dry_run=dry_run, progress=progress))
@@ -96,10 +100,16 @@ def pull(
     manifest = bucket.plain(data.manifest)
     if unknown := [name for name in names if name not in manifest.columns]:
         raise PlanError(f"{url} has no column {', '.join(unknown)}; it has {', '.join(manifest.columns)}")
+    found = data.records()
+    if len(found) != manifest.shards * len(manifest.columns):
+        raise PlanError(
+            f"{url} is not whole: {len(found):,} of its {manifest.shards * len(manifest.columns):,} commit records are "
+            "there; let its `openuni build` end first, or fetch it anew"
+        )
     if names:
         kept = {name: made for name, made in manifest.columns.items() if name in (RGB, *names)}
         manifest = replace(manifest, columns=kept)
-    records = {(record.shard, record.column): record for record in data.records() if record.column in manifest.columns}
+    records = {(record.shard, record.column): record for record in found if record.column in manifest.columns}
     if dry_run:
         return _copied(records, [place for place, record in records.items() if not _is_here(root, record)])
     with holding(root) as run:
@@ -154,10 +164,30 @@ def _copied(records: Mapping[Place, CommitRecord], work: Sequence[Place]) -> Cop
 
 def _check(root: Path, record: CommitRecord) -> None:
     for name, file in _files(root, record):
-        if layout.file_record(root / name) != file:
+        if not layout.is_file(root / name, file):
             raise CorruptDataError(
                 f"{root / name} is not what its commit record says; run `openuni verify --repair {root}` first"
             )
+
+
+def _check_described(root: Path, manifest: Manifest) -> None:
+    """Check what is copied without a commit record that knows its hash: plans, and files that lie beside the columns.
+
+    Raises CorruptDataError where a plan is not the manifest's, PlanError where a file is a link: who made the dataset
+    could have it copy any file of ours to where others read it.
+    """
+    plans = [plan.name_of(number) for number in range(len(plan.generations(manifest)))]
+    beside = [plan.skipped_beside(root / name).name for name in plans]
+    for name in (*beside, layout.MANIFEST, layout.FAILURES, takedown.FILE, catalog.TABLE, catalog.HEAD):
+        path = root / name
+        if path.is_symlink():
+            raise PlanError(f"{path} is a link to {path.readlink()}, and no file is copied through one; put it there")
+        if path.exists():
+            with storage.open_regular(path) as file:
+                if file.size > storage.DOCUMENT + manifest.clips * _CLIP:
+                    raise CorruptDataError(f"{path} is too large for {count(manifest.clips, 'clip')}")
+    for problem in verify.verify_plan(root):
+        raise CorruptDataError(f"{root / problem.file} {problem.what.partition(';')[0]}; fetch it again")
 
 
 def _files(root: Path, record: CommitRecord) -> list[tuple[str, FileRecord]]:

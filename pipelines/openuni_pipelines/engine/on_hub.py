@@ -173,8 +173,10 @@ def _open(name: str) -> Repository:
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise OpenUniError("huggingface_hub is not installed; run: pip install 'openuni[build]'") from error
+    disable_progress_bars()  # a line a file, also into a log; ours counts the columns
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN"))
     try:
         found = list(api.list_repo_tree(name, recursive=True, repo_type="dataset"))
@@ -235,6 +237,8 @@ def _describing(root: Path, manifest: Manifest, scratch: Path, url: str) -> dict
 
 def _is_ours(name: str) -> bool:
     plans = re.fullmatch(r"(plan|skipped)(\.[0-9]{4})?\.parquet", name)
+    if {"", ".", ".."} & {*name.split("/")}:  # no such file can be asked for
+        return False
     return bool(name.startswith(_DATA) or _FACTS.fullmatch(name) or plans or name in _DESCRIBING)
 
 
@@ -255,7 +259,7 @@ def _batches(work: Sequence[Place], records: Mapping[Place, CommitRecord]) -> It
 
 def _check(root: Path, files: Mapping[str, FileRecord | None]) -> None:
     for name, file in files.items():
-        if file is not None and layout.file_record(root / name) != file:
+        if file is not None and not layout.is_file(root / name, file):
             raise CorruptDataError(
                 f"{root / name} is not what its commit record says; run `openuni verify --repair {root}` first"
             )

@@ -11,7 +11,8 @@ import math
 import re
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +46,8 @@ _OPEN = {f"/{name}" for name in PAGE if name.endswith((".css", ".js"))}
 _MOST_BODY = 64 << 10
 _MOST_CARDS = 200
 _MOST_FRAMES = 64
+_LAST_SECONDS = 5.0
+"""How long answers under way are waited for at the end."""
 _IMAGE, _BYTES, _JSON = "image/jpeg", "application/octet-stream", "application/json"
 Arguments = Mapping[str, str]
 
@@ -91,8 +94,11 @@ class Viewer:
         return f"{self.url}#clip={quote(key)}"
 
     def serve(self) -> None:
-        """Answer requests until `close`."""
-        self._server.serve_forever(poll_interval=0.2)
+        """Answer requests until `close`, or Ctrl-C, and the last ones to their end."""
+        try:
+            self._server.serve_forever(poll_interval=0.2)
+        finally:
+            self._server.end()
 
     def close(self) -> None:
         """Stop answering."""
@@ -239,6 +245,27 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], viewer: Viewer) -> None:
         super().__init__(address, _Handler)
         self.viewer = viewer
+        self._answers, self._has_ended, self._changed = 0, False, threading.Condition()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Around what an answer takes. Raises ConnectionAbortedError where no more are given."""
+        with self._changed:
+            if self._has_ended:
+                raise ConnectionAbortedError
+            self._answers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answers -= 1
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Wait for answers under way: a thread in OpenCV or DuckDB when the interpreter ends aborts the process."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.wait_for(lambda: not self._answers, _LAST_SECONDS)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -297,7 +324,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, ask: Callable[[], _Answer]) -> None:
         try:
-            answer = ask()
+            with self.server.answering():
+                answer = ask()
+        except ConnectionAbortedError:
+            self.close_connection = True
         except LookupError as error:
             self._say(HTTPStatus.NOT_FOUND, f"there is no {error.args[0] if error.args else 'such thing'}")
         except OpenUniError as error:

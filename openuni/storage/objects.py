@@ -6,6 +6,7 @@ sentence: whose bucket, what it said, what to do.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -241,6 +242,8 @@ class ObjectStore:
                 raise PlanError(f"there is no bucket {bucket}; make it, or correct {self.url}") from None
             raise FileNotFoundError(f"{where} is missing") from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            if "RequestTimeTooSkewed" in str(error):
+                raise PlanError(f"{where} is refused: this machine's clock is wrong; set it, and run again") from None
             raise PlanError(f"{where} is refused to these credentials ({_brief(error)}); ask for the rights") from None
         except (exceptions.NotSupportedError, NotImplementedError) as error:
             raise PlanError(f"{where}: the store cannot do what is asked ({_brief(error)})") from None
@@ -257,5 +260,7 @@ class ObjectStore:
 
 
 def _brief(error: BaseException) -> str:
-    """The first line; the store's own answers go on for pages."""
+    """What the store calls it, or the first line; its own answers go on for pages."""
+    if match := re.search(r"status code: ([0-9]{3}).*?<Code>(\w+)</Code>", str(error), re.DOTALL):
+        return f"{match[1]} {match[2]}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -110,6 +110,7 @@ def test_a_large_dataset_in_a_bucket_has_no_large_folder(
     run(words("plan"))
     monkeypatch.setattr(layout, "PER_FOLDER", 2)
     run(words("build", "--part", "1/2"), status=3)
+    assert f"{URL} is not finished" in run(["openuni", "index", URL], status=1)
     run(words("build", "--part", "2/2"))
     made = openuni.open(URL)
     assert layout.naming(made.manifest) == naming
@@ -118,6 +119,10 @@ def test_a_large_dataset_in_a_bucket_has_no_large_folder(
     assert "are as committed" in run(["openuni", "verify", URL])
     store.delete(catalog.HEAD)
     assert len(openuni.open(URL)) == 5  # from the records
+    assert "10 commit records" in run(["openuni", "index", URL])
+    s3.asked.clear()
+    assert len(openuni.open(URL)) == 5
+    assert len(s3.asked) == 3
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

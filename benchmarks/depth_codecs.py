@@ -1,10 +1,11 @@
 """How small predicted relative depth can be stored, at a relative error below half a percent; what it does to scores.
 
     python benchmarks/depth_codecs.py --video a.mp4 b.mp4 [--frames 6] [--expert fastdepth]
+    python benchmarks/depth_codecs.py --far
 
 Depth is what the expert sees: bytes on the videos, scores (aligned in disparity, as UniBench does) on rendered clips
-whose depth and cameras are known. Builds store relative depth as `log .25 %` and affine disparity as `linear 10`;
-before, both as `linear 16`.
+whose depth and cameras are known. Builds store relative depth as `log .25 %` and affine disparity as `companded 10`;
+before, both as `linear 16`. `--far` has no expert: it shows what the codes of affine disparity leave of far depth.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from rich.table import Table
 from openuni import experts
 from openuni.experts import DecodedClip
 from openuni.modalities import Frames
-from openuni.modalities.depth import Depth
+from openuni.modalities.depth import Depth, DepthModality
 from openuni.modalities.planes import encode_planes
 from openuni.video import decode_video
-from unibench.metrics.depth import apply_fit, depth_errors, fit, temporal_alignment_error, valid_truth
+from unibench.metrics.depth import MAX_DEPTH, apply_fit, depth_errors, fit, temporal_alignment_error, valid_truth
 from unibench.rendering.render import render_scene
 from unibench.scenes.families import Spec
 
@@ -53,6 +54,13 @@ def linear(depth: Floats, *, bits: int) -> Stored:
     """Codes linear in inverse depth, in FFV1; what affine disparity can have as well."""
     codes, low, step = quantised(1 / depth, steps=2**bits - 2)
     return Stored(len(encode_planes(codes, bits)), 1 / unquantised(codes, low, step))
+
+
+def companded(depth: Floats) -> Stored:
+    """What builds store of affine disparity."""
+    value = Depth((1 / depth).astype(np.float32), "affine_disparity")
+    made = DepthModality().encode_compact(value)
+    return Stored(len(made.members["depth.mkv"]), 1 / DepthModality().decode(made).values.astype(np.float64))
 
 
 def log_ffv1(depth: Floats, *, error: float) -> Stored:
@@ -103,6 +111,7 @@ CODECS: dict[str, Codec] = {
     "linear 16, FFV1": partial(linear, bits=16),
     "linear 12, FFV1": partial(linear, bits=12),
     "linear 10, FFV1": partial(linear, bits=10),
+    "companded 10, FFV1": companded,
     "log .25 %, FFV1": partial(log_ffv1, error=0.0025),
     "log .5 %, FFV1": partial(log_ffv1, error=0.005),
     "log .25 %, x265 lossless": partial(log_x265, error=0.0025),
@@ -135,12 +144,48 @@ class Rendered:
         return absrel, temporal_alignment_error(aligned, camera.intrinsics, camera.pose, valid)
 
 
+def show_far() -> None:
+    """Perfect affine disparity of rendered clips whose sky is a far slope, below a strip that is infinitely far."""
+    table = Table("farthest / nearest", "codec", "AbsRel", "of the far half", "largest error", "δ1", "within 1 %")
+    truths = [render_scene(Spec(family, seed, 4, 256, 256)).truth.depth for family, seed in RENDERED]
+    clips = [truth.astype(np.float64) for truth in truths if np.isnan(truth).any()]
+    for ratio in (50, 100, 300):
+        for name in ("linear 16, FFV1", "linear 12, FFV1", "linear 10, FFV1", "companded 10, FFV1"):
+            errors = np.array([_far_errors(clip, ratio, CODECS[name]) for clip in clips])
+            worst = [f"{number:.3%}" for number in errors.max(axis=0)[:3]]
+            table.add_row(str(ratio), name, *worst, *(f"{share:.4f}" for share in errors.min(axis=0)[3:]))
+    Console(width=130).print(table)
+
+
+def _far_errors(depth: Floats, ratio: float, codec: Codec) -> list[float]:
+    """Mean relative error, of all and of the far half, and the largest; the share of pixels below δ1 and 1 %."""
+    farthest = MAX_DEPTH - 1
+    slope = np.linspace(0.5, 1, depth.shape[1])[None, ::-1, None] * farthest
+    true = np.where(np.isnan(depth), slope, depth * (farthest / ratio / np.nanmin(depth)))
+    seen, valid = true.copy(), np.ones(true.shape, np.bool_)
+    seen[:, : depth.shape[1] // 12] = np.inf
+    valid[:, : depth.shape[1] // 12] = False
+    with np.errstate(divide="ignore"):
+        predicted = Depth((1 / codec(seen).depth).astype(np.float32), "affine_disparity")
+    fitted = fit(predicted, true, valid, "disparity")
+    assert fitted is not None
+    aligned, known = apply_fit(predicted, fitted)[valid], true[valid]
+    far = known > farthest / 2
+    error = np.abs(aligned / known - 1)
+    whole, beyond = depth_errors(aligned, known), depth_errors(aligned[far], known[far])
+    return [whole.absrel, beyond.absrel, float(error.max()), whole.delta1, float(np.mean(error < 0.01))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", type=Path, nargs="+", required=True)
+    parser.add_argument("--video", type=Path, nargs="+", default=[])
+    parser.add_argument("--far", action="store_true")
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--expert", default="fastdepth")
     options = parser.parse_args()
+    if options.far:
+        show_far()
+        return
     expert = experts.get(options.expert)()
     expert.setup()
 

@@ -1,7 +1,8 @@
 """An S3 server of this process (moto), behind one lock: moto checks and writes in two steps, S3 in one.
 
 It can be told to misbehave: `server.fault = "503"`, `"cut"` (the answer is lost after the work is done), `"slow"`,
-`"refuse"` (403), `"overwrite"` (conditions are ignored), for requests whose path holds `server.where`, `server.times`.
+`"refuse"` (403), `"skew"` (403: the client's clock is wrong), `"overwrite"` (conditions are ignored), for requests
+whose path holds `server.where`, `server.times`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from urllib.request import Request, urlopen
 BUCKET = "openuni-test"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1",
                "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+_REFUSALS = {
+    "503": ("503 Slow Down", "SlowDown"),
+    "refuse": ("403 Forbidden", "AccessDenied"),
+    "skew": ("403 Forbidden", "RequestTimeTooSkewed"),
+}
 
 
 class Server:
@@ -39,10 +45,8 @@ class Server:
             self.asked.append((method, path))
             hit = self.times > 0 and self.where in f"{method} {path}"
             self.times -= hit
-            if hit and self.fault in ("503", "refuse"):
-                status, code = (
-                    ("503 Slow Down", "SlowDown") if self.fault == "503" else ("403 Forbidden", "AccessDenied")
-                )
+            if hit and self.fault in _REFUSALS:
+                status, code = _REFUSALS[self.fault]
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(status, [("Content-Type", "application/xml")])
                 return [f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()]

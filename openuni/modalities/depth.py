@@ -21,6 +21,12 @@ _CODES = 65534
 """Steps between the smallest and the largest stored disparity; code 0 is kept for invalid pixels."""
 _COMPACT_ERROR = 0.0025
 """Largest relative error of relative depth in compact storage, where twelve bits suffice."""
+_COMPANDED_STEPS = 1022
+_FAR = 400
+"""In compact storage, a disparity of 1/400 of its range above the lowest is where steps turn from linear to relative.
+
+So the error is about .3 % of depth wherever the farthest is up to 400 times as far as the nearest.
+"""
 _SATURATED = 0.005
 """Share of the clip's valid pixels at either end of the disparity range that a picture may saturate."""
 
@@ -51,8 +57,8 @@ class _Meta(stored.Size):
 class _Compact(stored.Size):
     """Of predicted depth in 10 or 12 bits: code c is `low + (c − 1) / steps · (high − low)`, and 0 is invalid.
 
-    That is the natural logarithm of relative depth, or the affine disparity itself. `error` is the largest: of relative
-    depth relative to it, of affine disparity in its own unit.
+    That is the natural logarithm of relative depth; `error` is the largest relative one. Older versions wrote affine
+    disparity so as well, itself and not its logarithm, with `error` in its own unit.
     """
 
     kind: Literal["relative", "affine_disparity"]
@@ -63,6 +69,21 @@ class _Compact(stored.Size):
     error: stored.Finite
 
 
+@dataclass(frozen=True, slots=True)
+class _Companded(stored.Size):
+    """Of predicted affine disparity in 10 bits, finer where it is far.
+
+    Code c is `low + offset · ((1 + (high − low) / offset)^((c − 1) / 1022) − 1)`, and 0 is invalid. `error` is the
+    largest, relative to the disparity's height above `low − offset`.
+    """
+
+    kind: Literal["affine_disparity"]
+    low: stored.Finite
+    high: stored.Finite
+    offset: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    error: stored.Finite
+
+
 class DepthModality(Modality[Depth]):
     """Stored as 16-bit disparity (1/depth, or the affine disparity itself), linear between the clip's extremes.
 
@@ -70,8 +91,9 @@ class DepthModality(Modality[Depth]):
     1/z_far)/131068: .12 % at 80 m where the nearest point of the clip is at .5 m. An exact clip keeps float32.
 
     Compact, as builds store what is predicted without a unit: relative depth in logarithms, to .25 % of itself as long
-    as the farthest is no more than 7.5e8 times as far as the nearest; affine disparity linearly, to 1/2044 of its range
-    over the clip. Metric depth has no compact form.
+    as the farthest is no more than 7.5e8 times as far as the nearest; affine disparity d to .294 % of d − d_min +
+    (d_max − d_min)/400. Once its true scale and shift are known, that is .294 % of depth where the farthest is at most
+    400 times as far as the nearest. Metric depth has no compact form.
     """
 
     name = "depth"
@@ -99,10 +121,8 @@ class DepthModality(Modality[Depth]):
             members = {"depth.npz": stored.pack_arrays({"values": value.values})}
             return Encoded(members, stored.write_meta(meta))
         disparity = _disparity(value)
-        valid = ~np.isnan(disparity)
-        low, high = (float(np.nanmin(disparity)), float(np.nanmax(disparity))) if valid.any() else (0.0, 0.0)
-        step = (high - low) / _CODES or 1.0  # a constant clip is all code 1
-        codes = np.where(valid, np.rint((np.where(valid, disparity, low) - low) / step) + 1, 0).astype(np.uint16)
+        low, high = _extremes(disparity)
+        codes = _codes(disparity - low, (high - low) / _CODES)
         meta = _Meta(*size, value.kind, False, low, high)
         return Encoded({"depth.mkv": encode_planes(codes)}, stored.write_meta(meta))
 
@@ -110,16 +130,24 @@ class DepthModality(Modality[Depth]):
         if value.exact or value.kind == "metric":
             return self.encode(value)
         self.check(value)
-        values = value.values.astype(np.float64)
-        numbers = np.log(values) if value.kind == "relative" else values
-        valid = ~np.isnan(numbers)
-        low, high = (float(np.nanmin(numbers)), float(np.nanmax(numbers))) if valid.any() else (0.0, 0.0)
-        bits, steps = _compact_steps(high - low) if value.kind == "relative" else (10, 1022)
+        if value.kind == "affine_disparity":
+            return self._companded(value)
+        numbers = np.log(value.values.astype(np.float64))
+        low, high = _extremes(numbers)
+        bits, steps = _compact_steps(high - low)
         step = (high - low) / steps
-        codes = np.where(valid, np.rint((np.where(valid, numbers, low) - low) / (step or 1.0)) + 1, 0)
-        error = math.expm1(step / 2) if value.kind == "relative" else step / 2
-        meta = _Compact(*self.shape(value), value.kind, bits, steps, low, high, error)
-        return Encoded({"depth.mkv": encode_planes(codes.astype(np.uint16), bits)}, stored.write_meta(meta))
+        meta = _Compact(*self.shape(value), "relative", bits, steps, low, high, math.expm1(step / 2))
+        members = {"depth.mkv": encode_planes(_codes(numbers - low, step), bits)}
+        return Encoded(members, stored.write_meta(meta))
+
+    def _companded(self, value: Depth) -> Encoded:
+        values = value.values.astype(np.float64)
+        low, high = _extremes(values)
+        offset = (high - low) / _FAR or 1.0
+        step = math.log1p((high - low) / offset) / _COMPANDED_STEPS
+        meta = _Companded(*self.shape(value), "affine_disparity", low, high, offset, math.expm1(step / 2))
+        members = {"depth.mkv": encode_planes(_codes(np.log1p((values - low) / offset), step), 10)}
+        return Encoded(members, stored.write_meta(meta))
 
     def decode(self, encoded: Encoded) -> Depth:
         return self.decode_part(encoded, slice(None))
@@ -127,6 +155,8 @@ class DepthModality(Modality[Depth]):
     def decode_part(self, encoded: Encoded, frames: slice) -> Depth:
         if "steps" in encoded.meta:
             return _decode_compact(stored.read_meta(_Compact, encoded), encoded, frames)
+        if "offset" in encoded.meta:
+            return _decode_companded(stored.read_meta(_Companded, encoded), encoded, frames)
         meta = stored.read_meta(_Meta, encoded)
         size = (meta.frames, meta.height, meta.width)
         part = range(*geometry.span(frames, meta.frames))
@@ -218,18 +248,45 @@ def _compact_steps(span: float) -> tuple[Literal[10, 12], int]:
     return (10, wanted) if wanted <= 1022 else (12, min(wanted, 4094))
 
 
+def _extremes(numbers: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The smallest and the largest known number; (0, 0) where none is."""
+    return (0.0, 0.0) if np.isnan(numbers).all() else (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
+
+
+def _codes(above: npt.NDArray[np.float64], step: float) -> npt.NDArray[np.uint16]:
+    """Codes from 1 on of numbers above their smallest, 0 for NaN. A constant clip, whose step is 0, is all code 1."""
+    codes = np.rint(above / (step or 1.0)) + 1
+    return np.where(np.isnan(codes), 0, codes).astype(np.uint16)
+
+
 def _decode_compact(meta: _Compact, encoded: Encoded, frames: slice) -> Depth:
-    size = (meta.frames, meta.height, meta.width)
-    part = range(*geometry.span(frames, meta.frames))
-    codes = decode_planes(stored.member(encoded, "depth.mkv"), *size, np.uint16, part, meta.bits)
     numbers = meta.low + np.arange(meta.steps + 1) * ((meta.high - meta.low) / meta.steps)
     with np.errstate(over="ignore", under="ignore"):
         known = (np.exp(numbers) if meta.kind == "relative" else numbers).astype(np.float32)
     if not np.isfinite(known).all() or (meta.kind == "relative" and not known.all()) or meta.low > meta.high:
         raise CorruptDataError(f"stored depth: numbers from {meta.low} to {meta.high} are not {meta.kind}")
-    table = np.full(1 << 16, np.nan, np.float32)  # codes that no writer of ours wrote are unknown
-    table[1 : meta.steps + 2] = known
-    return Depth(table[codes], meta.kind)
+    return Depth(_looked_up(known, meta, encoded, frames, meta.bits), meta.kind)
+
+
+def _decode_companded(meta: _Companded, encoded: Encoded, frames: slice) -> Depth:
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.log1p((meta.high - meta.low) / meta.offset) / _COMPANDED_STEPS
+        known = (meta.low + meta.offset * np.expm1(np.arange(_COMPANDED_STEPS + 1) * spread)).astype(np.float32)
+    if not np.isfinite(known).all() or meta.low > meta.high:
+        raise CorruptDataError(f"stored depth: numbers from {meta.low} to {meta.high} are not {meta.kind}")
+    return Depth(_looked_up(known, meta, encoded, frames, 10), meta.kind)
+
+
+def _looked_up(
+    known: npt.NDArray[np.float32], size: stored.Size, encoded: Encoded, frames: slice, bits: Literal[10, 12]
+) -> npt.NDArray[np.float32]:
+    """Numbers of the codes from 1 on; codes that no writer of ours wrote are unknown."""
+    part = range(*geometry.span(frames, size.frames))
+    member = stored.member(encoded, "depth.mkv")
+    codes = decode_planes(member, size.frames, size.height, size.width, np.uint16, part, bits)
+    table = np.full(1 << 16, np.nan, np.float32)
+    table[1 : len(known) + 1] = known
+    return table[codes]
 
 
 def _disparity(value: Depth) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ How a dataset is changed that is complete: `openuni.shards.revisions`.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +72,11 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
 
 
 def plain(manifest: Manifest) -> Manifest:
-    """A bucket's manifest in the form that a local folder has."""
+    """A bucket's manifest in the form that a local folder has.
+
+    Raises CorruptDataError where it names files in a way that this version does not know.
+    """
+    layout.naming(manifest)
     own = {name: said for name, said in manifest.configuration.items() if name not in (layout.NAMING, layout.REVISION)}
     return replace(manifest, configuration=layout.laid_out(own, manifest.shards))
 
@@ -101,12 +106,11 @@ def push_plan(store: ObjectStore, root: Path, run: str) -> None:
     )
     for name, far in files(manifest).items():
         _create(store, far, root / name, run)
-    named = replace(manifest, configuration={**manifest.configuration, layout.NAMING: layout.HASHED})
-    data = layout.dump_checked(named)
+    named = replace(manifest, configuration=layout.in_bucket(manifest.configuration, manifest.shards))
     try:
-        store.put(layout.MANIFEST, data, run, create_only=True)
+        store.put(layout.MANIFEST, layout.dump_checked(named), run, create_only=True)
     except FileExistsError:
-        if store.read(layout.MANIFEST, at_most=DOCUMENT) != data:
+        if read_manifest(store) != plain(manifest):
             raise BeatenError(f"{store.url} was planned by another run meanwhile; run the same command again") from None
 
 
@@ -160,7 +164,19 @@ def empty(root: Path) -> None:
 
 def committed(store: ObjectStore, folder: str = layout.COMMITS) -> set[tuple[int, str]]:
     """Shard and column of every commit record, in one listing."""
-    return {place for place in map(layout.parse_commit_name, store.list(folder)) if place}
+    return {place for place in map(layout.parse_commit_name, store.walk(folder)) if place}
+
+
+def record_name(store: ObjectStore, shard: int, column: str, folder: str = layout.COMMITS) -> str:
+    """The commit record of a column, as the dataset's manifest in the bucket names it."""
+    naming = _naming(store) if shard >= layout.PER_FOLDER else layout.HASHED
+    return layout.commit_name(shard, column, naming, folder)
+
+
+def _naming(store: ObjectStore) -> str | None:
+    """How the dataset names its files; as a new one does where its manifest is not put yet."""
+    manifest = _read_manifest(store)
+    return layout.HASHED_FOLDERS if manifest is None else layout.naming(manifest)
 
 
 def push(store: ObjectStore, root: Path, shard: int, column: str, folder: str = layout.COMMITS) -> CommitRecord:
@@ -178,11 +194,11 @@ def push(store: ObjectStore, root: Path, shard: int, column: str, folder: str = 
     failed = failures.saved(root, shard)
     if failed:
         _create(store, failure_name(record), _LIST.dump_json(failed), record.run)
-    data = layout.dump_checked(record)
+    name = record_name(store, shard, column, folder)
     try:
-        store.put(layout.record_name(shard, column, folder), data, record.run, create_only=True)
+        store.put(name, layout.dump_checked(record), record.run, create_only=True)
     except FileExistsError:
-        winner = catalog.commit_record(store, layout.record_name(shard, column, folder))
+        winner = catalog.commit_record(store, name)
         if winner is None or winner.run == record.run:  # a put whose answer was lost found itself
             return record
         if folder == layout.COMMITS:  # of a change that loses, all is deleted together
@@ -203,7 +219,7 @@ def pull(
     store: ObjectStore, shard: int, column: str, root: Path, run: str, *, index_only: bool = False
 ) -> CommitRecord:
     """Bring a committed column into a local folder under its plain names. Raises CorruptDataError on other bytes."""
-    name = layout.record_name(shard, column)
+    name = record_name(store, shard, column)
     record = catalog.commit_record(store, name)
     if record is None:
         raise CorruptDataError(f"{store.where(name)} is missing")
@@ -244,18 +260,17 @@ def forget(root: Path, shard: int, those: Iterable[str]) -> None:
 
 def records(store: ObjectStore, places: Iterable[tuple[int, str]], folder: str = layout.COMMITS) -> list[CommitRecord]:
     """The commit records at these places, in their order."""
+    naming = _naming(store)
+    names = [layout.commit_name(shard, column, naming, folder) for shard, column in places]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(
-            lambda place: catalog.commit_record(store, layout.record_name(place[0], place[1], folder)), places
-        )
+        found = pool.map(lambda name: catalog.commit_record(store, name), names)
         return [record for record in found if record is not None]
 
 
 def read_failures(store: ObjectStore, found: Sequence[CommitRecord]) -> list[Failure]:
     """What failed on the way to these columns: of each only what the run that committed it wrote down."""
-    there = set(store.list(FAILURES))
     latest: dict[tuple[int, str, str], Failure] = {}
-    for name in sorted({failure_name(record) for record in found} & there):
+    for name in failure_files(store.walk(FAILURES), found):
         for failure in layout.parse_list(_LIST, store.read(name, at_most=DOCUMENT), store.where(name)):
             latest[failure.shard, failure.key, failure.stage] = failure
     return [latest[place] for place in sorted(latest)]
@@ -281,7 +296,13 @@ def names(record: CommitRecord) -> tuple[str, str]:
 
 def failure_name(record: CommitRecord) -> str:
     """What the run that committed a column wrote down, if there was anything."""
-    return f"{FAILURES}/{record.shard:06d}.{record.column}.{record.run}.json"
+    return layout.file_name(FAILURES, record.shard, record.column, f"{record.run}.json", layout.HASHED_FOLDERS)
+
+
+def failure_files(there: Iterable[str], records: Iterable[CommitRecord]) -> list[str]:
+    """What `there` is of these records; older versions put all of it into one folder."""
+    wanted = {posixpath.basename(failure_name(record)) for record in records}
+    return sorted(name for name in there if name.startswith(f"{FAILURES}/") and posixpath.basename(name) in wanted)
 
 
 def create(store: ObjectStore, name: str, data: bytes | Path, run: str) -> FileRecord:

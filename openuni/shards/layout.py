@@ -43,6 +43,12 @@ New datasets of more than a thousand shards in a folder of this machine have it 
 """
 HASHED = "hashed"
 """In a bucket: by what is in them, in a folder for each thousand: `shards/012/012345.rgb.HASH.tar`."""
+HASHED_FOLDERS = "hashed-folders"
+"""In a bucket, and from number 1000 on commit records too lie in a folder for each thousand.
+
+New datasets of more than a thousand shards in a bucket have it (`in_bucket`).
+"""
+_IN_FOLDERS = (FOLDERS, HASHED_FOLDERS)
 PER_FOLDER = 1000
 """Shards whose files lie together in one folder."""
 
@@ -55,7 +61,7 @@ MOST_CLIPS = 10**9
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"(?:commits/(?:[0-9]{3}/)?|changes/[0-9a-f-]+/)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
+_COMMIT = re.compile(r"(?:(?:commits|changes/[0-9a-f-]+)/(?:[0-9]{3}/)?)?([0-9]{6,7})\.([A-Za-z0-9_]+)\.json")
 
 _BESIDE = re.compile(r"[a-z]+(\.[0-9]{4})?\.(parquet|json)")
 
@@ -104,25 +110,25 @@ def index_name(shard: int, column: str, naming: str | None = FOLDERS) -> str:
     return file_name("index", shard, column, "parquet", naming)
 
 
-def commit_name(shard: int, column: str, naming: str | None = FOLDERS) -> str:
-    """The commit record of a column; see `tar_name`."""
-    return file_name(COMMITS, shard, column, "json", naming)
+def commit_name(shard: int, column: str, naming: str | None = FOLDERS, folder: str = COMMITS) -> str:
+    """The commit record of a column; see `tar_name`. In a bucket those of an unpublished change have another `folder`.
 
-
-def record_name(shard: int, column: str, folder: str = COMMITS) -> str:
-    """The commit record of a column in a bucket; those of an unpublished change lie in another `folder`."""
-    return f"{folder}/{_place(shard, column)}.json"
+    Example:
+        >>> commit_name(12345, "rgb", HASHED_FOLDERS), commit_name(12345, "rgb", HASHED)
+        ('commits/012/012345.rgb.json', 'commits/012345.rgb.json')
+    """
+    return file_name(folder, shard, column, "json", naming)
 
 
 def file_name(folder: str, shard: int, column: str, suffix: str, naming: str | None = FOLDERS) -> str:
-    """A file that there is for each column of each shard, in a dataset in a folder."""
-    inner = f"{_thousand(shard)}/" if naming == FOLDERS and shard >= PER_FOLDER else ""
+    """A file that there is for each column of each shard, under a name without a hash."""
+    inner = f"{_thousand(shard)}/" if naming in _IN_FOLDERS and shard >= PER_FOLDER else ""
     return f"{folder}/{inner}{_place(shard, column)}.{suffix}"
 
 
 def commit_folders(naming: str | None, shards: int) -> list[str]:
     """The folders in which the commit records of a dataset of so many shards lie."""
-    more = range(PER_FOLDER, shards, PER_FOLDER) if naming == FOLDERS else ()
+    more = range(PER_FOLDER, shards, PER_FOLDER) if naming in _IN_FOLDERS else ()
     return [COMMITS, *(f"{COMMITS}/{_thousand(first)}" for first in more)]
 
 
@@ -136,14 +142,32 @@ def laid_out(configuration: Mapping[str, Any], shards: int) -> dict[str, Any]:
     return {**configuration, NAMING: FOLDERS} if shards > PER_FOLDER else dict(configuration)
 
 
+def in_bucket(configuration: Mapping[str, Any], shards: int) -> dict[str, Any]:
+    """The configuration of a dataset as a bucket has it; see `laid_out`.
+
+    Example:
+        >>> in_bucket({}, 1000), in_bucket({}, 1001)
+        ({'naming': 'hashed'}, {'naming': 'hashed-folders'})
+    """
+    return {**configuration, NAMING: HASHED_FOLDERS if shards > PER_FOLDER else HASHED}
+
+
 def naming(manifest: Manifest) -> str | None:
-    """How the files of a dataset are named: FOLDERS, HASHED, or None: plainly. Raises CorruptDataError."""
+    """How the files of a dataset are named: FOLDERS, HASHED, HASHED_FOLDERS, or None: plainly.
+
+    Raises CorruptDataError.
+    """
     written = manifest.configuration.get(NAMING)
-    if written not in (None, FOLDERS, HASHED):
+    if written not in (None, FOLDERS, HASHED, HASHED_FOLDERS):
         raise CorruptDataError(
             f"{MANIFEST} names files in a way that this version does not know ({NAMING}: {written!r}); upgrade openuni"
         )
     return written if written is None else str(written)
+
+
+def is_hashed(naming: str | None) -> bool:
+    """Whether tars and indices lie under names that carry their hashes, as in a bucket."""
+    return naming in (HASHED, HASHED_FOLDERS)
 
 
 def naming_of(root: Path) -> str | None:
@@ -189,7 +213,7 @@ def index_at(record: CommitRecord, naming: str | None) -> str:
 
 
 def _at(folder: str, suffix: str, record: CommitRecord, file: FileRecord, naming: str | None) -> str:
-    if naming != HASHED:
+    if not is_hashed(naming):
         return file_name(folder, record.shard, record.column, suffix, naming)
     place = _place(record.shard, record.column)
     return hashed(f"{folder}/{_thousand(record.shard)}/{place}.{suffix}", file.sha256)

@@ -173,9 +173,9 @@ def sweep(store: ObjectStore, run: str) -> int:
     there = store.walk()
     kept = _named(revision.records.values()) | set(revision.files.values()) | {revision.facts}
     under_way = {name for name in there if (match := _CHANGE.match(name)) and int(match[1]) > revision.number}
-    for folder in sorted({name.rpartition("/")[0] for name in under_way}):
+    for folder in sorted({match[0].rstrip("/") for name in under_way if (match := _CHANGE.match(name))}):
         pending = bucket.records(store, sorted(bucket.committed(store, folder)), folder)
-        kept |= _named(pending) | {bucket.failure_name(record) for record in pending}
+        kept |= _named(pending) | set(bucket.failure_files(there, pending))
     gone = [n for n in there if (n.startswith(_OURS) or _ROOT.fullmatch(n)) and n not in kept | under_way]
     for first in range(0, len(gone), _TOGETHER):
         lease.check(store, run)
@@ -212,7 +212,7 @@ def _in_bucket(manifest: Manifest, number: int, files: Mapping[str, FileRecord])
         "number": number,
         "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in sorted(files.items())},
     }
-    own = {**manifest.configuration, layout.NAMING: layout.HASHED, layout.REVISION: revised}
+    own = layout.in_bucket({**manifest.configuration, layout.REVISION: revised}, manifest.shards)
     return replace(manifest, configuration=own)
 
 

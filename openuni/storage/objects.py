@@ -6,7 +6,7 @@ sentence: whose bucket, what it said, what to do.
 
 from __future__ import annotations
 
-import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
+from openuni.storage import credentials
 from openuni.storage.base import check_name
 
 SCHEMES = frozenset({"s3", "gs", "az"})
@@ -47,9 +48,8 @@ def is_object_url(text: str) -> bool:
 class ObjectStore:
     """A `Store` below a URL such as `s3://bucket/prefix`.
 
-    Credentials come from the environment, as the cloud's own tools name them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE` where
-    `boto3` is installed, `AWS_ENDPOINT_URL` for other servers that speak S3, …), or from the machine's role. Raises
-    PlanError where the URL names no bucket, or `obstore` is missing.
+    Credentials come from where the cloud's own tools have them (`openuni.storage.credentials`), or from the machine's
+    role. Raises PlanError where the URL names no bucket, there are no credentials, or `obstore` is missing.
     """
 
     def __init__(self, url: str) -> None:
@@ -63,10 +63,10 @@ class ObjectStore:
             raise PlanError(f"{url} needs obstore; run: pip install 'openuni[cloud]'") from None
         retry: Any = {"retry_timeout": timedelta(seconds=RETRY_SECONDS)}
         with self._told(""):
+            more = credentials.options(parts.scheme)
             # Who names a server without TLS means it; a name that says https is never left for one.
-            plainly = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+            plainly = more.get("endpoint", "").startswith("http://")
             options: Any = {"timeout": timedelta(seconds=_REQUEST_SECONDS), "allow_http": plainly}
-            more = _credentials(parts.scheme)
             self._store: Any = from_url(self.url, retry_config=retry, client_options=options, **more)
 
     def __getstate__(self) -> str:
@@ -242,6 +242,8 @@ class ObjectStore:
                 raise PlanError(f"there is no bucket {bucket}; make it, or correct {self.url}") from None
             raise FileNotFoundError(f"{where} is missing") from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            if "RequestTimeTooSkewed" in str(error):
+                raise PlanError(f"{where} is refused: this machine's clock is wrong; set it, and run again") from None
             raise PlanError(f"{where} is refused to these credentials ({_brief(error)}); ask for the rights") from None
         except (exceptions.NotSupportedError, NotImplementedError) as error:
             raise PlanError(f"{where}: the store cannot do what is asked ({_brief(error)})") from None
@@ -250,22 +252,15 @@ class ObjectStore:
                 raise  # a file on this machine
             if "NoSuchBucket" in str(error):
                 raise PlanError(f"there is no bucket {bucket}; make it, or correct {self.url}") from None
+            if any(said in str(error) for said in credentials.NONE_FOUND):
+                raise credentials.none_found(urlsplit(self.url).scheme) from None
             raise OpenUniError(
                 f"{where} cannot be reached ({_brief(error)}); nothing is half written: run the same command again"
             ) from None
 
 
-def _credentials(scheme: str) -> dict[str, Any]:
-    """Profiles of the AWS tools, which obstore does not read by itself."""
-    if scheme != "s3" or "AWS_ACCESS_KEY_ID" in os.environ or "AWS_PROFILE" not in os.environ:
-        return {}
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ImportError:
-        return {}
-    return {"credential_provider": Boto3CredentialProvider()}
-
-
 def _brief(error: BaseException) -> str:
-    """The first line; the store's own answers go on for pages."""
+    """What the store calls it, or the first line; its own answers go on for pages."""
+    if match := re.search(r"status code: ([0-9]{3}).*?<Code>(\w+)</Code>", str(error), re.DOTALL):
+        return f"{match[1]} {match[2]}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

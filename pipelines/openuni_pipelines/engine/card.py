@@ -21,10 +21,12 @@ def render(data: Dataset, *, is_on_hub: bool = False) -> str:
     found = count(data)
     samples = found.samples
     configuration = manifest.configuration
+    hashed = "shards/NNN/NNNNNN.COLUMN.HASH.tar"
     tars = {
         None: "shards/NNNNNN.COLUMN.tar",
         layout.FOLDERS: "shards/NNNNNN.COLUMN.tar, from 001000 on shards/NNN/NNNNNN.COLUMN.tar",
-        layout.HASHED: "shards/NNN/NNNNNN.COLUMN.HASH.tar",
+        layout.HASHED: hashed,
+        layout.HASHED_FOLDERS: hashed,
     }[layout.naming(manifest)]
     lines = [
         "---",

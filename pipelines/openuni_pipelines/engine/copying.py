@@ -206,7 +206,7 @@ def _stage(data: Dataset, manifest: Manifest, root: Path, run: str) -> None:
     plans = [plan.name_of(number) for number in range(len(plan.generations(manifest)))]
     beside = [plan.skipped_beside(Path(name)).name for name in plans]
     named = {name: name for name in (*plans, *beside, layout.FAILURES, takedown.FILE)}
-    if layout.naming(data.manifest) == layout.HASHED:
+    if layout.is_hashed(layout.naming(data.manifest)):
         named = {layout.FAILURES: layout.FAILURES, **bucket.files(data.manifest)}
         named = {near: far for near, far in named.items() if near in (*plans, *beside, layout.FAILURES, takedown.FILE)}
     for near, far in named.items():

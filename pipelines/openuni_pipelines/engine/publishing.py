@@ -53,7 +53,7 @@ class Target:
     def look_again(self, shard: int) -> None:
         """Learn which columns of a shard another run has committed since."""
         for column in self._job.recipe.columns:
-            if self._store.exists(layout.record_name(shard, column, self._job.records)):
+            if self._store.exists(bucket.record_name(self._store, shard, column, self._job.records)):
                 self._made.add((shard, column))
 
     def release(self, shard: int) -> None:
@@ -89,7 +89,8 @@ class Target:
 
     def _record(self, shard: int, column: str) -> CommitRecord | None:
         if (shard, column) in self._made:
-            return catalog.commit_record(self._store, layout.record_name(shard, column, self._job.records))
+            name = bucket.record_name(self._store, shard, column, self._job.records)
+            return catalog.commit_record(self._store, name)
         return self._base.get((shard, column))
 
     def _reopen(self, shard: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import openuni
 from openuni import outputs, storage
 from openuni.errors import PlanError
 from openuni.experts import sets
@@ -27,7 +28,7 @@ from openuni_pipelines.engine import changes, publishing
 from openuni_pipelines.engine.monitor import RunProgress
 from openuni_pipelines.engine.publishing import Again, Target
 from openuni_pipelines.engine.recipe import RGB, Recipe
-from openuni_pipelines.engine.run import Execution, complete, holding, job_of, make_executor
+from openuni_pipelines.engine.run import Execution, complete, holding, job_of, make_executor, new_id
 from openuni_pipelines.engine.stages import Job
 
 Tell = Callable[[RunProgress], None] | None
@@ -134,6 +135,25 @@ def settle(store: ObjectStore, run: str) -> None:
     revisions.swap_in(store)
     publishing.describe(store, run)
     revisions.sweep(store, run)
+
+
+def index(url: str) -> int:
+    """Put catalog, facts and data card of the complete dataset at `url` again; returns how many commit records it has.
+
+    A dataset that was changed has its catalog by name: of that only what lacks is put. Raises PlanError where the
+    dataset is not complete, HeldError where somebody works on it.
+    """
+    store, run = ObjectStore(url), new_id()
+    manifest = bucket.read_manifest(store)
+    if manifest is None:
+        raise PlanError(f"{store.url} is not a dataset: it has no {layout.MANIFEST}")
+    with lease.holding(store, run, None):
+        settle(store, run)
+        if revisions.latest(store):
+            publishing.describe(store, run)
+        elif not publishing.finish(store, manifest, run):
+            raise PlanError(f"{store.url} is not finished: run its `openuni build` again first")
+        return len(openuni.open(store.url).records())
 
 
 def add(

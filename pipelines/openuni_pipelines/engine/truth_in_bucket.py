@@ -76,21 +76,21 @@ class TruthInBucket:
         self, configuration: Mapping[str, Any], columns: Mapping[str, str], clips: int, shards: int
     ) -> Manifest:
         """Put what the dataset is. Raises BeatenError where another run was first with another."""
-        own = {**configuration, layout.NAMING: layout.HASHED}
+        own = layout.in_bucket(configuration, shards)
         manifest = Manifest(own, columns, clips, shards, plan_sha256="", openuni=openuni.__version__)
         try:
             self._store.put(layout.MANIFEST, layout.dump_checked(manifest), self._run, create_only=True)
         except FileExistsError:
             data = self._store.read(layout.MANIFEST, at_most=DOCUMENT)
             there = layout.parse_checked(Manifest, data, self._store.where(layout.MANIFEST))
-            if replace(there, openuni=manifest.openuni) != manifest:
+            if bucket.plain(replace(there, openuni=manifest.openuni)) != bucket.plain(manifest):
                 raise BeatenError(f"{self.url} was begun by another run meanwhile; choose another --out") from None
         return manifest
 
     def start_over(self) -> None:
         """Forget what an interrupted run committed that never put a manifest: it may be of other clips. Its tars lie
         under names with their hashes, and are not put again where they are the same."""
-        for name in filter(layout.parse_commit_name, self._store.list("commits")):
+        for name in filter(layout.parse_commit_name, self._store.walk(layout.COMMITS)):
             self._store.delete(name)
         self._there.clear()
 

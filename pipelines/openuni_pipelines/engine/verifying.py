@@ -126,10 +126,14 @@ def _check_far(look: _FarLook) -> Checked:
                 else:
                     bucket.fetch(look.store, record, root, "verify", index_only=only)
         except OpenUniError as error:
-            problem = Problem(look.shard, look.column, "", layout.record_name(look.shard, look.column), str(error))
+            problem = Problem(look.shard, look.column, "", _record(look), str(error))
             return Checked(look.shard, look.column, 0, 0, 0, (problem,))
         LocalStore(root).put(layout.MANIFEST, layout.dump_checked(look.manifest), "verify")
         return verify.verify_column(root, look.shard, look.column, decode=look.decode)
+
+
+def _record(look: _FarLook) -> str:
+    return layout.commit_name(look.shard, look.column, layout.naming(look.manifest))
 
 
 def _size(root: Path, work: Sequence[_Look]) -> int:

@@ -90,8 +90,11 @@ def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: O
     with pytest.raises(PlanError, match="there is no bucket nobodys; make it, or correct s3://nobodys/d"):
         bucket.claim(ObjectStore("s3://nobodys/d"))
     s3.misbehave("refuse", "PUT", 9)
-    with pytest.raises(PlanError, match="is refused to these credentials"):
+    with pytest.raises(PlanError, match=r"/d/\.openuni is refused to these credentials \(403 AccessDenied\); ask"):
         bucket.claim(store)
+    s3.misbehave("skew", "GET", 9)
+    with pytest.raises(PlanError, match="is refused: this machine's clock is wrong; set it"):
+        openuni.open(URL)
     for url in ("s3://", "s3:///d"):
         with pytest.raises(PlanError, match="names no bucket"):
             ObjectStore(url)

@@ -150,7 +150,7 @@ def test_of_two_versions_the_first_record_counts_and_the_rest_follows_its_rgb(
     run(line(videos, URL, "--staging", tmp_path / "staging"), status=3)
     log = [json.loads(row) for row in (tmp_path / "staging" / layout.LOG).read_text().splitlines()]
     (beaten,) = [row for row in log if row["event"] == "fault" and row["kind"] == "beaten"]
-    won = catalog.commit_record(store, layout.record_name(1, "rgb"))
+    won = catalog.commit_record(store, layout.commit_name(1, "rgb"))
     assert won is not None
     assert f"was committed by run {won.run} first" in beaten["error"]
     assert won == columns.committed(theirs, 1, "rgb")

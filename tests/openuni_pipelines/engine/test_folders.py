@@ -5,14 +5,15 @@ A folder takes two shards here. `flat`: a dataset of the time when all shards la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 import openuni
-from openuni.shards import catalog, layout, verify
+from openuni.shards import catalog, layout, revisions, verify
 from openuni.storage import MARKER
+from openuni.storage.objects import ObjectStore
 from tests.openuni_pipelines.engine.test_bucket import line, run
 from tests.s3 import BUCKET, Server
 
@@ -89,3 +90,52 @@ def test_a_large_dataset_is_changed_in_place(
     assert layout.naming_of(tmp_path / "back") == layout.FOLDERS
     if naming:
         assert {name for name in back if name != MARKER} == set(here) - {MARKER}
+
+
+@pytest.mark.parametrize("naming", [layout.HASHED_FOLDERS, layout.HASHED], ids=["folders", "flat"])
+def test_a_large_dataset_in_a_bucket_has_no_large_folder(
+    naming: str, s3: Server, tmp_path: Path, make_clips: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Built in parts, verified, and changed by a run that is killed before it publishes; `flat` stays as it is."""
+    videos, store = make_clips(tmp_path / "v", [f"c{number}" for number in range(4)] + ["raise-1"]), ObjectStore(URL)
+
+    def words(verb: str, *more: object) -> list[str]:
+        own = ("--experts", "toy_poison", "--shard-size", 1, "--staging", tmp_path / "s")
+        return line(videos, URL, *own, *more, verb=verb)
+
+    def records(folder: str, columns: Iterable[str]) -> set[str]:
+        return {layout.commit_name(n, column, naming, folder) for n in range(5) for column in columns}
+
+    monkeypatch.setattr(layout, "PER_FOLDER", 2 if naming == layout.HASHED_FOLDERS else 1000)
+    run(words("plan"))
+    monkeypatch.setattr(layout, "PER_FOLDER", 2)
+    run(words("build", "--part", "1/2"), status=3)
+    assert f"{URL} is not finished" in run(["openuni", "index", URL], status=1)
+    run(words("build", "--part", "2/2"))
+    made = openuni.open(URL)
+    assert layout.naming(made.manifest) == naming
+    assert set(store.walk("commits")) == records("commits", made.manifest.columns)
+    assert {name.rpartition("/")[0] for name in store.walk("failures")} == {"failures/002"}
+    assert "are as committed" in run(["openuni", "verify", URL])
+    store.delete(catalog.HEAD)
+    assert len(openuni.open(URL)) == 5  # from the records
+    assert "10 commit records" in run(["openuni", "index", URL])
+    s3.asked.clear()
+    assert len(openuni.open(URL)) == 5
+    assert len(s3.asked) == 3
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    add = ["openuni", "add", URL, "toy_depth", "--workers", "0", "--min-free", "0", "--staging", str(tmp_path / "c")]
+    with monkeypatch.context() as patched:
+        patched.setattr(revisions, "publish", killed)
+        run(add, status=130)
+    (folder,) = {"/".join(name.split("/")[:2]) for name in store.walk("changes")}
+    assert set(store.walk(folder)) == records(folder, ["depth"])
+    s3.asked.clear()
+    run(add, status=3)  # of the failure that it was built with
+    assert not any(method == "PUT" and "/shards/" in path for method, path in s3.asked)  # all of it was there
+    assert "are as committed" in run(["openuni", "verify", URL])
+    assert openuni.open(URL).columns == ["rgb", "thermal", "depth"]
+    assert set(store.walk("commits")) | set(store.walk("changes")) == set()

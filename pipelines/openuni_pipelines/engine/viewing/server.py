@@ -330,6 +330,8 @@ class _Handler(BaseHTTPRequestHandler):
             ("Cache-Control", "private, max-age=3600" if answer.keeps else "no-store"),
         ):
             self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")  # else the browser may ask its next question here, and lose it
         self.end_headers()
         self.wfile.write(answer.body)
 

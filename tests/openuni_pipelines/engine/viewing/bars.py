@@ -68,8 +68,9 @@ def get(
 
 
 def settled(page: Any, frame: int) -> None:
-    """Wait until every pane says that it drew the frame."""
-    ready = "n => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];"
-    page.wait_for_function(
-        ready + "return all.length && all.every(pane => pane.dataset.frame === String(n)) }", arg=frame
-    )
+    """Wait until every pane says that it drew the frame. Fails at once, with its sentence, where the page tells of an
+    error."""
+    ready = "n => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')], told = $('error');"
+    done = "return all.length && all.every(pane => pane.dataset.frame === String(n)) }"
+    page.wait_for_function(f"{ready} if (!told.hidden) return true; {done}", arg=frame)
+    assert page.is_hidden("#error"), page.locator("#error").text_content()

@@ -424,6 +424,21 @@ class Held:
             self.routes.append(route)
 
 
+def test_a_click_counts_though_the_card_begins_to_play_under_it(viewer: Viewer, page: Any) -> None:
+    """Chromium gives no click where what was pressed has left the page before the button is let go."""
+    played = Held(page, "/api/frames")
+    page.goto(viewer.url)
+    page.wait_for_selector(".card img")
+    place = page.locator(".card").first.bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + 40)
+    played.until(1)
+    page.mouse.down()
+    played.let()
+    page.wait_for_selector(".card canvas")
+    page.mouse.up()
+    settled(page, 0)
+
+
 def test_what_is_typed_before_the_first_answer_counts(viewer: Viewer, page: Any) -> None:
     about = Held(page, "/api/about")
     page.goto(viewer.url)

@@ -72,10 +72,12 @@ function columns() {
   return Math.max(1, Math.floor(($("grid").clientWidth - CARD.gap) / (CARD.width + CARD.gap)));
 }
 const encodedQuery = () => JSON.stringify(state.query);
+// The key of the clip that the address names. The address goes before the page, which follows it a moment later.
+const openedKey = () => new URLSearchParams(location.hash.slice(1)).get("clip");
 
 async function search() {
   // Before the first answer, and beside an open clip (whose address would be lost), the query waits: the grid asks it.
-  if (!state.about || $("grid-page").hidden) return;
+  if (!state.about || openedKey() !== null) return;
   generation += 1;
   const mine = generation;
   history.replaceState(null, "", `#q=${encodeURIComponent(encodedQuery())}`);
@@ -155,10 +157,12 @@ function fillCard(card, facts) {
   card.onpointerenter = guarded(() => hoverPlay(card, image, facts));
 }
 
+let hovered = new AbortController(); // what plays under the pointer, until that leaves or a clip is opened
 async function hoverPlay(card, image, facts) {
   const column = state.about.columns[0];
   if (facts.absent.includes(column)) return;
-  const leaving = new AbortController();
+  hovered.abort();
+  const leaving = hovered = new AbortController();
   card.onpointerleave = () => leaving.abort();
   const played = await frames({ key: facts.key, column, source: "" }, 0, Math.min(facts.frames, 64), leaving.signal);
   const canvas = element("canvas"), start = performance.now();
@@ -167,7 +171,7 @@ async function hoverPlay(card, image, facts) {
   leaving.signal.addEventListener("abort", () => canvas.replaceWith(image));
   image.replaceWith(canvas);
   const tick = async (now) => {
-    if (leaving.signal.aborted || !canvas.isConnected || $("grid-page").hidden) return;
+    if (leaving.signal.aborted || !canvas.isConnected) return;
     const bitmap = await decoded(played[Math.floor((Math.max(0, now - start) / 1000) * facts.fps) % played.length]);
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
@@ -421,6 +425,7 @@ class Pane {
   }
 
   failed(error) {
+    if (error instanceof TypeError) { report(error); return; } // of the connection: it says nothing of this column
     if (error.name !== "AbortError" && this.column.present) { this.fail(error); player.changed(); }
   }
 
@@ -428,7 +433,9 @@ class Pane {
     if (!this.bitmaps.has(number)) {
       const jpeg = this.jpegs[number];
       if (!jpeg) return null;
-      this.bitmaps.set(number, decoded(jpeg));
+      const bitmap = decoded(jpeg);
+      this.bitmaps.set(number, bitmap);
+      bitmap.catch(() => this.bitmaps.delete(number)); // a browser short of memory may manage it the next time
       // Decoded frames are large: the oldest goes. It is not closed, for it may be being drawn.
       if (this.bitmaps.size > 24) this.bitmaps.delete(this.bitmaps.keys().next().value);
     }
@@ -737,18 +744,20 @@ async function flag() {
 
 async function go() {
   $("error").hidden = true;
-  const at = new URLSearchParams(location.hash.slice(1));
-  const key = at.get("clip");
+  const key = openedKey();
   $("grid-page").hidden = key !== null;
   $("clip-page").hidden = key === null;
   if (key !== null) {
+    generation += 1; // answers for the grid are of no use now
+    hovered.abort();
     // Thumbnails that nobody sees now would keep the clip's frames waiting; on the way back all cards are made anew.
     for (const image of document.querySelectorAll(".card img")) if (!image.complete) image.removeAttribute("src");
     await player.open(key);
     return;
   }
   player.close();
-  if (at.get("q")) { Object.assign(state.query, JSON.parse(at.get("q"))); writeControls(); }
+  const query = new URLSearchParams(location.hash.slice(1)).get("q");
+  if (query) { Object.assign(state.query, JSON.parse(query)); writeControls(); }
   await search();
 }
 

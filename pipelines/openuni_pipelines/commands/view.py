@@ -20,9 +20,9 @@ from openuni_pipelines import options
     "runs",
     multiple=True,
     metavar="RUN",
-    help="Predictions to look at: a dataset or a plain folder, as for `unibench score`; give it twice for two runs.",
+    help="Predictions to look at: a dataset, a view or a plain folder, as for `unibench score`; give it twice for two runs.",
 )
-@click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset, and where the two differ.")
+@click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset or view, and where the two differ.")
 @click.option(
     "--report",
     "report_file",

@@ -460,7 +460,7 @@ const player = {
     const { others, columns: names } = state.about, place = (column) => names.indexOf(column.name) < 0 ? names.length : names.indexOf(column.name);
     if (others.length) clip.columns.sort((a, b) => place(a) - place(b));
     $("panes").style.setProperty("--across", others.length ? others.length + 1 : "auto-fill");
-    $("panes").style.setProperty("--least", others.length ? "0px" : "400px");
+    $("panes").style.setProperty("--least", others.length ? "0px" : "380px");
     this.panes = clip.columns.map((column) => new Pane(clip, column));
     $("panes").replaceChildren(...this.panes.map((pane) => pane.root));
     $("key").textContent = clip.key;

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openuni import outputs
 from openuni.errors import OpenUniError
+from openuni.shards import view
 from openuni.shards.layout import MANIFEST
 from openuni.shards.lock import RunLock
 from openuni.storage import claim, is_object_url
@@ -25,11 +26,11 @@ _PUT_SECONDS = 30.0
 
 @contextmanager
 def at_hand(run: Path | str, say: Callable[[str], None]) -> Iterator[str]:
-    """A run that can be opened: a dataset wherever it lies, a folder of ordinary files here. Of such a folder in a
+    """A run that can be opened: a dataset or a view wherever it lies, a folder of ordinary files here. Of a folder in a
     bucket that is a copy, without reports and previews. Raises OpenUniError where there is nothing.
     """
     where = str(run)
-    if not is_object_url(where):
+    if not is_object_url(where) or view.is_view(where):
         yield where
         return
     store = ObjectStore(where)
@@ -87,6 +88,8 @@ class Reports:
 def reports(config: ScoreConfig, pred: Path | str, run: str, marks: tuple[str, str], journal: str) -> Iterator[Reports]:
     """Hold the place of a run's reports; of one in a bucket with the journal that an interrupted run left there."""
     out = config.out
+    if out is None and view.is_view(str(pred)):
+        raise OpenUniError(f"{pred} is a view, a file: name the folder of its report with --out")
     place = out if out is not None else f"{str(pred).rstrip('/')}/{FOLDER}" if is_object_url(str(pred)) else None
     if place is None or not is_object_url(str(place)):
         if config.staging is not None:

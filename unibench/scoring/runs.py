@@ -26,6 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 import openuni
 from openuni.errors import AbsentModalityError, InvalidAnnotationError, OpenUniError
 from openuni.sample import Record, Sample, make_key
+from openuni.shards import view
 from openuni.shards.layout import MANIFEST
 from openuni.storage import DOCUMENT, LocalStore, open_store
 from unibench import tasks
@@ -76,17 +77,19 @@ def read_camera(file: Path) -> Camera:
 
 
 def open_run(path: Path | str, info: Info | None = None) -> Run:
-    """Open a dataset or a plain folder. Raises OpenUniError where `path` is neither."""
+    """Open a dataset, a view of one, or a plain folder. Raises OpenUniError where `path` is none of them."""
     folder = Path(path)
-    if "://" in str(path) or (folder / MANIFEST).is_file():
+    if "://" in str(path) or view.is_view(str(path)) or (folder / MANIFEST).is_file():
         return Columns(str(path))
     if not folder.is_dir():
-        raise OpenUniError(f"{path} is not a folder; give a dataset or a folder laid out as <task>/<key>.<ext>")
+        raise OpenUniError(
+            f"{path} is not a folder; give a dataset, a view of one, or a folder laid out as <task>/<key>.<ext>"
+        )
     return Folder(folder, info or read_info(folder))
 
 
 class Columns(Run):
-    """A dataset in OpenUni's columns.
+    """A dataset in OpenUni's columns, or a view of one.
 
     A sample answers to its key and, where it is the only clip of a video file, to that file's name without the suffix:
     so what `openuni build --source folder` makes of `<key>.mp4` stands for `<key>`. Told which truth it predicts, it
@@ -181,12 +184,12 @@ class Columns(Run):
     def _camera_file(self, key: str) -> Iterator[Path | None]:
         """The side-car of rendered and imported truth, or a copy of it; None where there is none."""
         name = f"{sidecar.FOLDER}/{self._own.get(key, key)}/camera.npz"
-        if "://" not in self.path:
-            file = Path(self.path) / name
+        if "://" not in self.data.url:
+            file = Path(self.data.url) / name
             yield file if file.is_file() else None
             return
         try:
-            data = open_store(self.path).read(name, at_most=DOCUMENT)
+            data = open_store(self.data.url).read(name, at_most=DOCUMENT)
         except FileNotFoundError:
             yield None
             return

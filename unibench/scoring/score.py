@@ -45,9 +45,9 @@ def score(
 ) -> Report:
     """Score predictions against truth; write report.json, report.html and samples.jsonl; return the report.
 
-    `pred` and `gt` are datasets or plain folders of ordinary files; without `gt` the truth is the standard set. `map`
-    may run samples side by side; in this process by default. Raises NoTruthError, and OpenUniError where nothing could
-    be scored; what one prediction raises concerns its sample only.
+    `pred` and `gt` are datasets, views of them, or plain folders of ordinary files; without `gt` the truth is the
+    standard set. `map` may run samples side by side; in this process by default. Raises NoTruthError, and OpenUniError
+    where nothing could be scored; what one prediction raises concerns its sample only.
 
     Example:
         >>> import unibench

@@ -23,8 +23,10 @@ from unibench.scoring.score import score
 
 
 @click.command("score")
-@click.option("--pred", required=True, help="A dataset (path or URL) or a folder of ordinary files, also in s3://….")
-@click.option("--gt", help=f"The truth: a dataset (path or URL) or a folder.  [default: the standard set, {STANDARD}]")
+@click.option("--pred", required=True, help="A dataset or view (path or URL), or a folder of files, also in s3://….")
+@click.option(
+    "--gt", help=f"The truth: a dataset, view or folder (path or URL).  [default: the standard set, {STANDARD}]"
+)
 @options.of(ScoreConfig)
 @options.of(Parallel, workers=0)
 @click.option("--dry-run", is_flag=True, help="Say what would be scored, and stop.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import threading
 import webbrowser
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -20,9 +23,9 @@ from openuni_pipelines import options
     "runs",
     multiple=True,
     metavar="RUN",
-    help="Predictions to look at: a dataset or a plain folder, as for `unibench score`; give it twice for two runs.",
+    help="Predictions, as for `unibench score`: a dataset, view or plain folder; give it twice to compare two runs.",
 )
-@click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset, and where the two differ.")
+@click.option("--gt", metavar="TRUTH", help="Also show the columns of this dataset or view, and where the two differ.")
 @click.option(
     "--report",
     "report_file",
@@ -71,6 +74,7 @@ def view_command(
     if not 1 <= len(shown) <= 2:
         raise click.UsageError("name a DATASET, or one or two runs with --pred")
     # What follows takes a second to import, of which `--help` needs nothing.
+    from openuni_pipelines.engine import stopping
     from openuni_pipelines.engine.viewing.opening import open_viewer
 
     viewer = open_viewer(shown, gt, report_file, flags_file, port)
@@ -85,10 +89,19 @@ def view_command(
         )
         return
     link = viewer.url if key is None else viewer.link(key)
-    click.echo(f"{printable.plain(shown[0])} is at {link}  (Ctrl-C ends it)")
-    if sys.stdout.isatty() if browser is None else browser:
-        threading.Timer(0.2, webbrowser.open, [link]).start()
     try:
-        viewer.serve()
+        with stopping.stoppable():
+            click.echo(f"{printable.plain(shown[0])} is at {link}  (Ctrl-C ends it)")
+            if sys.stdout.isatty() if browser is None else browser:
+                threading.Timer(0.2, webbrowser.open, [link]).start()
+            viewer.serve()
     except KeyboardInterrupt:
         click.echo("")
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process at once, though threads read the index or decode: an interpreter that ends takes them down in the
+    middle of C++, which aborts the process. Only what is always done at the end is done: scratch folders go."""
+    atexit._run_exitfuncs()
+    os._exit(0)

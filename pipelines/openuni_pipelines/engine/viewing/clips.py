@@ -240,10 +240,9 @@ class Clips:
         return min(low for low, _ in ranges), float(np.median([high for _, high in ranges]))
 
     def _picture(self, key: str, column: str, number: int) -> npt.NDArray[np.uint8]:
-        """One frame for people. The first of exact truth is in its own colours: those of the clip take all of it, which
-        the run that brings this frame again decodes."""
-        hasty = not self.parts(key, column).quick and not self._ranges.begun((key, column))
-        within = None if hasty else self.colours(key, column)
+        """One frame for people. The first of a clip is in its own colours: those of the clip take more frames (of exact
+        truth all), which the run that brings this frame again decodes."""
+        within = self.colours(key, column) if self._ranges.begun((key, column)) else None
         value, modality = self.still(key, column, number), drawn(column)
         picture: npt.NDArray[np.uint8] = modality.show_within(value, within)[0]
         return picture

@@ -23,7 +23,7 @@ from openuni.modalities import ColourRange, Encoded, Frames, Modality, Reading
 from openuni.modalities.rgb import Rgb
 from openuni.modalities.stored import Layout, unpack_arrays
 from openuni.sample import Record, Sample, Status
-from openuni.shards import facts, index, tables, view
+from openuni.shards import facts, index, tables
 from openuni.shards.layout import MANIFEST
 from openuni.shards.reader import Dataset
 from openuni.storage import LocalStore, open_regular
@@ -395,7 +395,7 @@ def open_source(path: str, truth: str | None = None) -> Source:
     """
     if "://" not in path and not (Path(path) / MANIFEST).is_file() and _sheets(Path(path)):
         return Steps(Path(path))
-    run = Columns(path) if view.is_view(path) else open_run(path)
+    run = open_run(path)
     told = open_run(truth) if truth is not None else None
     true = told if isinstance(told, Columns) else None
     if isinstance(run, Columns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,24 @@ def test_a_view_shows_its_clips_alone(truth: Path, tmp_path: Path) -> None:
     assert [(card.key, card.value) for card in cards] == [("two", T)]
     assert publish(viewer, tmp_path / "out") == 1
     assert (tmp_path / "out/data/two/clip.json").is_file()
+
+
+def test_a_view_is_truth_for_scores_and_beside_a_run(truth: Path, tmp_path: Path) -> None:
+    chosen = str(tmp_path / "chosen.json")
+    view.write(chosen, view.View(str(truth), {}, [], ["two"]), "run")
+    run = predict(tmp_path / "run", truth, {"one": 0.1, "two": 0.9})
+    config = unibench.ScoreConfig(tasks=("depth",), out=tmp_path / "score", page=False)
+    made = unibench.score(run, chosen, config=config)
+    assert [sample.key for sample in made.samples] == ["two"]
+    (whole,) = [sample for sample in report.read(run / "score").samples if sample.key == "two"]
+    assert made.samples[0].scores == whole.scores
+    clips, (true, error) = opened([str(run)], chosen)
+    assert [("one" in one.data, "two" in one.data) for one in (clips, true)] == [(True, True), (False, True)]
+    assert error.frame("two", "depth", 7) != error.frame("two", "depth", 0)
+    with pytest.raises(OpenUniError, match=r"chosen\.json is a view, a file: name the folder of its report with --out"):
+        unibench.score(chosen, str(truth), config=replace(config, out=None))
+    of_view = unibench.score(chosen, chosen, config=config)  # a view may be both
+    assert [sample.status for sample in of_view.samples] == ["scored"]
 
 
 def test_the_samples_of_a_training_are_frames(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,25 @@ def test_the_command_serves_and_a_killed_server_is_said(dataset: Path, tmp_path:
         server.kill()
     page.fill("#words", "bars")
     page.wait_for_selector("text=the server has gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_while_threads_decode(dataset: Path, tmp_path: Path, number: int) -> None:
+    """The interpreter used to end before its threads, which aborts the process where one of them is in C++."""
+    command = [Path(sys.executable).with_name("openuni"), "view", dataset, "--flags", tmp_path / "f", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        link = urlsplit(server.stdout.readline().split()[3])
+        asked = [f"/api/frames?key=clip-{at}&column={name}&first=0&count=40&" for at in range(4) for name in COLUMNS]
+        connections = [http.client.HTTPConnection("127.0.0.1", link.port or 0) for _ in asked]
+        for connection, path in zip(connections, ["/api/facets?", *asked], strict=False):
+            connection.request("GET", path + link.query)
+        connections[0].getresponse().read()  # the others are being answered
+        server.send_signal(number)
+        _, said = server.communicate(timeout=120)
+    for connection in connections:
+        connection.close()
+    assert (server.returncode, said) == (0, "")
 
 
 def test_worst_samples_come_first_and_errors_are_black_where_all_is_right(viewer: Viewer) -> None:

@@ -360,23 +360,26 @@ class Pane {
     this.root = element("section", "", "pane");
     this.root.dataset.source = column.source;
     const sure = column.confidence === null ? "" : `confidence ${column.confidence.toFixed(2)}`;
-    const title = element("h2", column.source ? `${column.source}: ${column.name}` : column.name);
+    this.name = column.source ? `${column.source}: ${column.name}` : column.name;
+    const title = element("h2", this.name);
     title.append(element("span", column.expert), element("span", sure));
     this.root.append(title);
-    this.root.setAttribute("aria-label", title.textContent);
+    this.root.setAttribute("aria-label", [this.name, column.expert, sure].filter(Boolean).join(", "));
     if (!column.present) { this.root.append(element("div", `absent: ${column.reason || "no reason recorded"}`, "absent")); return; }
     this.picture = element("canvas");
     this.lines = element("canvas");
     for (const canvas of [this.picture, this.lines]) { canvas.width = clip.width; canvas.height = clip.height; }
     const frame = element("div", "", "frame");
-    frame.append(this.picture, this.lines);
+    this.mark = element("div", "", "mark");
+    this.mark.hidden = true;
+    frame.append(this.picture, this.lines, this.mark);
     this.reading = element("div", "", "reading");
     this.legend = element("div", column.source.startsWith("error") ? ERRORS[column.name] ?? ERROR : LEGENDS[column.name] ?? "", "legend");
     this.root.append(frame, this.legend, this.reading);
     this.lines.setAttribute("aria-hidden", "true");
     if (column.name === "flow" && !column.source.startsWith("error")) frame.after(wheel());
     this.picture.setAttribute("role", "img");
-    this.picture.setAttribute("aria-label", `${title.firstChild.textContent} of ${clip.key}`);
+    this.picture.setAttribute("aria-label", `${this.name} of ${clip.key}`);
     frame.onpointermove = (event) => player.point(event, frame);
     frame.onpointerleave = () => player.point(null);
   }
@@ -417,7 +420,7 @@ class Pane {
     if (!this.column.present || this.runs.has(first)) return;
     try {
       const run = await frames(this.place, first, RUN, signal);
-      // Also in place of a frame that came alone: one of exact truth was drawn before the clip's colours were known.
+      // Also in place of a frame that came alone: the first was drawn before the clip's colours were known.
       run.forEach((jpeg, index) => { this.jpegs[first + index] = jpeg; this.bitmaps.delete(first + index); });
       this.runs.add(first);
       player.changed();
@@ -457,7 +460,7 @@ const player = {
     const { others, columns: names } = state.about, place = (column) => names.indexOf(column.name) < 0 ? names.length : names.indexOf(column.name);
     if (others.length) clip.columns.sort((a, b) => place(a) - place(b));
     $("panes").style.setProperty("--across", others.length ? others.length + 1 : "auto-fill");
-    $("panes").style.setProperty("--least", others.length ? "0px" : "400px");
+    $("panes").style.setProperty("--least", others.length ? "0px" : "380px");
     this.panes = clip.columns.map((column) => new Pane(clip, column));
     $("panes").replaceChildren(...this.panes.map((pane) => pane.root));
     $("key").textContent = clip.key;
@@ -472,7 +475,7 @@ const player = {
       return row;
     }));
     const present = this.panes.filter((pane) => pane.column.present);
-    options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].root.getAttribute("aria-label")));
+    options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].name));
     this.load(present, this.frame, this.leaving.signal);
     const skeleton = present.find((pane) => pane.column.name === "skeleton");
     if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = { ...people, source: skeleton.column.source }; this.changed(); }, report);
@@ -662,7 +665,7 @@ const player = {
   },
 
   point(event, frame) {
-    if (!event) { this.pointer = null; return; }
+    if (!event) { this.pointer = null; this.markPointer(); return; }
     const bounds = frame.getBoundingClientRect();
     this.pointer = {
       x: Math.max(0, Math.min(this.clip.width - 1, Math.floor(((event.clientX - bounds.left) / bounds.width) * this.clip.width))),
@@ -679,8 +682,20 @@ const player = {
     this.read();
   },
 
+  // The same place in every pane.
+  markPointer() {
+    for (const { mark } of this.panes) {
+      if (!mark) continue; // of an absent column
+      mark.hidden = !this.pointer;
+      if (!this.pointer) continue;
+      mark.style.left = `${(100 * (this.pointer.x + 0.5)) / this.clip.width}%`;
+      mark.style.top = `${(100 * (this.pointer.y + 0.5)) / this.clip.height}%`;
+    }
+  },
+
   // One question under way at a time; the last place of the pointer is asked next.
   async read() {
+    this.markPointer();
     if (this.reading) { this.unread = true; return; }
     this.reading = true;
     const { pointer, frame } = this;

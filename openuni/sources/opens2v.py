@@ -6,7 +6,8 @@ streamed. `--videos` holds the published videos as they are named in `metadata.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import codecs
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -46,13 +47,14 @@ class OpenS2V(RowSource):
             video_id="path",
             start="first / fps",
             end="last / fps",
-            crop="CASE WHEN len(crop) = 4 THEN [crop[1], crop[3], crop[2], crop[4]] ELSE crop END",
+            crop="CASE WHEN crop IS NOT NULL THEN [crop[1], crop[3], crop[2], crop[4]] END",
             width="width",
             height="height",
             caption="caption",
             license=text(self.license),
             scores={score: score for score in SCORES},
             faults=(
+                Rule("entry is malformed", "malformed"),
                 Rule("no path of a video", "coalesce(path, '') = ''"),
                 Rule("no frame rate to cut by", "NOT coalesce(fps > 0 AND isfinite(fps), false)"),
             ),
@@ -68,40 +70,58 @@ def _flattened(file: Path, target: Path) -> Path:
     number = pa.float64()
     schema = pa.schema(
         {
-            "id": pa.string(), "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
+            "id": pa.string(), "malformed": pa.bool_(),
+            "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
             "first": number, "last": number, "crop": pa.list_(pa.int32()), "width": number, "height": number,
             **dict.fromkeys(SCORES, number),
         }
     )  # fmt: skip
     with file.open("rb") as source, pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        if source.read(3) != codecs.BOM_UTF8:
+            source.seek(0)
+        if not source.peek(64).lstrip()[:1] == b"{":
+            raise PlanError(f"{file} is not a file of OpenS2V-5M: it is not one JSON object; download it again")
         try:
             entries = (_entry(key, value) for key, value in ijson.kvitems(source, "", use_float=True))
             while batch := list(islice(entries, _BATCH)):
                 writer.write_table(pa.Table.from_pylist(batch, schema))
-        except (ijson.JSONError, AttributeError, TypeError, pa.ArrowException) as error:
+        except (ijson.JSONError, pa.ArrowException) as error:
             why = str(error).partition("\n")[0]
             raise PlanError(f"{file} is not a file of OpenS2V-5M: {why}; download it again") from error
     return target
 
 
-def _entry(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    about = value.get("metadata", {})
-    first, last = _pair(about.get("face_cut") or about.get("cut"))
+def _entry(key: str, value: Any) -> dict[str, Any]:
+    """What a plan needs of an entry; one of another form is marked, and is a row that is left out."""
+    try:
+        return {"id": key, "malformed": False, **_fields(value["metadata"])}
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        return {"id": key, "malformed": True}
+
+
+def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
+    cut, crop, size = about.get("face_cut") or about.get("cut"), about.get("crop"), about.get("resolution") or {}
+    first, last = (None, None) if cut is None else map(float, _of(cut, 2))
     captions = about.get("cap") or [""]
-    return {
-        "id": key,
+    numbers = {"fps": about.get("fps"), "width": size.get("width"), "height": size.get("height")}
+    numbers |= {score: about.get(score) for score in SCORES}
+    texts = {
         "path": about.get("path"),
         "caption": captions[0] if isinstance(captions, list) else captions,
         "face_caption": about.get("face_cap_qwen"),
-        "fps": about.get("fps"),
+    }
+    if not all(text is None or isinstance(text, str) for text in texts.values()):
+        raise TypeError("text is something else")
+    return {
+        **texts,
+        **{name: None if number is None else float(number) for name, number in numbers.items()},
         "first": first,
         "last": last,
-        "crop": about.get("crop"),
-        "width": about.get("resolution", {}).get("width"),
-        "height": about.get("resolution", {}).get("height"),
-        **{score: about.get(score) for score in SCORES},
+        "crop": None if crop is None else [int(side) for side in _of(crop, 4)],
     }
 
 
-def _pair(cut: list[float] | None) -> Iterator[float | None]:
-    return iter((cut[0], cut[1]) if cut and len(cut) == 2 else (None, None))
+def _of(numbers: Any, count: int) -> list[Any]:
+    if not isinstance(numbers, list) or len(numbers) != count:
+        raise ValueError(f"not {count} numbers")
+    return numbers

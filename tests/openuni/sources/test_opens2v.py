@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from openuni.errors import PlanError
+from openuni.errors import CorruptDataError, PlanError
 from openuni.sources import Request
 from openuni.sources.base import Entry, Skipped
-from openuni.sources.opens2v import OpenS2V
+from openuni.sources.opens2v import OpenS2V, segmented
 
 SPAN = (0.0, 2.0)
 
@@ -91,3 +92,29 @@ def test_an_odd_entry_is_left_out_and_the_others_are_read(videos: Path) -> None:
 def test_what_is_no_such_file_is_said(videos: Path, written: bytes) -> None:
     with pytest.raises(PlanError, match=r"total_part1\.json is not a file of OpenS2V-5M: .*; download it again"):
         read(videos, written)
+
+
+def test_published_masks_are_read_as_pycocotools_reads_them(shared_data: Path) -> None:
+    pycocotools = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    file = shared_data / "meta/opens2v/step5/merge_final_json/dataset1.json"
+    (frame,) = segmented(file)
+    (about,) = json.loads(file.read_text()).values()
+    things = about["annotation"]["mask_annotation"]["0"].values()
+    assert frame.frame == 0
+    assert frame.names[:3] == ("white lace top", "person", "park")
+    assert frame.scores[:2] == (0.9921875, 0.9921875)
+    assert frame.masks.shape == (len(things), 720, 1280)
+    for mask, box, thing in zip(frame.masks, frame.boxes, things, strict=True):
+        assert np.array_equal(mask, pycocotools.decode(thing))
+        x, y, width, height = pycocotools.toBbox(thing)
+        assert box.tolist() == [x, y, x + width, y + height]
+
+
+@pytest.mark.parametrize("counts", ["0", "~~~", "", "é", "[c0U3[c00000"])
+def test_broken_masks_name_their_entry(tmp_path: Path, counts: str) -> None:
+    thing = {"size": [4, 6], "counts": counts, "score": [0.5]}
+    annotation = {"mask_map": {"1": {"class_name": "dog"}}, "mask_annotation": {"0": {"1": thing}}}
+    file = tmp_path / "total_part1.json"
+    file.write_text(json.dumps({"none": {"metadata": {}}, "one": {"annotation": annotation}}))
+    with pytest.raises(CorruptDataError, match=r"the masks of entry one are broken: .*; download it again"):
+        list(segmented(file))

@@ -201,6 +201,8 @@ def _json_lines(listed: str, scratch: Path, named: Path) -> Relation:
     guessed = Relation(f"{read})", named)
     with selection.connected(scratch) as database:
         columns = selection.describe(database, guessed)
+    if set(columns) == {"json"} and columns["json"] != "VARCHAR":  # DuckDB's own name for what is no object
+        raise PlanError(f"{named} is not JSON lines: write one object on each line")
     if "TIME" not in columns.values():
         return guessed
     pairs = (

@@ -113,11 +113,17 @@ def test_minutes_and_seconds_are_never_taken_for_hours_and_minutes(suffix: str, 
     assert (made["n0"]["end"], made["n3"]["end"]) == (3.0, 2.0)
 
 
-def test_a_row_without_a_video_has_no_id_and_an_empty_file_is_said(tmp_path: Path, videos: Path) -> None:
+def test_a_row_without_a_video_has_no_id_and_what_is_no_table_is_said(tmp_path: Path, videos: Path) -> None:
     rows = [{"video": "clips/v1.mp4", "start": 0.5}, {"video": None, "start": 1.5}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     found = list(Table().entries(Request(videos, tmp_path / "rows.parquet")))
     assert [(one.id, one.reason) for one in found if isinstance(one, Skipped)] == [("(no id)", "row has no id")]
+    (tmp_path / "list.jsonl").write_text(json.dumps([{"video": "clips/v1.mp4"}]))
+    with pytest.raises(PlanError, match=r"list\.jsonl is not JSON lines: write one object on each line"):
+        list(Table().entries(Request(videos, tmp_path / "list.jsonl")))
+    (tmp_path / "long.csv").write_text("video,caption\nclips/v1.mp4," + "x" * (3 << 20) + "\n")
+    with pytest.raises(PlanError, match=r"long\.csv cannot be read as a table: Maximum line size of 2097152 bytes"):
+        list(Table().entries(Request(videos, tmp_path / "long.csv")))
     (tmp_path / "nothing.csv").touch()
     with pytest.raises(PlanError, match=r"nothing\.csv is empty"):
         list(Table().entries(Request(videos, tmp_path / "nothing.csv")))

@@ -26,6 +26,8 @@ from openuni.errors import PlanError
 MEMORY = "1GiB"
 """What DuckDB may take; sorting and grouping go through the disk beyond it."""
 
+_IN_CSV = re.compile(r"\n([^\n]+)\nPossible [Ss]olution")
+"""What DuckDB says of a CSV file, after the row's own text."""
 _NO_COLUMN = re.compile(r'Referenced column "(.+?)" (?:was )?not found')
 
 
@@ -72,6 +74,8 @@ def in_words(error: Exception) -> str:
         "there is no 'motoin'"
     """
     first = str(error).split("\n", 1)[0]
+    if in_csv := _IN_CSV.search(str(error)):
+        return in_csv[1].rstrip(".")
     absent = _NO_COLUMN.search(first)
     return f"there is no {absent[1]!r}" if absent else first.partition(" Error: ")[2] or first
 

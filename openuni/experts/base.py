@@ -41,7 +41,8 @@ class DecodedClip:
 class Measured:
     """What an expert that measures annotates a clip with, beside the numbers in `Annotation.scores`.
 
-    `hashes`: perceptual hashes of 64 bits, of frames spread over the clip.
+    `hashes`: numbers of 64 bits by which clips are compared: the perceptual hashes of `scores`, the code of
+    `scores_features`.
     """
 
     hashes: tuple[int, ...] = ()

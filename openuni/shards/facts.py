@@ -196,8 +196,7 @@ def flat(facts: pa.Table, columns: Sequence[str]) -> pa.Table:
             if name not in taken:
                 values[name] = found
         if layout.holds_numbers(column) and f"{column}.hashes" in facts.column_names:
-            hashes = facts[f"{column}.hashes"]
-            values["hashes"] = pc.coalesce(hashes, values["hashes"]) if "hashes" in values else hashes
+            values["hashes" if column == layout.SCORES else f"{column}.hashes"] = facts[f"{column}.hashes"]
     for name, column_values in values.items():
         made = made.append_column(name, column_values)
     return made

@@ -76,7 +76,7 @@ class Row:
     scores: dict[str, float] = field(default_factory=dict)
     record: Record | None = None
     hashes: tuple[int, ...] = ()
-    """Perceptual hashes of some frames, 64 bits each; known to the indices of columns of numbers only."""
+    """Numbers of 64 bits by which clips are compared; known to the indices of columns of numbers only."""
 
 
 def schema(column: str) -> pa.Schema:

@@ -6,14 +6,18 @@ streamed. `--videos` holds the published videos as they are named in `metadata.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from openuni.choosing import text
-from openuni.errors import PlanError
+from openuni.errors import CorruptDataError, PlanError
 from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
@@ -22,6 +26,8 @@ from openuni.sources.selection import Fields, Relation, Rule
 
 SCORES = ("tech", "motion", "aesthetic")
 _BATCH = 4096
+_MOST_PIXELS = 1 << 26
+"""Of a mask; who claims more is not believed."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,14 @@ class OpenS2V(RowSource):
             video_id="path",
             start="first / fps",
             end="last / fps",
-            crop="CASE WHEN len(crop) = 4 THEN [crop[1], crop[3], crop[2], crop[4]] ELSE crop END",
+            crop="CASE WHEN crop IS NOT NULL THEN [crop[1], crop[3], crop[2], crop[4]] END",
             width="width",
             height="height",
             caption="caption",
             license=text(self.license),
             scores={score: score for score in SCORES},
             faults=(
+                Rule("entry is malformed", "malformed"),
                 Rule("no path of a video", "coalesce(path, '') = ''"),
                 Rule("no frame rate to cut by", "NOT coalesce(fps > 0 AND isfinite(fps), false)"),
             ),
@@ -61,47 +68,146 @@ class OpenS2V(RowSource):
 
 def _flattened(file: Path, target: Path) -> Path:
     """What a plan needs of a JSON file, as Parquet. Raises PlanError where it is not one object of objects."""
-    import ijson
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = pa.float64()
     schema = pa.schema(
         {
-            "id": pa.string(), "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
+            "id": pa.string(), "malformed": pa.bool_(),
+            "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
             "first": number, "last": number, "crop": pa.list_(pa.int32()), "width": number, "height": number,
             **dict.fromkeys(SCORES, number),
         }
     )  # fmt: skip
-    with file.open("rb") as source, pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        try:
-            entries = (_entry(key, value) for key, value in ijson.kvitems(source, "", use_float=True))
-            while batch := list(islice(entries, _BATCH)):
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-        except (ijson.JSONError, AttributeError, TypeError, pa.ArrowException) as error:
-            why = str(error).partition("\n")[0]
-            raise PlanError(f"{file} is not a file of OpenS2V-5M: {why}; download it again") from error
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        entries = (_entry(key, value) for key, value in _members(file))
+        while batch := list(islice(entries, _BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))
     return target
 
 
-def _entry(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    about = value.get("metadata", {})
-    first, last = _pair(about.get("face_cut") or about.get("cut"))
+def _members(file: Path) -> Iterator[tuple[str, Any]]:
+    """The entries of a JSON file, streamed. Raises PlanError where it is not one object."""
+    import ijson
+
+    with file.open("rb") as source:
+        if source.read(3) != codecs.BOM_UTF8:
+            source.seek(0)
+        if source.peek(64).lstrip()[:1] != b"{":
+            raise PlanError(f"{file} is not a file of OpenS2V-5M: it is not one JSON object; download it again")
+        try:
+            yield from ijson.kvitems(source, "", use_float=True)
+        except ijson.JSONError as error:
+            why = str(error).partition("\n")[0]
+            raise PlanError(f"{file} is not a file of OpenS2V-5M: {why}; download it again") from error
+
+
+def _entry(key: str, value: Any) -> dict[str, Any]:
+    """What a plan needs of an entry; one of another form is marked, and is a row that is left out."""
+    try:
+        return {"id": key, "malformed": False, **_fields(value["metadata"])}
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        return {"id": key, "malformed": True}
+
+
+def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
+    cut, crop, size = about.get("face_cut") or about.get("cut"), about.get("crop"), about.get("resolution") or {}
+    first, last = (None, None) if cut is None else map(float, _of(cut, 2))
     captions = about.get("cap") or [""]
-    return {
-        "id": key,
+    numbers = {"fps": about.get("fps"), "width": size.get("width"), "height": size.get("height")}
+    numbers |= {score: about.get(score) for score in SCORES}
+    texts = {
         "path": about.get("path"),
         "caption": captions[0] if isinstance(captions, list) else captions,
         "face_caption": about.get("face_cap_qwen"),
-        "fps": about.get("fps"),
+    }
+    if not all(text is None or isinstance(text, str) for text in texts.values()):
+        raise TypeError("text is something else")
+    return {
+        **texts,
+        **{name: None if number is None else float(number) for name, number in numbers.items()},
         "first": first,
         "last": last,
-        "crop": about.get("crop"),
-        "width": about.get("resolution", {}).get("width"),
-        "height": about.get("resolution", {}).get("height"),
-        **{score: about.get(score) for score in SCORES},
+        "crop": None if crop is None else [int(side) for side in _of(crop, 4)],
     }
 
 
-def _pair(cut: list[float] | None) -> Iterator[float | None]:
-    return iter((cut[0], cut[1]) if cut and len(cut) == 2 else (None, None))
+def _of(numbers: Any, count: int) -> list[Any]:
+    if not isinstance(numbers, list) or len(numbers) != count:
+        raise ValueError(f"not {count} numbers")
+    return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What is published of one frame of an entry: which things are seen, and where.
+
+    A dataset does not have these: a clip's `source_id` is the entry's id. Whether the frame was cropped before is not
+    published; `H` and `W` are its size.
+
+    `masks`: bool `[N, H, W]`; `boxes`: float64 `[N, 4]`, x0, y0, x1, y1, around each mask. `names` and `scores` (0–1,
+    how sure the published segmenter was) are of the same N things.
+    """
+
+    id: str
+    """The entry, as a clip's `source_id` names it."""
+    frame: int
+    """Its number, as published."""
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    masks: npt.NDArray[np.bool_]
+    boxes: npt.NDArray[np.float64]
+
+
+def segmented(file: Path) -> Iterator[Segmented]:
+    """The masks in a JSON file of OpenS2V-5M, a frame at a time; entries without any are passed over.
+
+    Raises PlanError where the file is none of OpenS2V-5M, and CorruptDataError naming the entry whose masks are broken.
+
+    Example:
+        >>> for frame in segmented(Path("total_part1.json")):  # doctest: +SKIP
+        ...     print(frame.id, frame.names, frame.masks.shape)
+        gm1252760410-365677148_part2 ('white lace top', 'person') (2, 720, 1280)
+    """
+    for key, value in _members(file):
+        try:
+            about = value.get("annotation") or {}
+            for frame, things in (about.get("mask_annotation") or {}).items():
+                names = tuple(str(about["mask_map"][number]["class_name"]) for number in things)
+                masks = np.stack([_mask(thing["size"], thing["counts"]) for thing in things.values()])
+                scores = tuple(float(np.max(thing["score"])) for thing in things.values())
+                yield Segmented(key, int(frame), names, scores, masks, np.stack([_box(mask) for mask in masks]))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise CorruptDataError(f"{file}: the masks of entry {key} are broken: {error}; download it again") from None
+
+
+def _mask(size: Sequence[int], counts: str) -> npt.NDArray[np.bool_]:
+    """A mask `[H, W]` from COCO's compressed runs (`rleFrString` in pycocotools' `maskApi.c`): column by column.
+
+    Raises ValueError where the runs do not fill it.
+    """
+    height, width = size
+    if not 0 < height * width <= _MOST_PIXELS:
+        raise ValueError(f"a mask of {height}×{width} pixels")
+    runs: list[int] = []
+    number, shift = 0, 0
+    for sign in counts.encode("ascii"):
+        number |= (sign - 48 & 0x1F) << shift
+        shift += 5
+        if sign - 48 & 0x20:
+            continue
+        if sign - 48 & 0x10:
+            number -= 1 << shift
+        # From the third on a run is told by its difference from the last but one.
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number, shift = 0, 0
+    if min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise ValueError("its runs do not fill the frame")
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(inside.reshape(width, height).T)
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1] if len(x) else [0, 0, 0, 0], np.float64)

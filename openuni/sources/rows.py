@@ -33,6 +33,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".gz",)
 LONGEST_ROW = 2 << 20
 """Bytes of a row; a longer one (a lost quote) is malformed."""
+_GUESSED = ("BOOLEAN", "BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "VARCHAR")
+"""All types that DuckDB guesses but TIME: it takes `0:05` for five minutes past midnight, here it is five seconds."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,10 @@ def csv_files(
         paths.append(_rewritten(file, encoding, scratch / f"{number}-{file.name}"))
     listed = selection.listed(paths)
     # Where the types are known nothing is guessed from the first rows.
-    looked = "" if types is None else f", auto_detect = false, columns = {_columns(paths, types)}"
+    if types is None:
+        looked = f", auto_type_candidates = [{', '.join(map(choosing.text, _GUESSED))}]"
+    else:
+        looked = f", auto_detect = false, columns = {_columns(paths, types)}"
     sql = (
         f"read_csv({listed}, header = true, delim = {choosing.text(delimiter)}, quote = '\"', escape = '\"', "
         f"store_rejects = true, rejects_limit = 0, max_line_size = {LONGEST_ROW}{looked})"
@@ -200,7 +205,24 @@ def table_files(metadata: Path, scratch: Path) -> Relation:
     listed = selection.listed(files)
     if kind == ".parquet":
         return Relation(f"read_parquet({listed}, union_by_name = true)", metadata)
-    return Relation(f"read_json({listed}, format = 'newline_delimited', ignore_errors = true)", metadata)
+    return _json_lines(listed, scratch, metadata)
+
+
+def _json_lines(listed: str, scratch: Path, named: Path) -> Relation:
+    """JSON lines, times in them as text (`_GUESSED`): not to guess TIME, DuckDB must be told all columns."""
+    read = f"read_json({listed}, format = 'newline_delimited', ignore_errors = true"
+    guessed = Relation(f"{read})", named)
+    with selection.connected(scratch) as database:
+        columns = selection.describe(database, guessed)
+    if set(columns) == {"json"} and columns["json"] != "VARCHAR":  # DuckDB's own name for what is no object
+        raise PlanError(f"{named} is not JSON lines: write one object on each line")
+    if "TIME" not in columns.values():
+        return guessed
+    pairs = (
+        f"{choosing.quoted(column)}: {choosing.text('VARCHAR' if kind == 'TIME' else kind)}"
+        for column, kind in columns.items()
+    )
+    return Relation(f"{read}, columns = {{{', '.join(pairs)}}})", named)
 
 
 def one_table(source: str, request: Request, pattern: str = "*.csv") -> list[Path]:

@@ -48,6 +48,8 @@ class Table(RowSource):
 
     def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         named = self._named()
+        if rows.file.is_file() and not rows.file.stat().st_size:
+            raise PlanError(f"{rows.file} is empty; download or write it again")
         if named["video"] not in columns:
             raise PlanError(
                 f"{rows.file} has no column {named['video']!r} for the video; it has {', '.join(columns)}"
@@ -65,7 +67,7 @@ class Table(RowSource):
         sql = {field: quoted(column) if has[field] else "NULL" for field, column in named.items()}
         start = _seconds(sql["start"], columns.get(named["start"], ""))
         stem = rf"regexp_replace({sql['video']}::VARCHAR, '\.[^./]*$', '')"
-        unnamed = f"concat({stem}, CASE WHEN {start} IS NOT NULL THEN printf('-%g', {start}) END)"
+        unnamed = f"{stem} || CASE WHEN {start} IS NOT NULL THEN printf('-%g', {start}) ELSE '' END"
         scores = [column for column, kind in columns.items() if is_number(kind) and column not in {*named.values()}]
         return Fields(
             id=sql["id"] if has["id"] else unnamed,

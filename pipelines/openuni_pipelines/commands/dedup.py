@@ -26,8 +26,9 @@ _SHOWN = 10
 def dedup_command(config: DedupConfig, path: str, out: str | None) -> None:
     """Find near-duplicates in DATASET: clips encoded again, scaled, slightly cropped, or boxed in bars.
 
-    Clips are compared by the perceptual hashes that `openuni add DATASET scores` measures. Of each cluster, the clip
-    with the largest frame is kept; at a tie the longest, then the sharpest, then the first by key.
+    Clips are compared by the perceptual hashes that `openuni add DATASET scores` measures, and with --alike by their
+    features. Of each cluster, the clip with the largest frame is kept; at a tie the longest, then the sharpest, then
+    the first by key.
     """
     with terminal.waiting(f"comparing the clips of {path}"):
         found = dedup(openuni.open(path), config, out)
@@ -55,3 +56,5 @@ def _print(found: Deduplication) -> None:
         console.print(
             f"kept because too few hashes to compare are known: {printable.count(found.without_hashes, 'clip')}"
         )
+    if found.without_features:
+        console.print(f"not compared by features: {printable.count(found.without_features, 'clip')}")

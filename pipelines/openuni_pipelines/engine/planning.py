@@ -35,6 +35,7 @@ _KIB_PER_FRAME = {
     "skeleton": 0.5,
     "scores": 0.02,
     "scores_text": 0.02,
+    "scores_features": 0.02,
 }
 _BRING_OPENCV = {"mediapipe", "ultralytics"}
 """Packages that want an OpenCV of their own beside ours."""

@@ -24,8 +24,6 @@ from openuni_pipelines.engine.viewing.flags import Flags
 
 STILL = 0.02
 """Diagonals a second up to which a camera stands still."""
-_HIDDEN = ("hashes",)
-"""What `dedup` compares, and no condition can be made of."""
 _CAMERA_PARTS = ("camera_x", "camera_y", "camera_zoom", "camera_roll", "camera_shake")
 CAMERA = f"""CASE
  WHEN camera_x IS NULL THEN NULL
@@ -93,7 +91,7 @@ def select(
     begin = time.monotonic()
     if out is not None:
         view.check_name(out)
-    with facts.table(data) as path, Rows(_relation(path), "key", "file_row_number", _HIDDEN) as rows:
+    with facts.table(data) as path, Rows(_relation(path), "key", "file_row_number", _hidden(path)) as rows:
         if data.is_view:
             rows.keep(list(data.keys()), "the view's")
         _narrow(rows, data, where, rule)
@@ -142,6 +140,11 @@ def _relation(path: Path) -> str:
     table = f"read_parquet({text(str(path))}, file_row_number = true)"
     has_camera = set(_CAMERA_PARTS) <= set(pq.read_schema(path).names)
     return f"(SELECT *, {CAMERA} AS camera FROM {table})" if has_camera else table
+
+
+def _hidden(path: Path) -> list[str]:
+    """What `dedup` compares, and no condition can be made of."""
+    return [name for name in pq.read_schema(path).names if name.rpartition(".")[2] == "hashes"]
 
 
 def _narrow(rows: Rows, data: Dataset, where: Sequence[str], rule: SelectConfig) -> None:

@@ -89,6 +89,46 @@ def test_every_kind_of_table_gives_the_same_clips(
     assert (third.source, third.source_id, third.license) == ("table", "row-02", "unknown")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_minutes_and_seconds_are_never_taken_for_hours_and_minutes(suffix: str, tmp_path: Path, videos: Path) -> None:
+    """DuckDB guesses a time of day: clips were cut at a minute for every second."""
+    spans = [("0:01", "0:03"), ("0:05", "1:02.5"), ("0:00:07", "0:01:00"), (None, "0:02")]
+    rows = [
+        {"name": f"n{n}", "path": "clips/v1.mp4", "t0": start, "t1": end, "day": "2024-05-01"}
+        for n, (start, end) in enumerate(spans)
+    ]
+    table = tmp_path / f"rows.{suffix}"
+    match suffix:
+        case "csv":
+            lines = [",".join(str(value or "") for value in row.values()) for row in rows]
+            table.write_text("\ufeff" + "\r\n".join([",".join(rows[0]), *lines]))
+        case "jsonl":
+            table.write_text("\ufeff" + "\r\n".join(map(json.dumps, rows)))
+        case _:
+            pq.write_table(pa.Table.from_pylist(rows), table)
+    request = Request(videos, table)
+    source = Table(("id=name", "video=path", "start=t0", "end=t1"), choice=Choice(where="day >= '2024-01-01'"))
+    made = {entry.id: entry.fields for entry in source.entries(request) if not isinstance(entry, Skipped)}
+    assert [made[f"n{n}"]["start"] for n in range(4)] == [1.0, 5.0, 7.0, 0.0]
+    assert (made["n0"]["end"], made["n3"]["end"]) == (3.0, 2.0)
+
+
+def test_a_row_without_a_video_has_no_id_and_what_is_no_table_is_said(tmp_path: Path, videos: Path) -> None:
+    rows = [{"video": "clips/v1.mp4", "start": 0.5}, {"video": None, "start": 1.5}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = list(Table().entries(Request(videos, tmp_path / "rows.parquet")))
+    assert [(one.id, one.reason) for one in found if isinstance(one, Skipped)] == [("(no id)", "row has no id")]
+    (tmp_path / "list.jsonl").write_text(json.dumps([{"video": "clips/v1.mp4"}]))
+    with pytest.raises(PlanError, match=r"list\.jsonl is not JSON lines: write one object on each line"):
+        list(Table().entries(Request(videos, tmp_path / "list.jsonl")))
+    (tmp_path / "long.csv").write_text("video,caption\nclips/v1.mp4," + "x" * (3 << 20) + "\n")
+    with pytest.raises(PlanError, match=r"long\.csv cannot be read as a table: Maximum line size of 2097152 bytes"):
+        list(Table().entries(Request(videos, tmp_path / "long.csv")))
+    (tmp_path / "nothing.csv").touch()
+    with pytest.raises(PlanError, match=r"nothing\.csv is empty"):
+        list(Table().entries(Request(videos, tmp_path / "nothing.csv")))
+
+
 def test_rows_are_chosen_by_sql_by_quantile_and_by_a_seeded_sample(tmp_path: Path, videos: Path) -> None:
     table = write_csv(tmp_path / "rows.csv")
     made, reasons = clips(table, videos, where="aesthetic > 5 and length(text) > 3")

@@ -13,7 +13,7 @@ import pytest
 
 import openuni
 from openuni.shards import view
-from openuni.video import encode_video
+from openuni.video import decode_video, encode_video
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.usefixtures("toys")
@@ -61,6 +61,8 @@ def test_duplicates_are_listed_and_a_benchmark_s_clips_are_kept_out_of_training(
         {"kept": "longer-2", "why": "the most frames", "others": ["scene-2"]},
     ]
     assert list(openuni.open(out).keys()) == ["copy-of-1", "longer-2", "scene-0", "scene-3", "scene-4"]
+    refused = ok(openuni_command("dedup", data, "--alike", 0.85), 1)
+    assert "has no features to compare; run: openuni add" in refused.stderr
 
     bench = tmp_path / "bench"
     bench.mkdir()
@@ -80,5 +82,27 @@ def test_duplicates_are_listed_and_a_benchmark_s_clips_are_kept_out_of_training(
     ok(openuni_command("select", out, "--where", "sharpness > 0", "--sample", 2, "--out", tmp_path / "two.json"))
     assert len(openuni.open(tmp_path / "two.json")) == 2
     refused = ok(openuni_command("select", data, "--where", "nonsense > 1"), 1)
+    assert "hashes" not in refused.stderr
     assert refused.stderr.startswith("error: ")
     assert "known: key" in refused.stderr
+
+
+def test_mirrored_copies_are_found_by_features(
+    tmp_path: Path, build: Command, openuni_command: Command, asset: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    asset("efficientnet-lite0")
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for name in ("bikes", "carphone"):
+        frames = decode_video(asset(f"demo-{name}").read_bytes())[0][:12]
+        (videos / f"{name}.mp4").write_bytes(encode_video(frames, 25.0))
+        if name == "bikes":
+            (videos / "mirrored.mp4").write_bytes(encode_video(np.ascontiguousarray(frames[:, :, ::-1]), 25.0))
+    ok(build(videos, tmp_path / "d", "scores,scores_features"))
+    assert "0 clusters, 0 clips left out, 3 kept" in ok(openuni_command("dedup", tmp_path / "d")).stderr
+    listing = tmp_path / "clusters.jsonl"
+    done = ok(openuni_command("dedup", tmp_path / "d", "--alike", 0.85, "--clusters", listing))
+    assert "1 cluster, 1 clip left out, 2 kept" in done.stderr
+    (found,) = map(json.loads, listing.read_text().splitlines())
+    assert {found["kept"], *found["others"]} == {"bikes", "mirrored"}

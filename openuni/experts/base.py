@@ -181,7 +181,8 @@ def get(name: str) -> type[Expert]:
 @cache
 def _problem(expert: Any, name: str) -> str:
     """What a class registered as an expert lacks, if anything: told before a build, not in the middle of one."""
-    if not (isinstance(expert, type) and issubclass(expert, Expert)):
+    is_expert = isinstance(expert, type) and issubclass(expert, Expert)
+    if not is_expert:
         return "is no subclass of openuni.experts.Expert"
     if missing := [each for each in ("name", "version", "modality", "license") if not hasattr(expert, each)]:
         return f"does not say its {', '.join(missing)}"

@@ -1,6 +1,6 @@
 """Production optical flow: RAFT (Teed & Deng, ECCV 2020, arXiv:2003.12039), torchvision's network and weights.
 
-Good on large motion. `raft_large` takes 47 s a 480p pair on a CPU core, so use a GPU.
+Good on large motion. `raft_large` takes some 105 s a 480p pair on a CPU core, so use a GPU.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class RaftLarge(Raft):
     name = "raft_large"
     assets = (LARGE,)
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
-    seconds_per_frame = 30.0
-    frames_per_second = 5.0  # 10 pairs of 1088×436 pixels on a 1080 Ti (the paper), and back again
+    seconds_per_frame = 68.0
+    frames_per_second = 5.0  # 10 pairs of 1088×436 on a 1080 Ti (the paper; of how many updates it is not known here)
 
     @staticmethod
     def _network() -> Any:
@@ -139,7 +139,7 @@ class RaftSmall(Raft):
     name = "raft_small"
     assets = (SMALL,)
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
-    seconds_per_frame = 2.0
+    seconds_per_frame = 4.0
 
     @staticmethod
     def _network() -> Any:

@@ -8,10 +8,14 @@ which is how CPU experts work.
 
 - *sleeping codecs*: decoding and encoding sleep too (9 ms and 45 ms a 480p frame, as measured), so there are as many
   cores as threads. This shows whether the threads keep the card busy.
-- *real codecs*: 480p clips are decoded and depth is encoded as FFV1, on the cores of this machine: the share is bound
-  by cores × 7.5 / (9 + 42), and the processor time over the clock says how many cores the threads really got.
+- *depth*, *flow*: 480p clips are decoded (H.264), and what the expert says is encoded, as builds store it (10-bit depth
+  and flow, FFV1), on the cores of this machine. The processor time that this takes is measured first, one clip after
+  another. So that few cores suffice, the network then sleeps so long a frame that codecs on `--needs` cores keep up
+  with it: by default half of this machine's. Each line also says how many cores a network of 7.5 ms a frame needs.
 
-`busy` is the time that the network ran, over the time from when it first began to when it last ended.
+`busy` is the time that the network ran, over the time from when it first began to when it last ended. On a busy machine
+ask for less (`--needs 0.25`): threads that get fewer cores than that cannot keep up, which `cores` (processor time over
+the clock) tells.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -34,6 +39,7 @@ import numpy as np
 from openuni.experts import DecodedClip, Expert
 from openuni.modalities import Encoded
 from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
 from openuni.sample import Annotation, Clip
 from openuni.shards import results
 from openuni.video import Limits, Normalisation, encode_video
@@ -45,13 +51,19 @@ FRAMES = 24
 DECODE, NETWORK, ENCODE = 0.009, 0.0075, 0.045
 """Seconds a 480p frame."""
 BATCH = 8
+REAL = 480
+"""Height of the clips with real codecs."""
+HANDS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of working. `cores`: processor time over the clock; `most`: clips that were in memory at once."""
+    """One way of working. `network`: seconds a frame; `processor`: of decoding and encoding, measured before; `cores`:
+    processor time over the clock; `most`: clips that were in memory at once."""
 
     codecs: str
+    network: float
+    processor: float
     hands: int
     clips: int
     busy: float
@@ -67,6 +79,9 @@ class SleepingCard(Expert):
     modality: str | None = None  # type: ignore[misc]  # None for some, depth for the subclass
     license = "none"
     concurrent = True
+
+    def __init__(self, network: float = NETWORK) -> None:
+        self.network = network
 
     def setup(self) -> None:
         from openuni.experts.weights import Batches
@@ -91,22 +106,36 @@ class SleepingCard(Expert):
 
     def _sleep(self, part: Any) -> Any:
         begin = time.perf_counter()
-        time.sleep(NETWORK * len(part))
+        time.sleep(self.network * len(part))
         self.worked.append((begin, time.perf_counter()))
         return part
 
 
-class RealCodecs(SleepingCard):
-    """Only the network sleeps; its depth is a gradient with noise, which FFV1 takes as long for as for real depth."""
+class DepthCard(SleepingCard):
+    """Only the network sleeps; its depth is a gradient with the frame's texture."""
 
+    name = "depth_card"
     modality = "depth"
 
     def annotate(self, clip: DecodedClip) -> Annotation[Any]:
         self._network(len(clip.frames), 0.0)
-        values = clip.frames[..., 1].astype(np.float32) / 255 + np.linspace(
-            1, 2, clip.frames.shape[2], dtype=np.float32
-        )
-        return Annotation(Depth(values, "affine_disparity"))
+        slope = np.linspace(1, 2, clip.frames.shape[2], dtype=np.float32)
+        return Annotation(Depth(clip.frames[..., 1].astype(np.float32) / 255 + slope, "affine_disparity"))
+
+
+class FlowCard(SleepingCard):
+    """Only the network sleeps; its flow is a zoom with a twentieth of a pixel of noise."""
+
+    name = "flow_card"
+    modality = "flow"
+
+    def annotate(self, clip: DecodedClip) -> Annotation[Any]:
+        self._network(len(clip.frames), 0.0)
+        frames, height, width, _ = clip.frames.shape
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        zoom = np.stack([x - width / 2, y - height / 2], -1) * np.float32(0.01)
+        noise = np.random.default_rng(0).normal(0, 0.05, (frames - 1, height, width, 2)).astype(np.float32)
+        return Annotation(Flow(zoom + noise, np.zeros((frames - 1, height, width), np.bool_)))
 
 
 class Watched(Worker):
@@ -131,12 +160,14 @@ class Watched(Worker):
                 self._inside -= 1
 
 
-def measure(folder: Path, expert: SleepingCard, hands: int, clips: int, height: int) -> Row:
-    """Annotate `clips` clips `height` pixels high with so many hands."""
-    codecs = "sleeping" if expert.modality is None else "real"
+def measure(
+    folder: Path, expert: SleepingCard, hands: int, clips: int, height: int, processor: float = DECODE + ENCODE
+) -> Row:
+    """Annotate `clips` clips `height` pixels high with so many hands. `processor` of 0 is measured."""
+    codecs = expert.modality or "sleeping"
     rgb = Stage(RGB, Kind.NORMALISE, RGB, "rgb-1-bench")
     stage = Stage(expert.name, Kind.ANNOTATE, expert.modality or expert.name, expert.fingerprint(), (RGB,))
-    root = folder / f"{codecs}{hands}"
+    root = Path(tempfile.mkdtemp(dir=folder))
     worker = Watched(
         Job(root, "bench", Recipe((rgb, stage), (), ()), Normalisation(short_side=height), Limits()), expert
     )
@@ -149,10 +180,13 @@ def measure(folder: Path, expert: SleepingCard, hands: int, clips: int, height: 
     spent, begin = time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(hands) as pool:
         list(pool.map(worker.run, [Run(0, key, stage) for key in keys]))
-    cores = (time.process_time() - spent) / (time.perf_counter() - begin)
+    spent = time.process_time() - spent
+    cores = spent / (time.perf_counter() - begin)
     worked = sum(end - begin for begin, end in expert.worked)
     whole = expert.worked[-1][1] - expert.worked[0][0]
-    return Row(codecs, hands, clips, worked / whole, cores, worker.most)
+    return Row(
+        codecs, expert.network, processor or spent / (clips * FRAMES), hands, clips, worked / whole, cores, worker.most
+    )
 
 
 def _video(folder: Path, height: int) -> Path:
@@ -166,21 +200,31 @@ def _video(folder: Path, height: int) -> Path:
     return video
 
 
+def real(folder: Path, card: type[SleepingCard], clips: int, needs: float) -> Iterator[Row]:
+    """One hand at a network that takes no time, which measures the codecs; then more hands at the paced network."""
+    processor = measure(folder, card(0.0), 1, 2, REAL, 0.0).processor
+    for hands in HANDS:
+        yield measure(folder, card(processor / needs), hands, clips, REAL, processor)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--hands", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
+    parser.add_argument("--hands", type=int, nargs="*", default=[1, 2, 4, 8, 12, 16])
     parser.add_argument("--real", type=int, default=16, help="clips with real codecs (0: none)")
+    parser.add_argument("--needs", type=float, default=(os.cpu_count() or 2) / 2, help="cores that codecs may need")
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="openuni-feeding-") as name:
+        folder = Path(name)
         for hands in options.hands:
-            rows.append(measure(Path(name), SleepingCard(), hands, max(6, options.clips * hands // 16), 64))
+            rows.append(measure(folder, SleepingCard(), hands, max(6, options.clips * hands // 16), 64))
             print(_line(rows[-1]), flush=True)
-        for hands in (1, 2, 4) if options.real else ():
-            rows.append(measure(Path(name), RealCodecs(), hands, options.real, 480))
-            print(_line(rows[-1]), flush=True)
+        for card in (DepthCard, FlowCard) if options.real else ():
+            for row in real(folder, card, options.real, options.needs):
+                rows.append(row)
+                print(_line(row), flush=True)
     if options.report:
         report = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "rows": [asdict(row) for row in rows]}
         options.report.write_text(json.dumps(report, indent=1) + "\n")
@@ -188,8 +232,9 @@ def main() -> None:
 
 def _line(row: Row) -> str:
     return (
-        f"{row.codecs:8s} codecs, {row.hands:2d} hands: card busy {row.busy:.2f}, {row.cores:.2f} cores used, "
-        f"at most {row.most} of {row.clips} clips in memory"
+        f"{row.codecs:8s} codecs ({1e3 * row.processor:.0f} ms of a core a frame: {row.processor / NETWORK:.1f} cores "
+        f"for a network of 7.5 ms), network {1e3 * row.network:.0f} ms, {row.hands:2d} hands: card busy "
+        f"{row.busy:.2f}, {row.cores:.2f} cores used, at most {row.most} of {row.clips} clips in memory"
     )
 
 

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
+from urllib.error import URLError
 
 from openuni.assets import sources
 from openuni.assets.cache import Asset, checksum, difference, folder, is_whole, keep, kept, place, put_by_hand
@@ -63,9 +64,9 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
         except sources.ERRORS as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # another source would not fit either
                 raise AssetError(f"{disk_sentence(folder(), error)}, or set OPENUNI_HOME elsewhere") from error
-            failures.append(f"  {source}: {error}")
-    why = "\n".join(failures)
-    raise AssetError(f"asset {asset.name!r} could not be fetched:\n{why}\nBy hand: {put_by_hand(asset)}")
+            failures.append(f"{source}: {error.reason if type(error) is URLError else error}")
+    why = "; ".join(failures)
+    raise AssetError(f"asset {asset.name!r} could not be fetched: {why}; or by hand: {put_by_hand(asset)}")
 
 
 def stage(assets: Sequence[Asset]) -> None:

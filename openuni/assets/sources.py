@@ -169,7 +169,9 @@ def _asked_hub(file: HubFile, method: str, redirects: type[_TokenStaysHere]) -> 
             raise
         page = f"{_hub()}/{file.repo}"
         if token:
-            remedy = f"the hub refuses the token in HF_TOKEN: accept the terms at {page} as its owner, or set another"
+            remedy = (
+                f"the hub refuses the token in HF_TOKEN: accept the terms at {page} with its account, or set another"
+            )
         else:
             remedy = (
                 f"the hub wants a token: accept the terms at {page}, then set HF_TOKEN (it is sent over https only)"

@@ -7,10 +7,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 from openuni import assets, registry
 from openuni.assets import Asset
+from openuni.errors import OpenUniError
 from openuni.experts.floors import FLOORS, Floor
 from openuni.modalities import Encoded, Frames
 from openuni.sample import Annotation
@@ -167,6 +169,29 @@ class Expert(ABC):
 
 
 def get(name: str) -> type[Expert]:
-    """The expert registered as `name`."""
+    """The expert registered as `name`.
+
+    Raises OpenUniError where there is none, or its class does not say what every expert must.
+    """
     expert: type[Expert] = registry.load("experts", name)
+    if problem := _problem(expert, name):
+        raise OpenUniError(f"expert {name!r} ({expert.__module__}.{expert.__qualname__}) {problem}; repair its package")
     return expert
+
+
+@cache
+def _problem(expert: Any, name: str) -> str:
+    """What a class registered as an expert lacks, if anything: told before a build, not in the middle of one."""
+    is_expert = isinstance(expert, type) and issubclass(expert, Expert)
+    if not is_expert:
+        return "is no subclass of openuni.experts.Expert"
+    if missing := [each for each in ("name", "version", "modality", "license") if not hasattr(expert, each)]:
+        return f"does not say its {', '.join(missing)}"
+    if expert.name != name:
+        return f"is registered under another name than its own, {expert.name!r}"
+    if not isinstance(expert.version, int):
+        return f"has version {expert.version!r}, which is no whole number"
+    known, modality = registry.names("modalities"), expert.modality
+    if modality is not None and modality not in known and modality.partition("_")[0] != "scores":
+        return f"makes {modality!r}, which is no modality: {', '.join(known)}, or scores"
+    return ""

@@ -49,7 +49,7 @@ class DensePoseTorchscript(Expert):
     """
 
     name = "densepose_torchscript"
-    version = 1
+    version = 2
     modality = "densepose"
     license = WEIGHTS.license
     training_data = "DensePose-COCO: not for profit"
@@ -130,8 +130,10 @@ def decode(box: Any, coarse: Any, fine: Any, u: Any, v: Any) -> Body:
     import torch
     from torch.nn.functional import interpolate
 
-    x0, y0, x1, y1 = box.long().tolist()
-    size = max(y1 - y0, 1), max(x1 - x0, 1)
+    # Of a box's corner and sides the fractions are cut off.
+    x0, y0 = box[:2].long().tolist()
+    width, height = (box[2:] - box[:2]).long().tolist()
+    size = max(height, 1), max(width, 1)
 
     def resized(maps: Any) -> Any:
         return interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]

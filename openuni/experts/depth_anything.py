@@ -81,6 +81,9 @@ SMALL = (
 )
 """Weights, configuration of the network and of its input, as `assets` of the expert has them."""
 
+SIDE, PATCH = 518, 14
+"""Pixels of the shorter side that the network sees, and of which every side is a multiple."""
+
 
 class DepthAnythingV2(Expert):
     """Disparity up to scale and shift (larger is nearer), `Depth(kind="affine_disparity")`, one scale and shift a clip.
@@ -121,20 +124,52 @@ class DepthAnythingV2(Expert):
         del self._model, self._processor
 
     def _disparity(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Disparity `[T, H, W]` of RGB frames, prepared and resized as the library does."""
+        """Disparity `[T, H, W]` of RGB frames, resized as the library does."""
         import torch
         from torch.nn.functional import interpolate
 
-        images = self._processor(images=list(frames), return_tensors="pt", input_data_format="channels_last")
-        predicted = self._batches.run(lambda part: self._model(part).predicted_depth, images.pixel_values)
+        predicted = self._batches.run(lambda part: self._model(part).predicted_depth, self.prepared(frames))
         values = interpolate(predicted[:, None], size=frames.shape[1:3], mode="bicubic", align_corners=False)[:, 0]
         disparity: npt.NDArray[np.float32] = torch.clamp(values, min=0).numpy()
         return disparity
 
+    def prepared(self, frames: npt.NDArray[np.uint8]) -> Any:
+        """RGB frames `[T, H, W, 3]` as the network takes them, `[T, 3, h, w]`: the library's, but for their size.
+
+        The library takes the scale that is nearer to 1, which for 640×360 is 518×294, a third of the published pixels.
+        """
+        height, width = input_size(frames.shape[1], frames.shape[2], self._processor.size["height"])
+        return self._processor(
+            images=list(frames),
+            size={"height": height, "width": width},
+            keep_aspect_ratio=False,
+            return_tensors="pt",
+            input_data_format="channels_last",
+        ).pixel_values
+
+
+def input_size(height: int, width: int, side: int = SIDE) -> tuple[int, int]:
+    """Height and width that frames are resized to: `side` on the shorter side, every side a multiple of 14.
+
+    As in the published code (`lower_bound` in `depth_anything_v2/util/transform.py` of
+    `DepthAnything/Depth-Anything-V2`, and in that of Video Depth Anything).
+
+    Example:
+        >>> input_size(480, 640), input_size(360, 640), input_size(854, 480)
+        ((518, 686), (518, 924), (924, 518))
+    """
+    scale = max(side / height, side / width)
+    return _multiple(scale * height, side), _multiple(scale * width, side)
+
+
+def _multiple(length: float, least: int) -> int:
+    nearest = int(np.round(length / PATCH)) * PATCH
+    return nearest if nearest >= least else int(np.ceil(length / PATCH)) * PATCH
+
 
 class DepthAnythingV2Small(DepthAnythingV2):
     name = "depth_anything_v2_small"
-    version = 1
+    version = 2
     assets = SMALL
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
     seconds_per_frame = 1.5
@@ -156,7 +191,7 @@ class DepthAnythingV2Base(DepthAnythingV2):
     """Four times the parameters of Small, for research only."""
 
     name = "depth_anything_v2_base"
-    version = 1
+    version = 2
     noncommercial = "its weights are CC-BY-NC-4.0"
     assets = BASE
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
@@ -172,7 +207,7 @@ class DepthAnythingV2Large(DepthAnythingV2):
     """Thirteen times the parameters of Small, for research only."""
 
     name = "depth_anything_v2_large"
-    version = 1
+    version = 2
     noncommercial = "its weights are CC-BY-NC-4.0"
     assets = LARGE
     resources = Resources(cpus=1, gpus=0.5, memory_gib=6)
@@ -208,12 +243,12 @@ def _network(width: int, layers: int, heads: int, taken: list[int], necks: list[
 
 
 def _images() -> Any:
-    """What prepares images, as published: 518 pixels on the shorter side."""
+    """What prepares images, as published."""
     from transformers import DPTImageProcessor
 
     return DPTImageProcessor(
-        size={"height": 518, "width": 518},
-        ensure_multiple_of=14,
+        size={"height": SIDE, "width": SIDE},
+        ensure_multiple_of=PATCH,
         keep_aspect_ratio=True,
         resample=3,
         image_mean=[0.485, 0.456, 0.406],

@@ -55,7 +55,7 @@ class DwPose(Expert):
     """
 
     name = "dwpose"
-    version = 2
+    version = 3
     modality = "skeleton"
     license = "Apache-2.0"
     training_data = "COCO-WholeBody and UBody: non-commercial research"
@@ -111,12 +111,13 @@ class DwPose(Expert):
 def crop(box: Floats) -> Floats:
     """The affine map `[2, 3]` from the frame's pixel indices to the network's, for a box x0, y0, x1, y1.
 
-    The crop is centred on the box, 1.25 times as large, and widened to the input's shape.
+    The crop is centred on the box, 1.25 times as large, and widened to the input's shape: the published one
+    (`annotator/dwpose/onnxpose.py` of `IDEA-Research/DWPose`), which takes a box's sides for pixel indices.
     """
-    centre = np.array([box[0] + box[2], box[1] + box[3]], np.float64) / 2 - 0.5
+    centre = np.array([box[0] + box[2], box[1] + box[3]], np.float64) / 2
     sides = np.array([box[2] - box[0], box[3] - box[1]], np.float64) * _PADDING
     scale = WIDTH / max(sides[0], sides[1] * WIDTH / HEIGHT, 1.0)
-    shift = (np.array([WIDTH, HEIGHT]) - 1) / 2 - scale * centre
+    shift = np.array([WIDTH, HEIGHT]) / 2 - scale * centre
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float32)
 
 
@@ -131,7 +132,7 @@ def decode(x: Floats, y: Floats) -> Floats:
 
 
 def _prepare(frame: npt.NDArray[np.uint8], matrix: Floats) -> Floats:
-    """The crop as float32 `[3, H, W]`, normalised as in training."""
+    """The crop as float32 `[3, H, W]`, RGB, normalised as in training (`bgr_to_rgb` in its configuration)."""
     cut = cv2.warpAffine(frame, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
     prepared: Floats = ((cut - _MEAN) / _STD).transpose(2, 0, 1)
     return prepared

@@ -135,9 +135,8 @@ BEDROOM = Video(
 def _depth(expert: Any, frame: Frame) -> npt.ArrayLike:
     import torch
 
-    images = expert._processor(images=[frame], return_tensors="pt", input_data_format="channels_last")
     with torch.inference_mode():
-        predicted = expert._model(images.pixel_values.to(expert._model.device)).predicted_depth
+        predicted = expert._model(expert.prepared(frame[None]).to(expert._model.device)).predicted_depth
     corner: npt.ArrayLike = predicted[0, :3, :3].float().cpu().numpy()
     return corner
 
@@ -148,10 +147,9 @@ def _detections(expert: Any, frame: Frame) -> npt.ArrayLike:
 
 
 def _nose(expert: Any, frame: Frame) -> npt.ArrayLike:
-    """Of the second person; the record counts from the middle of the first pixel."""
-    x, y, width, height = 384.43 + 0.5, 172.21 + 0.5, 15.12, 35.74
-    first = [412.8 + 0.5, 157.61 + 0.5, 412.8 + 0.5 + 53.05, 157.61 + 0.5 + 138.01]
-    boxes = np.array([first, [x, y, x + width, y + height]], np.float32)
+    """Of the second person; joints in the record count from the middle of the first pixel."""
+    placed = np.array([[412.8, 157.61, 53.05, 138.01], [384.43, 172.21, 15.12, 35.74]], np.float32)
+    boxes = np.concatenate([placed[:, :2], placed[:, :2] + placed[:, 2:]], 1)
     joint: npt.ArrayLike = expert.joints(frame, boxes)[1, 0] - np.array([0.5, 0.5, 0], np.float32)
     return joint
 
@@ -177,6 +175,7 @@ def _followed(expert: Any, frames: Frame) -> npt.ArrayLike:
 
 
 _TRANSFORMERS = "huggingface/transformers"
+_DEPTH_ANYTHING = f"{_TRANSFORMERS} src/transformers/models/depth_anything/convert_depth_anything_to_hf.py @23925e1607"
 ANSWERS = (
     KnownAnswer(
         "depth_anything_v2_small",
@@ -184,7 +183,23 @@ ANSWERS = (
         _depth,
         (2.6751, 2.6211, 2.6571, 2.5820, 2.6138, 2.6271, 2.6160, 2.6141, 2.6306),
         0.01,
-        f"{_TRANSFORMERS} src/transformers/models/depth_anything/convert_depth_anything_to_hf.py @23925e1607",
+        _DEPTH_ANYTHING,
+    ),
+    KnownAnswer(
+        "depth_anything_v2_base",
+        CATS,
+        _depth,
+        (4.3576, 4.3723, 4.3908, 4.3231, 4.3146, 4.3611, 4.3016, 4.3170, 4.3121),
+        0.01,
+        _DEPTH_ANYTHING,
+    ),
+    KnownAnswer(
+        "depth_anything_v2_large",
+        CATS,
+        _depth,
+        (162.2751, 161.8504, 162.8788, 160.3138, 160.8050, 161.9835, 159.3812, 159.9884, 160.0768),
+        0.5,  # of disparities that are sixty times as large
+        _DEPTH_ANYTHING,
     ),
     KnownAnswer(
         "rf_detr",

@@ -1,6 +1,6 @@
 """Production optical flow: RAFT (Teed & Deng, ECCV 2020, arXiv:2003.12039), torchvision's network and weights.
 
-Good on large motion. `raft_large` takes 47 s a 480p pair on a CPU core, so use a GPU.
+Good on large motion. `raft_large` takes some 105 s a 480p pair on a CPU core, so use a GPU.
 """
 
 from __future__ import annotations
@@ -41,23 +41,25 @@ SMALL = Asset(
 _LEAST = 128
 """Shorter side that the network's four-level correlation pyramid needs."""
 _STRIDE = 8
-_STEPS = 12
-"""Updates of the flow: torchvision's default."""
+_STEPS = 32
+"""Updates of the flow, as where the weights' published errors on Sintel come from (`references/optical_flow/train.py`
+of pytorch/vision); torchvision's default of 12 is what they were trained with."""
 
 
 class Raft(Expert):
     """Forward flow of every pair of neighbouring frames; what going back does not confirm is marked as occluded.
 
-    Frames are padded at the right and the bottom, by repeating their edges, to multiples of 8 and at least 128 pixels;
-    the padding is cut off again. In half precision the correlations and the coordinates stay in float32, as in the
-    published code (`princeton-vl/RAFT`, `core/raft.py` with `mixed_precision`). The confidence is the share of pixels
-    that come back (`dis.round_trip`) among those whose target lies inside the next frame.
+    Frames are padded on all sides, by repeating their edges, to multiples of 8 and at least 128 pixels, as for the
+    published errors on Sintel; the padding is cut off again. In half precision the correlations and the coordinates
+    stay in float32, as in the published code (`princeton-vl/RAFT`, `core/raft.py` with `mixed_precision`). The
+    confidence is the share of pixels that come back (`dis.round_trip`) among those whose target lies inside the next
+    frame.
 
     Where a slow source repeats a frame between others that move, nothing is known of the motion: such pairs are NaN,
     and the score `flow_repeated` is their share (`dis.repeated`).
     """
 
-    version = 3
+    version = 4
     modality = "flow"
     license = "BSD-3-Clause"
     training_data = "FlyingChairs, FlyingThings3D, Sintel, KITTI, HD1K: contested, for research"
@@ -87,19 +89,20 @@ class Raft(Expert):
             raise OpenUniError(f"{clip.key}: flow needs two frames, the clip has {frames}")
         images = padded(clip.frames)
         height, width = clip.frames.shape[1:3]
+        rows, columns = inside(height), inside(width)
         repeats = repeated(clip.frames, clip.fps)
         looked = np.flatnonzero(~repeats)
         there = self._flow(images[looked], images[looked + 1])
         back = self._flow(images[looked + 1], images[looked])
         forward = np.full((frames - 1, height, width, 2), np.nan, np.float32)
-        forward[looked] = there[:, :height, :width]
+        forward[looked] = there[:, rows, columns]
         occluded = np.zeros(forward.shape[:3], np.bool_)
         staying = consistent = 0
-        for t, backward in zip(looked, back[:, :height, :width], strict=True):
-            inside, agrees = round_trip(forward[t], np.ascontiguousarray(backward))
-            occluded[t] = ~(inside & agrees)
-            staying += int(np.count_nonzero(inside))
-            consistent += int(np.count_nonzero(inside & agrees))
+        for t, backward in zip(looked, back[:, rows, columns], strict=True):
+            stays, agrees = round_trip(forward[t], np.ascontiguousarray(backward))
+            occluded[t] = ~(stays & agrees)
+            staying += int(np.count_nonzero(stays))
+            consistent += int(np.count_nonzero(stays & agrees))
         confidence = consistent / staying if staying else 0.0
         scores = {"flow_repeated": float(repeats.mean())}
         return Annotation(Flow(forward, occluded), confidence, scores, self._batches.provenance)
@@ -120,8 +123,8 @@ class RaftLarge(Raft):
     name = "raft_large"
     assets = (LARGE,)
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
-    seconds_per_frame = 30.0
-    frames_per_second = 5.0  # 10 pairs of 1088×436 pixels on a 1080 Ti (the paper), and back again
+    seconds_per_frame = 68.0
+    frames_per_second = 5.0  # 10 pairs of 1088×436 on a 1080 Ti (the paper; of how many updates it is not known here)
 
     @staticmethod
     def _network() -> Any:
@@ -136,7 +139,7 @@ class RaftSmall(Raft):
     name = "raft_small"
     assets = (SMALL,)
     resources = Resources(cpus=1, gpus=0.25, memory_gib=3)
-    seconds_per_frame = 2.0
+    seconds_per_frame = 4.0
 
     @staticmethod
     def _network() -> Any:
@@ -145,13 +148,28 @@ class RaftSmall(Raft):
         return raft_small(weights=None)
 
 
+def padding(side: int) -> tuple[int, int]:
+    """How many pixels are added before a side of a frame and behind it.
+
+    Example:
+        >>> padding(436), padding(853), padding(90)
+        ((2, 2), (1, 2), (19, 19))
+    """
+    missing = max(_LEAST - side, -side % _STRIDE)
+    return missing // 2, missing - missing // 2
+
+
+def inside(side: int) -> slice:
+    """Where in the padded side the frame lies."""
+    before, _ = padding(side)
+    return slice(before, before + side)
+
+
 def padded(frames: npt.NDArray[np.uint8]) -> Any:
     """Frames uint8 `[T, H, W, 3]` as torchvision's RAFT takes them: float32 `[T, 3, H', W']` in [−1, 1]."""
     import torch
     from torch.nn.functional import pad
 
     height, width = frames.shape[1:3]
-    down = max(_LEAST - height, -height % _STRIDE)
-    right = max(_LEAST - width, -width % _STRIDE)
     images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() * (2 / 255) - 1
-    return pad(images, (0, right, 0, down), mode="replicate")
+    return pad(images, (*padding(width), *padding(height)), mode="replicate")

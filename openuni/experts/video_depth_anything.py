@@ -16,6 +16,7 @@ import numpy.typing as npt
 from openuni import assets
 from openuni.assets import Asset, HubFile
 from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.depth_anything import PATCH, SIDE, input_size
 from openuni.modalities.depth import Depth
 from openuni.sample import Annotation
 
@@ -40,7 +41,7 @@ WINDOW, OVERLAP, BLENDED = 32, 10, 8
 """Frames of a window, those of them that the window before has seen, and those of these that fade into each other."""
 KEYS = (0, 12, 24, 25, 26, 27, 28, 29, 30, 31)
 """Frames of the window before that stand for the first ten of a window: two from far back, and the last eight."""
-_SIDE, _PATCH, _WIDEST = 518, 14, 1.78
+_WIDEST = 1.78
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -103,21 +104,15 @@ def prepared(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """RGB frames `[T, H, W, 3]` as the network takes them, `[T, 3, h, w]`: as published, 518 pixels on the shorter side
     (less where the frame is wider than 16:9), sides multiples of 14, bicubic, normalised as ImageNet."""
     height, width = frames.shape[1:3]
-    side, ratio = _SIDE, max(height, width) / min(height, width)
+    side, ratio = SIDE, max(height, width) / min(height, width)
     if ratio > _WIDEST:
-        side = round(int(_SIDE * 1.777 / ratio) / _PATCH) * _PATCH
-    scale = max(side / height, side / width)
-    size = tuple(_multiple(scale * length, side) for length in (width, height))
-    images = np.empty((len(frames), 3, size[1], size[0]), np.float32)
+        side = round(int(SIDE * 1.777 / ratio) / PATCH) * PATCH
+    high, wide = input_size(height, width, side)
+    images = np.empty((len(frames), 3, high, wide), np.float32)
     for image, frame in zip(images, frames, strict=True):
-        resized = cv2.resize(frame.astype(np.float32) / 255, size, interpolation=cv2.INTER_CUBIC)
+        resized = cv2.resize(frame.astype(np.float32) / 255, (wide, high), interpolation=cv2.INTER_CUBIC)
         image[:] = ((resized - _MEAN) / _DEVIATION).transpose(2, 0, 1)
     return images
-
-
-def _multiple(length: float, least: int) -> int:
-    nearest = int(np.round(length / _PATCH)) * _PATCH
-    return nearest if nearest >= least else int(np.ceil(length / _PATCH)) * _PATCH
 
 
 def windows(frames: int) -> list[list[int]]:

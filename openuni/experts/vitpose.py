@@ -46,7 +46,7 @@ class VitPose(Expert):
     """
 
     name = "vitpose"
-    version = 1
+    version = 2
     modality = "skeleton"
     license = "Apache-2.0"
     training_data = "COCO, AI Challenger, MPII, AP-10K, APT-36K, COCO-WholeBody: contested, some for research only"
@@ -93,8 +93,8 @@ class VitPose(Expert):
         import torch
         from transformers.models.vitpose.modeling_vitpose import VitPoseEstimatorOutput
 
-        # The library counts from the middle of the first pixel.
-        places = [[[x0 - 0.5, y0 - 0.5, x1 - x0, y1 - y0] for x0, y0, x1, y1 in boxes.tolist()]]
+        # Boxes go in as they are, as in the library's examples; joints are counted from the first pixel's middle.
+        places = [[[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in boxes.tolist()]]
         crops = self._processor([frame], boxes=places, return_tensors="pt", input_data_format="channels_last")
         heatmaps = self._batches.run(self._heatmaps, crops.pixel_values)
         output = VitPoseEstimatorOutput(heatmaps=heatmaps)

@@ -18,6 +18,8 @@ from openuni.errors import AssetError
 M = TypeVar("M", bound=torch.nn.Module)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_SAID = 160
+"""Characters of a library's list of what does not fit."""
 
 
 def device() -> torch.device:
@@ -52,7 +54,8 @@ def fill(model: M, state: Mapping[str, torch.Tensor], file: Path) -> M:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise AssetError(f"{file} does not fit {type(model).__name__}: {error}") from error
+        named = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise _foreign(file, type(model), named[0][:_SAID]) from error
     return model.float().eval().requires_grad_(False).to(device())
 
 
@@ -67,11 +70,18 @@ def published(network: Any, config: Any, file: Path) -> Any:
         with _quiet_transformers():
             model, info = network.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
     except (RuntimeError, ValueError) as error:
-        raise AssetError(f"{file} does not fit {network.__name__}: {str(error).splitlines()[0]}") from error
+        raise _foreign(file, network, str(error).splitlines()[0]) from error
     wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
     if wrong:
-        raise AssetError(f"{file} does not fit {network.__name__}: {len(wrong)} names or shapes, {wrong[0]} among them")
+        raise _foreign(file, network, f"{len(wrong)} names or shapes, {min(map(str, wrong))} among them")
     return model.float().eval().requires_grad_(False).to(device())
+
+
+def _foreign(file: Path, network: type, how: str) -> AssetError:
+    return AssetError(
+        f"{file} does not fit {network.__name__}: {how}; it is another network's: delete it, and bring the published "
+        "one (`openuni assets fetch`)"
+    )
 
 
 def scripted(file: Path) -> Any:

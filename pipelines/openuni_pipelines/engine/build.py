@@ -357,7 +357,7 @@ def make_plan(config: BuildConfig) -> Estimate:
     with _holding(config, store, None) as run:
         manifest = _resume(config)
         if manifest is None:
-            with make_executor(_planning(config), config.job(run)) as executor:
+            with _planner(config, run) as executor:
                 manifest = _make_plan(config, executor, run)
         if store is not None and not revisions.latest(store):
             bucket.push_plan(store, config.root, run)
@@ -366,22 +366,19 @@ def make_plan(config: BuildConfig) -> Estimate:
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 
-def _planning(config: BuildConfig) -> Execution:
-    """Where a plan alone is made: rows that open no video need no workers, and so no Ray."""
-    return config.execution if config.reader.opens_videos else replace(config.execution, workers=0, ray_address=None)
+def _planner(config: BuildConfig, run: str) -> Executor:
+    """Where a plan alone is made, without the experts. Rows that open no video need no workers, and so no Ray."""
+    opens = config.reader.opens_videos
+    execution = config.execution if opens else replace(config.execution, workers=0, ray_address=None)
+    return make_executor(execution, replace(config.job(run), recipe=Recipe((), (), ())))
 
 
 def estimate(config: BuildConfig) -> Estimate:
     """What a build would make and need. Writes nothing below the dataset's folder."""
-    job = config.job(new_id())
-    with (
-        tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch,
-        make_executor(_planning(config), job) as executor,
-    ):
+    run = new_id()
+    with tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch, _planner(config, run) as executor:
         target = Path(scratch) / layout.PLAN
-        tally = planning.write(
-            target, config.reader, config.request, executor, config.clips_a_shard, job.run, config.limit
-        )
+        tally = planning.write(target, config.reader, config.request, executor, config.clips_a_shard, run, config.limit)
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 

@@ -200,6 +200,9 @@ class RayPools(Executor):
 
         `worker_memory_gib` is what one CPU worker may allocate (default: an equal share of what Ray counts, at least
         what its experts declare); beyond it, allocations fail in that worker and the machine is spared.
+
+        Raises OpenUniError where an expert needs a GPU and Ray runs on this machine alone, which has none. A cluster
+        may bring one later, so there they are waited for.
         """
         self._limit = time_limit
         self._owns_ray = not is_connected()
@@ -211,6 +214,14 @@ class RayPools(Executor):
         self._job_ref = ray.put(job)
         self._actor_class = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
         capacity = _capacity(ray)
+        on_card = [expert.name for expert in job.recipe.experts if expert.resources.gpus]
+        if on_card and not capacity.gpus and self._owns_ray and address is None:
+            ray.shutdown()
+            raise OpenUniError(
+                f"{', '.join(on_card)}: a GPU is needed, and Ray finds none on this machine; build where there is one "
+                "(--ray-address joins a cluster), choose others (--experts light), or run them on the CPU, one clip "
+                "after another, with --workers 0"
+            )
         self._pools = _sized(_pooled(job.recipe.experts), capacity, workers)
         self.slots = sum(pool.size * pool.hands for pool in self._pools.values())
         self.running = 0

@@ -222,8 +222,8 @@ def missing_assets(experts: tuple[type[Expert], ...]) -> tuple[str, ...]:
 
 
 def check_ready(experts: tuple[type[Expert], ...]) -> None:
-    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files, or two
-    packages that share OpenCV's folder have left a mixture in it."""
+    """Raise PlanError or AssetError naming what to install or fetch where experts lack packages or model files, a model
+    file is not the pinned one, or two packages that share OpenCV's folder have left a mixture in it."""
     for expert in experts:
         missing = [name for name in expert.packages if importlib.util.find_spec(name) is None]
         if missing:
@@ -234,5 +234,8 @@ def check_ready(experts: tuple[type[Expert], ...]) -> None:
     mixing = [expert.name for expert in experts if _BRING_OPENCV & set(expert.packages)]
     if mixing and (conflict := environment.opencv_conflict(environment.opencv_versions())):
         raise PlanError(f"expert {mixing[0]} needs one OpenCV: {conflict}")
-    if names := missing_assets(experts):
+    needed = {asset.name: asset for expert in experts for asset in expert.assets}
+    if names := sorted(name for name, asset in needed.items() if not assets.place(asset).is_file()):
         raise AssetError(f"model files are missing: {', '.join(names)}. Run: openuni assets fetch {' '.join(names)}")
+    for asset in needed.values():
+        assets.path(asset)

@@ -174,7 +174,7 @@ class Worker:
             doubtful = Status(False, reason, task.stage.fingerprint, confidence)
             self._save(task, ColumnNote(doubtful, scores=scores), {})
             return len(rgb.frames), False
-        encoded = _encode(expert, annotation, len(rgb.frames), compact=self.job.compact)
+        encoded = _encode(expert, annotation, rgb.frames.shape[:3], compact=self.job.compact)
         status = Status(True, expert=task.stage.fingerprint, confidence=confidence)
         note = ColumnNote(status, encoded.meta, scores, provenance={**annotation.provenance, **expert.told()})
         self._save(task, note, encoded.members)
@@ -236,19 +236,26 @@ class Worker:
             return self._experts[name]
 
 
-def _encode(expert: Expert, annotation: Annotation[object], frames: int, *, compact: bool) -> Encoded:
-    """Check and encode what an expert returned. Raises InvalidAnnotationError on nonsense."""
+def _encode(expert: Expert, annotation: Annotation[object], clip: tuple[int, ...], *, compact: bool) -> Encoded:
+    """Check and encode what an expert returned of a clip of so many frames, rows and columns.
+
+    Raises InvalidAnnotationError on nonsense.
+    """
     if expert.modality is None:
         return expert.encode_findings(annotation.value)
     if isinstance(annotation.value, Measured):
         return results.encode_hashes(annotation.value.hashes)
     modality = modalities.get(expert.modality)
     modality.check(annotation.value)
-    if modality.shape(annotation.value)[0] != frames:
+    if (shape := modality.shape(annotation.value)) != clip:
         raise InvalidAnnotationError(
-            f"{expert.name} annotated {modality.shape(annotation.value)[0]} frames of a clip of {frames}"
+            f"{expert.name} annotated {_size(shape)} of a clip of {_size(clip)} (frames × height × width)"
         )
     return modality.encode_compact(annotation.value) if compact else modality.encode(annotation.value)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _decode(expert: type[Expert], encoded: Encoded) -> object:

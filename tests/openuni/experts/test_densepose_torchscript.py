@@ -106,6 +106,14 @@ def test_a_body_beyond_the_frame_is_cut_off() -> None:
     assert not away.any()
 
 
+def test_a_body_is_as_large_as_the_published_decoding_makes_it() -> None:
+    """Of a box's corner and of its sides the fractions are cut off (`make_int_box` of detectron2's converters)."""
+    program = Program([[10.6, 5.2, 20.4, 30.9]])
+    boxes, *parts = program(torch.ones(3, 4, 4, dtype=torch.uint8))
+    x, y, values = densepose.decode(boxes[0], *(part[0] for part in parts))
+    assert (x, y, values.shape) == (10, 5, (25, 9, 3))  # not the 10 columns between the cut corners
+
+
 class Wrong(torch.nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return image.float()

@@ -19,10 +19,14 @@ def test_sides_become_multiples_of_8_and_at_least_128(height: int, width: int, p
     images = raft.padded(frames).numpy()
     assert images.shape == (2, 3, *padded)
     assert images.dtype == np.float32
-    np.testing.assert_allclose(images[..., :height, :width], frames.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
-    np.testing.assert_array_equal(
-        images[..., height:, :], np.broadcast_to(images[..., height - 1 : height, :], images[..., height:, :].shape)
-    )
-    np.testing.assert_array_equal(
-        images[..., width:], np.broadcast_to(images[..., width - 1 : width], images[..., width:].shape)
-    )
+    (top, bottom), (left, right) = raft.padding(height), raft.padding(width)
+    assert bottom - top in (0, 1)  # half of it on each side, as in the evaluation of the published weights
+    assert right - left in (0, 1)
+    expected = np.pad(frames, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="edge")
+    np.testing.assert_allclose(images, expected.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
+    back = images[:, :, raft.inside(height), raft.inside(width)]
+    np.testing.assert_allclose(back, frames.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
+
+
+def test_the_flow_is_updated_as_often_as_for_the_published_errors() -> None:
+    assert raft._STEPS == 32

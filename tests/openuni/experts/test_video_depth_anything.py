@@ -73,7 +73,7 @@ def test_the_expert_looks_at_windows_and_refuses_foreign_weights(
     network = Tiny._network()
     torch.save(seeded(network, np.random.default_rng(0)), tmp_path / "vda.pth")
     monkeypatch.setattr(vda.assets, "path", lambda asset: tmp_path / "vda.pth")
-    monkeypatch.setattr(vda, "_SIDE", 56)
+    monkeypatch.setattr(vda, "SIDE", 56)
     frames = np.random.default_rng(1).integers(0, 255, (35, 40, 50, 3), dtype=np.uint8)
     expert = Tiny()
     expert.setup()

@@ -64,7 +64,7 @@ def test_it_sees_what_the_library_sees(bare: Any, served: tuple[Path, str], tmp_
     assert annotation.scores == {"people": 2.0}
 
     processor = VitPoseImageProcessor()
-    places = [[[9.5, 7.5, 40, 82], [59.5, 4.5, 50, 87]]]  # the library counts from the first pixel's middle
+    places = [[[10, 8, 40, 82], [60, 5, 50, 87]]]
     crops = processor([frames[0]], boxes=places, return_tensors="pt", input_data_format="channels_last").pixel_values
     dataset, pairs = torch.zeros(2, dtype=torch.long), torch.tensor([[a, a + 1] for a in range(1, 17, 2)])
     with torch.inference_mode():

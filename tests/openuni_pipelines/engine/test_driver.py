@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import driver
+from openuni.errors import OpenUniError
 from openuni.sample import Clip
 from openuni.video import Limits, Normalisation
+from openuni_pipelines.engine import executors
 from openuni_pipelines.engine.executors import RayPools, _Slot
 from openuni_pipelines.engine.recipe import recipe
 from openuni_pipelines.engine.stages import Job, Run
@@ -49,3 +51,20 @@ def test_a_task_costs_no_look_at_the_other_actors(tmp_path: Path, monkeypatch: p
             finished.task.key for _ in range(10) for finished in pools.wait() if isinstance(finished.task, Run)
         ] == [f"c{number}" for number in range(10)]
         assert looks < 10 * 12
+
+
+def test_a_machine_without_a_gpu_is_told_at_once_and_a_cluster_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = driver.FakeRay(4)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True), raising=False)
+    monkeypatch.setattr(executors, "is_connected", lambda: False)
+    monkeypatch.setattr(executors, "connect", lambda address: None)
+    ended: list[bool] = []
+    job = Job(tmp_path, "run", recipe(["toy_card"], [], "rgb-1-0"), Normalisation(), Limits())
+    with pytest.raises(OpenUniError, match=r"^toy_card: a GPU is needed, .* --workers 0$"):
+        RayPools(job, workers=None, address=None, time_limit=900.0, worker_memory_gib=None)
+    assert ended == [True]
+    with RayPools(job, workers=None, address="here:6379", time_limit=900.0, worker_memory_gib=None) as pools:
+        assert pools.slots > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from openuni import experts
+from openuni import assets, experts
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped, Source
@@ -94,3 +94,22 @@ def test_two_opencvs_are_told_before_any_clip_is_read(monkeypatch: pytest.Monkey
     with pytest.raises(PlanError, match=r"expert people needs one OpenCV: .* pip install opencv-python==5\.0\.0\.93"):
         planning.check_ready((experts.get("people"),))
     planning.check_ready((experts.get("dis"),))
+
+
+def test_a_model_file_that_is_not_the_pinned_one_is_told_before_any_clip_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_clips: Callable[..., Path]
+) -> None:
+    """Cut short, or of other bytes: which file, what is wrong, and what to run; nothing is begun."""
+    monkeypatch.setenv("OPENUNI_HOME", str(tmp_path / "home"))
+    asset = assets.get("fastdepth")
+    assets.place(asset).parent.mkdir(parents=True)
+    videos = make_clips(tmp_path / "videos", ["a"])
+    build = ["build", "--source", "folder", "--videos", str(videos), "--out", str(tmp_path / "d"), "--workers", "0"]
+    for size, problem in ((1000, f"{asset.size} bytes, got 1000"), (asset.size, f"SHA-256 {asset.sha256}, got ")):
+        assets.place(asset).write_bytes(bytes(size))
+        result = CliRunner().invoke(openuni, [*build, "--experts", "fastdepth"])
+        assert result.exit_code == 1
+        said = " ".join(result.output.split())
+        assert f"{assets.place(asset)} is not the pinned file: expected {problem}" in said
+        assert "Run `openuni assets fetch fastdepth`" in said
+        assert not (tmp_path / "d").exists()

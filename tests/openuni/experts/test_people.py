@@ -189,6 +189,23 @@ def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder, asset: Call
     assert (np.nan_to_num(knees, nan=np.inf) > frames.shape[1]).mean() > 0.9
 
 
+def test_the_small_people_of_a_street_are_seen_in_squares(finder: PeopleFinder, shared_data: Path) -> None:
+    """A frame as a whole shows the detector four people of some thirty, and a lamp as another one."""
+    frame = clip(shared_data / "videos" / "mmtracking_demo.mp4", 1, 12.0)[0]
+    boxes = [seen.box for seen in finder._look_closer(frame, finder._detect(frame)[0])]
+    assert len(boxes) >= 15
+    assert max(tracking.overlap(np.array([504.0, 91, 534, 139]), box) for box in boxes) < 0.5  # the lamp
+
+
+def test_a_square_frame_and_a_large_person_are_seen_once(finder: PeopleFinder, shared_data: Path) -> None:
+    """Who is cut off by the squares' edges is not seen again in pieces."""
+    frame = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", 1, 12.0)[0]
+    crops = (frame, frame[:, 140:500], np.ascontiguousarray(cv2.resize(frame[60:300, 107:533], (640, 360))))
+    for crop in crops:
+        seen = finder._detect(np.ascontiguousarray(crop))[0]
+        assert len(finder._look_closer(np.ascontiguousarray(crop), seen)) == len(seen) == 1
+
+
 def test_twenty_people_and_one_of_ten_pixels_are_no_error(finder: PeopleFinder, shared_data: Path) -> None:
     man = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", 3, 12.0)[:, 20:345, 285:425]
     crowd = np.full((3, 360, 640, 3), 128, np.uint8)

@@ -369,7 +369,8 @@ def _outline(look: _Look, box: Box, name: str, people: TrackedPeople, t: int) ->
             return mask, agreement
     else:
         mine = _sharpened(crop, known, window)
-    others = (people.masks[t, rows, columns] > 0) & (not held)
+    # Legs that nobody was found for are no frisbee.
+    others = ((people.masks[t, rows, columns] > 0) | (classes == _PERSON)) & (not held)
     mask[rows, columns] = main_pieces(mine & ~others)
     if name in _SCREENS and mask.mean() > _OVERALL:
         mask[:] = False

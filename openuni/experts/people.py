@@ -61,6 +61,8 @@ _SMALL = 0.7
 """Height of a person, as a share of the frame's shorter side, up to which such a square shows more than the frame."""
 _OVERLAPPING = 0.2
 """Share of a square that the next one shows, too: who stands on the edge of one is whole in the other."""
+_APART = 0.6
+"""Share of somebody's box within another's below which they may be seen in a square alone, and not in the frame."""
 _CUT = 0.02
 """Share of a square from its edge at which a box is taken to be cut off by it."""
 _PERSON, _THING = 0.3, 0.4
@@ -90,6 +92,8 @@ _STILL, _MOVING = 0.01, 0.02
 first (landmarks tremble that much), people who stand and talk from the second on."""
 _LEAST_BELIEF = 0.35
 """What is left of the belief in somebody who does not move at all. They may only stand very still."""
+_LEAST_SUPPORT = 0.2
+"""Support below which it is nobody: a leaf that the detector doubts and that never moves has .14."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6
@@ -238,7 +242,12 @@ class PeopleFinder(Expert):
         tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
+        kept = sorted(kept, key=lambda k: min(k.sightings))
+        things = continued(things, stride)
+        people = collect(kept, things, clip, stride)
+        believed = [track for track, support in zip(kept, people.support, strict=True) if support >= _LEAST_SUPPORT]
+        if len(believed) < len(kept):
+            people = collect(believed, things, clip, stride)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
@@ -282,15 +291,15 @@ class PeopleFinder(Expert):
         # Who is cut off in all squares is whole in the frame.
         near += [a for a in seen if any(_share_within(c.box, a.box) > 0.7 for c in cut)]
         near = tracking.distinct([a for a in near if _is_small(a, frame)])
-        # A hand is small, too, and closer by it may be taken for somebody: within a large person only who was seen
-        # in the frame as well.
+        # Closer by, a hand is taken for somebody, and two who embrace for a third: who was not seen in the frame stands
+        # apart from who was.
         return large + [
             a
             for a in near
             if all(tracking.overlap(a.box, b.box) < 0.5 for b in large)
             and (
                 any(tracking.overlap(a.box, b.box) > 0.4 for b in seen)
-                or all(_share_within(a.box, b.box) < 0.8 for b in large)
+                or all(_share_within(a.box, b.box) < _APART for b in seen)
             )
         ]
 

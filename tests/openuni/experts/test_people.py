@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from openuni.experts.base import DecodedClip
 from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive, settled
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
+from openuni.video import read_frames
 from tests.openuni.experts.clips import clip
 
 RED, BLUE = (np.eye(2)[i].astype(float) for i in range(2))
@@ -173,6 +175,13 @@ def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path
     assert annotation.value.count == 0
     assert annotation.confidence is None
     assert not annotation.value.masks.any()
+
+
+def test_a_leaf_at_rest_is_nobody(finder: PeopleFinder, shared_data: Path) -> None:
+    """The detector takes it for somebody at .4, and the landmark model finds a pose in it; it never moves."""
+    frames = islice(read_frames(shared_data / "videos" / "psd_testvideo.mp4", fps=10.0), 24, 34)
+    leaf = np.stack([cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA) for frame in frames])
+    assert finder.annotate(DecodedClip("leaf", leaf, 10.0, {})).value.count == 0
 
 
 def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:

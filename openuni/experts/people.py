@@ -93,7 +93,7 @@ first (landmarks tremble that much), people who stand and talk from the second o
 _LEAST_BELIEF = 0.35
 """What is left of the belief in somebody who does not move at all. They may only stand very still."""
 _LEAST_SUPPORT = 0.2
-"""Support below which it is nobody: a leaf that the detector doubts and that never moves has .14."""
+"""Support below which it is nobody: a leaf at rest that the detector doubts has less, somebody who stands more."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6

@@ -92,8 +92,6 @@ _STILL, _MOVING = 0.01, 0.02
 first (landmarks tremble that much), people who stand and talk from the second on."""
 _LEAST_BELIEF = 0.35
 """What is left of the belief in somebody who does not move at all. They may only stand very still."""
-_LEAST_SUPPORT = 0.2
-"""Support below which it is nobody: a leaf at rest that the detector doubts has less, somebody who stands more."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6
@@ -242,12 +240,7 @@ class PeopleFinder(Expert):
         tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        kept = sorted(kept, key=lambda k: min(k.sightings))
-        things = continued(things, stride)
-        people = collect(kept, things, clip, stride)
-        believed = [track for track, support in zip(kept, people.support, strict=True) if support >= _LEAST_SUPPORT]
-        if len(believed) < len(kept):
-            people = collect(believed, things, clip, stride)
+        people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:

@@ -82,6 +82,8 @@ _ALONE = 0.5
 """What the detector's score is worth where DeepLab knows the kind and does not see it."""
 _PERSON_FILLS = 0.15
 """Least share of a person's box that must look like a person to DeepLab, if there is no pose to outline them by."""
+_REACHES = 0.4
+"""Least overlap of the bounds of somebody's outline with their box."""
 _SET_OFF = 0.8
 """Most likeness of colours (Bhattacharyya) within an outline to those around it: above, nothing is set off there."""
 _CUT_OFF = 0.25
@@ -116,6 +118,19 @@ class _Thing:
         return max(self.votes, key=lambda n: sum(self.votes[n]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """Somebody without a pose: the mask in a frame, and the frame in which it was drawn from the picture."""
+
+    mask: Mask
+    frame: int
+    drawn: int
+
+    def carried(self, flow: Flow | None) -> _Outline:
+        """The outline in the next frame."""
+        return _Outline(_moved_on(self.mask, flow, self.frame), self.frame + 1, self.drawn)
+
+
 class MediapipeSegmentation(Expert):
     """Instances of people and of COCO's other 79 classes, with class and score in the table.
 
@@ -128,7 +143,7 @@ class MediapipeSegmentation(Expert):
     """
 
     name = "mediapipe_segmentation"
-    version = 6
+    version = 7
     modality = "segmentation"
     license = "Apache-2.0"
     training_data = "PASCAL VOC 2012, terms of its own"
@@ -194,11 +209,21 @@ class MediapipeSegmentation(Expert):
         """Person's index + 1 at each pixel `[T, H, W]`, 0 elsewhere."""
         ids = people.masks.astype(np.int32)
         unposed = ~np.isnan(people.boxes[..., 0]) & np.isnan(people.landmarks[..., 0, 0])
+        flow = clip.annotations["flow"].value if "flow" in clip.annotations else None
+        outlines: dict[int, _Outline] = {}
         for t in np.flatnonzero(unposed.any(axis=1)).tolist():
             look = _Look(self._segmenter, clip.frames[t])
+            outlines = {p: old.carried(flow) for p, old in outlines.items() if old.frame == t - 1 and unposed[t, p]}
             for p in np.flatnonzero(unposed[t]).tolist():
-                outline = _person(look, people.boxes[t, p].astype(np.float64))
-                ids[t][outline & (ids[t] == 0)] = p + 1
+                box = people.boxes[t, p].astype(np.float64)
+                old = outlines.get(p)
+                stays = old is not None and _fills(old.mask, box)
+                left = old is None or (old.mask.any() and not stays)
+                if old is None or left or t - old.drawn >= self.outlined_again * clip.fps:
+                    drawn = _person(look, box)
+                    # DeepLab loses small people for a moment; an outline that is where they are seen goes on.
+                    outlines[p] = _Outline(old.mask if old and stays and not drawn.any() else drawn, t, t)
+                ids[t][outlines[p].mask & (ids[t] == 0)] = p + 1
         return ids
 
     def _outliner(self, frame: Frame, people: TrackedPeople, t: int) -> Callable[[Box, str], tuple[Mask, float]]:
@@ -216,7 +241,7 @@ class MediapipeSegmentation(Expert):
             live = [thing for thing in things if t - thing.seen <= patience]
             if t > 0:
                 for thing in live:
-                    _carry(thing, flow, t - 1)
+                    thing.mask = _moved_on(thing.mask, flow, t - 1)
             found = np.flatnonzero(people.thing_frames == t)
             found = _distinct(people, found[np.argsort(-people.thing_scores[found], kind="stable")])[:_MOST_THINGS]
             boxes = people.thing_boxes[found].astype(np.float64)
@@ -310,12 +335,16 @@ def _person(look: _Look, box: Box) -> Mask:
     rows, columns = _around(box, shape)
     window = _window(box, shape)[rows, columns]
     known = main_pieces((look.classes(rows, columns) == _PERSON) & window)
-    # A body reaches the edges of its box; a patch of skin or a neighbour's shoulder in it does not.
     local = box - np.tile([columns.start, rows.start], 2)
-    if known.sum() < _PERSON_FILLS * window.sum() or tracking.overlap(_bounds(known), local) < 0.4:
+    if known.sum() < _PERSON_FILLS * window.sum() or not _fills(known, local):
         return mask
     mask[rows, columns] = main_pieces(_sharpened(look.frame[rows, columns], known, window))
     return mask
+
+
+def _fills(mask: Mask, box: Box) -> bool:
+    """Whether a mask reaches the edges of a box, as a body does; a patch of skin or a neighbour's shoulder does not."""
+    return bool(mask.any()) and tracking.overlap(_bounds(mask), box) >= _REACHES
 
 
 def _outline(look: _Look, box: Box, name: str, people: TrackedPeople, t: int) -> tuple[Mask, float]:
@@ -340,7 +369,8 @@ def _outline(look: _Look, box: Box, name: str, people: TrackedPeople, t: int) ->
             return mask, agreement
     else:
         mine = _sharpened(crop, known, window)
-    others = (people.masks[t, rows, columns] > 0) & (not held)
+    # Legs that nobody was found for are no frisbee.
+    others = ((people.masks[t, rows, columns] > 0) | (classes == _PERSON)) & (not held)
     mask[rows, columns] = main_pieces(mine & ~others)
     if name in _SCREENS and mask.mean() > _OVERALL:
         mask[:] = False
@@ -455,24 +485,25 @@ def _returning(things: list[_Thing], live: list[_Thing], name: str, look: tracki
     return gone[int(np.argmax(likeness))]
 
 
-def _carry(thing: _Thing, flow: Flow | None, t: int) -> None:
-    """Move a thing's mask from frame t to t + 1 along the flow; without flow it stays where it is."""
-    if flow is None or not thing.mask.any():
-        return
-    rows, columns = np.nonzero(thing.mask)
+def _moved_on(mask: Mask, flow: Flow | None, t: int) -> Mask:
+    """A mask of frame t in frame t + 1, carried along by the flow; without flow it stays where it is."""
+    if flow is None or not mask.any():
+        return mask
+    rows, columns = np.nonzero(mask)
     motion = np.nan_to_num(flow.forward[t][rows, columns])  # unknown where a frame is repeated: nothing moves there
     if flow.occluded is not None:
         lost = flow.occluded[t][rows, columns]
-        if not lost.all():  # what the flow cannot confirm goes with the rest of the thing
+        if not lost.all():  # what the flow cannot confirm goes with the rest
             motion[lost] = np.median(motion[~lost], axis=0)
-    height, width = thing.mask.shape
+    height, width = mask.shape
     y = np.rint(rows + motion[:, 1]).astype(int)
     x = np.rint(columns + motion[:, 0]).astype(int)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    moved = np.zeros(thing.mask.shape, np.uint8)
+    moved = np.zeros(mask.shape, np.uint8)
     moved[y[inside], x[inside]] = 1
     # Pixels that spread apart leave holes of one pixel between them.
-    thing.mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    closed: Mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    return closed
 
 
 def is_held(box: Box, people: TrackedPeople, t: int) -> bool:

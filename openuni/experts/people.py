@@ -55,6 +55,16 @@ MOST_PEOPLE = 254
 LANDMARKS = 33
 
 _DETECTIONS_A_SECOND = 10
+_CLOSER = 0.5
+"""Seconds after which the frame is looked at square by square, though nobody small was seen in it before."""
+_SMALL = 0.7
+"""Height of a person, as a share of the frame's shorter side, up to which such a square shows more than the frame."""
+_OVERLAPPING = 0.2
+"""Share of a square that the next one shows, too: who stands on the edge of one is whole in the other."""
+_APART = 0.6
+"""Share of somebody's box within another's below which they may be seen in a square alone, and not in the frame."""
+_CUT = 0.02
+"""Share of a square from its edge at which a box is taken to be cut off by it."""
 _PERSON, _THING = 0.3, 0.4
 """Least score of the detector for a person and for anything else."""
 _CONTINUED = 0.2
@@ -141,6 +151,8 @@ class _Meta(stored.Size):
 class PeopleFinder(Expert):
     """EfficientDet-Lite0 ten times a second and BlazePose in a crop around each person in every frame.
 
+    Twice a second, and as long as somebody small is in sight, the detector looks at squares of the frame, too.
+
     A person is a track: sightings joined one to one by where the landmarks lie and by the colours of the clothes (see
     `tracking`). Somebody who leaves and comes back is known again by the clothes, and a hand that the detector takes
     for somebody is not. While somebody holds or plays with something, the detector looks in every frame: what is in
@@ -148,7 +160,7 @@ class PeopleFinder(Expert):
     """
 
     name = "people"
-    version = 4
+    version = 5
     modality = None
     license = "Apache-2.0"
     training_data = "COCO; pictures of Google's own"
@@ -196,15 +208,19 @@ class PeopleFinder(Expert):
     def annotate(self, clip: DecodedClip) -> Annotation[TrackedPeople]:
         frames = clip.frames
         stride = max(1, round(clip.fps / _DETECTIONS_A_SECOND))
+        closer = stride * max(1, round(_CLOSER * clip.fps / stride))
         patience = max(1, round(_PATIENCE * clip.fps))
         tracks: list[Track] = []
         things: list[tuple[int, Sighting, str]] = []
-        watched = 0
+        watched, crowded = 0, False
         for t, frame in enumerate(frames):
             bodies: list[Sighting] = []
             live = [track for track in tracks if track.gap(t) <= patience]
             if t < watched or t % stride == 0:
                 bodies, others = self._detect(frame)
+                if crowded or t % closer == 0 or any(_is_small(body, frame) for body in bodies):
+                    bodies = self._look_closer(frame, bodies)
+                    crowded = any(_is_small(body, frame) for body in bodies)
                 things += [(t, seen, name) for seen, name in others]
                 if any(_is_held(seen, track.box_at(t)) for seen, _ in others for track in live):
                     watched = t + 1 + round(_WATCHED * clip.fps)
@@ -245,6 +261,40 @@ class PeopleFinder(Expert):
             else:
                 things.append((seen, str(category.category_name)))
         return people, things
+
+    def _look_closer(self, frame: npt.NDArray[np.uint8], seen: Sequence[Sighting]) -> list[Sighting]:
+        """The detector's people of a frame, the small ones as it sees them in squares of the frame.
+
+        It is shown 320 × 320 pixels, whatever the frame's shape: there a wide street's people are thin and blurred,
+        so that most are missed, a couple is one person, and a lamp is somebody. Large people stay as they were seen.
+        """
+        height, width = frame.shape[:2]
+        squares = squares_of(height, width)
+        if len(squares) == 1:
+            return list(seen)
+        large = [body for body in seen if not _is_small(body, frame)]
+        near: list[Sighting] = []
+        cut: list[Sighting] = []
+        for x, y, side in squares:
+            for body in self._detect(np.ascontiguousarray(frame[y : y + side, x : x + side]))[0]:
+                inner = np.array([x > 0, y > 0, x + side < width, y + side < height])
+                at_edge = np.concatenate([body.box[:2], side - body.box[2:]]) < _CUT * side
+                whole = not (inner & at_edge).any()
+                (near if whole else cut).append(replace(body, box=body.box + np.tile([x, y], 2)))
+        # Who is cut off in all squares is whole in the frame.
+        near += [a for a in seen if any(_share_within(c.box, a.box) > 0.7 for c in cut)]
+        near = tracking.distinct([a for a in near if _is_small(a, frame)])
+        # Closer by, a hand is taken for somebody, and two who embrace for a third: who was not seen in the frame stands
+        # apart from who was.
+        return large + [
+            a
+            for a in near
+            if all(tracking.overlap(a.box, b.box) < 0.5 for b in large)
+            and (
+                any(tracking.overlap(a.box, b.box) > 0.4 for b in seen)
+                or all(_share_within(a.box, b.box) < _APART for b in seen)
+            )
+        ]
 
     def _look(
         self, frame: npt.NDArray[np.uint8], bodies: Sequence[Sighting], expected: Sequence[tracking.Floats]
@@ -400,6 +450,33 @@ def _sighting(
     limbs = landmarks[[*range(11, 17), *range(23, 29)], 2]  # a face alone is not a pose
     score = float(0.5 * limbs.mean() + 0.5 * np.sort(limbs)[-4:].mean())
     return Sighting(box, score, look, 0.0, landmarks, world, mask, corner)
+
+
+def squares_of(height: int, width: int) -> list[tuple[int, int, int]]:
+    """Squares (x, y, side) that cover a frame, as large as it allows and overlapping by a fifth or more.
+
+    Example:
+        >>> squares_of(360, 640)
+        [(0, 0, 360), (280, 0, 360)]
+        >>> squares_of(400, 360)
+        [(0, 0, 360)]
+    """
+    side, length = min(height, width), max(height, width)
+    if length < (1 + _OVERLAPPING) * side:
+        return [(0, 0, side)]
+    count = int(np.ceil((length - _OVERLAPPING * side) / ((1 - _OVERLAPPING) * side)))
+    starts = np.linspace(0, length - side, count).round().astype(int).tolist()
+    return [(start, 0, side) if width > height else (0, start, side) for start in starts]
+
+
+def _is_small(body: Sighting, frame: npt.NDArray[np.uint8]) -> bool:
+    return bool(body.box[3] - body.box[1] <= _SMALL * min(frame.shape[:2]))
+
+
+def _share_within(inner: tracking.Floats, outer: tracking.Floats) -> float:
+    """Share of a box that lies in another one."""
+    sides = np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2])
+    return float(np.prod(np.maximum(sides, 0)) / np.prod(inner[2:] - inner[:2]))
 
 
 def _is_held(thing: Sighting, person: tracking.Floats) -> bool:

@@ -48,6 +48,8 @@ _DIFFERENT = 12.0
 """Root mean square, in levels of 255, from which two thumbnails are two pictures."""
 _UNLIKE = 0.7
 """Correlation of two thumbnails from which they are one picture in another light."""
+_PURE = 0.05
+"""Share of the other picture up to which a frame of a dissolve is still, or already, one picture."""
 _MIXED = 0.2
 """Most that frames between may lie off the line from one picture to the other, over its length."""
 
@@ -106,7 +108,7 @@ class _Dissolves:
     def __init__(self) -> None:
         self._times: deque[float] = deque()
         self._thumbnails: deque[Thumbnail] = deque()
-        self._found: list[tuple[float, Shot]] = []
+        self._found: list[tuple[float, Shot, Shot]] = []
 
     def look(self, time: float, picture: npt.NDArray[np.uint8]) -> None:
         self._times.append(time)
@@ -119,16 +121,19 @@ class _Dissolves:
             at = np.unique(np.searchsorted(times, np.linspace(time - length, time, _SAMPLES)))
             if time - times[0] < length or len(at) < _SAMPLES:
                 continue
-            if (off := _off_the_line(np.stack([self._thumbnails[k] for k in at]))) is not None:
-                self._found.append((off, Shot(float(times[at[0]]), time)))
+            seen = np.stack([self._thumbnails[k] for k in at])
+            if (off := _off_the_line(seen)) is not None:
+                first, last = at[list(_mixed(seen))]
+                mixed = Shot(float(times[first]), float(times[last]))
+                self._found.append((off, Shot(float(times[at[0]]), time), mixed))
 
     def clearest(self) -> list[Shot]:
-        """The spans of the dissolves found, of those that overlap the clearest."""
-        kept: list[Shot] = []
-        for _, span in sorted(self._found, key=lambda each: each[0]):
-            if all(span.end <= other.start or other.end <= span.start for other in kept):
-                kept.append(span)
-        return kept
+        """The spans of mixed frames of the dissolves found, of those that overlap the clearest."""
+        kept: list[tuple[Shot, Shot]] = []
+        for _, span, mixed in sorted(self._found, key=lambda each: each[0]):
+            if all(span.end <= other.start or other.end <= span.start for other, _ in kept):
+                kept.append((span, mixed))
+        return [mixed for _, mixed in kept]
 
 
 def _off_the_line(seen: Thumbnail) -> float | None:
@@ -144,12 +149,28 @@ def _off_the_line(seen: Thumbnail) -> float | None:
         return None
     if np.corrcoef(flat[0], flat[-1])[0, 1] > _UNLIKE:
         return None
-    share = (flat - flat[0]) @ way / length**2
+    share = _share(flat)
     steps = np.diff(share)
     if steps.min() < -0.02 or steps.max() > 3 / _SAMPLES:
         return None
     off = float(np.linalg.norm(flat - flat[0] - share[:, None] * way, axis=1).max()) / length
     return off if off < _MIXED else None
+
+
+def _share(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How much of the way from the first to the last each of some pictures `[N, values]` has gone."""
+    way = flat[-1] - flat[0]
+    share: npt.NDArray[np.float64] = (flat - flat[0]) @ way / (way @ way)
+    return share
+
+
+def _mixed(seen: Thumbnail) -> tuple[int, int]:
+    """The last picture that is nearly the first one, and the first that is nearly the last, of those of a dissolve.
+
+    A dissolve is shorter than the span it is found in: this leaves the rest to the shots before and after.
+    """
+    share = _share(seen.reshape(len(seen), -1).astype(np.float64))
+    return int(np.flatnonzero(share < _PURE)[-1]), int(np.flatnonzero(share > 1 - _PURE)[0])
 
 
 def _fades(first: npt.NDArray[np.float64], last: npt.NDArray[np.float64]) -> bool:

@@ -45,6 +45,8 @@ SCALER = (
     | Interpolation.BITEXACT
 )
 """How swscale converts pixel formats, both ways."""
+_DEEP_SCALER = SCALER & ~Interpolation.FULL_CHR_H_INT
+"""The same to 16 bits a channel: with that flag, 4:2:0 of unchanged height gets the colours of another picture."""
 _SEEK_AFTER = 2  # seconds; decoding two seconds is as quick as a seek that lands a key frame earlier
 
 
@@ -308,7 +310,7 @@ class _Decoder:
                 width=width,
                 height=height,
                 format="rgb24" if transfer == "sdr" else "rgb48le",
-                interpolation=SCALER,
+                interpolation=SCALER if transfer == "sdr" else _DEEP_SCALER,
                 dst_color_range=ColorRange.JPEG,
                 threads=1,
             )

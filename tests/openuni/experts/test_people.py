@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from openuni.experts.base import DecodedClip
 from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive, settled
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
+from openuni.video import read_frames
 from tests.openuni.experts.clips import clip
 
 RED, BLUE = (np.eye(2)[i].astype(float) for i in range(2))
@@ -175,6 +177,13 @@ def test_nobody_is_found_where_nobody_is(finder: PeopleFinder, shared_data: Path
     assert not annotation.value.masks.any()
 
 
+def test_a_leaf_at_rest_is_nobody(finder: PeopleFinder, shared_data: Path) -> None:
+    """The detector takes it for somebody at .4, and the landmark model finds a pose in it; it never moves."""
+    frames = islice(read_frames(shared_data / "videos" / "psd_testvideo.mp4", fps=10.0), 24, 34)
+    leaf = np.stack([cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA) for frame in frames])
+    assert finder.annotate(DecodedClip("leaf", leaf, 10.0, {})).value.count == 0
+
+
 def test_a_cartoon_rabbit_is_nobody_to_rely_on(finder: PeopleFinder, asset: Callable[[str], Path]) -> None:
     found = finder.annotate(DecodedClip("rabbit", clip(asset("demo-bigbuckbunny"), 16, 8.0), 8.0, {})).value
     assert (found.support < 0.45).all()
@@ -187,6 +196,23 @@ def test_a_man_cut_off_at_the_chest_is_one_man(finder: PeopleFinder, asset: Call
     # hips and knees lie below the frame, and say so
     knees = found.landmarks[:, 0, [25, 26], 1]
     assert (np.nan_to_num(knees, nan=np.inf) > frames.shape[1]).mean() > 0.9
+
+
+def test_the_small_people_of_a_street_are_seen_in_squares(finder: PeopleFinder, shared_data: Path) -> None:
+    """A frame as a whole shows the detector four people of some thirty, and a lamp as another one."""
+    frame = clip(shared_data / "videos" / "mmtracking_demo.mp4", 1, 12.0)[0]
+    boxes = [seen.box for seen in finder._look_closer(frame, finder._detect(frame)[0])]
+    assert len(boxes) >= 15
+    assert max(tracking.overlap(np.array([504.0, 91, 534, 139]), box) for box in boxes) < 0.5  # the lamp
+
+
+def test_a_square_frame_and_a_large_person_are_seen_once(finder: PeopleFinder, shared_data: Path) -> None:
+    """Who is cut off by the squares' edges is not seen again in pieces."""
+    frame = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", 1, 12.0)[0]
+    crops = (frame, frame[:, 140:500], np.ascontiguousarray(cv2.resize(frame[60:300, 107:533], (640, 360))))
+    for crop in crops:
+        seen = finder._detect(np.ascontiguousarray(crop))[0]
+        assert len(finder._look_closer(np.ascontiguousarray(crop), seen)) == len(seen) == 1
 
 
 def test_twenty_people_and_one_of_ten_pixels_are_no_error(finder: PeopleFinder, shared_data: Path) -> None:

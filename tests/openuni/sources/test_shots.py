@@ -145,6 +145,17 @@ def test_a_dissolve_is_a_cut_in_its_middle(tmp_path: Path, seconds: float) -> No
     assert second.start == first.end
 
 
+def test_a_dissolve_in_a_short_clip_is_a_cut(tmp_path: Path) -> None:
+    """It is looked for over longer spans than it takes: these may reach the ends of the clip, and it does not."""
+    one, two = scene(1), scene(2)
+    shares = np.concatenate([np.zeros(10), np.linspace(0, 1, 14), np.ones(12)])
+    frames = [((1 - s) * one[:, k : k + 160] + s * two[:, k : k + 160]).astype(np.uint8) for k, s in enumerate(shares)]
+    path = tmp_path / "short.mp4"
+    path.write_bytes(encode_video(frames, 16.0))
+    first, second = find_shots(path)
+    assert first.end == second.start == pytest.approx(17 / 16, abs=0.15)
+
+
 def test_a_pan_and_light_that_changes_are_no_dissolve(tmp_path: Path) -> None:
     wide = scene(3, width=900)
     pan = [np.ascontiguousarray(wide[:, 6 * k : 6 * k + 160]) for k in range(100)]

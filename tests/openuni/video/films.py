@@ -145,19 +145,24 @@ def weave(top: av.VideoFrame, bottom: av.VideoFrame) -> av.VideoFrame:
     return frame
 
 
-def hdr(path: Path, codes: npt.NDArray[np.uint16], transfer: int, matrix: int = 9) -> Path:
-    """Eight frames of 10-bit Y'CbCr code values `[H, W, 3]` in BT.2020, lossless, tagged with H.273's numbers."""
+def hdr(path: Path, codes: npt.NDArray[np.uint16], transfer: int, matrix: int = 9, chroma: int = 1) -> Path:
+    """Eight frames of 10-bit Y'CbCr code values `[H, W, 3]` in BT.2020, lossless, tagged with H.273's numbers.
+
+    `chroma` 2 stores every second one of Cb and Cr, both ways: 4:2:0, as films are.
+    """
+    pixels = "yuv420p10le" if chroma == 2 else "yuv444p10le"
     height, width = codes.shape[:2]
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=16)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p10le"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
         context = stream.codec_context
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, matrix, 1
         for k in range(8):
-            frame = av.VideoFrame(width, height, "yuv444p10le")
+            frame = av.VideoFrame(width, height, pixels)
             for channel, plane in enumerate(frame.planes):
-                rows = np.zeros((height, plane.line_size // 2), "<u2")
-                rows[:, :width] = codes[..., channel]
+                every = chroma if channel else 1
+                rows = np.zeros((height // every, plane.line_size // 2), "<u2")
+                rows[:, : width // every] = codes[::every, ::every, channel]
                 plane.update(rows.tobytes())
             frame.pts, frame.time_base = k, Fraction(1, 16)
             output.mux(stream.encode(frame))

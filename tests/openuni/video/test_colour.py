@@ -69,10 +69,11 @@ def codes(signal: Array) -> tuple[npt.NDArray[np.uint16], Array]:
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(PQ, "pq"), (HLG, "hlg")])
-def test_hdr_becomes_bt709_by_the_formulas(tmp_path: Path, transfer: int, name: str) -> None:
-    """Within 1 of 255 on every patch."""
+@pytest.mark.parametrize("chroma", [1, 2])
+def test_hdr_becomes_bt709_by_the_formulas(tmp_path: Path, transfer: int, name: str, chroma: int) -> None:
+    """Within 1 of 255 on every patch, in 4:4:4 and in 4:2:0."""
     stored, signal = codes(np.repeat(np.repeat(PATCHES[None], 64, axis=0), 8, axis=1))
-    path = hdr(tmp_path / "a.mkv", stored, transfer)
+    path = hdr(tmp_path / "a.mkv", stored, transfer, chroma=chroma)
     (frame, *_) = read_frames(path, fps=16.0)
     np.testing.assert_allclose(frame[:, 4::8].astype(float), reference(signal, transfer)[:, 4::8], atol=1)
     assert probe(path).transfer == name

@@ -90,6 +90,7 @@ def _batches(data: Dataset, path: Path, fields: Sequence[str]) -> Iterator[pa.Ta
     """Rows of the facts that `data` has, a few thousand at a time."""
     chosen, first = data.numbers, 0
     with open_regular(path) as file:
+        # In one thread, as `tables` reads: pyarrow's own may hold the file still when the interpreter ends.
         table = pq.ParquetFile(file, pre_buffer=False)
         for batch in table.iter_batches(_TOGETHER, columns=[*_FIELDS, *fields], use_threads=False):
             here = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + len(batch))] - first

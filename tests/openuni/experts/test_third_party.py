@@ -69,7 +69,7 @@ def test_the_page_followed_to_the_letter_makes_a_column(
     (sample,) = list(package.open(str(root)))
     expected = sample.rgb.frames.astype(np.float32) / 255 @ np.float32([0.299, 0.587, 0.114])
     assert sample.depth.kind == "affine_disparity"
-    np.testing.assert_allclose(sample.depth.values, expected, atol=1 / 1000)
+    np.testing.assert_allclose(sample.depth.values, expected, rtol=0.003)  # as builds store it: within .3 %
     assert "| depth | `my_depth` | MIT | MIT | none |" in (root / "README.md").read_text()
 
 

@@ -43,7 +43,9 @@ _THUMBNAIL = (32, 18)
 _FLASH = 0.125
 """Seconds before and after a cut in which no two frames may be alike: a flash lasts for a frame or two."""
 _ALIKE = 0.5
-"""Difference of such two, as a share of that at the cut, below which they are alike, if they are not `_DIFFERENT`."""
+"""Difference of such two, as a share of that at the cut, below which they are alike."""
+_SAME = 0.9
+"""Correlation of such two from which they are one picture, and not two with a white frame between."""
 _DISSOLVES = (0.4, 0.8, 1.6)
 """Seconds over which dissolves are looked for."""
 _SAMPLES = 9
@@ -144,14 +146,16 @@ class _Cuts:
 
     def _is_flash(self, cut: float) -> bool:
         """Whether just before and just after two frames show one picture, much more alike than the two at the cut."""
-        seen = list(zip(self._times, self._thumbnails, strict=True))
-        before = [each.astype(np.float32) for time, each in seen if cut - _FLASH <= time < cut]
-        after = [each.astype(np.float32) for time, each in seen if cut <= time <= cut + _FLASH]
+        seen = [
+            (time, each.ravel().astype(np.float64)) for time, each in zip(self._times, self._thumbnails, strict=True)
+        ]
+        before = [each for time, each in seen if cut - _FLASH <= time < cut]
+        after = [each for time, each in seen if cut <= time <= cut + _FLASH]
         if not before or not after:
             return False
-        nearest = min(float(np.linalg.norm(one - other)) for one in before for other in after)
-        at_cut = float(np.linalg.norm(before[-1] - after[0]))
-        return nearest < min(_ALIKE * at_cut, _DIFFERENT * math.sqrt(after[0].size))
+        most = _ALIKE * float(np.linalg.norm(before[-1] - after[0]))
+        pairs = itertools.product(before, after)
+        return any(float(np.linalg.norm(a - b)) < most and _correlation(a, b) > _SAME for a, b in pairs)
 
 
 class _Dissolves:
@@ -199,7 +203,7 @@ def _off_the_line(seen: Thumbnail) -> float | None:
     length = float(np.linalg.norm(way))
     if length < _DIFFERENT * math.sqrt(way.size) or _fades(flat[0], flat[-1]):
         return None
-    if np.corrcoef(flat[0], flat[-1])[0, 1] > _UNLIKE:
+    if _correlation(flat[0], flat[-1]) > _UNLIKE:
         return None
     share = _share(flat)
     steps = np.diff(share)
@@ -207,6 +211,13 @@ def _off_the_line(seen: Thumbnail) -> float | None:
         return None
     off = float(np.linalg.norm(flat - flat[0] - share[:, None] * way, axis=1).max()) / length
     return off if off < _MIXED else None
+
+
+def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Of two pictures, -1 to 1; 0 where one of them is of a single colour."""
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _share(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

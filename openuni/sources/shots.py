@@ -6,7 +6,7 @@ own reader with their PTS: on a variable frame rate a frame number says nothing 
 
 A fade through black is a cut in the middle of the black, as `ThresholdDetector` has it, on presentation times. A
 dissolve, for which PySceneDetect has no detector, is where the frames between two different pictures are mixtures of
-the two, of ever more of the second.
+the two, of ever more of the second. A flash is no cut: what is seen after it was seen before it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ _NEAREST = 1 / 16
 
 _THUMBNAIL = (32, 18)
 """Width and height at which mixtures are looked for: what moves within a picture is nearly gone there."""
+_FLASH = 0.125
+"""Seconds before and after a cut in which no two frames may be alike: a flash lasts for a frame or two."""
+_ALIKE = 0.5
+"""Difference of such two, as a share of that at the cut, below which they are alike."""
+_SAME = 0.9
+"""Correlation of such two from which they are one picture, and not two with a white frame between."""
 _DISSOLVES = (0.4, 0.8, 1.6)
 """Seconds over which dissolves are looked for."""
 _SAMPLES = 9
@@ -77,8 +83,8 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     from scenedetect.detectors import AdaptiveDetector
 
     min_seconds = max(min_seconds, _NEAREST)
-    detector = AdaptiveDetector(min_scene_len=float(min_seconds))
-    cuts: list[float] = []
+    detector = AdaptiveDetector(min_scene_len=0.0)  # or a flash hides the cut after it
+    cuts = _Cuts(min_seconds)
     blacks: list[Shot] = []
     dark: float | None = None
     dissolves = _Dissolves()
@@ -87,8 +93,9 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
         tick = Fraction(1, frame.time.denominator)
         time = FrameTimecode(Timecode(frame.time.numerator, tick), _NOMINAL_RATE)
         bgr = np.ascontiguousarray(frame.rgb[:, :, ::-1])
-        cuts += [float(cut.seconds) for cut in detector.process_frame(time, bgr)]
-        dissolves.look(float(frame.time), bgr)
+        thumbnail = cv2.resize(bgr, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+        cuts.look(float(frame.time), thumbnail, [float(cut.seconds) for cut in detector.process_frame(time, bgr)])
+        dissolves.look(float(frame.time), thumbnail)
         if bgr.mean() < _BLACK:
             dark = float(frame.time) if dark is None else dark
         elif dark is not None:
@@ -98,8 +105,57 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
     if last is None:
         raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
     end = float(last.time + last.duration)
-    bounds = [0.0, *_with_fades(cuts, [*blacks, *dissolves.clearest()], end, min_seconds), end]
+    bounds = [0.0, *_with_fades(cuts.all(), [*blacks, *dissolves.clearest()], end, min_seconds), end]
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
+
+
+class _Cuts:
+    """Cuts that a detector sees, without flashes and without what follows another too soon."""
+
+    def __init__(self, min_seconds: float) -> None:
+        self._min_seconds = min_seconds
+        self._times: deque[float] = deque()
+        self._thumbnails: deque[Thumbnail] = deque()
+        self._waiting: deque[float] = deque()
+        self._kept: list[float] = []
+        self._begin: float | None = None
+
+    def look(self, time: float, thumbnail: Thumbnail, cuts: list[float]) -> None:
+        """Take the next frame, and the cuts that the detector knows of since: they lie some frames back."""
+        self._begin = time if self._begin is None else self._begin
+        self._times.append(time)
+        self._thumbnails.append(thumbnail)
+        self._waiting += cuts
+        while self._waiting and time - self._waiting[0] > _FLASH:
+            self._decide(self._waiting.popleft())
+        needed = min([time, *self._waiting]) - 4 * _FLASH
+        while self._times[0] < needed:
+            self._times.popleft()
+            self._thumbnails.popleft()
+
+    def all(self) -> list[float]:
+        """The cuts, once the last frame has been looked at."""
+        while self._waiting:
+            self._decide(self._waiting.popleft())
+        return self._kept
+
+    def _decide(self, cut: float) -> None:
+        last = self._kept[-1] if self._kept else self._begin
+        if last is not None and cut - last >= self._min_seconds and not self._is_flash(cut):
+            self._kept.append(cut)
+
+    def _is_flash(self, cut: float) -> bool:
+        """Whether just before and just after two frames show one picture, much more alike than the two at the cut."""
+        seen = [
+            (time, each.ravel().astype(np.float64)) for time, each in zip(self._times, self._thumbnails, strict=True)
+        ]
+        before = [each for time, each in seen if cut - _FLASH <= time < cut]
+        after = [each for time, each in seen if cut <= time <= cut + _FLASH]
+        if not before or not after:
+            return False
+        most = _ALIKE * float(np.linalg.norm(before[-1] - after[0]))
+        pairs = itertools.product(before, after)
+        return any(float(np.linalg.norm(a - b)) < most and _correlation(a, b) > _SAME for a, b in pairs)
 
 
 class _Dissolves:
@@ -110,9 +166,9 @@ class _Dissolves:
         self._thumbnails: deque[Thumbnail] = deque()
         self._found: list[tuple[float, Shot, Shot]] = []
 
-    def look(self, time: float, picture: npt.NDArray[np.uint8]) -> None:
+    def look(self, time: float, thumbnail: Thumbnail) -> None:
         self._times.append(time)
-        self._thumbnails.append(cv2.resize(picture, _THUMBNAIL, interpolation=cv2.INTER_AREA))
+        self._thumbnails.append(thumbnail)
         while time - self._times[0] > 1.1 * _DISSOLVES[-1]:
             self._times.popleft()
             self._thumbnails.popleft()
@@ -147,7 +203,7 @@ def _off_the_line(seen: Thumbnail) -> float | None:
     length = float(np.linalg.norm(way))
     if length < _DIFFERENT * math.sqrt(way.size) or _fades(flat[0], flat[-1]):
         return None
-    if np.corrcoef(flat[0], flat[-1])[0, 1] > _UNLIKE:
+    if _correlation(flat[0], flat[-1]) > _UNLIKE:
         return None
     share = _share(flat)
     steps = np.diff(share)
@@ -155,6 +211,13 @@ def _off_the_line(seen: Thumbnail) -> float | None:
         return None
     off = float(np.linalg.norm(flat - flat[0] - share[:, None] * way, axis=1).max()) / length
     return off if off < _MIXED else None
+
+
+def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Of two pictures, -1 to 1; 0 where one of them is of a single colour."""
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _share(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

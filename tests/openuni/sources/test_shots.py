@@ -129,6 +129,27 @@ def test_a_fade_through_black_is_a_cut_and_a_dark_scene_or_a_fade_at_an_end_is_n
     assert len(find_shots(dark)) == 1
 
 
+def test_flashes_are_no_cuts_and_hide_none(tmp_path: Path) -> None:
+    """A photographer's flash, a strobe, a cut a third of a second after a flash, and a cut through white."""
+    one, two = scene(1), scene(2)
+    calm = [one[:, k : k + 160].copy() for k in range(60)]
+    bright = [np.clip(2.0 * frame, 0, 255).astype(np.uint8) for frame in calm]
+    white = np.full_like(calm[0], 250)
+    flash = [*calm[:30], bright[30], bright[31], *calm[32:]]
+    strobe = [bright[k] if k % 4 == 0 else calm[k] for k in range(60)]
+    cut = [*calm[:30], white, *calm[31:39], *[two[:, k : k + 160].copy() for k in range(39, 70)]]
+    through_white = [*calm[:30], white, *[two[:, k : k + 160].copy() for k in range(31, 61)]]
+    for name, frames, starts in (
+        ("flash", flash, [0.0]),
+        ("strobe", strobe, [0.0]),
+        ("cut", cut, [0.0, 39 / 25]),
+        ("through white", through_white, [0.0, 30 / 25]),
+    ):
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(encode_video(frames, 25.0))
+        assert [shot.start for shot in find_shots(path)] == pytest.approx(starts, abs=0.041), name
+
+
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 1.6])
 def test_a_dissolve_is_a_cut_in_its_middle(tmp_path: Path, seconds: float) -> None:
     """Between two moving pictures; the second pans on while it appears."""

@@ -90,6 +90,12 @@ _CUT_OFF = 0.25
 """Largest share of such an outline that may lie on the rim of the box."""
 _OVERALL = 0.5
 """Share of the frame above which a thing is only outlined where DeepLab sees it: else it is the scene itself."""
+_SHRUNK = 0.4
+"""Share of a carried mask from which a new outline is believed where the thing is still seen: colours fail at times."""
+_ABOUT = 31
+"""Pixels across within which others tell how one moves whose own motion is not confirmed."""
+_PINHOLE = 0.01
+"""Share of a mask that is carried on up to which a hole in it is closed."""
 _DOUBTED, _AT_MOST = 0.6, 0.45
 """Belief below which somebody may be no person, as one who never moves, and the most that their mask is trusted."""
 _SCREENS = frozenset(("tv", "laptop", "cell phone", "microwave", "oven", "refrigerator"))
@@ -262,8 +268,8 @@ class MediapipeSegmentation(Expert):
                 if stays < _STAYS or name not in thing.votes or t - thing.outlined >= self.outlined_again * clip.fps:
                     outline, thing.agreement = outline_of(box, name)
                     thing.outlined = t
-                    # What was outlined before and lies where it is seen now is still there.
-                    if outline.any() or stays < 0.5:
+                    # What was outlined before and lies where it is seen now is still there, and whole.
+                    if stays < 0.5 or outline.sum() > _SHRUNK * thing.mask.sum():
                         thing.mask = outline
                 thing.votes.setdefault(name, []).append(thing.agreement * float(people.thing_scores[i]))
             for thing in things:
@@ -490,20 +496,43 @@ def _moved_on(mask: Mask, flow: Flow | None, t: int) -> Mask:
     if flow is None or not mask.any():
         return mask
     rows, columns = np.nonzero(mask)
-    motion = np.nan_to_num(flow.forward[t][rows, columns])  # unknown where a frame is repeated: nothing moves there
-    if flow.occluded is not None:
-        lost = flow.occluded[t][rows, columns]
-        if not lost.all():  # what the flow cannot confirm goes with the rest
-            motion[lost] = np.median(motion[~lost], axis=0)
+    motion = _motion_of(mask, flow, t)[rows, columns]
     height, width = mask.shape
     y = np.rint(rows + motion[:, 1]).astype(int)
     x = np.rint(columns + motion[:, 0]).astype(int)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     moved = np.zeros(mask.shape, np.uint8)
     moved[y[inside], x[inside]] = 1
-    # Pixels that spread apart leave holes of one pixel between them.
-    closed: Mask = cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    return closed
+    # Pixels that spread apart leave holes of one pixel between them, and where the motion is rough larger ones.
+    return _without_pinholes(cv2.morphologyEx(moved, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0)
+
+
+def _motion_of(mask: Mask, flow: Flow, t: int) -> Floats:
+    """How the pixels of a mask move from frame t on, `[H, W, 2]`: as those about them where the flow is not confirmed.
+
+    Where a frame is repeated the flow is unknown: there nothing moves.
+    """
+    motion: Floats = np.nan_to_num(flow.forward[t])
+    if flow.occluded is None:
+        return motion
+    known = mask & ~flow.occluded[t]
+    if not known.any():
+        return motion
+    weight = cv2.boxFilter(known.astype(np.float32), -1, (_ABOUT, _ABOUT), borderType=cv2.BORDER_CONSTANT)
+    about = cv2.boxFilter(motion * known[..., None], -1, (_ABOUT, _ABOUT), borderType=cv2.BORDER_CONSTANT)
+    # What has nobody known about it goes with the rest.
+    near = np.where(weight[..., None] > 1e-6, about / np.maximum(weight, 1e-6)[..., None], np.median(motion[known], 0))
+    filled: Floats = np.where(known[..., None], motion, near)
+    return filled
+
+
+def _without_pinholes(mask: Mask) -> Mask:
+    """The mask with its small holes filled."""
+    _, label, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < _PINHOLE * mask.sum()
+    small[0] = False  # the mask itself
+    filled: Mask = mask | small[label]
+    return filled
 
 
 def is_held(box: Box, people: TrackedPeople, t: int) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from openuni.experts.base import DecodedClip
 from openuni.experts.dis import Dis
-from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement
+from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement, _moved_on
 from openuni.experts.people import PeopleFinder, TrackedPeople
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import SegmentationModality
@@ -78,6 +78,46 @@ def test_a_thing_the_detector_misses_for_a_moment_goes_with_the_flow(segmenter: 
     value = segmenter.annotate(decoded).value
     assert len({id_of(value.ids[t], truth["red"][t]) for t in range(T)} - {0}) == 1
     assert (value.ids[8][truth["red"][8]] > 0).mean() > 0.8
+
+
+def test_what_is_carried_on_stays_whole_where_the_flow_is_not_sure() -> None:
+    """A disc that turns and grows while patches of its motion are not confirmed: it was riddled with holes."""
+    y, x = np.mgrid[:H, :W] - np.array([H / 2, W / 2]).reshape(2, 1, 1)
+    radius = np.hypot(x, y)
+    angle, growth = 0.1, 1.05
+    turned = growth * np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], axis=-1)
+    forward = (turned - np.stack([x, y], axis=-1)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    patches = np.kron(rng.random((8, H // 6, W // 5)) < 0.3, np.ones((1, 6, 5))) > 0
+    mask = radius < 25
+    for t in range(8):
+        mask = _moved_on(mask, Flow(np.stack([forward] * 8), patches), t)
+    truth = radius < 25 * growth**8
+    assert mask[truth & (radius < 30)].all()
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.9  # .73 before
+
+
+def test_a_new_outline_in_pieces_does_not_replace_one_that_still_fits(
+    segmenter: MediapipeSegmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, truth = scene({"red": [(20 + 2 * t, 40) for t in range(T)]}, set(range(0, T, 2)))
+    drawn = MediapipeSegmentation._outliner
+
+    def failing(self: MediapipeSegmentation, frame: np.ndarray, people: TrackedPeople, t: int):  # type: ignore[no-untyped-def]
+        outline = drawn(self, frame, people, t)
+
+        def pieces(box: np.ndarray, name: str) -> tuple[np.ndarray, float]:
+            mask, worth = outline(box, name)
+            if t > 0:
+                mask[:, : int(box[0]) + SIDE - 5] = False
+            return mask, worth
+
+        return pieces
+
+    monkeypatch.setattr(MediapipeSegmentation, "_outliner", failing)
+    ids = segmenter.annotate(found).value.ids
+    for t in range(T):
+        assert (ids[t] > 0)[truth["red"][t]].mean() > 0.8
 
 
 def test_a_thing_that_leaves_and_comes_back_is_the_same_one(segmenter: MediapipeSegmentation) -> None:

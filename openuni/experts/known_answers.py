@@ -366,7 +366,9 @@ def examine(names: Sequence[str] = (), *, trust: bool = False) -> Iterator[Findi
     """
     from openuni import registry
 
-    chosen = sets.expand(names) if names else [n for n in registry.names("experts") if _is_fetched(get(n))]
+    chosen = [expert for name in names for expert in sets.expand([name])]
+    if not names:
+        chosen = [name for name in registry.names("experts") if _is_fetched(get(name))]
     for name in dict.fromkeys(needed.name for each in chosen for needed in sets.with_required(each)):
         finding = _examined(get(name), [answer for answer in ANSWERS if answer.expert == name], trust)
         if finding.verdict in ("matches", "differs") or finding.speed is not None:

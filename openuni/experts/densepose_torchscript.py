@@ -7,7 +7,7 @@ data is not for profit.
 The file is detectron2's `GeneralizedRCNN` of `densepose_rcnn_R_50_FPN_DL_s1x.yaml`, traced (Fannovel16's
 comfyui_controlnet_aux, pull request 144; it shows in the program's own tracebacks). So what detectron2 does before that
 network is done here: it takes BGR (`INPUT.FORMAT`), 800 pixels on the shorter side (`INPUT.MIN_SIZE_TEST`). Those who
-use this file in ComfyUI give it RGB, in any size.
+use this file in ComfyUI give it RGB, in any size. A program of one's own may take RGB: the means that it has tell.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class DensePoseTorchscript(Expert):
 
         file = assets.path(self.assets[0])
         self._model = scripted(file)
+        self._rgb = takes_rgb(self._model)
         try:
             self._look(np.zeros((64, 64, 3), np.uint8))
         except (RuntimeError, TypeError, ValueError) as error:
@@ -114,7 +115,7 @@ class DensePoseTorchscript(Expert):
 
         from openuni.experts.weights import device
 
-        image = prepare(frame)
+        image = prepare(frame, rgb=self._rgb)
         with torch.inference_mode():
             answer = self._model(torch.from_numpy(image).to(device()))
         if not isinstance(answer, tuple) or len(answer) != 5:
@@ -128,15 +129,21 @@ class DensePoseTorchscript(Expert):
         return boxes.numpy(), [decode(*each) for each in zip(boxes, coarse, fine, u, v, strict=True)]
 
 
-def prepare(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """An RGB frame `[H, W, 3]` as detectron2 gives it to the network (`DefaultPredictor`): BGR, planes first, resized
-    by PIL's bilinear filter.
+def takes_rgb(program: Any) -> bool:
+    """Whether a program of detectron2's subtracts means in the order of red, green and blue."""
+    means = [values.flatten() for name, values in program.named_buffers() if name.rpartition(".")[2] == "pixel_mean"]
+    return any(len(mean) == 3 and float(mean[0]) > float(mean[2]) for mean in means)
+
+
+def prepare(frame: npt.NDArray[np.uint8], *, rgb: bool = False) -> npt.NDArray[np.uint8]:
+    """An RGB frame `[H, W, 3]` as detectron2 gives it to the network (`DefaultPredictor`): BGR, or else RGB, planes
+    first, resized by PIL's bilinear filter.
     """
     from PIL import Image
 
     size = input_size(*frame.shape[:2])
     resized = np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR))
-    return np.ascontiguousarray(resized[..., ::-1].transpose(2, 0, 1))
+    return np.ascontiguousarray((resized if rgb else resized[..., ::-1]).transpose(2, 0, 1))
 
 
 def input_size(height: int, width: int) -> tuple[int, int]:

@@ -106,6 +106,19 @@ def test_the_network_is_shown_what_detectron2_shows_it() -> None:
     assert image[2, 374:376, 500].tolist() == [148, 52]  # PIL's bilinear filter: 0.26 and 0.74 of the way
 
 
+def test_the_means_that_a_program_subtracts_tell_the_order_of_its_colours() -> None:
+    red = np.full((4, 4, 3), (200, 0, 0), np.uint8)
+    means = {"bgr": [103.53, 116.28, 123.675], "rgb": [123.675, 116.28, 103.53]}
+    for order, values in means.items():
+        inner = torch.nn.Module()
+        inner.register_buffer("pixel_mean", torch.tensor(values).view(-1, 1, 1), False)
+        program = torch.nn.Sequential(inner)
+        assert densepose.takes_rgb(program) == (order == "rgb")
+        shown = densepose.prepare(red, rgb=densepose.takes_rgb(program))
+        assert shown[order.index("r"), 400, 400] == 200
+    assert not densepose.takes_rgb(torch.nn.Module())
+
+
 def test_a_body_beyond_the_frame_is_cut_off() -> None:
     torch.manual_seed(0)
     program = Program([[-16.0, -32.0, 48.0, 96.0]])

@@ -1,7 +1,13 @@
 """Production DensePose (Güler et al., CVPR 2018): the published TorchScript export of detectron2's R50-FPN network.
 
-Its file is a program: it runs only with the pinned hash and the user's `--trust`. Whose it is, is contested: the hub
-says Apache-2.0, the exporter it stems from CC-BY-SA-3.0, and the training data is not for profit.
+Its file is a program: it runs only with the pinned hash and the user's `--trust`. The license of its weights is
+contested: the hub says Apache-2.0, detectron2, where they are from, CC-BY-SA-3.0 (`DENSEPOSE_IUV.md`); the training
+data is not for profit.
+
+The file is detectron2's `GeneralizedRCNN` of `densepose_rcnn_R_50_FPN_DL_s1x.yaml`, traced (Fannovel16's
+comfyui_controlnet_aux, pull request 144; it shows in the program's own tracebacks). So what detectron2 does before that
+network is done here: it takes BGR (`INPUT.FORMAT`), 800 pixels on the shorter side (`INPUT.MIN_SIZE_TEST`). Those who
+use this file in ComfyUI give it RGB, in any size. A program of one's own may take RGB: the means that it has tell.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 WEIGHTS = Asset(
     name="densepose-r50",
     filename="densepose_r50_fpn_dl.torchscript",
-    license="contested: Apache-2.0 says the hub, CC-BY-SA-3.0 the exporter",
+    license="contested: Apache-2.0 says the hub, CC-BY-SA-3.0 detectron2",
     sha256="4f7260daa498ce8d4b4679f0692ef2f1f426e39121a907181eab37b8b0585878",
     size=None,
     sources=(
@@ -36,6 +42,9 @@ WEIGHTS = Asset(
         ),
     ),
 )
+_SHORTER, _LONGER = 800, 1333
+"""Pixels of the shorter side that the network sees, and of the longer one at most: as where the published errors come
+from (`INPUT.MIN_SIZE_TEST`, `INPUT.MAX_SIZE_TEST` of detectron2)."""
 _NEARER = 0.05
 """By how much of the frame's height somebody's feet must be lower than another's for them to be in front."""
 
@@ -49,9 +58,9 @@ class DensePoseTorchscript(Expert):
     """
 
     name = "densepose_torchscript"
-    version = 2
+    version = 3
     modality = "densepose"
-    license = WEIGHTS.license
+    license = "Apache-2.0"
     training_data = "DensePose-COCO: not for profit"
     noncommercial = "its training data, DensePose-COCO, is not for profit, and the license of its weights is contested"
     runs_code = "densepose_r50_fpn_dl.torchscript is a program that is run"
@@ -61,6 +70,7 @@ class DensePoseTorchscript(Expert):
     installed_by = "openuni[production]"
     resources = Resources(cpus=1, gpus=0.5, memory_gib=4)
     seconds_per_frame = 6.0
+    frames_per_second = 14.0  # .07 s a picture on a V100 (detectron2, `DENSEPOSE_IUV.md`)
 
     def setup(self) -> None:
         """Load the program. Raises AssetError where it is none, or answers otherwise than the published one."""
@@ -68,6 +78,7 @@ class DensePoseTorchscript(Expert):
 
         file = assets.path(self.assets[0])
         self._model = scripted(file)
+        self._rgb = takes_rgb(self._model)
         try:
             self._look(np.zeros((64, 64, 3), np.uint8))
         except (RuntimeError, TypeError, ValueError) as error:
@@ -104,10 +115,9 @@ class DensePoseTorchscript(Expert):
 
         from openuni.experts.weights import device
 
-        # RGB, planes first, as those who use this very file give it (controlnet_aux); it scales the picture itself.
-        image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))).to(device())
+        image = prepare(frame, rgb=self._rgb)
         with torch.inference_mode():
-            answer = self._model(image)
+            answer = self._model(torch.from_numpy(image).to(device()))
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise ValueError("its answer is not boxes, coarse and fine segmentation, U and V")
         boxes, coarse, fine, u, v = (part.float().cpu() for part in answer)
@@ -115,7 +125,36 @@ class DensePoseTorchscript(Expert):
             return np.zeros((0, 4), np.float32), []
         if boxes.shape[1:] != (4,) or fine.shape[1] != len(PARTS) or not fine.shape == u.shape == v.shape:
             raise ValueError(f"its answer has boxes {tuple(boxes.shape)} and parts {tuple(fine.shape)}")
+        boxes = boxes * torch.tensor([frame.shape[1] / image.shape[2], frame.shape[0] / image.shape[1]] * 2)
         return boxes.numpy(), [decode(*each) for each in zip(boxes, coarse, fine, u, v, strict=True)]
+
+
+def takes_rgb(program: Any) -> bool:
+    """Whether a program of detectron2's subtracts means in the order of red, green and blue."""
+    means = [values.flatten() for name, values in program.named_buffers() if name.rpartition(".")[2] == "pixel_mean"]
+    return any(len(mean) == 3 and float(mean[0]) > float(mean[2]) for mean in means)
+
+
+def prepare(frame: npt.NDArray[np.uint8], *, rgb: bool = False) -> npt.NDArray[np.uint8]:
+    """An RGB frame `[H, W, 3]` as detectron2 gives it to the network (`DefaultPredictor`): BGR, or else RGB, planes
+    first, resized by PIL's bilinear filter.
+    """
+    from PIL import Image
+
+    size = input_size(*frame.shape[:2])
+    resized = np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.ascontiguousarray((resized if rgb else resized[..., ::-1]).transpose(2, 0, 1))
+
+
+def input_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width that the network sees.
+
+    Example:
+        >>> input_size(480, 640), input_size(360, 640), input_size(1280, 720)
+        ((800, 1067), (750, 1333), (1333, 750))
+    """
+    scale = min(_SHORTER / min(height, width), _LONGER / max(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 Body = tuple[int, int, npt.NDArray[np.uint8]]

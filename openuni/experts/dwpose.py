@@ -7,6 +7,7 @@ around each person of the shared detector; the first 17 are COCO's (`Skeleton.bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,15 +95,20 @@ class DwPose(Expert):
         seen = np.argwhere(~np.isnan(people.boxes[..., 0]))
         for first in range(0, len(seen), _BATCH):
             places = seen[first : first + _BATCH]
-            crops = [crop(people.boxes[t, p]) for t, p in places]
-            inputs = [_prepare(clip.frames[t], matrix) for (t, _), matrix in zip(places, crops, strict=True)]
-            x, y = self._session.run(None, {self._input: np.stack(inputs)})
-            found = decode(x, y)
-            for (t, p), matrix, points in zip(places, crops, found, strict=True):
-                keypoints[t, p] = _in_frame(points, matrix, height, width)
+            found = self.joints([clip.frames[t] for t, _ in places], people.boxes[places[:, 0], places[:, 1]])
+            keypoints[places[:, 0], places[:, 1]] = _in_frame(found, height, width)
         device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
         made: dict[str, str | int] = {"device": device, "batch": _BATCH, "precision": "float32"}
         return replace(of_tracked(keypoints, people, height, width, LAYOUT), provenance=made)
+
+    def joints(self, frames: Sequence[npt.NDArray[np.uint8]], boxes: Floats) -> Floats:
+        """Joints `[N, 133, 3]` (x, y in pixels, score) of N people, each in a frame and a box x0, y0, x1, y1."""
+        crops = [crop(box) for box in boxes]
+        inputs = [_prepare(frame, matrix) for frame, matrix in zip(frames, crops, strict=True)]
+        found = decode(*self._session.run(None, {self._input: np.stack(inputs)}))
+        for points, matrix in zip(found, crops, strict=True):
+            points[:, :2] = (points[:, :2] - matrix[:, 2]) / matrix[0, 0] + np.float32(0.5)
+        return found
 
     def teardown(self) -> None:
         del self._session
@@ -138,11 +144,10 @@ def _prepare(frame: npt.NDArray[np.uint8], matrix: Floats) -> Floats:
     return prepared
 
 
-def _in_frame(points: Floats, matrix: Floats, height: int, width: int) -> Floats:
-    """Joints in the frame's pixels (centres at ½), absent where they lie outside or have no score."""
-    place = (points[:, :2] - matrix[:, 2]) / matrix[0, 0] + np.float32(0.5)
-    score = np.clip(points[:, 2], 0, 1)
-    inside = ((place >= 0) & (place < (width, height))).all(axis=1) & (score > 0)
-    joints = np.concatenate([place, score[:, None]], 1)
-    joints[~inside] = (np.nan, np.nan, 0)
-    return joints.astype(np.float32)
+def _in_frame(joints: Floats, height: int, width: int) -> Floats:
+    """Scores within 0 to 1; absent where a joint lies outside the frame or has no score."""
+    score = np.clip(joints[..., 2], 0, 1)
+    inside = ((joints[..., :2] >= 0) & (joints[..., :2] < (width, height))).all(axis=-1) & (score > 0)
+    clipped = np.concatenate([joints[..., :2], score[..., None]], -1)
+    kept: Floats = np.where(inside[..., None], clipped, np.array([np.nan, np.nan, 0], np.float32)).astype(np.float32)
+    return kept

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -36,24 +35,15 @@ _FOUND = "known_answers.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A published picture. Without a known hash it is taken as it comes: a wrong one can only make an answer differ."""
+class Published:
+    """A published file. Without a known hash it is taken as it comes: a wrong one can only make an answer differ."""
 
     name: str
     source: Url | HubFile
     sha256: str | None = None
 
-    def read(self) -> Frame:
-        """The picture, uint8 `[H, W, 3]` RGB. Raises AssetError where it cannot be had, or is another."""
-        file = self._fetched()
-        decoded = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        if decoded is None:
-            raise AssetError(f"{file} is no picture; delete it, and it is fetched again")
-        picture: Frame = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)
-        return picture
-
-    def _fetched(self) -> Path:
-        """The file in the asset cache, checked."""
+    def fetched(self) -> Path:
+        """The file in the asset cache, checked. Raises AssetError where it cannot be had, or is another."""
         file = assets.folder() / "known_answers" / self.name
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,25 +58,46 @@ class Picture:
                     self._check(data, str(self.source))
                     part.replace(file)
             except sources.ERRORS as error:
-                raise AssetError(f"picture {self.source} could not be fetched: {error}; put it at {file}") from error
+                raise AssetError(f"file {self.source} could not be fetched: {error}; put it at {file}") from error
         self._check(file.read_bytes(), str(file))
         return file
 
     def _check(self, data: bytes, where: str) -> None:
         if len(data) > _MOST_BYTES:
-            raise AssetError(f"{where} is larger than a picture")
+            raise AssetError(f"{where} is larger than a picture or a short video")
         if self.sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise AssetError(f"{where} has SHA-256 {found}, expected {self.sha256}; delete it, and it is fetched again")
 
 
-class Video(Picture):
+class Picture(Published):
+    """A published picture."""
+
+    def read(self) -> Frame:
+        """The picture, uint8 `[H, W, 3]` RGB, over white where it can be seen through.
+
+        By PIL, as where the answers come from. Raises AssetError where it cannot be had, or is another.
+        """
+        from PIL import Image
+
+        file = self.fetched()
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise AssetError(f"{file} is no picture; delete it, and it is fetched again") from error
+        if image.mode == "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return np.array(image)
+
+
+class Video(Published):
     """A published video, of which the first frames are shown."""
 
     def read(self) -> Frame:
         """Its first 16 frames, uint8 `[16, H, W, 3]` RGB: as many as memory networks look back."""
         import av
 
-        file = self._fetched()
+        file = self.fetched()
         try:
             with av.open(str(file)) as container:
                 shown = list(islice(container.decode(video=0), _SHOWN))
@@ -94,6 +105,19 @@ class Video(Picture):
         except (av.error.FFmpegError, ValueError, IndexError) as error:
             raise AssetError(f"{file} is no video; delete it, and it is fetched again") from error
         return frames
+
+
+class Array(Published):
+    """Published numbers, as a file of NumPy's."""
+
+    def read(self) -> Numbers:
+        """The numbers, float64, in a row. Raises AssetError where they cannot be had."""
+        file = self.fetched()
+        try:
+            numbers: Numbers = np.load(file, allow_pickle=False).astype(np.float64).ravel()
+        except (ValueError, OSError, EOFError) as error:
+            raise AssetError(f"{file} is no array of numbers; delete it, and it is fetched again") from error
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +129,9 @@ class KnownAnswer:
     """
 
     expert: str
-    picture: Picture
+    picture: Picture | Video
     ask: Callable[[Any, Frame], npt.ArrayLike]
-    published: tuple[float, ...]
+    published: tuple[float, ...] | Array
     tolerance: float
     cited: str
     """File and commit."""
@@ -117,6 +141,20 @@ CATS = Picture(
     "coco-000000039769.jpg",
     Url("http://images.cocodataset.org/val2017/000000039769.jpg"),
     "dea9e7ef97386345f7cff32f9055da4982da5471c48d575146c796ab4563b04e",
+)
+PERSON = Picture(
+    "tohsaka_rin.png",
+    Url(
+        "https://raw.githubusercontent.com/deepghs/imgutils/85ac85d090940c7d96c75f921596292de4befa9e/"
+        "test/testfile/pose/tohsaka_rin.png"
+    ),
+)
+PERSON_POSE = Array(
+    "tohsaka_rin_nad_pose.npy",
+    Url(
+        "https://raw.githubusercontent.com/deepghs/imgutils/ef73bab610cb4dc5e4ed8c56392c531be0e5e0f6/"
+        "test/testfile/pose/tohsaka_rin_nad_pose.npy"
+    ),
 )
 ROOM = Picture("coco-000000000139.jpg", Url("http://images.cocodataset.org/val2017/000000000139.jpg"))
 CAR = Picture(
@@ -172,6 +210,37 @@ def _followed(expert: Any, frames: Frame) -> npt.ArrayLike:
     video.show(0, 1, np.array([300.0, 0, 500, 400]))
     first, second, third = (video.look(t)[1] for t in range(3))
     return np.concatenate([first[:3, :3].ravel(), second[:2, 0], third[:2, 0]])
+
+
+def _clicked(expert: Any, frame: Frame) -> npt.ArrayLike:
+    """How good SAM 2 takes its three masks of what lies at a point to be."""
+    import torch
+
+    inputs = expert._processor(
+        images=frame, input_points=[[[[1000.0, 600.0]]]], input_labels=[[[1]]], return_tensors="pt"
+    ).to(expert._model.device)
+    with torch.inference_mode():
+        answer = expert._model._single_frame_forward(
+            pixel_values=inputs.pixel_values, input_points=inputs.input_points, input_labels=inputs.input_labels
+        )
+    quality: npt.ArrayLike = answer.iou_scores.float().cpu().numpy()
+    return quality
+
+
+_OPENPOSE = (0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+"""OpenPose's 18 joints among COCO's 17; the neck, which COCO has not, stands second."""
+
+
+def _whole_body(expert: Any, frame: Frame) -> npt.ArrayLike:
+    """Joints of the whole picture's one person, OpenPose's 18 before the others; in the record they count from the
+    middle of the first pixel, and the neck's score is 1 where both shoulders' are above .3."""
+    height, width = frame.shape[:2]
+    joints: Numbers = expert.joints([frame], np.array([[0, 0, width, height]], np.float32))[0].astype(np.float64)
+    joints[:, :2] -= 0.5
+    shoulders = joints[5:7]
+    recorded = np.concatenate([joints[list(_OPENPOSE)], joints[17:]])
+    recorded[1] = [*shoulders[:, :2].mean(0), float((shoulders[:, 2] > 0.3).all())]
+    return recorded
 
 
 _TRANSFORMERS = "huggingface/transformers"
@@ -234,6 +303,22 @@ ANSWERS = (
         f"{_TRANSFORMERS} src/transformers/models/sam/convert_sam_to_hf.py @09cb93d889",
     ),
     KnownAnswer(
+        "dwpose",
+        PERSON,
+        _whole_body,
+        PERSON_POSE,
+        1.0,  # pixels; a bin of the network's answer is more than one of this picture
+        "deepghs/imgutils test/pose/test_dwpose.py @0503875155",
+    ),
+    KnownAnswer(
+        "sam2_video",
+        CAR,
+        _clicked,
+        (0.9664, 0.1494, 0.0456),
+        0.01,
+        f"{_TRANSFORMERS} src/transformers/models/sam2_video/convert_sam2_video_to_hf.py @09cb93d889",
+    ),
+    KnownAnswer(
         "edgetam",
         BEDROOM,
         _followed,
@@ -246,8 +331,8 @@ ANSWERS = (
         f"{_TRANSFORMERS} tests/models/edgetam_video/test_modeling_edgetam_video.py @06c7bee2eb",
     ),
 )
-"""None are readable for RAFT and DensePose (errors on data sets only), DWPose (a binary file), YOLO11 pose, SAM vit_l
-and SAM 2.1 small (tiny only)."""
+"""None are published for RAFT and DensePose (errors on data sets only), Video Depth Anything, YOLO11 pose and SAM
+vit_l."""
 
 NONE_KNOWN = "no published output known"
 UNVALIDATED = "unvalidated"
@@ -281,7 +366,9 @@ def examine(names: Sequence[str] = (), *, trust: bool = False) -> Iterator[Findi
     """
     from openuni import registry
 
-    chosen = sets.expand(names) if names else [n for n in registry.names("experts") if _is_fetched(get(n))]
+    chosen = [expert for name in names for expert in sets.expand([name])]
+    if not names:
+        chosen = [name for name in registry.names("experts") if _is_fetched(get(name))]
     for name in dict.fromkeys(needed.name for each in chosen for needed in sets.with_required(each)):
         finding = _examined(get(name), [answer for answer in ANSWERS if answer.expert == name], trust)
         if finding.verdict in ("matches", "differs") or finding.speed is not None:
@@ -355,10 +442,11 @@ def _compared(loaded: Expert, known: Sequence[KnownAnswer]) -> Finding:
 
 def _error(answer: KnownAnswer, loaded: Expert) -> float:
     """The largest difference from what is published; infinite where the answer has another size or is not finite."""
+    known = answer.published.read() if isinstance(answer.published, Array) else np.array(answer.published)
     said: Numbers = np.asarray(answer.ask(loaded, answer.picture.read()), np.float64).ravel()
-    if said.shape != (len(answer.published),) or not np.isfinite(said).all():
+    if said.shape != known.shape or not np.isfinite(said).all():
         return float("inf")
-    return float(np.abs(said - answer.published).max())
+    return float(np.abs(said - known).max())
 
 
 def _found() -> dict[str, Kept]:

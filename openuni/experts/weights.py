@@ -221,16 +221,12 @@ class Batches:
 
     def _run(self, network: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         outputs: list[torch.Tensor] = []
-        start, total, where = 0, len(inputs[0]), device()
+        start, total = 0, len(inputs[0])
         while start < total:
-            parts = [part[start : start + self.size].to(where) for part in inputs]
+            parts = [part[start : start + self.size] for part in inputs]
             dtype = self.dtype
-            try:
-                with inference(dtype):
-                    output = network(*parts).float().cpu()
-            except torch.OutOfMemoryError:
-                if self.size == 1:
-                    raise
+            output = self._tried(network, parts, dtype)
+            if output is None:
                 self.size //= 2
                 _log.warning("the card is out of memory: batches of %d from now on", self.size)
                 torch.cuda.empty_cache()
@@ -242,3 +238,15 @@ class Batches:
             outputs.append(output)
             start += len(parts[0])
         return torch.cat(outputs)
+
+    def _tried(
+        self, network: Callable[..., torch.Tensor], parts: list[torch.Tensor], dtype: torch.dtype
+    ) -> torch.Tensor | None:
+        """The network's answer, or None where a smaller batch may fit: by then the error, and what it held, is gone."""
+        try:
+            with inference(dtype):
+                return network(*(part.to(device()) for part in parts)).float().cpu()
+        except torch.OutOfMemoryError:
+            if self.size == 1:
+                raise
+            return None

@@ -84,7 +84,7 @@ def small(here: dict[str, Path], served: tuple[Path, str], tmp_path: Path, monke
     edgetam.EdgeTam._network()(following).save_pretrained(made / "edgetam")
     put(edgetam.EdgeTam, made / "edgetam" / "model.safetensors", _config=staticmethod(lambda: following))
 
-    torch.jit.script(Program([[8.0, 8.0, 56.0, 60.0]])).save(str(made / "densepose"))
+    torch.jit.script(Program([[8.0, 8.0, 56.0, 60.0]], (64, 64))).save(str(made / "densepose"))
     put(densepose.DensePoseTorchscript, made / "densepose")
 
 

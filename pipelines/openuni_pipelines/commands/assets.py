@@ -136,5 +136,6 @@ def _wanted(names: tuple[str, ...], everything: bool, light: bool) -> list[Asset
     experts = [name for name in names if name in sets.SETS or name in registry.names("experts")]
     if unknown := [name for name in names if name not in known and name not in experts]:
         raise click.UsageError(f"there is no asset {', '.join(unknown)}; known: {', '.join(known)}")
-    wanted = {*names, *(asset.name for asset in sets.assets_of(experts))}
+    # Each by itself: beside a set, an expert would take the place of one in it.
+    wanted = {*names, *(asset.name for expert in experts for asset in sets.assets_of([expert]))}
     return [asset for asset in installed if everything or asset.name in wanted or (light and asset.light)]

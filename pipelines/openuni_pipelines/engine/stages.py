@@ -230,7 +230,8 @@ class Worker:
                     assets.stage(expert.assets)
                     expert.setup()
                 except Exception as error:
-                    raise SetupError(f"expert {name} cannot be set up: {type(error).__name__}: {error}") from error
+                    said = str(error) if isinstance(error, OpenUniError) else f"{type(error).__name__}: {error}"
+                    raise SetupError(f"expert {name} cannot be set up: {said}") from error
                 self._turns[name] = nullcontext() if expert.concurrent else threading.Lock()
                 self._experts[name] = expert
             return self._experts[name]

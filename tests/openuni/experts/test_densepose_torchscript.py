@@ -26,10 +26,11 @@ TORSO, HEAD = 2, 23
 class Program(torch.nn.Module):
     """Two people with the head in the upper quarter and the torso below; U runs to the right, V downwards.
 
-    The background is a border of an eighth of the box. Nobody is in a picture without light.
+    The background is a border of an eighth of the box. Nobody is in a picture without light. `boxes`: in a frame of
+    `size` (height, width), whatever size the program is shown it in; without, in what it is shown.
     """
 
-    def __init__(self, boxes: list[list[float]]) -> None:
+    def __init__(self, boxes: list[list[float]], size: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         side = 64
         ramp = (torch.arange(side) + 0.5) / side
@@ -37,6 +38,7 @@ class Program(torch.nn.Module):
         fine[23, :16], fine[2, 16:] = 5.0, 5.0
         coarse = torch.zeros(2, side, side)
         coarse[1, 8:-8, 8:-8], coarse[0] = 2.0, 1.0
+        self.height, self.width = size
         self.register_buffer("boxes", torch.tensor(boxes))
         self.register_buffer("coarse", coarse)
         self.register_buffer("fine", fine)
@@ -49,8 +51,9 @@ class Program(torch.nn.Module):
         assert image.dtype == torch.uint8 and image.size(0) == 3  # noqa: PT018
         n = self.boxes.size(0) if bool(image.any()) else 0
         many = [n, 1, 1, 1]
+        scale = [image.size(2) / self.width, image.size(1) / self.height] if self.width > 0 else [1.0, 1.0]
         return (
-            self.boxes[:n],
+            self.boxes[:n] * torch.tensor(scale + scale, device=image.device),
             self.coarse[None].repeat(many),
             self.fine[None].repeat(many),
             self.u[None].repeat(many),
@@ -59,8 +62,8 @@ class Program(torch.nn.Module):
 
 
 def test_two_who_overlap(served: tuple[Path, str], tmp_path: Path) -> None:
-    boxes = [[20.0, 10.0, 84.0, 138.0], [52.0, 10.0, 116.0, 122.0]]
-    torch.jit.script(Program(boxes)).save(str(tmp_path / "program"))
+    boxes = [[20.5, 10.5, 84.5, 138.5], [52.5, 10.5, 116.5, 122.5]]
+    torch.jit.script(Program(boxes, (144, 208))).save(str(tmp_path / "program"))
 
     class Pinned(densepose.DensePoseTorchscript):
         assets = (serve(served, densepose.WEIGHTS, tmp_path / "program"),)
@@ -91,6 +94,29 @@ def test_two_who_overlap(served: tuple[Path, str], tmp_path: Path) -> None:
     np.testing.assert_allclose(annotation.value.confidence, [[0.95, 0.6], [0, 0], [0, 0.6]])
     assert set(np.unique(last[..., 3])) == {0, 2}
     np.testing.assert_array_equal(annotation.value.values, expert.annotate(clip).value.values)
+
+
+def test_the_network_is_shown_what_detectron2_shows_it() -> None:
+    red = np.zeros((360, 640, 3), np.uint8)
+    red[:180, :, 0] = 200
+    image = densepose.prepare(red)
+    assert image.shape == (3, 750, 1333)
+    assert image[:, 100, 500].tolist() == [0, 0, 200]  # BGR
+    assert not image[:, 700].any()
+    assert image[2, 374:376, 500].tolist() == [148, 52]  # PIL's bilinear filter: 0.26 and 0.74 of the way
+
+
+def test_the_means_that_a_program_subtracts_tell_the_order_of_its_colours() -> None:
+    red = np.full((4, 4, 3), (200, 0, 0), np.uint8)
+    means = {"bgr": [103.53, 116.28, 123.675], "rgb": [123.675, 116.28, 103.53]}
+    for order, values in means.items():
+        inner = torch.nn.Module()
+        inner.register_buffer("pixel_mean", torch.tensor(values).view(-1, 1, 1), False)
+        program = torch.nn.Sequential(inner)
+        assert densepose.takes_rgb(program) == (order == "rgb")
+        shown = densepose.prepare(red, rgb=densepose.takes_rgb(program))
+        assert shown[order.index("r"), 400, 400] == 200
+    assert not densepose.takes_rgb(torch.nn.Module())
 
 
 def test_a_body_beyond_the_frame_is_cut_off() -> None:

@@ -122,16 +122,21 @@ def test_joints_lie_where_the_network_sees_them(expert: dwpose.DwPose) -> None:
     np.testing.assert_array_equal(keypoints, again.value.keypoints)
 
 
-def test_the_crop_is_the_published_one() -> None:
+def test_the_crop_is_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`get_warp_matrix` and the reading back of `annotator/dwpose/onnxpose.py`, in numbers."""
     box = np.array([100, 50, 180, 250], np.float32)
     # Centre (140, 150); 1.25 times as large (100 × 250), widened to 187.5 × 250; so 288 / 187.5 = 1.536 times.
     matrix = dwpose.crop(box)
     np.testing.assert_allclose(matrix, [[1.536, 0, 144 - 1.536 * 140], [0, 1.536, 192 - 1.536 * 150]], rtol=1e-6)
     # SimCC's bins 101 and 333: 50.5 / 288 · 187.5 + 140 − 187.5 / 2, and likewise down, in pixel indices.
-    points = np.array([[50.5, 166.5, 1]], np.float32)
-    joints = dwpose._in_frame(points, matrix, 480, 640)
-    np.testing.assert_allclose(joints[0, :2] - 0.5, [79.127604, 133.398438], rtol=1e-5)
+    x, y = np.zeros((1, 133, 576), np.float32), np.zeros((1, 133, 768), np.float32)
+    x[..., 101], y[..., 333] = 1, 1
+    peaks(tmp_path / "dw.onnx", x, y)
+    monkeypatch.setattr(dwpose.assets, "path", lambda asset: tmp_path / "dw.onnx")
+    expert = dwpose.DwPose()
+    expert.setup()
+    joints = expert.joints([np.zeros((480, 640, 3), np.uint8)], box[None])
+    np.testing.assert_allclose(joints[0, 0] - [0.5, 0.5, 0], [79.127604, 133.398438, 1], rtol=1e-5)
 
 
 def test_133_peaks_are_stored_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

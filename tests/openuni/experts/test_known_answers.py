@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 from openuni import experts  # noqa: E402
 from openuni.assets import Url  # noqa: E402
 from openuni.errors import AssetError, OpenUniError  # noqa: E402
-from openuni.experts import edgetam, known_answers, rf_detr, sets  # noqa: E402
+from openuni.experts import dwpose, edgetam, known_answers, rf_detr, sam2_video, sets  # noqa: E402
 from openuni.experts.speed import Memory, Speed, measured  # noqa: E402
 from openuni_pipelines.cli import openuni  # noqa: E402
 from tests.openuni.experts.published import serve  # noqa: E402
@@ -43,6 +43,12 @@ def small(served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     answer = replace(answer, picture=picture)
     monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
     return answer
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` compares only, and does not measure the speed."""
+    monkeypatch.setattr(known_answers, "measured", lambda loaded, before: Speed("cpu", 1.0, 1.0))
 
 
 def run(*arguments: str) -> Any:
@@ -91,6 +97,7 @@ def test_what_is_missing_is_said(
     assert "no expert rf_dtr" in run("--experts", "rf_dtr").output
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_network_that_follows_is_shown_a_video(
     served: tuple[Path, str],
     make_clips: Callable[..., Path],
@@ -123,6 +130,77 @@ def test_a_network_that_follows_is_shown_a_video(
     (folder / "text.mp4").write_bytes(b"no video")
     with pytest.raises(AssetError, match=r"text\.mp4 is no video"):
         known_answers.Video("text.mp4", Url(f"{address}/text.mp4")).read()
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_sam_2_is_asked_as_the_record_asks_it(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.openuni.experts.test_sam2_video import SmallSam2
+
+    torch.manual_seed(0)
+    SmallSam2._network()(SmallSam2._config()).save_pretrained(tmp_path)
+    monkeypatch.setattr(sam2_video.Sam2Video, "_config", staticmethod(SmallSam2._config))
+    pinned = serve(served, sam2_video.SMALL, tmp_path / "model.safetensors")
+    monkeypatch.setattr(sam2_video.Sam2Video, "assets", (pinned,))
+    folder, address = served
+    shown = np.random.default_rng(0).integers(0, 255, (700, 1100, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "car.png"), shown[..., ::-1])
+    (answer,) = [answer for answer in known_answers.ANSWERS if answer.expert == "sam2_video"]
+    answer = replace(answer, picture=known_answers.Picture("car.png", Url(f"{address}/car.png")))
+    np.testing.assert_array_equal(answer.picture.read(), shown)
+    monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
+    assert "sam2_video: differs from the published output" in run("--experts", "sam2_video").output
+    expert = sam2_video.Sam2Video()
+    expert.setup()
+    clicked, elsewhere = (np.asarray(answer.ask(expert, image)) for image in (shown, shown[::-1].copy()))
+    assert clicked.shape == (1, 1, 3)
+    assert np.abs(clicked - elsewhere).max() > 1e-6
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_dwpose_is_compared_with_a_published_array(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of the record, and the neck, as `imgutils/pose/dwpose.py` makes them."""
+    from tests.openuni.experts.test_dwpose import peaks
+
+    random = np.random.default_rng(0)
+    bins = np.stack([random.integers(0, 576, 133), random.integers(0, 768, 133)], 1)
+    x, y = np.zeros((1, 133, 576), np.float32), np.zeros((1, 133, 768), np.float32)
+    scores = random.uniform(0.35, 1, 133).astype(np.float32)
+    x[0, np.arange(133), bins[:, 0]], y[0, np.arange(133), bins[:, 1]] = scores, scores
+    peaks(tmp_path / "dw.onnx", x, y)
+    monkeypatch.setattr(dwpose.DwPose, "assets", (serve(served, dwpose.WEIGHTS, tmp_path / "dw.onnx"),))
+    folder, address = served
+    height, width = 400, 300  # a crop of 500 rows on 384
+    cv2.imwrite(str(folder / "rin.png"), np.full((height, width, 4), (9, 9, 9, 0), np.uint8))
+    found = bins / 2 * 500 / 384 + (width / 2, height / 2) - np.array([375, 500]) / 2
+    with_neck = np.insert(np.column_stack([found, scores]), 17, [*found[[5, 6]].mean(0), 1], axis=0)
+    taken = [17, 6, 8, 10, 7, 9, 12, 14, 16, 13, 15, 2, 1, 4, 3]
+    with_neck[[1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17]] = with_neck[taken]
+    np.save(folder / "pose.npy", with_neck)
+    (answer,) = [answer for answer in known_answers.ANSWERS if answer.expert == "dwpose"]
+    published = known_answers.Array("pose.npy", Url(f"{address}/pose.npy"))
+    answer = replace(answer, picture=known_answers.Picture("rin.png", Url(f"{address}/rin.png")), published=published)
+    assert (answer.picture.read() == 255).all()  # transparent, over white
+    monkeypatch.setattr(known_answers, "ANSWERS", (answer,))
+    result = run("--experts", "dwpose")
+    assert "dwpose: matches the published output (max error " in result.output, result.output
+    assert known_answers._error(answer, ready(dwpose.DwPose)) < 1e-4
+    np.save(folder / "other.npy", with_neck + np.array([0, 3, 0]))
+    other = replace(answer, published=known_answers.Array("other.npy", Url(f"{address}/other.npy")))
+    monkeypatch.setattr(known_answers, "ANSWERS", (other,))
+    assert "dwpose: differs from the published output (max error 3)" in run("--experts", "dwpose").output
+    np.save(folder / "code.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(AssetError, match=r"code\.npy is no array of numbers"):
+        known_answers.Array("code.npy", Url(f"{address}/code.npy")).read()
+
+
+def ready(kind: type[experts.Expert]) -> experts.Expert:
+    expert = kind()
+    expert.setup()
+    return expert
 
 
 def test_speed_and_memory_are_measured_kept_with_the_weights_and_counted_with(

@@ -45,8 +45,8 @@ def test_the_card_tells_code_weights_and_data_apart_also_of_what_a_column_builds
         return card._licenses({"rgb": "rgb-1-00000000", column: made, "mine": "gone_expert-1-00000000"})[4:]
 
     assert terms("densepose", "densepose_torchscript") == [
-        "| densepose | `densepose_torchscript` | contested: Apache-2.0 says the hub, CC-BY-SA-3.0 the exporter | "
-        "contested: Apache-2.0 says the hub, CC-BY-SA-3.0 the exporter | DensePose-COCO: not for profit |",
+        "| densepose | `densepose_torchscript` | Apache-2.0 | "
+        "contested: Apache-2.0 says the hub, CC-BY-SA-3.0 detectron2 | DensePose-COCO: not for profit |",
         "| densepose | `rf_detr` | Apache-2.0 | Apache-2.0 | COCO, Objects365, each with terms of its own |",
     ]
     (large,) = terms("depth", "depth_anything_v2_large")

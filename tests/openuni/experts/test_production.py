@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,6 +250,27 @@ def test_a_batch_that_does_not_fit_the_card_is_halved_and_stays_so() -> None:
     assert torch.equal(batches.run(network, values), values * 2)
     assert sizes == [5, 4, 2, 2, 1]
     assert batches.size == 2
+
+
+def test_what_a_batch_held_that_did_not_fit_is_gone_before_the_cache_is_emptied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Activations:
+        pass
+
+    held: list[weakref.ref[Activations]] = []
+
+    def network(part: torch.Tensor) -> torch.Tensor:
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        if len(part) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return part
+
+    alive: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    Batches(2).run(network, torch.ones(2))
+    assert alive == [False]
 
 
 def test_an_expert_goes_on_with_smaller_batches_and_each_clip_tells_which(

@@ -85,6 +85,19 @@ def test_fetch_light_and_all_choose_by_the_asset(monkeypatch: pytest.MonkeyPatch
     assert asked == list(cache.installed())
 
 
+def test_an_expert_beside_a_set_is_fetched_with_all_of_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def note(asset: cache.Asset, progress: object = None) -> Path:
+        fetched.append(asset.name)
+        return Path(__file__)
+
+    monkeypatch.setattr(cache, "fetch", note)
+    assert run("fetch", "paper", "production", "edgetam").exit_code == 0
+    assert {"sam-vit-h", "dwpose-384", "vitpose-plus-small", "edgetam"} <= set(fetched)
+    assert len(fetched) == len(set(fetched))
+
+
 def test_fetch_of_nothing_and_of_an_unknown_name_say_what_to_do() -> None:
     nothing, unknown = run("fetch"), run("fetch", "fastdeth")
     assert nothing.exit_code == unknown.exit_code == 2

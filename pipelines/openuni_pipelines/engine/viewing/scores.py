@@ -71,13 +71,14 @@ def of_runs(reports: Mapping[str, Report]) -> Scores:
         compared = report.compare(*made)
     except OpenUniError as error:
         return Scores(numbers, begin, runs=runs, remarks=(str(error),))
-    return Scores(numbers, begin, tuple(map(_row, compared.columns)), runs, compared.warnings)
+    called = dict(zip((compared.a, compared.b), names, strict=True))  # a report may have another name than its folder
+    rows = [_row(one, called.get(one.better or "")) for one in compared.columns]
+    return Scores(numbers, begin, tuple(rows), runs, compared.warnings)
 
 
-def _row(one: ComparedColumn) -> Row:
-    better = one.better or ("" if one.column.better == "neither" else "undecided")
-    name = f"{one.task}/{one.column.name}"
-    return Row(name, one.a, one.b, one.difference.low, one.difference.high, one.column.unit, better)
+def _row(one: ComparedColumn, better: str | None) -> Row:
+    name, decided = f"{one.task}/{one.column.name}", better or ("" if one.column.better == "neither" else "undecided")
+    return Row(name, one.a, one.b, one.difference.low, one.difference.high, one.column.unit, decided)
 
 
 def read(path: str, file: Path | None = None) -> Report | None:

@@ -391,7 +391,7 @@ class Pane {
 
   fail(error) {
     this.column = { ...this.column, present: false };
-    this.root.append(element("div", error.message, "absent"));
+    this.root.replaceChildren(this.root.firstChild, element("div", error.message, "absent")); // a picture would stand still
   }
 
   // The numbers at the ends of its colours.
@@ -452,10 +452,11 @@ class Pane {
 }
 
 const player = {
-  panes: [], clip: null, people: new Map(), hiddenTracks: new Set(), frame: 0, playing: false, started: 0, from: 0, drawing: false, again: false, pointer: null, leaving: new AbortController(),
+  panes: [], clip: null, people: new Map(), hiddenTracks: new Set(), place: null, frame: 0, playing: false, started: 0, from: 0, drawing: false, again: false, pointer: null, leaving: new AbortController(),
 
   async open(key) {
     this.close();
+    this.place = null;
     this.leaving = new AbortController();
     const clip = await json("/api/clip", { key }, this.leaving.signal);
     this.clip = state.clip = clip;
@@ -516,6 +517,7 @@ const player = {
 
   async neighbours(key) {
     const around = await json("/api/neighbours", { query: encodedQuery(), key }, this.leaving.signal);
+    this.place = around.place;
     $("place").textContent = around.place === null ? "" : `${around.place + 1} of ${around.total.toLocaleString("en")}`;
     for (const id of ["before", "after"]) {
       $(id).disabled = !around[id];
@@ -800,10 +802,22 @@ async function go() {
     await player.open(key);
     return;
   }
+  const left = player.place;
   player.close();
+  player.place = null;
   const query = new URLSearchParams(location.hash.slice(1)).get("q");
   if (query) { Object.assign(state.query, JSON.parse(query)); writeControls(); }
   await search();
+  if (left !== null && left < state.total) bringBack(left);
+}
+
+// The card of the clip that was looked at: in sight, and where the keyboard goes on.
+function bringBack(number) {
+  const grid = $("grid"), seen = grid.clientHeight, step = CARD.height + CARD.gap, tall = Math.ceil(state.total / columns()) * step + CARD.gap;
+  const top = (Math.floor(number / columns()) + 0.5) * step - seen / 2;
+  grid.scrollTop = (top / Math.max(tall - seen, 1)) * ($("cards").clientHeight - seen); // as `layOut` reads it
+  layOut();
+  if (document.activeElement === document.body) cards.get(number)?.focus({ preventScroll: true });
 }
 
 // Arrow keys go from card to card, also to one that does not exist yet.

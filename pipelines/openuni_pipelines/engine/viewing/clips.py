@@ -370,7 +370,7 @@ def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    return bytes(cv2.imencode(".jpg", frame[..., ::-1], options)[1].tobytes())
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1].tobytes())
 
 
 def _legend(value: Any, low: float, high: float) -> str:

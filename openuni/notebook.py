@@ -24,6 +24,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><style>
 input { width: min(100%%, 520px) }
 </style><b>%(key)s</b> %(caption)s<br>
 <input type="range" min="0" max="%(last)d" value="0" aria-label="Frame"> <output></output><div id="panes"></div>
+%(absent)s
 <script>
 const films = %(films)s, numbers = %(numbers)s, slider = document.querySelector("input");
 const images = Object.entries(films).map(([name, film]) => {
@@ -33,7 +34,7 @@ const images = Object.entries(films).map(([name, film]) => {
 });
 slider.oninput = () => {
   for (const [film, image] of images) image.src = "data:image/jpeg;base64," + film[slider.value];
-  document.querySelector("output").textContent = "frame " + numbers[slider.value];
+  document.querySelector("output").textContent = "frame " + numbers[slider.value] + " of %(frames)d";
 };
 slider.oninput();
 </script>"""
@@ -67,7 +68,12 @@ def view(sample: Sample) -> View:
     frames = sample.record.frames
     numbers = np.unique(np.linspace(0, frames - 1, min(frames, _MOST_FRAMES)).round().astype(int)).tolist()
     films = {name: _film(sample, name, numbers) for name in sample.statuses if name in sample}
+    absent = {
+        name: status.reason or "no reason recorded" for name, status in sample.statuses.items() if name not in sample
+    }
     page = _PAGE % {
+        "frames": frames,
+        "absent": "<br>".join(html.escape(f"{name} is absent: {reason}") for name, reason in absent.items()),
         "width": _WIDTH,
         "key": html.escape(sample.key),
         "caption": html.escape(sample.caption),

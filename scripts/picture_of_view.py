@@ -1,7 +1,9 @@
 """Take the pictures of `docs/viewing.md` and the README's moving one: `openuni view` in a real browser; with `--report`
 also that of a report in `docs/scoring.md`.
 
-python scripts/picture_of_view.py data/demo docs/images --key rendered-pair --truth data/unibench-small
+python scripts/picture_of_view.py data/demo docs/images --run runs/x --run runs/y --truth data/unibench
+
+Runs are scored before (`unibench score`): the first is shown beside its truth, and both against each other.
 """
 
 from __future__ import annotations
@@ -19,22 +21,18 @@ import cv2
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from openuni_pipelines.engine.viewing.clips import Clips, Differences
-from openuni_pipelines.engine.viewing.flags import Flags
+from openuni_pipelines.engine.viewing.opening import open_viewer
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
-from openuni_pipelines.engine.viewing.sources import open_source
 
-WIDE, USUAL, TABLET = (1920, 1080), (1280, 720), (820, 1180)
+WIDE, USUAL, TABLET, LONG = (1920, 1080), (1280, 720), (820, 1180), (1040, 1390)
 _READ = """() => [...document.querySelectorAll('.pane:not([data-source^="error"]) .reading')]
   .every(one => one.textContent)"""
 _DRAWN = """() => { const all = [...document.querySelectorAll('.pane .frame canvas:first-child')];
   return all.length && all.every(one => one.dataset.frame) }"""
 
 
-def serve(dataset: str, folder: Path, truth: str | None = None) -> Viewer:
-    clips = Clips(open_source(dataset))
-    there = Clips(open_source(truth), "truth") if truth else None
-    viewer = Viewer(clips, Flags(folder / "flags.jsonl"), [there, Differences(clips, there)] if there else [])
+def serve(shown: list[str], folder: Path, truth: str | None = None) -> Viewer:
+    viewer = open_viewer(shown, truth, flags=folder / "flags.jsonl")
     open_in_background(viewer)
     return viewer
 
@@ -53,7 +51,7 @@ def grid(page: Any, viewer: Viewer, to: Path) -> None:
     page.screenshot(path=to)
 
 
-def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False) -> None:
+def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False, whole: bool = True) -> None:
     page.goto(f"{viewer.url}#clip={key}&frame=8")
     page.wait_for_function(_DRAWN)
     if arrows:
@@ -62,7 +60,7 @@ def clip(page: Any, viewer: Viewer, key: str, to: Path, *, arrows: bool = False)
     page.mouse.move(pane["x"] + pane["width"] * 0.55, pane["y"] + pane["height"] * 0.6)
     page.wait_for_function(_READ)
     page.wait_for_timeout(1500)
-    page.screenshot(path=to, full_page=True)
+    page.screenshot(path=to, full_page=whole)
 
 
 def report(
@@ -130,7 +128,8 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("out", type=Path)
     parser.add_argument("--key", default="rendered-pair")
-    parser.add_argument("--truth", help="A dataset with cameras, shown beside itself.")
+    parser.add_argument("--run", action="append", default=[], help="A scored run, whose worst clip is shown; or two.")
+    parser.add_argument("--truth", help="What the runs were scored against.")
     parser.add_argument("--report", type=Path, help="A report.html with depth and DensePose; only it is drawn then.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
@@ -140,16 +139,18 @@ def main() -> None:
             report(page_of(browser, (1060, 900)), asked.report, out / "score_report.png")
             browser.close()
             return
-        viewer = serve(asked.dataset, Path(folder))
+        viewer = serve([asked.dataset], Path(folder))
         grid(page_of(browser, USUAL), viewer, out / "view-grid.png")
         clip(page_of(browser, USUAL), viewer, asked.key, out / "view-clip.png")
         clip(page_of(browser, WIDE, "dark"), viewer, asked.key, out / "view-clip-dark.png", arrows=True)
         grid(page_of(browser, TABLET), viewer, out / "view-grid-tablet.png")
         film(page_of(browser, USUAL), viewer, asked.key, out / "view.gif")
-        if asked.truth:
-            beside = serve(asked.truth, Path(folder), asked.truth)
-            key = next(iter(open_source(asked.truth).table(0, 1)["key"].to_pylist()))
-            clip(page_of(browser, WIDE), beside, key, out / "view-truth.png", arrows=True)
+        if asked.run:
+            beside = serve(asked.run[:1], Path(folder), asked.truth)
+            worst = beside.catalogue.keys(beside.catalogue.find(beside.scores.begin))[0]
+            clip(page_of(browser, LONG), beside, worst, out / "view-truth.png", whole=False)
+        if len(asked.run) > 1:
+            grid(page_of(browser, USUAL), serve(asked.run, Path(folder), asked.truth), out / "view-runs.png")
         browser.close()
 
 

@@ -188,7 +188,7 @@ class DensePoseModality(Modality[DensePose]):
         ramp = np.linspace(40, 255, len(PARTS)).astype(np.uint8)[:, None]
         colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)[:, 0]
         colours[0] = 0
-        shown: Frames = colours[part]
+        shown: Frames = colours.take(part, axis=0)
         for chart in (u, v):
             ring = chart // 32  # eight lines a chart
             line = np.zeros(part.shape, bool)

@@ -215,7 +215,9 @@ class DepthModality(Modality[Depth]):
         grey = np.rint(_normalise(disparity, *(within or _range(disparity))) * 255).astype(np.uint8)
         ramp = np.arange(256, dtype=np.uint8)[:, None]
         colours = cv2.cvtColor(cv2.applyColorMap(ramp, colormap), cv2.COLOR_BGR2RGB)[:, 0]
-        return np.where(np.isnan(disparity)[..., None], np.uint8(0), colours[grey])
+        shown: Frames = colours.take(grey, axis=0)  # a fifth of the time of an index
+        shown[np.isnan(disparity)] = 0
+        return shown
 
     def read_out(self, value: Depth, frame: int, y: int, x: int) -> tuple[Reading, ...]:
         names = {

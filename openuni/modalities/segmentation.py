@@ -197,7 +197,7 @@ class SegmentationModality(Modality[Segmentation]):
     def show(self, value: Segmentation) -> Frames:
         """Each id in a colour of its own, outlined in black on dark grey; see `palette.for_people`."""
         ids = value.ids
-        shown: Frames = for_people(int(ids.max(initial=0)) + 1)[ids]
+        shown: Frames = for_people(int(ids.max(initial=0)) + 1).take(ids, axis=0)
         edge = np.zeros(ids.shape, bool)
         edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
         edge[:, :, 1:] |= ids[:, :, 1:] != ids[:, :, :-1]

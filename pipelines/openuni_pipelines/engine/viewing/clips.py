@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -68,6 +68,10 @@ class ClipFacts:
     fps: float
     record: dict[str, str | float | None]
     columns: list[ColumnFacts]
+    moments: list[str]
+    """What each frame is called, where its time says nothing."""
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
+    """By name, a score of each run that is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Clips:
         more = ("subset", "split", "source", "source_id", "video_id", "license", "start", "end")
         shown = {name: getattr(record, name) for name in more} | dict(record.scores)
         size = (record.frames, record.height, record.width, record.fps)
-        return ClipFacts(key, record.caption, *size, shown, list(self.columns(key)))
+        return ClipFacts(key, record.caption, *size, shown, list(self.columns(key)), self.data.moments(key))
 
     def columns(self, key: str) -> Iterator[ColumnFacts]:
         """Every column, and what the clip has of it."""
@@ -168,8 +172,9 @@ class Clips:
         """The people of a clip. Raises AbsentModalityError where it has no skeleton."""
         value = self.whole(key, "skeleton")
         body = LAYOUTS[value.layout]
-        joints, boxes = value.keypoints.reshape(*value.keypoints.shape[:2], -1), value.boxes
-        return Bodies(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(joints), _listed(boxes))
+        frames, people, joints, numbers = value.keypoints.shape  # there may be nobody: no size can be left to -1
+        flat, boxes = value.keypoints.reshape(frames, people, joints * numbers), value.boxes
+        return Bodies(value.track_ids.tolist(), list(body.limbs), list(body.joints), _listed(flat), _listed(boxes))
 
     def arrows(self, key: str, column: str, frame: int) -> Arrows:
         """Motion on a lattice of a frame. Raises OpenUniError where the column is no flow."""
@@ -365,7 +370,7 @@ def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    return bytes(cv2.imencode(".jpg", frame[..., ::-1], options)[1].tobytes())
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1].tobytes())
 
 
 def _legend(value: Any, low: float, high: float) -> str:

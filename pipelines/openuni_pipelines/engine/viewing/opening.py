@@ -22,8 +22,8 @@ def open_viewer(
     """
     kept = Flags(flags or (Path() if "://" in shown[0] else _folder(Path(shown[0]))) / "flags.jsonl")
     clips, others = opened(shown, gt)
-    reports = [one for one in map(scores.read, shown, [report, None]) if one is not None]
-    scored = scores.of_runs(reports, names(shown)) if len(reports) in (1, len(shown)) else scores.Scores()
+    reports = zip(names(shown), map(scores.read, shown, [report, None]), strict=False)
+    scored = scores.of_runs({name: made for name, made in reports if made is not None})
     try:
         return Viewer(clips, kept, others, scored, port=port)
     except OSError as error:

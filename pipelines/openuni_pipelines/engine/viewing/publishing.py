@@ -28,7 +28,7 @@ from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
 from openuni.storage import LocalStore, claim
 from openuni_pipelines.engine.viewing.catalogue import Query
-from openuni_pipelines.engine.viewing.clips import RUN, ClipFacts, Clips, wheel
+from openuni_pipelines.engine.viewing.clips import RUN, ClipFacts, Clips, Differences, wheel
 from openuni_pipelines.engine.viewing.normals import Normals
 from openuni_pipelines.engine.viewing.server import PAGE, POLICY, Viewer, finite
 
@@ -113,7 +113,7 @@ def _publish_clip(viewer: Viewer, store: LocalStore, key: str) -> None:
             except OpenUniError as error:  # a damaged column says so, and the others are there
                 facts.columns[at] = type(column)(column.name, name, False, str(error), column.expert, column.confidence)
     clip = asdict(facts) | {"flag": viewer.flags.reasons.get(key, "")}
-    people = _people(viewer.clips, facts)
+    people = {name: asdict(clips.people(key)) for name, clips in sources.items() if _has_people(facts, name, clips)}
     shown = {name: [asdict(channel) for channel in channels] for name, channels in reads.items()}
     legends = {
         f"{place}.{column.name}": clips.legend(key, column.name)
@@ -126,9 +126,9 @@ def _publish_clip(viewer: Viewer, store: LocalStore, key: str) -> None:
     store.put(f"{folder}/clip.json", _encode(whole), _WRITER)
 
 
-def _people(clips: Clips, facts: ClipFacts) -> dict[str, Any] | None:
-    there = any(column.present and (column.name, column.source) == ("skeleton", "") for column in facts.columns)
-    return asdict(clips.people(facts.key)) if there else None
+def _has_people(facts: ClipFacts, source: str, clips: Clips) -> bool:
+    there = any(column.present and (column.name, column.source) == ("skeleton", source) for column in facts.columns)
+    return there and not isinstance(clips, Differences)
 
 
 def _publish_column(clips: Clips, store: LocalStore, key: str, column: str, stem: str) -> list[Channel]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from openuni.errors import OpenUniError
 from openuni_pipelines.engine.viewing.catalogue import Query
 from unibench.report import report
-from unibench.report.report import Report
+from unibench.report.report import ComparedColumn, Report
 
 Numbers = Mapping[str, Mapping[str, float]]
 """Numbers of clips, by name and key."""
@@ -18,13 +18,14 @@ Numbers = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One score of both runs, and the interval of their difference; `better` names a run where it decides."""
+    """One score of both runs, and the interval of their difference; `better` names a run, or says that it is open."""
 
     name: str
     a: float
     b: float
     low: float
     high: float
+    unit: str
     better: str
 
 
@@ -35,36 +36,49 @@ class Scores:
     numbers: Numbers = field(default_factory=dict)
     begin: Query = field(default_factory=Query)
     compared: tuple[Row, ...] = ()
-    why_not: str = ""
-    """Why two runs are not compared."""
+    runs: Mapping[str, Numbers] = field(default_factory=dict)
+    """What each run that was scored got, by its name."""
+    remarks: tuple[str, ...] = ()
+    """Why two runs are not compared, or what to mind about it."""
+
+    def of(self, key: str) -> dict[str, list[float | None]]:
+        """The scores of one clip: of each run, or None where it has none."""
+        names = dict.fromkeys(name for numbers in self.runs.values() for name in numbers)
+        rows = {name: [numbers.get(name, {}).get(key) for numbers in self.runs.values()] for name in names}
+        return {name: row for name, row in rows.items() if any(value is not None for value in row)}
 
 
-def of_runs(reports: Sequence[Report], names: Sequence[str]) -> Scores:
-    """Worst clips of the first report's first task first; `names` are those of the runs, the first shown without."""
+def of_runs(reports: Mapping[str, Report]) -> Scores:
+    """Worst clips of the first report's first task first; of one or two runs by name, the first shown without."""
     if not reports:
         return Scores()
-    numbers: dict[str, Mapping[str, float]] = dict(_of(reports[0]))
-    task, first = next(iter(reports[0].tasks.items()))
+    runs, names, made = {name: _of(one) for name, one in reports.items()}, list(reports), list(reports.values())
+    ours = runs[names[0]]
+    numbers: dict[str, Mapping[str, float]] = dict(ours)
+    task, first = next(iter(made[0].tasks.items()))
     order: Literal["ascending", "descending"] = (
         "ascending" if first.columns[first.primary].better == "higher" else "descending"
     )
     begin = Query(sort=f"{task}/{first.primary}", order=order) if f"{task}/{first.primary}" in numbers else Query()
-    if len(reports) == 1:
-        return Scores(numbers, begin)
-    ours, theirs = _of(reports[0]), _of(reports[1])
+    if len(made) == 1:
+        return Scores(numbers, begin, runs=runs)
+    theirs = runs[names[1]]
     for name in [name for name in ours if name in theirs]:
         both = ours[name].keys() & theirs[name].keys()
         numbers[f"{name} of {names[1]}"] = theirs[name]
         numbers[f"{name}: {names[1]} − {names[0]}"] = {key: theirs[name][key] - ours[name][key] for key in both}
     try:
-        compared = report.compare(reports[0], reports[1]).columns
+        compared = report.compare(*made)
     except OpenUniError as error:
-        return Scores(numbers, begin, why_not=str(error))
-    rows = [
-        Row(f"{one.task}/{one.column.name}", one.a, one.b, one.difference.low, one.difference.high, one.better or "")
-        for one in compared
-    ]
-    return Scores(numbers, begin, tuple(rows))
+        return Scores(numbers, begin, runs=runs, remarks=(str(error),))
+    called = dict(zip((compared.a, compared.b), names, strict=True))  # a report may have another name than its folder
+    rows = [_row(one, called.get(one.better or "")) for one in compared.columns]
+    return Scores(numbers, begin, tuple(rows), runs, compared.warnings)
+
+
+def _row(one: ComparedColumn, better: str | None) -> Row:
+    name, decided = f"{one.task}/{one.column.name}", better or ("" if one.column.better == "neither" else "undecided")
+    return Row(name, one.a, one.b, one.difference.low, one.difference.high, one.column.unit, decided)
 
 
 def read(path: str, file: Path | None = None) -> Report | None:

@@ -126,7 +126,8 @@ class Viewer:
                 "flags": self.flags.reasons,
                 "begin": asdict(self.scores.begin),
                 "compared": [asdict(row) for row in self.scores.compared],
-                "why_not": self.scores.why_not,
+                "runs": list(self.scores.runs),
+                "remarks": list(self.scores.remarks),
             }
         )
 
@@ -160,8 +161,9 @@ class Viewer:
         return _json({"place": at, "total": len(keys), "before": before, "after": after})
 
     def facts(self, key: str) -> ClipFacts:
-        """What is known of a clip, with the columns beside it. Raises OpenUniError where there is no such clip."""
+        """What is known of a clip, its scores, and the columns beside it. Raises OpenUniError where there is none."""
         facts = self.clips.facts(key)
+        facts.scores.update(self.scores.of(key))
         for clips in self.others.values():
             facts.columns.extend(_columns_of(clips, key))
         return facts

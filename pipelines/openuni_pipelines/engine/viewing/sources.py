@@ -179,6 +179,10 @@ class Source(ABC):
         """The camera of a clip, where known. Raises OpenUniError where its file is damaged."""
         return None
 
+    def moments(self, key: str) -> list[str]:
+        """What the frames of a clip are called, where their time says nothing."""
+        return []
+
     def has_normals(self, key: str) -> bool:
         """Whether `read` knows the normals of a clip, which are no column of it."""
         return False
@@ -359,9 +363,16 @@ class Steps(Source):
         if key not in self:
             raise OpenUniError(f"{self.url} has no clip {key}; its one clip is {_SHEETS}")
         frames, height, width, _ = self._frames.shape
-        steps = ", ".join(str(int(file.stem)) for file in self._files)
-        record = Record(key, frames, height, width, 2.0, caption=f"samples after step {steps}", source="train")
+        record = Record(key, frames, height, width, 2.0, caption=f"samples after {self._when}", source="train")
         return Sample(record, {"rgb": Status(True)}, lambda column: Rgb(self._frames, 2.0))
+
+    def moments(self, key: str) -> list[str]:
+        return [f"step {int(file.stem)}" for file in self._files]
+
+    @property
+    def _when(self) -> str:
+        steps = [int(file.stem) for file in self._files]
+        return f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
 
     def read(self, key: str, column: str) -> Parts:
         return HeldParts(modalities.get("rgb"), self.sample(key)["rgb"])

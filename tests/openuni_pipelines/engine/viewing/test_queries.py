@@ -154,4 +154,6 @@ def test_a_large_grid_scrolls_to_its_end_and_shows_clips_before_the_index_is_rea
     assert page.locator(".card").count() < 100  # only those in sight exist
     page.evaluate("document.getElementById('grid').scrollTop /= 2")
     page.wait_for_selector("text=/clip-00(49|50)/")
+    page.evaluate("bringBack(77_777)")  # from a clip back to its card
+    page.wait_for_selector("text=clip-0077777")
     viewer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from openuni_pipelines.engine.viewing.opening import names, opened
 from openuni_pipelines.engine.viewing.publishing import publish
 from openuni_pipelines.engine.viewing.server import Viewer, open_in_background
 from openuni_pipelines.engine.viewing.sources import Plain, Steps, open_source
-from tests.openuni_pipelines.engine.viewing.bars import COLUMNS, H, T, W, burnt, get
+from tests.openuni_pipelines.engine.viewing.bars import COLUMNS, H, T, W, burnt, get, settled
 from unibench.report import report
 
 
@@ -51,18 +52,26 @@ def predict(folder: Path, truth: Path, factors: dict[str, float]) -> Path:
     return folder
 
 
-def test_a_plain_folder_stands_beside_its_truth_worst_first(truth: Path, tmp_path: Path) -> None:
+WHERE = """name => { const { left, top } = [...document.querySelectorAll('.pane')]
+  .find(pane => pane.getAttribute('aria-label').startsWith(name)).getBoundingClientRect(); return [left, top] }"""
+
+
+def test_a_plain_folder_stands_beside_its_truth_worst_first(truth: Path, tmp_path: Path, page: Any) -> None:
     a = predict(tmp_path / "a", truth, {"one": 0.1, "two": 0.9})
     b = predict(tmp_path / "b", truth, {"one": 0.5, "two": 0.2})
     shown = [str(a), str(b)]
     clips, others = opened(shown, str(truth))
-    scored = scores.of_runs([report.read(a / "score"), report.read(b / "score")], names(shown))
+    reports = [report.read(a / "score"), report.read(b / "score")]
+    scored = scores.of_runs(dict(zip(names(shown), reports, strict=True)))
     viewer = Viewer(clips, Flags(tmp_path / "flags.jsonl"), others, scored)
     open_in_background(viewer)
     about = get(viewer, "/api/about")[1]
     assert about["columns"] == ["depth"]
     assert about["others"] == ["truth", "error", "b", "error of b"]
     assert {row["name"] for row in about["compared"]} >= {about["begin"]["sort"]}
+    assert list(about["runs"]) == ["a", "b"]
+    first, second = get(viewer, "/api/clip", key="two")[1]["scores"][about["begin"]["sort"]]
+    assert first > second > 0
     query = json.dumps(about["begin"])
     cards = get(viewer, "/api/cards", query=query, first=0, count=9)[1]["cards"]
     assert [card["key"] for card in cards] == ["two", "one"]
@@ -80,6 +89,12 @@ def test_a_plain_folder_stands_beside_its_truth_worst_first(truth: Path, tmp_pat
     for source in ("", "truth", "error", "b", "error of b"):
         assert get(viewer, "/api/frame", key="two", column="depth", source=source, frame=7)[0] == 200
     assert get(viewer, "/api/thumbnail", key="two")[0] == 200
+    page.goto(f"{viewer.url}#clip=two&frame=7")
+    settled(page, 7)
+    # The truth stays in its place in a row that the runs have nothing for.
+    assert page.evaluate(WHERE, "truth: flow")[0] == page.evaluate(WHERE, "truth: depth")[0]
+    assert page.evaluate(WHERE, "b: depth")[1] == page.evaluate(WHERE, "truth: depth")[1]
+    assert page.locator("#scores tr").first.inner_text().split() == ["score", "a", "b", "difference"]
     viewer.close()
 
 
@@ -128,7 +143,8 @@ def test_the_samples_of_a_training_are_frames(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert isinstance(source, Steps)
     sample = source.sample("samples")
-    assert sample.caption == "samples after step 500, 1000"
+    assert sample.caption == "samples after 2 steps from 500 to 1000"
+    assert Clips(source).facts("samples").moments == ["step 500", "step 1000"]
     assert sample.rgb.frames[:, 0, 0, 0].tolist() == [50, 100]
     assert source.table(0, 1)["frames"].to_pylist() == [2]
 

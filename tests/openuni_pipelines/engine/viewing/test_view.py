@@ -416,6 +416,8 @@ def test_everything_has_a_name_and_works_by_keyboard(viewer: Viewer, page: Any) 
     )
     page.keyboard.press("ArrowRight")
     settled(page, 1)
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement.textContent.startsWith('clip-1')")  # where one was
 
 
 class Held:

@@ -72,12 +72,23 @@ const offline = (() => {
   async function readings({ key, column, source, frame, x, y }) {
     const { reads } = await read(`${folder(key)}/clip.json`), path = await stem({ key, column, source });
     const channels = reads[path.slice(path.lastIndexOf("/") + 1)] ?? [];
+    if (column === "skeleton" && !source.startsWith("error")) return nearestJoint((await read(`${folder(key)}/clip.json`)).people[source], frame, Number(x) + 0.5, Number(y) + 0.5);
     if (!channels.length) return [];
     const values = await npy(`${path}.${frame}.values`), at = (Number(y) * values.width + Number(x)) * values.channels;
     return channels.map(({ name, at: channel, unit, scale, labels }) => {
       const value = values.numbers[at + channel];
       return { name, unit, value: Number.isNaN(value) ? null : Object.keys(labels).length ? labels[value] ?? "unknown" : scale === 1 ? value : value * scale };
     });
+  }
+
+  function nearestJoint(people, frame, x, y) {
+    let nearest = null;
+    people.joints[frame].forEach((joints, person) => people.names.forEach((joint, at) => {
+      const [jointX, jointY, score] = joints.slice(3 * at, 3 * at + 3), away = jointX === null ? Infinity : Math.hypot(jointX - x, jointY - y);
+      if (away < (nearest?.away ?? Infinity)) nearest = { person: people.tracks[person], joint, away, score };
+    }));
+    if (!nearest) return [{ name: "joint", value: "nobody in this frame", unit: "" }];
+    return [["person", nearest.person, ""], ["joint", nearest.joint, ""], ["at", nearest.away, "px away"], ["score", nearest.score, ""]].map(([name, value, unit]) => ({ name, value, unit }));
   }
 
   const answers = {
@@ -91,7 +102,7 @@ const offline = (() => {
       return { place: place < 0 ? null : place, total: keys.length, before: keys[place - 1] ?? null, after: place < 0 ? null : keys[place + 1] ?? null };
     },
     "/api/clip": async ({ key }) => (await read(`${folder(key)}/clip.json`)).clip,
-    "/api/people": async ({ key }) => (await read(`${folder(key)}/clip.json`)).people,
+    "/api/people": async ({ key, source }) => (await read(`${folder(key)}/clip.json`)).people[source],
     "/api/readings": readings,
     "/api/legend": async (place) => { const path = await stem(place); return { text: (await read(`${folder(place.key)}/clip.json`)).legends[path.slice(path.lastIndexOf("/") + 1)] ?? "" }; },
     "/api/camera": async ({ key }) => ({ path: key ? (await read(`${folder(key)}/clip.json`)).camera : [] }),

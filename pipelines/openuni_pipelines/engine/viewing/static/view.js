@@ -20,6 +20,7 @@ const LEGENDS = {
   depth: "yellow is near, violet is far, black unknown",
   flow: "hue is direction, saturation speed; black unknown",
   segmentation: "a colour an object",
+  skeleton: "a colour a limb",
   densepose: "a colour a part, lines of equal U and V",
   normals: "red to the right, green up, blue towards the camera; black sky",
 };
@@ -59,6 +60,8 @@ function element(name, text = "", kind = "") {
   return made;
 }
 const rounded = (value) => (typeof value !== "number" ? String(value ?? "unknown") : Number.isInteger(value) ? String(value) : value.toPrecision(6).replace(/\.?0+($|e)/, "$1"));
+
+const signed = (value, digits) => (value > 0 ? "+" : "") + value.toPrecision(digits);
 
 // ---- The grid: only the cards in sight exist.
 
@@ -109,6 +112,7 @@ function page(number) {
 function layOut() {
   if ($("grid-page").hidden) return; // it has no width
   const across = columns(), step = CARD.height + CARD.gap, grid = $("grid");
+  const width = Math.floor((grid.clientWidth - CARD.gap) / across) - CARD.gap; // they fill the row
   // Browsers lose count beyond some ten million pixels: a taller grid is scrolled in proportion.
   const tall = Math.ceil(state.total / across) * step + CARD.gap, shown = Math.min(tall, 8e6);
   $("cards").style.height = `${shown}px`;
@@ -123,9 +127,9 @@ function layOut() {
   for (let number = first; number < last; number += 1) {
     let card = cards.get(number);
     if (!card) { card = emptyCard(number); cards.set(number, card); $("cards").append(card); }
-    card.style.width = `${CARD.width}px`;
+    card.style.width = `${width}px`;
     card.style.height = `${CARD.height}px`;
-    card.style.left = `${CARD.gap + (number % across) * (CARD.width + CARD.gap)}px`;
+    card.style.left = `${CARD.gap + (number % across) * (width + CARD.gap)}px`;
     card.style.top = `${CARD.gap + Math.floor(number / across) * step + shift}px`;
   }
 }
@@ -149,9 +153,9 @@ function fillCard(card, facts) {
   image.src = served ? address("/api/thumbnail", { key: facts.key }) : offline.thumbnail(facts.key);
   const what = element("div", facts.caption, "what");
   const lacks = element("div", facts.absent.length ? `lacks ${facts.absent.join(", ")}` : "", "what lacks");
-  const value = facts.value === null ? "" : `  ${rounded(facts.value)}`;
-  card.replaceChildren(image, element("div", facts.key + value, "key"), what, lacks);
-  card.setAttribute("aria-label", `${facts.key}, ${facts.caption}`);
+  const value = facts.value === null ? "" : `${state.query.sort} ${rounded(facts.value)}`;
+  card.replaceChildren(image, element("div", facts.key, "key"), element("div", value, "value"), what, lacks);
+  card.setAttribute("aria-label", [facts.key, value, facts.caption, lacks.textContent].filter(Boolean).join(", "));
   card.classList.toggle("flagged", facts.key in state.about.flags);
   card.onclick = () => { location.hash = `clip=${encodeURIComponent(facts.key)}`; };
   card.onpointerenter = guarded(() => hoverPlay(card, image, facts));
@@ -209,8 +213,8 @@ function showFilters() {
   options($("sort"), ["key", ...facets.numbers]);
   for (const sort of $("compared").querySelectorAll("button")) sort.disabled = false;
   options($("field"), facets.numbers);
-  const confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
-  if (confidence) $("field").value = confidence;
+  const { sort } = state.about.begin, confidence = facets.numbers.find((name) => name.endsWith(".confidence"));
+  if (facets.numbers.includes(sort)) $("field").value = sort; else if (confidence) $("field").value = confidence;
   const lacks = Object.entries(facets.absent).flatMap(([column, reasons]) => [
     [JSON.stringify([column, ""]), `${column}: any reason`],
     ...Object.entries(reasons).map(([reason, number]) => [JSON.stringify([column, reason]), `${column}: ${reason} (${number})`]),
@@ -363,8 +367,9 @@ class Pane {
     this.name = column.source ? `${column.source}: ${column.name}` : column.name;
     const title = element("h2", this.name);
     title.append(element("span", column.expert), element("span", sure));
+    title.title = [this.name, column.expert, sure].filter(Boolean).join(", ");
     this.root.append(title);
-    this.root.setAttribute("aria-label", [this.name, column.expert, sure].filter(Boolean).join(", "));
+    this.root.setAttribute("aria-label", title.title);
     if (!column.present) { this.root.append(element("div", `absent: ${column.reason || "no reason recorded"}`, "absent")); return; }
     this.picture = element("canvas");
     this.lines = element("canvas");
@@ -386,7 +391,7 @@ class Pane {
 
   fail(error) {
     this.column = { ...this.column, present: false };
-    this.root.append(element("div", error.message, "absent"));
+    this.root.replaceChildren(this.root.firstChild, element("div", error.message, "absent")); // a picture would stand still
   }
 
   // The numbers at the ends of its colours.
@@ -447,10 +452,11 @@ class Pane {
 }
 
 const player = {
-  panes: [], clip: null, people: null, frame: 0, playing: false, started: 0, from: 0, drawing: false, again: false, pointer: null, leaving: new AbortController(),
+  panes: [], clip: null, people: new Map(), hiddenTracks: new Set(), place: null, frame: 0, playing: false, started: 0, from: 0, drawing: false, again: false, pointer: null, leaving: new AbortController(),
 
   async open(key) {
     this.close();
+    this.place = null;
     this.leaving = new AbortController();
     const clip = await json("/api/clip", { key }, this.leaving.signal);
     this.clip = state.clip = clip;
@@ -462,6 +468,9 @@ const player = {
     $("panes").style.setProperty("--across", others.length ? others.length + 1 : "auto-fill");
     $("panes").style.setProperty("--least", others.length ? "0px" : "380px");
     this.panes = clip.columns.map((column) => new Pane(clip, column));
+    // Each dataset stays in its place, also in a row that another has nothing for.
+    const rows = [...new Set(clip.columns.map((column) => column.name))];
+    if (others.length) for (const { root, column } of this.panes) root.style.gridArea = `${rows.indexOf(column.name) + 1} / ${others.indexOf(column.source) + 2}`;
     $("panes").replaceChildren(...this.panes.map((pane) => pane.root));
     $("key").textContent = clip.key;
     $("caption").textContent = clip.caption || "(no caption)";
@@ -469,16 +478,21 @@ const player = {
     $("reason").disabled = false;
     showCamera([]);
     $("time").max = clip.frames - 1;
-    $("record").replaceChildren(...[["size", `${clip.frames} × ${clip.height} × ${clip.width} at ${rounded(clip.fps)} fps`], ...Object.entries(clip.record)].map(([name, value]) => {
-      const row = element("tr");
-      row.append(element("td", name), element("td", rounded(value)));
+    $("record").replaceChildren(...[["size", `${clip.frames} × ${clip.height} × ${clip.width} at ${rounded(clip.fps)} fps`], ...Object.entries(clip.record)].filter(([, value]) => value !== "").map(([name, value]) => {
+      const row = element("div");
+      row.append(element("dt", name), element("dd", rounded(value)));
       return row;
     }));
+    showScores(clip.scores);
     const present = this.panes.filter((pane) => pane.column.present);
     options($("over"), ["", ...present.map((_, at) => String(at))], (at) => (at === "" ? "nothing" : present[at].name));
     this.load(present, this.frame, this.leaving.signal);
-    const skeleton = present.find((pane) => pane.column.name === "skeleton");
-    if (skeleton) json("/api/people", skeleton.place, this.leaving.signal).then((people) => { this.people = { ...people, source: skeleton.column.source }; this.changed(); }, report);
+    $("tracks").replaceChildren();
+    this.hiddenTracks = new Set();
+    for (const { column, place: from } of present) {
+      if (column.name !== "skeleton" || column.source.startsWith("error")) continue;
+      json("/api/people", from, this.leaving.signal).then((people) => { this.people.set(column.source, people); this.nameTracks(); this.changed(); }, report);
+    }
     await this.neighbours(key);
     this.changed();
   },
@@ -503,6 +517,7 @@ const player = {
 
   async neighbours(key) {
     const around = await json("/api/neighbours", { query: encodedQuery(), key }, this.leaving.signal);
+    this.place = around.place;
     $("place").textContent = around.place === null ? "" : `${around.place + 1} of ${around.total.toLocaleString("en")}`;
     for (const id of ["before", "after"]) {
       $(id).disabled = !around[id];
@@ -514,7 +529,8 @@ const player = {
     this.leaving.abort();
     this.panes = [];
     forgetOld();
-    this.clip = this.people = state.clip = null;
+    this.clip = state.clip = null;
+    this.people.clear();
     this.stop();
     // What would act on the clip before waits for the next one.
     for (const id of ["before", "after", "reason"]) $(id).disabled = true;
@@ -598,8 +614,8 @@ const player = {
     });
     drawCamera(frame);
     if (frame === this.frame) $("time").value = frame; // else it is being dragged on
-    $("time").setAttribute("aria-valuetext", `frame ${frame} of ${clip.frames}`);
-    $("at").textContent = `frame ${frame} of ${clip.frames}, ${(frame / clip.fps).toFixed(3)} s`;
+    $("time").setAttribute("aria-valuetext", clip.moments[frame] ?? `frame ${frame} of ${clip.frames}`);
+    $("at").textContent = `frame ${frame} of ${clip.frames}, ${clip.moments[frame] ?? `${(frame / clip.fps).toFixed(3)} s`}`;
     if (this.pointer && !this.playing) this.read();
   },
 
@@ -614,17 +630,32 @@ const player = {
     pen.restore();
   },
 
+  // Whom one can leave out, where there are several.
+  nameTracks() {
+    const tracks = [...new Set([...this.people.values()].flatMap((people) => people.tracks))].sort((a, b) => a - b);
+    $("tracks").replaceChildren(...(tracks.length < 2 ? [] : tracks).map((track) => {
+      const label = element("label", "", "check"), input = element("input");
+      input.type = "checkbox";
+      input.checked = !this.hiddenTracks.has(track);
+      input.onchange = () => { if (input.checked) this.hiddenTracks.delete(track); else this.hiddenTracks.add(track); this.changed(); };
+      label.append(input, `track ${track}`);
+      return label;
+    }));
+  },
+
   drawPeople(pane) {
     // Lines at the screen's own pixels, not at the clip's.
     const canvas = pane.lines, ratio = devicePixelRatio || 1, across = pane.picture.clientWidth, scale = across / this.clip.width;
     canvas.width = across * ratio;
     canvas.height = this.clip.height * scale * ratio;
-    if (!this.people || !$("vectors").checked || pane.column.name !== "rgb" || pane.column.source !== this.people.source) return;
-    const pen = canvas.getContext("2d"), { limbs, tracks } = this.people;
+    const people = this.people.get(pane.column.source);
+    if (!people || !$("vectors").checked || pane.column.name !== "rgb") return;
+    const pen = canvas.getContext("2d"), { limbs, tracks } = people;
     pen.scale(ratio * scale, ratio * scale);
     pen.font = `${12 / scale}px system-ui`;
-    this.people.joints[this.frame].forEach((joints, person) => {
-      const box = this.people.boxes[this.frame][person];
+    people.joints[this.frame].forEach((joints, person) => {
+      if (this.hiddenTracks.has(tracks[person])) return;
+      const box = people.boxes[this.frame][person];
       pen.strokeStyle = pen.fillStyle = TRACKS[tracks[person] % TRACKS.length];
       pen.lineWidth = 1.5 / scale;
       if (box[0] !== null) {
@@ -722,8 +753,9 @@ function drawCamera(frame) {
   if (!here) return;
   const canvas = $("camera").querySelector("canvas"), pen = canvas.getContext("2d"), size = canvas.width, style = getComputedStyle(canvas);
   const xs = cameraPath.map((one) => one[0]), zs = cameraPath.map((one) => one[2]);
-  const [left, low] = [Math.min(...xs), Math.min(...zs)], span = Math.max(Math.max(...xs) - left, Math.max(...zs) - low, 1e-3);
-  const place = ([x, , z]) => [20 + ((x - left) / span) * (size - 40), size - 20 - ((z - low) / span) * (size - 40)];
+  const middle = (all) => (Math.min(...all) + Math.max(...all)) / 2, across = (all) => Math.max(...all) - Math.min(...all);
+  const span = Math.max(across(xs), across(zs), 1e-3), scale = (size - 40) / span;
+  const place = ([x, , z]) => [size / 2 + (x - middle(xs)) * scale, size / 2 - (z - middle(zs)) * scale];
   pen.clearRect(0, 0, size, size);
   pen.strokeStyle = style.color;
   pen.lineWidth = 2;
@@ -770,10 +802,22 @@ async function go() {
     await player.open(key);
     return;
   }
+  const left = player.place;
   player.close();
+  player.place = null;
   const query = new URLSearchParams(location.hash.slice(1)).get("q");
   if (query) { Object.assign(state.query, JSON.parse(query)); writeControls(); }
   await search();
+  if (left !== null && left < state.total) bringBack(left);
+}
+
+// The card of the clip that was looked at: in sight, and where the keyboard goes on.
+function bringBack(number) {
+  const grid = $("grid"), seen = grid.clientHeight, step = CARD.height + CARD.gap, tall = Math.ceil(state.total / columns()) * step + CARD.gap;
+  const top = (Math.floor(number / columns()) + 0.5) * step - seen / 2;
+  grid.scrollTop = (top / Math.max(tall - seen, 1)) * ($("cards").clientHeight - seen); // as `layOut` reads it
+  layOut();
+  if (document.activeElement === document.body) cards.get(number)?.focus({ preventScroll: true });
 }
 
 // Arrow keys go from card to card, also to one that does not exist yet.
@@ -792,7 +836,7 @@ function moveAmongCards(event) {
 function typed(event) {
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range" && event.target.type !== "checkbox";
   if (event.key === "Escape") {
-    if (typing) event.target.blur(); else if (state.clip && !$("help").open) $("home").click();
+    if (typing) event.target.blur(); else if (!$("error").hidden) $("error").hidden = true; else if (state.clip && !$("help").open) $("home").click();
     return;
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -838,6 +882,7 @@ async function begin() {
   for (const id of ["over", "mode", "amount", "vectors", "arrows"]) $(id).oninput = () => player.changed();
   $("reason").onkeydown = (event) => { if (event.key === "Enter") guarded(flag)(); };
   $("help-button").onclick = () => $("help").showModal();
+  $("error").onclick = () => { $("error").hidden = true; };
   addEventListener("keydown", typed);
   addEventListener("resize", () => player.changed());
   state.about = await json("/api/about", {});
@@ -862,9 +907,11 @@ async function begin() {
 
 // Two runs: each score of both, and by how much the second differs.
 function showComparison() {
-  const { compared, why_not } = state.about;
-  $("comparison").hidden = !compared.length && !why_not;
-  $("why-not").textContent = why_not;
+  const { compared, runs, remarks } = state.about;
+  $("comparison").hidden = !compared.length && !remarks.length;
+  $("comparison").querySelector("table").hidden = !compared.length;
+  $("remarks").replaceChildren(...remarks.map((remark) => element("p", remark)));
+  ["first-run", "second-run"].forEach((id, at) => { if (runs[at]) $(id).textContent = runs[at]; });
   $("compared").replaceChildren(...compared.map((one) => {
     const row = element("tr"), name = element("td"), sort = element("button", one.name);
     sort.type = "button";
@@ -877,8 +924,24 @@ function showComparison() {
       return search();
     });
     name.append(sort);
-    row.append(name, ...[one.a, one.b].map((value) => element("td", value.toPrecision(4))), element("td", `${one.low.toPrecision(3)} … ${one.high.toPrecision(3)}`), element("td", one.better));
+    const unit = one.unit && ` ${one.unit}`;
+    row.append(name, ...[one.a, one.b].map((value) => element("td", value.toPrecision(4) + unit)), element("td", signed(one.b - one.a, 3) + unit), element("td", `${signed(one.low, 3)} … ${signed(one.high, 3)}`), element("td", one.better));
     return row;
+  }));
+}
+
+// What a clip got from the runs that are looked at; of two, also by how much the second differs.
+function showScores(scores) {
+  const { runs } = state.about, names = Object.keys(scores), two = runs.length === 2;
+  $("scored").hidden = !names.length;
+  const cells = (kind, texts) => {
+    const row = element("tr");
+    row.append(...texts.map((text) => element(kind, text)));
+    return row;
+  };
+  $("scores").replaceChildren(cells("th", ["score", ...runs, ...(two ? ["difference"] : [])]), ...names.map((name) => {
+    const values = scores[name], known = values.every((value) => value !== null), apart = two && known ? signed(values[1] - values[0], 4) : "";
+    return cells("td", [name, ...values.map((value) => (value === null ? "–" : rounded(value))), ...(two ? [apart] : [])]);
   }));
 }
 

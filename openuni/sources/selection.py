@@ -315,26 +315,27 @@ def _rules(
 ) -> list[Rule]:
     """All reasons to leave a row out, in the order in which they are asked; over the fields of `_judge`."""
     rules = [Rule(fault.reason, f"fault_{number}") for number, fault in enumerate(fields.faults)]
-    path_like = "false" if fields.takes_paths else "regexp_matches(id, '[/\\\\\\x00-\\x1f]') OR id IN ('.', '..')"
-    rules += [
-        Rule("row has no id", "coalesce(id, '') = ''"),
-        Rule("id has path characters", path_like),
+    rules.append(Rule("row has no id", "coalesce(id, '') = ''"))
+    if not fields.takes_paths:
+        rules.append(Rule("id has path characters", "regexp_matches(id, '[/\\\\\\x00-\\x1f]') OR id IN ('.', '..')"))
+    rules.append(
         Rule(
             "start and end are not a span of seconds",
             "NOT (coalesce(start, 0) >= 0 AND isfinite(coalesce(start, 0)) AND isfinite(coalesce(stop, 0)) "
             "AND coalesce(stop > coalesce(start, 0), true))",
-        ),
-        Rule(
-            "timestamp outside the video",
-            f"coalesce(start >= duration OR stop > duration + {SLACK_SECONDS}, false)",
-        ),
-        Rule(
-            "crop outside the frame",
+        )
+    )
+    # Whatever is asked of every row costs, though the source says nothing of it.
+    if fields.duration != "NULL":
+        outside = f"coalesce(start >= duration OR stop > duration + {SLACK_SECONDS}, false)"
+        rules.append(Rule("timestamp outside the video", outside))
+    if fields.crop != "NULL":
+        outside = (
             "crop IS NOT NULL AND NOT coalesce(len(crop) = 4 AND 0 <= crop[1] AND crop[1] < crop[3] AND 0 <= crop[2] "
             "AND crop[2] < crop[4] AND crop[3] <= coalesce(width, crop[3]) AND crop[4] <= coalesce(height, crop[4]), "
-            "false)",
-        ),
-    ]
+            "false)"
+        )
+        rules.append(Rule("crop outside the frame", outside))
     span = "coalesce(stop - coalesce(start, 0), duration)"
     wishes = {
         f"caption shorter than {choice.min_caption} characters": _asked(choice.min_caption, "length(caption) >= {}"),
@@ -353,12 +354,10 @@ def _rules(
         plans = listed(known)
         database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet({plans}, union_by_name = true)")
         rules.append(Rule(PLANNED_BEFORE, "key_of(id) IN (SELECT name FROM known)", True))
+    rules.append(Rule("path leaves the folder", "starts_with(video, '/') OR contains(concat('/', video, '/'), '/../')"))
+    if not fields.by_stem:
+        rules.append(Rule(SEVERAL, "file IS NOT NULL AND NOT is_cut AND files > 1"))
     rules += [
-        Rule("path leaves the folder", "starts_with(video, '/') OR contains(concat('/', video, '/'), '/../')"),
-        Rule(
-            SEVERAL,
-            "false" if fields.by_stem else "file IS NOT NULL AND NOT is_cut AND files > 1",
-        ),
         Rule(MISSING, "file IS NULL"),
         Rule("no timestamp to cut the whole video by", "has_cut AND NOT is_cut AND start IS NULL"),
         Rule(
@@ -474,28 +473,34 @@ def _judge(
         for n, rule in enumerate(rules)
     )
     listed = ", ".join(str(n) for n, rule in enumerate(rules) if not rule.is_choice)
-    kept = ", ".join(
-        f"CASE WHEN rule IS NULL THEN {value} END AS {alias}"
-        for value, alias in [
-            ("key_of(id)", "key"),
-            ("file", "file"),
-            ("CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END", "start"),
-            ("CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END", "stop"),
-            ("crop", "crop"),
-            ("plain", "caption"),
-            ("strlen(plain) <> strlen(caption)", "had_controls"),
-            *(() if _is_constant(fields.license) else (("license", "license"),)),
-            ("coalesce(video_id, file)", "video_id"),
-            *(() if at_hand else (("video", "asked"), ("url", "url"))),
-            *((("bucket", "bucket"),) if bucket else ()),
-            *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
-        ]
+    kept = {
+        "key": "key_of(id)",
+        "file": "file",
+        "crop": "crop",
+        "caption": "plain",
+        "video_id": "coalesce(video_id, file)",
+    }
+    if not _is_constant(fields.license):
+        kept["license"] = "license"
+    if not at_hand:
+        kept |= {"asked": "video", "url": "url"}
+    if bucket:
+        kept["bucket"] = "bucket"
+    texts = ", ".join(f"CASE WHEN rule IS NULL THEN {value} END AS {name}" for name, value in kept.items())
+    # A number takes its place in a row that is left out, too.
+    numbers = ", ".join(
+        (
+            "CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END AS start",
+            "CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END AS stop",
+            "strlen(plain) <> strlen(caption) AS had_controls",
+            *(quoted("score_" + label) for label in sorted(fields.scores)),
+        )
     )
     # The plan is sorted in the end; in no order, threads need not wait for each other.
     database.execute("SET preserve_insertion_order = false")
     judged = f"""
         CREATE TABLE judged AS
-        SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
+        SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {texts}, {numbers}
         FROM (
             SELECT *, CASE WHEN rule IS NULL THEN plain_of(caption) END AS plain
             FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined})))"""

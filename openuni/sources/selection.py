@@ -50,6 +50,8 @@ _LISTED = 1 << 15
 _MANY_READERS = "store_rejects = true"
 _ONE_READER = "store_rejects = true, parallel = false"
 _NAMED_MALFORMED = 1000
+_MIXED_LINES = "state machine reached an invalid state"
+"""In DuckDB's words."""
 _THRESHOLD = re.compile(r"(?P<column>.+?)=(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<share>%?)", re.IGNORECASE)
 
 
@@ -265,6 +267,11 @@ def select(
         named = fields.license if _is_constant(fields.license) else "license"
         return _selected(database, rules, choice, request, source, named, limit, malformed, at_hand)
     except duckdb.Error as error:
+        if rows.is_csv and _MIXED_LINES in str(error):
+            raise PlanError(
+                f"{rows.file}: some lines end in CR LF and others in LF alone, which DuckDB does not read; "
+                "let all end in LF (sed -i 's/\\r$//' FILE)"
+            ) from error
         raise PlanError(
             f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where, --balance and names of columns"
         ) from error

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from openuni.choosing import Step, in_words, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
 from openuni.sources.languages import is_in
-from openuni.sources.records import head_of, looks_like, records_at
+from openuni.sources.records import head_of, looks_like, no_objects, records_at
 from openuni.sources.text import CONTROLS, CONTROLS_REMOVED
 from openuni.storage import open_regular
 
@@ -44,6 +44,7 @@ SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
 MISSING = "video missing"
 SEVERAL = "several videos of this name: name its path"
+NO_OBJECT = "malformed row: no JSON object with a value in it"
 _OF_FILES = (MISSING, SEVERAL)
 """What is no fault of a row whose video is yet to come."""
 _LISTED = 1 << 15
@@ -116,6 +117,8 @@ class Relation:
     """The table, or its folder, as messages name it."""
     is_csv: bool = False
     """Whether DuckDB keeps malformed rows aside."""
+    json_lines: tuple[Path, ...] = ()
+    """Files of which DuckDB makes a row without any value where a line is no object."""
     remarks: tuple[Skipped, ...] = ()
 
 
@@ -259,6 +262,9 @@ def select(
         database.execute("CREATE TABLE said (id VARCHAR, reason VARCHAR)")
         _keep_said(database, rows.remarks)
         _list_videos(database, listing, fields.by_stem)
+        if rows.json_lines:
+            no_value = " AND ".join(f"{quoted(column)} IS NULL" for column in describe(database, rows))
+            fields = replace(fields, faults=(Rule(NO_OBJECT, no_value), *fields.faults))
         rules = _rules(database, rows, fields, choice, request, known)
         if not at_hand:
             rules = [rule for rule in rules if rule.reason not in _OF_FILES]
@@ -525,6 +531,8 @@ def _threshold(number: int) -> str:
 
 def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     """Name the rows that DuckDB could not read by file and byte; how many. Raises PlanError where they are too many."""
+    if rows.json_lines:
+        return _malformed_lines(database, rows)
     if not rows.is_csv:
         return 0
     shape = "min('malformed row: ' || lower(error_type::VARCHAR)) FILTER (error_type <> 'CAST')"
@@ -536,7 +544,7 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
         WHERE scan_id = (SELECT max(scan_id) FROM reject_scans) GROUP BY ALL""")
     (count,) = _one(database, "SELECT count(*) FROM malformed")
     (read,) = _one(database, "SELECT count(*) FROM judged")
-    is_other = count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count)
+    is_other = _is_other(count, read + count)
     named = _named_malformed(database, 1 if is_other else _NAMED_MALFORMED)
     if is_other:
         (file, name, kind), *_ = named
@@ -545,10 +553,37 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
             f"{rows.file}: {count:,} of {read + count:,} rows are malformed ({kind} in {name}, the first): this is not "
             f"a table of that kind{f'; it looks like {looks}' if looks else ''}"
         )
+    _name_malformed(database, [row[1:] for row in named])
+    return int(count)
+
+
+def _malformed_lines(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
+    """Take the rows of lines that are no objects out of `judged`, and name them; as `_malformed`."""
+    (count,) = _one(database, "SELECT count(*) FROM judged WHERE rule = 0")
+    if not count:
+        return 0
+    (read,) = _one(database, "SELECT count(*) FROM judged")
+    names = (f"{file.name}, line {at.record:,}, byte {at.byte}" for file in rows.json_lines for at in no_objects(file))
+    if _is_other(count, read):
+        raise PlanError(
+            f"{rows.file}: {count:,} of {read:,} lines hold no JSON object with a value in it ({next(names, '')}, the "
+            "first): this is not a table of that kind"
+        )
+    database.execute("DELETE FROM judged WHERE rule = 0")
+    database.execute(f"CREATE TABLE malformed AS SELECT {text(NO_OBJECT)} AS kind FROM range({count})")
+    _name_malformed(database, [(name, NO_OBJECT) for name in islice(names, min(count, _NAMED_MALFORMED))])
+    return int(count)
+
+
+def _is_other(malformed: int, rows: int) -> bool:
+    """Whether a file with so many malformed rows of all is taken for one of another kind."""
+    return malformed > FEW_MALFORMED and malformed > MOST_MALFORMED * rows
+
+
+def _name_malformed(database: duckdb.DuckDBPyConnection, named: list[tuple[str, str]]) -> None:
     database.execute("CREATE TABLE named_malformed (name VARCHAR, kind VARCHAR)")
     if named:
-        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", [row[1:] for row in named])
-    return int(count)
+        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", named)
 
 
 def _named_malformed(database: duckdb.DuckDBPyConnection, most: int) -> list[tuple[Path, str, str]]:

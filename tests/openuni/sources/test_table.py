@@ -196,6 +196,26 @@ def test_malformed_rows_are_counted_by_their_place_until_the_file_is_another_kin
         list(Table(MAP).entries(request))
 
 
+def test_lines_that_are_no_json_objects_are_counted_by_their_place(tmp_path: Path, videos: Path) -> None:
+    """They were rows without an id, and nothing told which."""
+    table = write_jsonl(tmp_path / "rows.jsonl")
+    first, rest = table.read_bytes().split(b"\n", 1)
+    table.write_bytes(first + b'\n{"name": "cut off\n\n' + rest + b"<html>\n")
+    found = [one for one in Table(MAP).entries(Request(videos, table)) if isinstance(one, Skipped)]
+    assert {one.reason for one in found} == {"malformed row: no JSON object with a value in it"}
+    last = table.stat().st_size - len("<html>\n")
+    assert sorted(one.id for one in found) == [
+        f"rows.jsonl, line 2, byte {len(first) + 1}",
+        f"rows.jsonl, line 23, byte {last}",
+    ]
+    with table.open("a") as file:
+        file.write("<p>\n" * 40)
+    with pytest.raises(
+        PlanError, match=r"42 of 62 lines hold no JSON object .*line 2, .*: this is not a table"
+    ):
+        list(Table(MAP).entries(Request(videos, table)))
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

@@ -18,7 +18,7 @@ import numpy as np
 from openuni import features
 
 COSINE = 0.85
-SCENES = {"no scenes": (0, 0.0), "loose scenes of 100 clips": (100, 0.5), "tight scenes of 100 clips": (100, 0.8)}
+SCENES = {"no scenes": (0, 0.0), "loose scenes of 100 clips": (100, 0.5), "tight scenes of 100 clips": (100, 0.9)}
 """Clips of a scene, and their cosine with its middle."""
 
 

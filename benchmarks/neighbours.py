@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from openuni import features
 
@@ -53,12 +54,15 @@ def make(clips: int, size: int, within: float) -> tuple[features.Codes, set[tupl
     return codes, {(int(own), clips + number) for number, own in enumerate(chosen)}
 
 
-def mixed(of: np.ndarray, noise: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+def mixed(
+    of: npt.NDArray[np.float64], noise: npt.NDArray[np.float64], cosine: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """Directions with this cosine to those of `of`."""
     own = (noise * of).sum(axis=1, keepdims=True)
     across = noise - own * of
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    return cosine[:, None] * of + np.sqrt(1 - cosine[:, None] ** 2) * across
+    mix: npt.NDArray[np.float64] = cosine[:, None] * of + np.sqrt(1 - cosine[:, None] ** 2) * across
+    return mix
 
 
 def timed(compare: Callable[..., tuple[Any, Any]], codes: features.Codes) -> tuple[set[tuple[int, int]], float]:

@@ -210,9 +210,7 @@ def test_lines_that_are_no_json_objects_are_counted_by_their_place(tmp_path: Pat
     ]
     with table.open("a") as file:
         file.write("<p>\n" * 40)
-    with pytest.raises(
-        PlanError, match=r"42 of 62 lines hold no JSON object .*line 2, .*: this is not a table"
-    ):
+    with pytest.raises(PlanError, match=r"42 of 62 lines hold no JSON object .*line 2, .*: this is not a table"):
         list(Table(MAP).entries(Request(videos, table)))
 
 

@@ -1,8 +1,9 @@
-"""What a CSV file is where DuckDB cannot read it: which record is at a byte, and what kind of file it looks like."""
+"""What a table is where DuckDB cannot read it: which record is at a byte, and what kind of file it looks like."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,24 @@ def records_at(table: Path, places: Sequence[int]) -> list[Place]:
             opened = last[-1:] if is_late else b""
             found.append(Place(number, place - is_late))
     return found
+
+
+def no_objects(table: Path) -> Iterator[Place]:
+    """The lines of a file of JSON lines that hold no object with a value in it; the first line is 1."""
+    byte = 0
+    with _opened(table) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip() and not _is_object(line):
+                yield Place(number, byte)
+            byte += len(line)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and any(one is not None for one in value.values())
 
 
 def _records(file: IO[bytes], size: int, before: bytes) -> tuple[int, bytes]:

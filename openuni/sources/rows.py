@@ -13,7 +13,7 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -205,7 +205,7 @@ def table_files(metadata: Path, scratch: Path) -> Relation:
     listed = selection.listed(files)
     if kind == ".parquet":
         return Relation(f"read_parquet({listed}, union_by_name = true)", metadata)
-    return _json_lines(listed, scratch, metadata)
+    return replace(_json_lines(listed, scratch, metadata), json_lines=tuple(files))
 
 
 def _json_lines(listed: str, scratch: Path, named: Path) -> Relation:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from openuni.choosing import Step, in_words, quoted, text
 from openuni.errors import PlanError
 from openuni.sources.base import Request, Skipped
 from openuni.sources.languages import is_in
-from openuni.sources.records import head_of, looks_like, records_at
+from openuni.sources.records import head_of, looks_like, no_objects, records_at
 from openuni.sources.text import CONTROLS, CONTROLS_REMOVED
 from openuni.storage import open_regular
 
@@ -44,12 +44,15 @@ SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
 MISSING = "video missing"
 SEVERAL = "several videos of this name: name its path"
+NO_OBJECT = "malformed row: no JSON object with a value in it"
 _OF_FILES = (MISSING, SEVERAL)
 """What is no fault of a row whose video is yet to come."""
 _LISTED = 1 << 15
 _MANY_READERS = "store_rejects = true"
 _ONE_READER = "store_rejects = true, parallel = false"
 _NAMED_MALFORMED = 1000
+_MIXED_LINES = "state machine reached an invalid state"
+"""In DuckDB's words."""
 _THRESHOLD = re.compile(r"(?P<column>.+?)=(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<share>%?)", re.IGNORECASE)
 
 
@@ -86,10 +89,13 @@ class Choice:
     """Leave out the rows in this text file, of the same form."""
     where: str = ""
     """Only rows for which this SQL over the source's own columns is true."""
+    balance: str = ""
+    """Equally many clips of each value of this SQL over the source's own columns: as many as the rarest value has, or,
+    with --sample, that many clips in all, as evenly as possible."""
     sample: int | None = field(default=None, metadata={"min": 1, "shown": "all"})
     """Choose this many of the remaining clips at random."""
     sample_seed: int = 0
-    """Seed of --sample."""
+    """Seed of --sample and --balance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ class Relation:
     """The table, or its folder, as messages name it."""
     is_csv: bool = False
     """Whether DuckDB keeps malformed rows aside."""
+    json_lines: tuple[Path, ...] = ()
+    """Files of which DuckDB makes a row without any value where a line is no object."""
     remarks: tuple[Skipped, ...] = ()
 
 
@@ -219,9 +227,11 @@ _MACROS = (
     "seconds_of(t) AS CASE WHEN trim(t) = '' THEN NULL "
     "ELSE coalesce(try_cast(t AS DOUBLE), clock_sum(clock_parts(t)), 'nan'::DOUBLE) + CASE WHEN t IS NULL THEN NULL "
     "ELSE 0 END END",
-    # Most captions are plain ASCII, and to see that takes a quarter of the time.
-    rf"plain_of(t) AS CASE WHEN regexp_full_match(t, '[\t\n\r -~]*') THEN t "
-    f"ELSE regexp_replace(t, '{CONTROLS}', '', 'g') END",
+    # Most captions are ASCII without control characters. JSON, which escapes most of these, tells so in a third of the
+    # time of a pattern.
+    "is_plain(t) AS strlen(t) = length(t) AND NOT contains(t, chr(8)) AND NOT contains(t, chr(12)) "
+    "AND NOT contains(t, chr(127)) AND NOT contains(to_json(t), '\\u')",
+    f"plain_of(t) AS CASE WHEN is_plain(t) THEN t ELSE regexp_replace(t, '{CONTROLS}', '', 'g') END",
     # `sample.make_key`.
     "key_of(t) AS CASE WHEN regexp_full_match(t, '[A-Za-z0-9_-]{1,64}') THEN t ELSE "
     "left(trim(regexp_replace(t, '[^A-Za-z0-9_-]+', '_', 'g'), '_'), 55) || '-' || left(sha256(t), 8) END",
@@ -252,6 +262,9 @@ def select(
         database.execute("CREATE TABLE said (id VARCHAR, reason VARCHAR)")
         _keep_said(database, rows.remarks)
         _list_videos(database, listing, fields.by_stem)
+        if rows.json_lines:
+            no_value = " AND ".join(f"{quoted(column)} IS NULL" for column in describe(database, rows))
+            fields = replace(fields, faults=(Rule(NO_OBJECT, no_value), *fields.faults))
         rules = _rules(database, rows, fields, choice, request, known)
         if not at_hand:
             rules = [rule for rule in rules if rule.reason not in _OF_FILES]
@@ -260,8 +273,13 @@ def select(
         named = fields.license if _is_constant(fields.license) else "license"
         return _selected(database, rules, choice, request, source, named, limit, malformed, at_hand)
     except duckdb.Error as error:
+        if rows.is_csv and _MIXED_LINES in str(error):
+            raise PlanError(
+                f"{rows.file}: some lines end in CR LF and others in LF alone, which DuckDB does not read; "
+                "let all end in LF (sed -i 's/\\r$//' FILE)"
+            ) from error
         raise PlanError(
-            f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where and the names of columns"
+            f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where, --balance and names of columns"
         ) from error
 
 
@@ -310,26 +328,27 @@ def _rules(
 ) -> list[Rule]:
     """All reasons to leave a row out, in the order in which they are asked; over the fields of `_judge`."""
     rules = [Rule(fault.reason, f"fault_{number}") for number, fault in enumerate(fields.faults)]
-    path_like = "false" if fields.takes_paths else "regexp_matches(id, '[/\\\\\\x00-\\x1f]') OR id IN ('.', '..')"
-    rules += [
-        Rule("row has no id", "coalesce(id, '') = ''"),
-        Rule("id has path characters", path_like),
+    rules.append(Rule("row has no id", "coalesce(id, '') = ''"))
+    if not fields.takes_paths:
+        rules.append(Rule("id has path characters", "regexp_matches(id, '[/\\\\\\x00-\\x1f]') OR id IN ('.', '..')"))
+    rules.append(
         Rule(
             "start and end are not a span of seconds",
             "NOT (coalesce(start, 0) >= 0 AND isfinite(coalesce(start, 0)) AND isfinite(coalesce(stop, 0)) "
             "AND coalesce(stop > coalesce(start, 0), true))",
-        ),
-        Rule(
-            "timestamp outside the video",
-            f"coalesce(start >= duration OR stop > duration + {SLACK_SECONDS}, false)",
-        ),
-        Rule(
-            "crop outside the frame",
+        )
+    )
+    # Whatever is asked of every row costs, though the source says nothing of it.
+    if fields.duration != "NULL":
+        outside = f"coalesce(start >= duration OR stop > duration + {SLACK_SECONDS}, false)"
+        rules.append(Rule("timestamp outside the video", outside))
+    if fields.crop != "NULL":
+        outside = (
             "crop IS NOT NULL AND NOT coalesce(len(crop) = 4 AND 0 <= crop[1] AND crop[1] < crop[3] AND 0 <= crop[2] "
             "AND crop[2] < crop[4] AND crop[3] <= coalesce(width, crop[3]) AND crop[4] <= coalesce(height, crop[4]), "
-            "false)",
-        ),
-    ]
+            "false)"
+        )
+        rules.append(Rule("crop outside the frame", outside))
     span = "coalesce(stop - coalesce(start, 0), duration)"
     wishes = {
         f"caption shorter than {choice.min_caption} characters": _asked(choice.min_caption, "length(caption) >= {}"),
@@ -348,12 +367,10 @@ def _rules(
         plans = listed(known)
         database.execute(f"CREATE TABLE known AS SELECT key AS name FROM read_parquet({plans}, union_by_name = true)")
         rules.append(Rule(PLANNED_BEFORE, "key_of(id) IN (SELECT name FROM known)", True))
+    rules.append(Rule("path leaves the folder", "starts_with(video, '/') OR contains(concat('/', video, '/'), '/../')"))
+    if not fields.by_stem:
+        rules.append(Rule(SEVERAL, "file IS NOT NULL AND NOT is_cut AND files > 1"))
     rules += [
-        Rule("path leaves the folder", "starts_with(video, '/') OR contains(concat('/', video, '/'), '/../')"),
-        Rule(
-            SEVERAL,
-            "false" if fields.by_stem else "file IS NOT NULL AND NOT is_cut AND files > 1",
-        ),
         Rule(MISSING, "file IS NULL"),
         Rule("no timestamp to cut the whole video by", "has_cut AND NOT is_cut AND start IS NULL"),
         Rule(
@@ -435,6 +452,7 @@ def _judge(
     import duckdb
 
     wanted = f", ({choice.where}) AS wanted" if choice.where.strip() else ""
+    bucket = f", ({choice.balance})::VARCHAR AS bucket" if choice.balance.strip() else ""
     faults = "".join(f", ({fault.leaves_out}) AS fault_{n}" for n, fault in enumerate(fields.faults))
     scores = "".join(f", ({sql})::DOUBLE AS {quoted('score_' + label)}" for label, sql in sorted(fields.scores.items()))
     thresholds = [rule for rule in rules if rule.leaves_out.startswith("NOT coalesce(try_cast(")]
@@ -447,7 +465,7 @@ def _judge(
             ({fields.width})::DOUBLE AS width, ({fields.height})::DOUBLE AS height,
             coalesce(({fields.caption})::VARCHAR, '') AS caption,
             coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
-            ({fields.video_id})::VARCHAR AS video_id{url}{scores}{faults}{tested}{wanted}
+            ({fields.video_id})::VARCHAR AS video_id{url}{scores}{faults}{tested}{wanted}{bucket}
         FROM {rows.sql}"""
     # A path whose folders are other ones is still known by its last part.
     nearest = (
@@ -468,27 +486,34 @@ def _judge(
         for n, rule in enumerate(rules)
     )
     listed = ", ".join(str(n) for n, rule in enumerate(rules) if not rule.is_choice)
-    kept = ", ".join(
-        f"CASE WHEN rule IS NULL THEN {value} END AS {alias}"
-        for value, alias in [
-            ("key_of(id)", "key"),
-            ("file", "file"),
-            ("CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END", "start"),
-            ("CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END", "stop"),
-            ("crop", "crop"),
-            ("plain", "caption"),
-            ("plain <> caption", "had_controls"),
-            *(() if _is_constant(fields.license) else (("license", "license"),)),
-            ("coalesce(video_id, file)", "video_id"),
-            *(() if at_hand else (("video", "asked"), ("url", "url"))),
-            *((quoted("score_" + label), quoted("score_" + label)) for label in sorted(fields.scores)),
-        ]
+    kept = {
+        "key": "key_of(id)",
+        "file": "file",
+        "crop": "crop",
+        "caption": "plain",
+        "video_id": "coalesce(video_id, file)",
+    }
+    if not _is_constant(fields.license):
+        kept["license"] = "license"
+    if not at_hand:
+        kept |= {"asked": "video", "url": "url"}
+    if bucket:
+        kept["bucket"] = "bucket"
+    texts = ", ".join(f"CASE WHEN rule IS NULL THEN {value} END AS {name}" for name, value in kept.items())
+    # A number takes its place in a row that is left out, too.
+    numbers = ", ".join(
+        (
+            "CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END AS start",
+            "CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END AS stop",
+            "strlen(plain) <> strlen(caption) AS had_controls",
+            *(quoted("score_" + label) for label in sorted(fields.scores)),
+        )
     )
     # The plan is sorted in the end; in no order, threads need not wait for each other.
     database.execute("SET preserve_insertion_order = false")
     judged = f"""
         CREATE TABLE judged AS
-        SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {kept}
+        SELECT rule, CASE WHEN rule IS NULL OR rule IN ({listed}) THEN left(id, 200) END AS id, {texts}, {numbers}
         FROM (
             SELECT *, CASE WHEN rule IS NULL THEN plain_of(caption) END AS plain
             FROM (SELECT *, (CASE{cases} END)::UTINYINT AS rule FROM ({joined})))"""
@@ -506,6 +531,8 @@ def _threshold(number: int) -> str:
 
 def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
     """Name the rows that DuckDB could not read by file and byte; how many. Raises PlanError where they are too many."""
+    if rows.json_lines:
+        return _malformed_lines(database, rows)
     if not rows.is_csv:
         return 0
     shape = "min('malformed row: ' || lower(error_type::VARCHAR)) FILTER (error_type <> 'CAST')"
@@ -517,7 +544,7 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
         WHERE scan_id = (SELECT max(scan_id) FROM reject_scans) GROUP BY ALL""")
     (count,) = _one(database, "SELECT count(*) FROM malformed")
     (read,) = _one(database, "SELECT count(*) FROM judged")
-    is_other = count > FEW_MALFORMED and count > MOST_MALFORMED * (read + count)
+    is_other = _is_other(count, read + count)
     named = _named_malformed(database, 1 if is_other else _NAMED_MALFORMED)
     if is_other:
         (file, name, kind), *_ = named
@@ -526,10 +553,37 @@ def _malformed(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
             f"{rows.file}: {count:,} of {read + count:,} rows are malformed ({kind} in {name}, the first): this is not "
             f"a table of that kind{f'; it looks like {looks}' if looks else ''}"
         )
+    _name_malformed(database, [row[1:] for row in named])
+    return int(count)
+
+
+def _malformed_lines(database: duckdb.DuckDBPyConnection, rows: Relation) -> int:
+    """Take the rows of lines that are no objects out of `judged`, and name them; as `_malformed`."""
+    (count,) = _one(database, "SELECT count(*) FROM judged WHERE rule = 0")
+    if not count:
+        return 0
+    (read,) = _one(database, "SELECT count(*) FROM judged")
+    names = (f"{file.name}, line {at.record:,}, byte {at.byte}" for file in rows.json_lines for at in no_objects(file))
+    if _is_other(count, read):
+        raise PlanError(
+            f"{rows.file}: {count:,} of {read:,} lines hold no JSON object with a value in it ({next(names, '')}, the "
+            "first): this is not a table of that kind"
+        )
+    database.execute("DELETE FROM judged WHERE rule = 0")
+    database.execute(f"CREATE TABLE malformed AS SELECT {text(NO_OBJECT)} AS kind FROM range({count})")
+    _name_malformed(database, [(name, NO_OBJECT) for name in islice(names, min(count, _NAMED_MALFORMED))])
+    return int(count)
+
+
+def _is_other(malformed: int, rows: int) -> bool:
+    """Whether a file with so many malformed rows of all is taken for one of another kind."""
+    return malformed > FEW_MALFORMED and malformed > MOST_MALFORMED * rows
+
+
+def _name_malformed(database: duckdb.DuckDBPyConnection, named: list[tuple[str, str]]) -> None:
     database.execute("CREATE TABLE named_malformed (name VARCHAR, kind VARCHAR)")
     if named:
-        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", [row[1:] for row in named])
-    return int(count)
+        database.executemany("INSERT INTO named_malformed VALUES (?, ?)", named)
 
 
 def _named_malformed(database: duckdb.DuckDBPyConnection, most: int) -> list[tuple[Path, str, str]]:
@@ -579,8 +633,13 @@ def _selected(
         for kind, count in database.execute("SELECT kind, count(*) FROM malformed GROUP BY kind").fetchall():
             left_out[kind] = left_out.get(kind, 0) + count
     condition = "rule IS NULL"
-    if choice.sample is not None and choice.sample < kept:
-        draw = f"md5_number(concat({choice.sample_seed}, '/', key))"
+    draw = f"md5_number(concat({choice.sample_seed}, '/', key))"
+    if choice.balance.strip():
+        balanced = _balance(database, draw, choice.sample)
+        condition += " AND key IN (SELECT key FROM balanced)"
+        leave(f"balance over {choice.balance}", kept - balanced)
+        kept = balanced
+    elif choice.sample is not None and choice.sample < kept:
         drawn, last = _one(
             database,
             f"SELECT {draw} AS draw, key FROM judged WHERE rule IS NULL ORDER BY draw, key "
@@ -607,6 +666,22 @@ def _selected(
             FROM judged WHERE {condition} AND asked <> '' GROUP BY asked ORDER BY name""")
     (seconds,) = _one(database, 'SELECT coalesce(sum("end" - start), 0.0) FROM spans')
     return ChosenRows(database, kept, float(seconds), left_out, tuple(steps))
+
+
+def _balance(database: duckdb.DuckDBPyConnection, draw: str, sample: int | None) -> int:
+    """The table `balanced` of the keys that are kept, drawn bucket by bucket; how many. None without a value."""
+    ranked = (
+        f"SELECT key, {draw} AS draw, row_number() OVER (PARTITION BY bucket ORDER BY {draw}, key) AS place "
+        "FROM judged WHERE rule IS NULL AND bucket IS NOT NULL"
+    )
+    rarest = "SELECT count(*) AS size FROM judged WHERE rule IS NULL AND bucket IS NOT NULL GROUP BY bucket"
+    chosen = (
+        f"WHERE place <= (SELECT min(size) FROM ({rarest}))"
+        if sample is None
+        else f"ORDER BY place, draw, key LIMIT {sample}"
+    )
+    database.execute(f"CREATE TABLE balanced AS SELECT key FROM ({ranked}) {chosen}")
+    return int(_one(database, "SELECT count(*) FROM balanced")[0])
 
 
 def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> dict[int, int]:

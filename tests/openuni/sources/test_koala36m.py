@@ -110,6 +110,15 @@ def test_quotes_commas_newlines_and_leading_dashes_survive(tmp_path: Path, folde
     assert [(c.key, c.caption) for c in clips] == list(zip(names, captions, strict=True))
 
 
+def test_lines_that_end_in_two_ways_are_said(tmp_path: Path, folder: Path) -> None:
+    metadata = table(tmp_path / "k.csv", [row("a_1"), row("b_2"), row("c_3")])
+    metadata.write_bytes(metadata.read_bytes().replace(b"4.48\r\n", b"4.48\n", 1))
+    with pytest.raises(
+        PlanError, match=r"k\.csv: some lines end in CR LF and others in LF alone, .* let all end in LF"
+    ):
+        build(metadata, folder)
+
+
 def test_malformed_rows_are_skipped_with_their_id_or_place_and_reason(tmp_path: Path, folder: Path) -> None:
     videos(folder, "good.mp4")
     bad = [

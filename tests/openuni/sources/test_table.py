@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -143,6 +144,24 @@ def test_rows_are_chosen_by_sql_by_quantile_and_by_a_seeded_sample(tmp_path: Pat
     assert set(sample) == {clip.key for clip in clips(write_parquet(tmp_path / "rows.parquet"), videos, sample=5)[0]}
 
 
+def test_clips_are_balanced_over_buckets(tmp_path: Path, videos: Path) -> None:
+    table = write_csv(tmp_path / "rows.csv")
+    edges = (0.0, 1.5, 6.0, 9.5)  # 3, 9 and 7 of the rows lie between them; the last has no bucket
+    asked = {"balance": f"case {' '.join(f'when aesthetic < {e} then {n}' for n, e in enumerate(edges))} end"}
+
+    def buckets(**more: object) -> list[int]:
+        scores = [clip.scores["aesthetic"] for clip in clips(table, videos, **asked, **more)[0]]
+        return np.histogram(scores, [*edges, 99])[0].tolist()
+
+    assert buckets() == [3, 3, 3, 0]
+    assert buckets(sample=14)[0] == 3
+    assert sorted(buckets(sample=14)) == [0, 3, 5, 6]
+    assert buckets(sample=100) == [3, 9, 7, 0]
+    drawn = [clip.key for clip in clips(table, videos, **asked)[0]]
+    assert drawn == [clip.key for clip in clips(table, videos, **asked)[0]]
+    assert drawn != [clip.key for clip in clips(table, videos, **asked, sample_seed=1)[0]]
+
+
 def test_odd_rows_are_left_out_by_name(tmp_path: Path, videos: Path) -> None:
     odd = [
         {**ROWS[0], "name": "outside", "path": "../../etc/passwd"},
@@ -177,12 +196,30 @@ def test_malformed_rows_are_counted_by_their_place_until_the_file_is_another_kin
         list(Table(MAP).entries(request))
 
 
+def test_lines_that_are_no_json_objects_are_counted_by_their_place(tmp_path: Path, videos: Path) -> None:
+    """They were rows without an id, and nothing told which."""
+    table = write_jsonl(tmp_path / "rows.jsonl")
+    first, rest = table.read_bytes().split(b"\n", 1)
+    table.write_bytes(first + b'\n{"name": "cut off\n\n' + rest + b"<html>\n")
+    found = [one for one in Table(MAP).entries(Request(videos, table)) if isinstance(one, Skipped)]
+    assert {one.reason for one in found} == {"malformed row: no JSON object with a value in it"}
+    last = table.stat().st_size - len("<html>\n")
+    assert sorted(one.id for one in found) == [
+        f"rows.jsonl, line 2, byte {len(first) + 1}",
+        f"rows.jsonl, line 23, byte {last}",
+    ]
+    with table.open("a") as file:
+        file.write("<p>\n" * 40)
+    with pytest.raises(PlanError, match=r"42 of 62 lines hold no JSON object .*line 2, .*: this is not a table"):
+        list(Table(MAP).entries(Request(videos, table)))
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
         (
             {"where": "aesthetik > 5"},
-            r"its rows cannot be chosen: .*aesthetik.*; check --where and the names of columns",
+            r"its rows cannot be chosen: .*aesthetik.*; check --where, --balance and names of columns",
         ),
         ({"where": "aesthetic >"}, r"its rows cannot be chosen: "),
         ({"map": ("video=film",)}, r"has no column 'film' for the video; it has name, path, text"),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.sample import make_key
+from openuni.storage import open_regular
 from unibench.camera import Camera
 from unibench.formats.bounded import check_size, read_png, read_rgbs, read_text
 from unibench.importers.base import Imported, LeftOut, unread
@@ -26,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 def read_pfm(path: Path) -> Singles:
     """A portable float map of one channel `[H, W]`, first row on top."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = re.match(rb"Pf\s+(\d{1,9})\s+(\d{1,9})\s+(-?[0-9.eE+-]{1,20})\s", file.read(128))
         if head is None:
             raise CorruptDataError(f"{path} is not a PFM of one channel; the file is damaged or misnamed")

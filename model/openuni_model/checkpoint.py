@@ -25,8 +25,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
-from openuni.errors import OpenUniError
-from openuni.storage import naming, sync_folder, sync_tree
+from openuni.errors import CorruptDataError, OpenUniError
+from openuni.storage import DOCUMENT, LocalStore, naming, sync_folder, sync_tree
 from openuni_model.config import ModelConfig
 from openuni_model.data import Cursor
 from openuni_model.dit import UnifiedDiT
@@ -126,10 +126,10 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def read_progress(path: Path) -> Progress:
     """The state of a checkpoint after checking every hash. Raises CheckpointError naming the damaged file."""
     try:
-        values = json.loads((path / STATE).read_text(encoding="utf-8"))
+        values = json.loads(LocalStore(path).read(STATE, at_most=DOCUMENT))
         position, waiting = values["cursor"]["position"], tuple(values["cursor"]["waiting"])
         progress = Progress(**{**values, "cursor": Cursor(position, waiting)})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, CorruptDataError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a finished checkpoint ({type(error).__name__}: {error})") from error
     if set(_files(path)) != {*progress.sha256}:
         missing = sorted({*progress.sha256} ^ set(_files(path)))
@@ -142,7 +142,7 @@ def read_progress(path: Path) -> Progress:
 
 def read_config(path: Path) -> ModelConfig:
     """The model's configuration. Raises ModelConfigError."""
-    return ModelConfig.from_mapping(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    return ModelConfig.from_mapping(json.loads(LocalStore(path).read("config.json", at_most=DOCUMENT)))
 
 
 def fill(path: Path, part: str, tensors: Mapping[str, Tensor], *, alone: bool = True) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from openuni.errors import OpenUniError
+from openuni.storage import DOCUMENT, LocalStore
 from openuni_model.dit import CONDITION, GENERATE
 from openuni_model.flow import logit_normal
 
@@ -91,7 +92,7 @@ def load_stage(name: str) -> Stage:
     if path.suffix != ".toml" or not path.is_file():
         raise StageError(f"no stage {name!r}: give {', '.join(STAGES)} or a .toml file of its fields")
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(LocalStore(path.parent).read(path.name, at_most=DOCUMENT).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StageError(f"{path}: {error}") from error
     known = {field.name: field for field in fields(Stage)}

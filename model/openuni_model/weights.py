@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openuni.storage import naming, open_regular, publish, temporary_file, write_atomic
+from openuni.storage import DOCUMENT, LocalStore, naming, open_regular, publish, temporary_file, write_atomic
 from openuni_model.config import ModelConfig, ModelConfigError
 from openuni_model.dit import GENERATE, UnifiedDiT
 
@@ -297,7 +297,7 @@ def load_model(folder: Path, *, modalities: tuple[str, ...] | None = None) -> Un
         raise ModelConfigError(f"{folder}: no model here (config.json and model.safetensors are expected)")
     open_regular(folder / "model.safetensors").close()
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = json.loads(LocalStore(folder).read("config.json", at_most=DOCUMENT))
         state = load_file(folder / "model.safetensors")
     except (ValueError, SafetensorError, RecursionError) as error:
         raise ModelConfigError(f"{folder}: damaged model ({error}); copy or train it again") from error

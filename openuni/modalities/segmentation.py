@@ -25,12 +25,16 @@ _LEAST_SHARE = 1 / 5000
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What an id stands for. `score` is the expert's in [0, 1]; `track` the id it had in the expert's own tracks."""
+    """What an id stands for. `score` is the expert's in [0, 1]; `track` the id it had in the expert's own tracks.
+
+    `crowd`, of truth: a group that nobody took apart. Its pixels are of its class; it is no object to be found.
+    """
 
     id: Annotated[int, Field(ge=1, le=_MOST_IDS, strict=True)]
     class_name: Annotated[str, Field(min_length=1, max_length=200)]
     score: Annotated[float, Field(ge=0, le=1)] | None = None
     track: int | None = None
+    crowd: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +147,9 @@ class SegmentationModality(Modality[Segmentation]):
         data = encode_planes(rows.astype(np.uint8)) if meta.rows <= 255 else encode_planes(rows)
         written = stored.write_meta(meta)
         members = {"segmentation.mkv": data}
+        for row in written["instances"]:
+            if not row["crowd"]:
+                del row["crowd"]
         if not meta.ignored:
             del written["ignored"]
         if value.objects is None:

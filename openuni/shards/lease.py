@@ -88,12 +88,9 @@ def _check_free(store: ObjectStore, name: str) -> None:
     if before is None:
         return
     holder = before.holder
-    if holder.host == socket.gethostname():
-        lives = lock.born(holder.pid) == holder.born != ""
-    else:
-        end = time.monotonic() + _PATIENCE * BEAT_SECONDS
-        while (lives := read(store, name) not in (None, before)) is False and time.monotonic() < end:
-            time.sleep(BEAT_SECONDS / 4)
+    lives = lock.runs(holder)
+    if lives is None:
+        lives = _beats(store, name, before)
     if lives:
         raise HeldError(
             f"{store.url} ({name}) is being written by run {holder.run} (process {holder.pid} on {holder.host}). "
@@ -101,9 +98,17 @@ def _check_free(store: ObjectStore, name: str) -> None:
         )
 
 
+def _beats(store: ObjectStore, name: str, before: Lease) -> bool:
+    """Whether the lease is written anew while this waits; a lease that is given back is nobody's."""
+    end = time.monotonic() + _PATIENCE * BEAT_SECONDS
+    while (now := read(store, name)) == before and time.monotonic() < end:
+        time.sleep(BEAT_SECONDS / 4)
+    return now not in (None, before)
+
+
 def _beat(store: ObjectStore, name: str, lease: Lease, done: threading.Event) -> None:
     while not done.wait(BEAT_SECONDS):
-        with suppress(OpenUniError, FileNotFoundError):  # a store that does not answer now may the next time
+        with suppress(OpenUniError, OSError):  # a store that does not answer now may the next time
             found = read(store, name)
             if found is not None and found.holder.run != lease.holder.run:
                 return  # taken over: it is advice, and the records decide

@@ -36,7 +36,7 @@ class HeldError(PlanError):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock. `born` is the boot and the process's start in it, so a reused pid is not mistaken for it."""
+    """Who holds a lock. `born` is the boot, the container and the process's start: a reused pid is not taken for it."""
 
     run: str
     host: str
@@ -119,7 +119,7 @@ class RunLock:
 
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            with suppress(FileNotFoundError):
+            with suppress(OSError, PlanError):  # a file server that does not answer now may the next time
                 if read(self._home) == self._me:
                     self._store.touch(self._name)
 
@@ -140,13 +140,22 @@ def read(home: Path) -> Holder | None:
 
 
 def alive(path: Path, holder: Holder) -> bool:
-    """Whether the holder still runs: by its process on this host, by its heartbeat on another."""
-    if holder.host == socket.gethostname():
-        return born(holder.pid) == holder.born != ""
+    """Whether the holder still runs: by its process where that can be seen, else by its heartbeat."""
+    if (seen := runs(holder)) is not None:
+        return seen
     try:
         return time.time() - path.stat().st_mtime < STALE_SECONDS
     except FileNotFoundError:
         return False
+
+
+def runs(holder: Holder) -> bool | None:
+    """Whether its process runs; None where that cannot be seen: on another host, or in another container of this."""
+    theirs, ours = holder.born.split("/"), born(os.getpid()).split("/")
+    is_contained = theirs[0] == ours[0] and theirs[1:-1] != ours[1:-1]
+    if holder.host != socket.gethostname() or is_contained:
+        return None
+    return born(holder.pid) == holder.born != ""
 
 
 def check(home: Path, run: str) -> None:
@@ -176,7 +185,12 @@ def _one_at_a_time(store: LocalStore) -> Iterator[None]:
 
 
 def born(pid: int) -> str:
-    """Boot id and start time of a process from /proc, empty if there is none; where /proc is missing, its pid."""
+    """Boot id, namespace of process ids and start time of a process from /proc, empty if there is none; where /proc is
+    missing, its pid.
+
+    Containers of one host may share its name, and count processes each by itself: the namespace is the one that `pid`
+    was counted in, which is ours.
+    """
     if not Path("/proc/self/stat").exists():
         try:
             os.kill(pid, 0)
@@ -191,4 +205,6 @@ def born(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    namespace = Path("/proc/self/ns/pid")
+    counted_in = namespace.stat().st_ino if namespace.exists() else 0
+    return "" if fields[0] in "ZX" else f"{boot}/{counted_in}/{fields[19]}"

@@ -23,6 +23,7 @@ from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, need, one_table
 from openuni.sources.selection import Fields, Relation, Rule
+from openuni.storage import open_regular
 
 SCORES = ("tech", "motion", "aesthetic")
 _BATCH = 4096
@@ -91,7 +92,7 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
     """The entries of a JSON file, streamed. Raises PlanError where it is not one object."""
     import ijson
 
-    with file.open("rb") as source:
+    with open_regular(file) as source:
         if source.read(3) != codecs.BOM_UTF8:
             source.seek(0)
         if source.peek(64).lstrip()[:1] != b"{":

@@ -42,6 +42,8 @@ PLANNED_BEFORE = "planned before"
 """The reason of rows whose clip a dataset has already."""
 SLACK_SECONDS = 0.5
 """By how much a span may pass the stated duration of its video, which is often rounded."""
+MOST_LISTED = 2 << 30
+"""Bytes of a list of ids: seventy million of thirty letters."""
 MISSING = "video missing"
 SEVERAL = "several videos of this name: name its path"
 NO_OBJECT = "malformed row: no JSON object with a value in it"
@@ -387,6 +389,9 @@ def _asked(value: float | None, condition: str) -> str:
 def _listed(database: duckdb.DuckDBPyConnection, path: Path | None, table: str) -> str:
     if path is None:
         return ""
+    with open_regular(path) as file:
+        if file.size > MOST_LISTED:
+            raise PlanError(f"{path} has {file.size:,} bytes, more than a list of ids ever has; name the list itself")
     import duckdb
 
     listing = (

@@ -86,3 +86,40 @@ def write_davis(root: Path, clips: tuple[str, ...]) -> None:
                 path = root / folder / "480p" / clip / f"{t:05d}.{suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), picture)
+
+
+def test_long_names_names_of_letters_and_two_clips_of_one_name_match_as_the_source_has_them(tmp_path: Path) -> None:
+    """KITTI's depth selection has names of 61 letters; its training folder has flow and disparity of one number."""
+    root, drive = tmp_path / "kitti", "2011_09_26_drive_0002_sync_{}_0000000005_image_02"
+    for folder in ("groundtruth_depth", "image", "disp_occ_0", "flow_occ", "image_2", "calib_cam_to_cam"):
+        (root / folder).mkdir(parents=True)
+    depth = np.full((12, 16), 1280, np.uint16)
+    cv2.imwrite(str(root / f"groundtruth_depth/{drive.format('groundtruth_depth')}.png"), depth)
+    cv2.imwrite(str(root / "disp_occ_0/000007_10.png"), depth)
+    cv2.imwrite(str(root / "flow_occ/000007_10.png"), np.full((12, 16, 3), (1, 32768, 32832), np.uint16))
+    for picture in (f"image/{drive.format('image')}.png", "image_2/000007_10.png", "image_2/000007_11.png"):
+        cv2.imwrite(str(root / picture), np.zeros((12, 16, 3), np.uint8))
+    (root / "calib_cam_to_cam/000007.txt").write_text(
+        "P_rect_02: 100 0 7 10 0 100 5 0 0 0 1 0\nP_rect_03: 100 0 7 -40 0 100 5 0 0 0 1 0\n"
+    )
+    import_truth("kitti", root, tmp_path / "gt")
+    for name in (drive.format("groundtruth_depth"), drive.format("image")):
+        pred = tmp_path / f"pred-{name}"
+        (pred / "depth").mkdir(parents=True)
+        (pred / "flow").mkdir()
+        np.save(pred / f"depth/{name}.npy", np.full((1, 12, 16), 5, np.float32))
+        np.save(pred / "depth/000007.npy", np.full((1, 12, 16), 10, np.float32))  # 50 / 5 px
+        np.save(pred / "flow/000007.npy", np.broadcast_to(np.float32([1, 0]), (1, 12, 16, 2)))
+        (pred / "predictions.json").write_text('{"depth": {"kind": "metric"}}')
+        report = score(pred, tmp_path / "gt")
+        assert report.tasks["depth"].counts.scored == 2
+        assert report.tasks["depth"].columns["metric/absrel"].value == pytest.approx(0)
+        assert report.tasks["flow"].columns["epe"].value == pytest.approx(0)
+
+
+def test_names_that_are_no_keys_match(tmp_path: Path) -> None:
+    write_davis(tmp_path / "davis", ("Hund & Katze",))
+    import_truth("davis", tmp_path / "davis", tmp_path / "gt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "davis" / "Annotations" / "480p").rename(tmp_path / "run" / "segmentation")
+    assert score(tmp_path / "run", tmp_path / "gt").tasks["segmentation"].counts.scored == 1

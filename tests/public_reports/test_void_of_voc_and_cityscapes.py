@@ -107,9 +107,10 @@ def test_cityscapes(tmp_path: Path) -> None:
     (clip,) = clips
     truth = clip.segmentation
     assert clip.key == "cityscapes-frankfurt_000000_000294"
-    rows = (Instance(7, "road"), Instance(23, "sky"), Instance(26000, "car"), Instance(26001, "car"))
+    group = Instance(24, "person", crowd=True)
+    rows = (Instance(7, "road"), Instance(23, "sky"), group, Instance(26000, "car"), Instance(26001, "car"))
     assert truth.instances == rows
-    void = np.isin(values, [4, 1, 24, 29000])
+    void = np.isin(values, [4, 1, 29000])
     np.testing.assert_array_equal(truth.ignored[0], void)
     np.testing.assert_array_equal(truth.ids[0], np.where(void, 0, values))
     assert [left.why for left in clips.left_out] == [
@@ -121,6 +122,12 @@ def test_cityscapes(tmp_path: Path) -> None:
     said_everywhere = np.where(truth.ids == 0, 7, truth.ids).astype(np.int32)
     scores = scored(clip, Segmentation(said_everywhere, truth.instances))
     assert [scores[column] for column in ("miou", "frame_ap", "j")] == pytest.approx([1, 1, 1])
+    # cityscapesScripts count a group's pixels for its class, and no object of it.
+    road = np.where(values == 24, 7, said_everywhere).astype(np.int32)
+    scores = scored(clip, Segmentation(road, truth.instances))
+    roads, group_pixels = int((values == 7).sum()), int((values == 24).sum())
+    assert scores["miou"] == pytest.approx((roads / (roads + group_pixels) + 1 + 0 + 1) / 4)
+    assert [scores[column] for column in ("frame_ap", "j")] == pytest.approx([1, 1])
 
 
 def test_cityscapes_with_classes_alone(tmp_path: Path) -> None:

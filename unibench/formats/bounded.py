@@ -81,7 +81,7 @@ def read_png(path: Path, dtype: type[np.uint8] | type[np.uint16], channels: int)
 
     Raises CorruptDataError where the bit depth or the number of channels is another.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(26)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
         raise CorruptDataError(f"{path} is not a PNG; the file is damaged or misnamed")
@@ -104,6 +104,7 @@ def read_png(path: Path, dtype: type[np.uint8] | type[np.uint16], channels: int)
 def read_npy(path: Path, dtype: npt.DTypeLike, dimensions: int) -> npt.NDArray[Any]:
     """An array file of a given type and number of dimensions; never unpickles, and looks at the header first."""
     try:
+        open_regular(path).close()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise CorruptDataError(f"{path} is not a readable .npy file: {error}") from error

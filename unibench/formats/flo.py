@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import CorruptDataError
+from openuni.storage import open_regular
 from unibench.formats.bounded import check_size
 
 TAG = b"PIEH"
@@ -30,7 +31,7 @@ def read_tagged(path: Path, channels: int) -> Singles:
 
     Raises CorruptDataError where tag, size or length are wrong.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(12)
         if head[:4] != TAG or len(head) < 12:
             raise CorruptDataError(f"{path} does not start with {TAG!r}: another format, or another byte order")

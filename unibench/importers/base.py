@@ -65,8 +65,10 @@ class Imported:
     """A clip of T frames. `rgb` uint8 `[T, H, W, 3]`; normals float32 `[T, H, W, 3]`, camera axes, towards the camera.
 
     What the source has not is None. `notes` are facts that a reader of the scores must know (half precision, flow of
-    the camera alone, what was calibrated). `number` is the id by which the source's `results.json` files name the clip,
-    where it has one. Raises InvalidAnnotationError where sizes disagree.
+    the camera alone, what was calibrated). `key` is the format's name, a dash and what the source calls the clip, in
+    any letters: a legal key is made of it. `number` is the id by which the source's `results.json` files name the clip,
+    where it has one; `video` is what people call it who do not name it as `key` does. Raises InvalidAnnotationError
+    where sizes disagree.
     """
 
     key: str
@@ -80,6 +82,7 @@ class Imported:
     camera: Camera | None = None
     notes: tuple[str, ...] = ()
     number: int | None = None
+    video: str = ""
 
     def __post_init__(self) -> None:
         frames, height, width = self.rgb.shape[:3]

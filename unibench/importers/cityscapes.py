@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
-from openuni.sample import make_key
 from unibench.formats.bounded import read_png, read_rgb
 from unibench.importers.base import Imported, LeftOut, unread
 
@@ -22,7 +21,7 @@ CLASSES = {
 }  # fmt: skip
 """The 19 classes that are scored, by label id; all other ids are void (`ignoreInEval` of cityscapesScripts)."""
 _THINGS = {24, 25, 26, 27, 28, 31, 32, 33}
-"""Classes that have instances; their pixels without one are groups that nobody took apart, and void too."""
+"""Classes that have instances; their pixels without one are groups that nobody took apart, but of their class."""
 _PICTURE = "_leftImg8bit.png"
 
 
@@ -53,7 +52,7 @@ def read_cityscapes(src: Path) -> Iterator[Imported | LeftOut]:
             continue
         notes = () if file == files[0] else ("classes alone: each is one instance, and AP says nothing of objects",)
         rgb = read_rgb(picture)[None]
-        yield Imported(make_key(f"cityscapes-{Path(stem).name}"), rgb, 1.0, segmentation=truth, notes=notes)
+        yield Imported(f"cityscapes-{Path(stem).name}", rgb, 1.0, segmentation=truth, notes=notes)
     for kind in ("instance", "label"):
         for mask in sorted(truths.glob(f"*/*/*_gtFine_{kind}Ids.png")):
             stem = str(mask.relative_to(truths)).removesuffix(f"_gtFine_{kind}Ids.png")
@@ -70,11 +69,12 @@ def _segmentation(file: Path) -> Segmentation:
     if file.name.endswith("_instanceIds.png"):
         values = read_png(file, np.uint16, 1).astype(np.int32)
         labels = np.where(values < 1000, values, values // 1000)
-        scored = np.isin(labels, list(CLASSES)) & ~((values < 1000) & np.isin(labels, list(_THINGS)))
+        groups = _THINGS
     else:
         values = labels = read_png(file, np.uint8, 1).astype(np.int32)
-        scored = np.isin(labels, list(CLASSES))
+        groups = set()
+    scored = np.isin(labels, list(CLASSES))
     kept = np.where(scored, values, 0).astype(np.int32)[None]
     numbers = [number for number in np.unique(kept).tolist() if number]
-    rows = tuple(Instance(n, CLASSES[n if n < 1000 else n // 1000]) for n in numbers)
+    rows = tuple(Instance(n, CLASSES[n if n < 1000 else n // 1000], crowd=n in groups) for n in numbers)
     return Segmentation(kept, rows, None if scored.all() else ~scored[None])

@@ -15,7 +15,6 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.printable import count
-from openuni.sample import make_key
 from unibench.formats import coco_truth
 from unibench.formats.bounded import read_rgb
 from unibench.importers.base import Categories, Imported, LeftOut, unread
@@ -83,7 +82,7 @@ def _split(src: Path, split: str, tables: Mapping[str, _Table]) -> Iterator[Impo
             truth, left_out = _objects(objects, image, rgb)
             yield from left_out
         yield Imported(
-            make_key(f"coco-{Path(name).stem}"),
+            f"coco-{Path(name).stem}",
             rgb,
             1.0,
             segmentation=truth,

@@ -9,7 +9,6 @@ import numpy as np
 
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
-from openuni.sample import make_key
 from unibench.formats.bounded import read_rgbs, same_size, sequence
 from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported, LeftOut, unread
@@ -43,6 +42,6 @@ def read_davis(src: Path) -> Iterator[Imported | LeftOut]:
         ids[void] = 0
         rows = tuple(Instance(int(k), "object") for k in np.unique(ids) if k)
         truth = Segmentation(ids, rows, void if void.any() else None)
-        yield Imported(make_key(f"davis-{clip.name}"), read_rgbs(pictures), 24.0, segmentation=truth)
+        yield Imported(f"davis-{clip.name}", read_rgbs(pictures), 24.0, segmentation=truth)
     named = (path for kind in ("JPEGImages", "Annotations") for path in (src / kind / folder).rglob("*"))
     yield from unread(src, named)

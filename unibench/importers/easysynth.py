@@ -8,6 +8,7 @@ plug-in. They are asked for in `easysynth.json` beside `CameraPoses.csv`:
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
 from unibench.camera import Camera
-from unibench.formats.bounded import read_bytes, read_png, read_rgbs, same_size, sequence
+from unibench.formats.bounded import read_bytes, read_png, read_rgbs, read_text, same_size, sequence
 from unibench.formats.exr import read_exr
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_depth, static_flow
@@ -113,8 +114,7 @@ def _poses(path: Path) -> npt.NDArray[np.float64]:
     """Poses `[T, 4, 4]`. The order of columns tells the version: qx first is Unreal's axes in centimetres, qw first is
     right, down, forward in metres."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         columns = list(rows[0]) if rows else []
         place = np.array([[float(row[k]) for k in ("tx", "ty", "tz")] for row in rows])
         turn = np.array([[float(row[k]) for k in ("qx", "qy", "qz", "qw")] for row in rows])
@@ -136,8 +136,8 @@ def _segmentation(src: Path) -> Segmentation | None:
     packed = (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
     table = src / "SemanticClasses.csv"
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if len(row) == 4 and row[1].strip().isdigit()]
+        lines = csv.reader(io.StringIO(read_text(table), newline=""))
+        rows = [row for row in lines if len(row) == 4 and row[1].strip().isdigit()]
         classes = {(int(r) << 16) | (int(g) << 8) | int(b): name for name, r, g, b in rows}
     except (OSError, ValueError) as error:
         raise CorruptDataError(f"{table} is not a table of name, R, G, B: {error}") from error

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
-from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_numbers, read_rgbs
 from unibench.formats.kitti import read_depth, read_flow
@@ -59,7 +58,7 @@ def _pairs(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
         if visible.is_file():
             occluded = np.any(np.isnan(read_flow(visible)) & ~np.isnan(forward), axis=-1)[None]
         flow = Flow(forward[None], occluded, exact=True)
-        yield Imported(make_key(f"kitti-{stem}"), read_rgbs(pair), 10.0, flow=flow), [path, visible, *pair]
+        yield Imported(f"kitti-{stem}", read_rgbs(pair), 10.0, flow=flow), [path, visible, *pair]
 
 
 def _frames(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
@@ -72,5 +71,7 @@ def _frames(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
             K = read_numbers(table, 9).reshape(1, 3, 3)
             K[:, :2, 2] += 0.5  # KITTI counts pixel centres from 0
             camera = Camera(K, np.eye(4)[None], *depth.values.shape[1:])
-        clip = Imported(make_key(f"kitti-{path.stem}"), read_rgbs([picture]), 10.0, depth=depth, camera=camera)
+        clip = Imported(
+            f"kitti-{path.stem}", read_rgbs([picture]), 10.0, depth=depth, camera=camera, video=picture.stem
+        )
         yield clip, [path, picture, table]

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.flow import Flow
-from openuni.sample import make_key
 from unibench.camera import Camera
 from unibench.formats.bounded import read_bytes, read_png, read_rgbs, same_size, sequence
 from unibench.formats.flo import TAG, read_flo, read_tagged
@@ -55,7 +54,7 @@ def read_sintel(src: Path) -> Iterator[Imported | LeftOut]:
     for folder in sorted(path for path in pictures.iterdir() if path.is_dir()):
         frames = sequence(folder, "frame_*.png")
         yield Imported(
-            make_key(f"sintel-{folder.name}"),
+            f"sintel-{folder.name}",
             read_rgbs(frames),
             24.0,
             depth=_sintel_depth(root / "depth" / folder.name, frames),
@@ -82,7 +81,7 @@ def read_middlebury(src: Path) -> Iterator[Imported | LeftOut]:
     for flow in sorted(flows.glob("*/flow10.flo")):
         pair = [src / "other-data" / flow.parent.name / f"frame{number}.png" for number in (10, 11)]
         value = Flow(read_flo(flow)[None], exact=True)
-        yield Imported(make_key(f"middlebury-{flow.parent.name}"), read_rgbs(pair), 24.0, flow=value)
+        yield Imported(f"middlebury-{flow.parent.name}", read_rgbs(pair), 24.0, flow=value)
         used += [flow, *pair]
     yield from unread(src, used)
 
@@ -94,7 +93,7 @@ def read_flying_chairs(src: Path) -> Iterator[Imported | LeftOut]:
         names = ("_img1", "_img2") if flow.name.endswith("_flow.flo") else ("-img0", "-img1")
         stem = flow.name.removesuffix("_flow.flo").removesuffix("-gt.flo")
         pair = [flow.with_name(f"{stem}{name}.ppm") for name in names]
-        yield Imported(make_key(f"chairs-{stem}"), read_rgbs(pair), 24.0, flow=Flow(read_flo(flow)[None], exact=True))
+        yield Imported(f"chairs-{stem}", read_rgbs(pair), 24.0, flow=Flow(read_flo(flow)[None], exact=True))
         used += [flow, *pair]
     yield from unread(src, used)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
-from openuni.sample import make_key
+from openuni.storage import open_regular
 from unibench.camera import Camera
 from unibench.formats.bounded import check_size, read_png, read_rgbs, read_text
 from unibench.importers.base import Imported, LeftOut, unread
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 def read_pfm(path: Path) -> Singles:
     """A portable float map of one channel `[H, W]`, first row on top."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = re.match(rb"Pf\s+(\d{1,9})\s+(\d{1,9})\s+(-?[0-9.eE+-]{1,20})\s", file.read(128))
         if head is None:
             raise CorruptDataError(f"{path} is not a PFM of one channel; the file is damaged or misnamed")
@@ -58,7 +58,7 @@ def read_middlebury_stereo(src: Path) -> Iterator[Imported | LeftOut]:
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = numbers["baseline"] / 1000 * K[0, 0] / (disparity.astype(np.float64) + numbers["doffs"])
         name = scene.resolve().name
-        yield _clip(f"middlebury-{name}", scene / "im0.png", np.isfinite(disparity), depth, K)
+        yield _clip(f"middlebury-{name}", scene / "im0.png", np.isfinite(disparity), depth, K, name)
     beside = [path.parent / name for path in found for name in ("im0.png", "calib.txt")]
     yield from unread(src, [*found, *beside])
 
@@ -81,16 +81,16 @@ def read_kitti_stereo(root: Path) -> Iterator[tuple[Imported, list[Path]]]:
         disparity = read_disparity(path)
         picture = root / ("image_2" if new else "colored_0") / path.name
         depth = baseline * left[0, 0] / disparity.astype(np.float64)
-        clip = _clip(f"kitti-{stem}-stereo", picture, np.isfinite(disparity), depth, left[:, :3].copy())
+        clip = _clip(f"kitti-{stem}-stereo", picture, np.isfinite(disparity), depth, left[:, :3].copy(), stem)
         yield clip, [path, picture, table]
 
 
-def _clip(name: str, picture: Path, known: npt.NDArray[np.bool_], depth: Floats, K: Floats) -> Imported:
+def _clip(key: str, picture: Path, known: npt.NDArray[np.bool_], depth: Floats, K: Floats, video: str) -> Imported:
     K[:2, 2] += 0.5  # both count pixel centres from 0
     values = np.where(known & np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)[None]
     camera = Camera(K[None], np.eye(4)[None], *values.shape[1:])
     return Imported(
-        make_key(name), read_rgbs([picture]), 10.0, depth=Depth(values, "metric", exact=True), camera=camera
+        key, read_rgbs([picture]), 10.0, depth=Depth(values, "metric", exact=True), camera=camera, video=video
     )
 
 

@@ -18,6 +18,7 @@ from openuni.errors import CorruptDataError
 from openuni.modalities.depth import Depth
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.sample import make_key
+from openuni.storage import open_regular
 from unibench.formats.bounded import read_bytes, read_npy, read_png, read_rgbs, same_size, sequence
 from unibench.importers.base import Imported, LeftOut, unread
 from unibench.importers.checks import check_not_half
@@ -50,7 +51,8 @@ def _segmentation(src: Path, pictures: list[Path]) -> Segmentation | None:
     if not (src / "object_mask").is_dir():
         return None
     paths = [src / "object_mask" / path.name for path in pictures]
-    channels = 4 if paths[0].is_file() and paths[0].read_bytes()[25:26] == b"\x06" else 3
+    with open_regular(paths[0]) as file:
+        channels = 4 if file.read(26)[25:] == b"\x06" else 3  # the PNG's colour type
     colours = same_size([read_png(path, np.uint8, channels)[..., :3] for path in paths], paths).astype(np.int32)
     packed = (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
     table = src / "objects.json"

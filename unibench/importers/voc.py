@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
-from openuni.sample import make_key
 from unibench.formats.bounded import read_rgb
 from unibench.formats.palette import read_indices
 from unibench.importers.base import Imported, LeftOut, unread
@@ -46,7 +45,7 @@ def read_voc(src: Path) -> Iterator[Imported | LeftOut]:
                 yield LeftOut(str(mask), "has no picture")
                 continue
             truth = _segmentation(mask, root / "SegmentationClass" / mask.name)
-            yield Imported(make_key(f"voc-{name}"), read_rgb(picture)[None], 1.0, segmentation=truth)
+            yield Imported(f"voc-{name}", read_rgb(picture)[None], 1.0, segmentation=truth)
         folders = ("JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations")
         yield from unread(root, (path for folder in folders for path in (root / folder).rglob("*")))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from openuni.errors import CorruptDataError
-from openuni.sample import make_key
 from unibench.formats import coco_truth
 from unibench.formats.bounded import picture_size, read_rgbs
 from unibench.importers.base import Categories, Imported, LeftOut, unread
@@ -64,7 +63,7 @@ def _videos(src: Path, table: Path, data: dict[str, Any]) -> Iterator[tuple[Impo
         size = (len(paths), *picture_size(paths[0]))
         masks = [_masks(table, row, len(paths)) for row in rows]
         truth = coco_truth.segmentation(rows, masks, names, f"{table}, video {video}", size)
-        key = make_key(f"ytvis-{Path(files[0]).parent.name or video}")
+        key = f"ytvis-{Path(files[0]).parent.name or video}"
         yield Imported(key, read_rgbs(paths), _FPS, segmentation=truth, number=video), paths
 
 

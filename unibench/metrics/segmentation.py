@@ -11,6 +11,8 @@
 - Truth from COCO's and YouTube-VIS's files has masks that overlap, crowds and boxes of its own (`Objects`), and AP is
   that of those, as `pycocotools` and `ytvoseval` count; the id map on top of them serves mIoU, J and F.
 
+A group that nobody took apart (`Instance.crowd`) counts for mIoU, as in cityscapesScripts; it is void for the others.
+
 What the truth ignores (void) is left out of all of them: it is not a pixel of a class, and what is predicted there is
 cut away before masks and boundaries are compared, as davis2017-evaluation does.
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -364,16 +366,16 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
                 f"{key}: segmentation predicted {prediction.ids.shape}, true {truth.ids.shape}; resample it first"
             )
         scores: dict[str, Score] = {column.name: UNDEFINED for column in self.columns}
-        self._add_precision(key, prediction, truth, scores)
+        objects = _without_crowds(truth)
+        self._add_precision(key, prediction, objects, scores)
         if _only_boxes(prediction) or _only_boxes(truth):
             return scores
-        if truth.ignored is not None:
-            kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
-            prediction = Segmentation(kept, prediction.instances)
-        overlap = overlaps(prediction, truth)
-        counts = class_counts(overlap, prediction, truth)
+        prediction = _cut(prediction, truth)
+        counts = class_counts(overlaps(prediction, truth), prediction, truth)
         scores["miou_video"] = _defined(_miou({key: counts})["miou"][0])
         self._counts[key] = counts
+        prediction, truth = _cut(prediction, objects), objects
+        overlap = overlaps(prediction, truth)
         similarity, boundary = object_scores(overlap, prediction, truth)
         scores["j"], scores["f"] = _defined(similarity), _defined(boundary)
         scores["jf"] = _defined((similarity + boundary) / 2)
@@ -382,9 +384,8 @@ class SegmentationMetric(Metric[Segmentation, Segmentation]):
     def _add_precision(self, key: str, prediction: Segmentation, truth: Segmentation, scores: dict[str, Score]) -> None:
         """Match the instances, and say the AP of this video."""
         shape = truth.ids.shape
-        if truth.ignored is not None and truth.objects is None:
-            kept = np.where(truth.ignored, 0, prediction.ids).astype(np.int32)
-            prediction = Segmentation(kept, prediction.instances)
+        if truth.objects is None:
+            prediction = _cut(prediction, truth)
         things = _things(prediction), _things(truth)
         groups: dict[str, list[Picture]] = {}
         if not (_only_boxes(prediction) or _only_boxes(truth)):
@@ -475,6 +476,23 @@ def _some(names: set[str]) -> str:
 
 def _defined(value: float) -> Score:
     return UNDEFINED if math.isnan(value) else Score(value)
+
+
+def _without_crowds(true: Segmentation) -> Segmentation:
+    """The truth of objects: pixels of groups that nobody took apart are ignored."""
+    crowds = [instance.id for instance in true.instances if instance.crowd]
+    if not crowds:
+        return true
+    of_crowds = np.isin(true.ids, crowds)
+    ignored = of_crowds if true.ignored is None else of_crowds | true.ignored
+    return replace(true, ids=np.where(of_crowds, 0, true.ids).astype(np.int32), ignored=ignored)
+
+
+def _cut(predicted: Segmentation, true: Segmentation) -> Segmentation:
+    """The prediction without what it says of pixels that the truth ignores."""
+    if true.ignored is None:
+        return predicted
+    return Segmentation(np.where(true.ignored, 0, predicted.ids).astype(np.int32), predicted.instances)
 
 
 def object_scores(overlap: Counts, predicted: Segmentation, true: Segmentation) -> tuple[float, float]:

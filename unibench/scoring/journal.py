@@ -14,6 +14,8 @@ from openuni.storage import LocalStore, naming, open_regular
 from unibench.scoring.samples import SampleResult
 
 _RESULT: TypeAdapter[SampleResult] = TypeAdapter(SampleResult)
+_MOST = 2 << 30
+"""Bytes of the results of a million samples."""
 
 
 class Journal:
@@ -25,6 +27,8 @@ class Journal:
         self._lines: list[bytes] = []
         if resume and path.exists():
             with open_regular(path) as file:
+                if file.size > _MOST:
+                    raise OpenUniError(f"{path} has {file.size:,} bytes, more than a run has; score without --resume")
                 self._lines = file.read().splitlines()
         if self._lines:
             with suppress(ValueError):

@@ -154,9 +154,10 @@ def open_standard(name: str = "estimation") -> Columns:
     wanted = standard.get(name)
     place, render = wanted.place, f"`unibench render --standard {wanted.name}`"
     if not (place / MANIFEST).is_file():
+        small = " (a first look in minutes: `unibench render --standard small`, then --standard small here)"
+        or_small = "" if name == "small" else small
         raise NoTruthError(
-            f"no truth: no standard set in {place}; {render} makes it (a first look in minutes: `unibench render "
-            "--standard small`, then --standard small here), or name truth with --gt"
+            f"no truth: no standard set in {place}; {render} makes it{or_small}, or name truth with --gt"
         )
     truth = Columns(str(place))
     recipe = {field: getattr(wanted, field) for field in ("scenes", "frames", "size", "fps", "seed")}

@@ -208,6 +208,7 @@ class Folder(Run):
         self._folder = folder
         self._entries: dict[str, dict[str, Path]] = {}
         self._truth: dict[str, Record] = {}
+        self._true_columns: dict[str, set[str]] = {}
         self._answered: tuple[str, Match] | None = None
         self._categories: dict[int, str] = {}
         self._pictures: dict[str, dict[str, str]] = {}
@@ -219,13 +220,13 @@ class Folder(Run):
         if self._answered is not None and self._answered[0] == truth.path:
             return self._answered[1]
         self._truth = {sample.key: sample.record for sample in truth.data}
+        self._true_columns = {s.key: {c for c in truth.data.columns if c in s} for s in truth.data}
         self._categories = categories_of(truth)
         self._entries = {}
         tables = [task for task in self._results if task in truth.values()]
-        names = {name for task in tasks.estimated() if task not in self._results for name in self._files(task)}
-        match = match_names(self._truth.values(), names)
-        for task in tables:
-            match = match.joined(match_numbers(self._truth.values(), self._files(task)))
+        match = Match({}, (), ())
+        for task in (*(task for task in tasks.estimated() if task not in self._results), *tables):
+            match = match.joined(self._match(task))
         if "segmentation" in tables and (
             unknown := coco_results.unknown_categories(self._results["segmentation"], self._categories)
         ):
@@ -296,13 +297,22 @@ class Folder(Run):
         """The entry of each key, that of the truth where it is known."""
         if task not in self._entries:
             files = self._files(task)
-            match = match_numbers if task in self._results else match_names
-            keys = match(self._truth.values(), files).keys if self._truth else {}
+            keys = self._match(task).keys if self._truth else {}
             self._entries[task] = {keys.get(name, name): path for name, path in files.items()}
             if task in self._results:
                 self._pictures[task] = {key: name for name, key in keys.items()}
                 self._entries[task] = dict.fromkeys(self._truth, self._results[task])
         return self._entries[task]
+
+    def _match(self, task: str) -> Match:
+        """Whose the entries of a task are: first of clips whose truth has it, in which those of one name may differ."""
+        files = self._files(task)
+        if task in self._results:
+            return match_numbers(self._truth.values(), files)
+        column = tasks.get_stored(task).column
+        match = match_names((record for key, record in self._truth.items() if column in self._true_columns[key]), files)
+        others = match_names(self._truth.values(), match.unknown)
+        return Match(match.keys | others.keys, match.ambiguous + others.ambiguous, others.unknown)
 
     def _files(self, task: str) -> dict[str, Path]:
         """The entry of each name, as a key; the first by name where two give one key."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from openuni.errors import OpenUniError
 from openuni.sources.download.journal import Answer, Outcome
-from openuni.storage import DISK_ERRORS
+from openuni.storage import DISK_ERRORS, DOCUMENT, open_regular
 
 SILENT_SECONDS = 30.0
 """A connection without a byte for so long is broken."""
@@ -116,6 +116,9 @@ def read_cookies(path: Path | None) -> http.cookiejar.CookieJar:
     """Cookies in the format of Netscape's `cookies.txt`. Raises OpenUniError for a file of another kind."""
     jar = http.cookiejar.MozillaCookieJar()
     if path is not None:
+        with open_regular(path) as file:
+            if file.size > DOCUMENT:
+                raise OpenUniError(f"{path} has {file.size:,} bytes, and is no cookies.txt; name the browser's export")
         try:
             jar.load(str(path), ignore_discard=True, ignore_expires=True)
         except (http.cookiejar.LoadError, UnicodeDecodeError) as error:

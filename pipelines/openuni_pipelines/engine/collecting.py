@@ -13,6 +13,7 @@ from openuni.shards import columns as columns_
 from openuni.shards import layout, writer
 from openuni.shards.reader import Dataset
 from openuni.shards.results import Result
+from openuni.storage import DOCUMENT, LocalStore
 from openuni_pipelines.engine import stopping
 from openuni_pipelines.engine.parallel import HERE, Parallel, mapping
 from openuni_pipelines.engine.run import holding, start_over
@@ -99,7 +100,7 @@ def _copy_column(data: Dataset, due: _Column) -> dict[str, str]:
 
 def read_list(path: Path) -> Collected:
     """A frozen list. Raises CorruptDataError naming the file that is none."""
-    frozen = layout.parse_json(Collected, path.read_bytes(), str(path))
+    frozen = layout.parse_json(Collected, LocalStore(path.parent).read(path.name, at_most=DOCUMENT), str(path))
     if frozen.version != 1:
         raise CorruptDataError(f"{path} is a list of version {frozen.version}; this program reads version 1")
     if len({clip.key for clip in frozen.clips}) != len(frozen.clips) or not frozen.clips:

@@ -10,7 +10,7 @@ from typing import Any
 
 from openuni.errors import PlanError
 from openuni.modalities.rgb import Rgb
-from openuni.sample import Annotation, Record
+from openuni.sample import Annotation, Record, make_key
 from openuni.shards import layout, writer
 from openuni_pipelines.engine.parallel import HERE, Parallel, mapping
 from openuni_pipelines.engine.run import start_over
@@ -101,9 +101,9 @@ class _Save:
 def _save(task: _Save) -> Clip:
     """Store one clip and its side-car, under a key that ascends with the order of the source."""
     clip, name, run = task.clip, task.name, task.run
-    key = f"{task.number:06d}-{clip.key}"[:64]
+    key = f"{task.number:06d}-{make_key(clip.key)}"[:64]
     frames, height, width = clip.rgb.shape[:3]
-    video = key if clip.number is None else str(clip.number)
+    video = (clip.video or key) if clip.number is None else str(clip.number)
     record = Record(key, frames, height, width, clip.fps, split="test", source=name, source_id=clip.key, video_id=video)
     annotations: dict[str, Annotation[Any] | str] = {"rgb": Annotation(Rgb(clip.rgb, clip.fps, exact=True), 1.0)}
     for column in _COLUMNS[1:]:

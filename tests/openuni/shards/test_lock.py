@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -74,6 +76,39 @@ def test_a_holder_on_another_machine_lives_by_its_heartbeat(tmp_path: Path) -> N
     os.utime(tmp_path / layout.LOCK, (silent, silent))
     with RunLock(tmp_path, "mine"):
         lock.check(tmp_path, "mine")
+
+
+def test_a_holder_in_another_container_of_this_machine_lives_by_its_heartbeat(tmp_path: Path) -> None:
+    """Two containers may share a host's name; in each, the other's process ids mean nothing or somebody else."""
+    mine = lock.born(os.getpid())
+    boot, _, started = mine.split("/")
+    inside = Holder("inside", socket.gethostname(), os.getpid(), f"{boot}/4026532999/{started}")
+    layout.write_atomic(tmp_path / layout.LOCK, layout.dump_json(inside), "inside")
+    with pytest.raises(PlanError, match="run inside"), RunLock(tmp_path, "mine"):
+        pytest.fail("the lock of a living container was taken")
+    silent = time.time() - lock.STALE_SECONDS - 1
+    os.utime(tmp_path / layout.LOCK, (silent, silent))
+    with RunLock(tmp_path, "mine"):
+        lock.check(tmp_path, "mine")
+
+
+def test_the_heartbeat_goes_on_when_the_file_server_did_not_answer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    with RunLock(tmp_path, "mine"):
+        read, failures = lock.read, iter([OSError(errno.ESTALE, "Stale file handle")])
+        monkeypatch.setattr(lock, "read", lambda home: _or_raise(next(failures, None)) or read(home))
+        os.utime(tmp_path / layout.LOCK, (0, 0))
+        deadline = time.monotonic() + 10
+        while (tmp_path / layout.LOCK).stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (tmp_path / layout.LOCK).stat().st_mtime > 0
+
+
+def _or_raise(error: OSError | None) -> None:
+    if error is not None:
+        raise error
 
 
 def test_the_heartbeat_touches_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

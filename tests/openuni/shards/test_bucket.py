@@ -95,6 +95,14 @@ def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: O
     s3.misbehave("skew", "GET", 9)
     with pytest.raises(PlanError, match="is refused: this machine's clock is wrong; set it"):
         openuni.open(URL)
+    s3.misbehave("skew", "", 9)  # also where a HEAD comes first, whose answer says nothing
+    with pytest.raises(PlanError, match="is refused: this machine's clock is wrong; set it"):
+        bucket.claim(store)
+    s3.misbehave("", "", 0)
+    store.put("x", b"data", "run")
+    s3.misbehave("refuse", "HEAD", 9)
+    with pytest.raises(PlanError, match=r"/x is refused to these credentials \(403 Forbidden\); ask"):
+        store.exists("x")
     for url in ("s3://", "s3:///d"):
         with pytest.raises(PlanError, match="names no bucket"):
             ObjectStore(url)

@@ -86,6 +86,19 @@ def test_a_server_that_is_gone_is_one_sentence(s3: Server, root: Path, monkeypat
     assert bucket.committed(store) == {(0, "rgb")}
 
 
+def test_a_store_is_asked_again_as_long_as_is_said_not_ten_times(
+    s3: Server, monkeypatch: pytest.MonkeyPatch, store: ObjectStore
+) -> None:
+    """The library's own ten retries were over in two seconds: any short outage ended a build."""
+    monkeypatch.setattr(objects, "_RETRY_WAITS", (0.001, 0.01))
+    patient = ObjectStore(URL)
+    s3.misbehave("503", "", 60)
+    patient.put("x", b"data", "run", create_only=True)
+    s3.misbehave("503", "", 60)
+    assert patient.read("x", at_most=10) == b"data"
+    assert s3.times == 0
+
+
 def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: ObjectStore) -> None:
     with pytest.raises(PlanError, match="there is no bucket nobodys; make it, or correct s3://nobodys/d"):
         bucket.claim(ObjectStore("s3://nobodys/d"))

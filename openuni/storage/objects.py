@@ -23,6 +23,10 @@ from openuni.storage.base import check_name
 SCHEMES = frozenset({"s3", "gs", "az"})
 RETRY_SECONDS = 180.0
 """How long a store that answers 503, or not at all, is asked again."""
+_RETRY_WAITS = (0.2, 10.0)
+"""Seconds between two requests: at first, and at most."""
+_RETRIES = 10_000
+"""More than fit into the time: the library's own ten are over in two seconds."""
 _REQUEST_SECONDS = 900
 """How long one request may take, with all its bytes: a tar of 5 GiB at 6 MiB a second."""
 _ATTEMPTS = 5
@@ -61,7 +65,11 @@ class ObjectStore:
             from obstore.store import from_url
         except ImportError:
             raise PlanError(f"{url} needs obstore; run: pip install 'openuni[cloud]'") from None
-        retry: Any = {"retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+        first, longest = (timedelta(seconds=seconds) for seconds in _RETRY_WAITS)
+        # A wait is drawn between the first and three times the one before: with twice, they would hardly grow.
+        backoff = {"init_backoff": first, "max_backoff": longest, "base": 3}
+        patience = timedelta(seconds=RETRY_SECONDS)
+        retry: Any = {"max_retries": _RETRIES, "retry_timeout": patience, "backoff": backoff}
         with self._told(""):
             more = credentials.options(parts.scheme)
             # Who names a server without TLS means it; a name that says https is never left for one.
@@ -81,8 +89,13 @@ class ObjectStore:
     def size(self, name: str) -> int:
         import obstore
 
+        refused = (obstore.exceptions.PermissionDeniedError, obstore.exceptions.UnauthenticatedError)
         with self._told(name):
-            return int(obstore.head(self._store, check_name(name))["size"])
+            try:
+                return int(obstore.head(self._store, check_name(name))["size"])
+            except refused:
+                obstore.get(self._store, name)  # an answer to HEAD has no body: a wrong clock would look like no rights
+                raise
 
     def exists(self, name: str) -> bool:
         try:
@@ -160,12 +173,13 @@ class ObjectStore:
 
         in_parts = mode == "overwrite" and size > _IN_PARTS
         part = max(_PART, size // _MOST_PARTS)
+        end = time.monotonic() + RETRY_SECONDS
         for attempt in range(_ATTEMPTS):
             try:
                 obstore.put(self._store, name, data, mode=mode, use_multipart=in_parts, chunk_size=part)
                 return
             except obstore.exceptions.GenericError as error:
-                if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1:
+                if "error sending request" not in str(error) or attempt == _ATTEMPTS - 1 or time.monotonic() > end:
                     raise
             time.sleep(0.1 * 4**attempt)
 
@@ -263,4 +277,6 @@ def _brief(error: BaseException) -> str:
     """What the store calls it, or the first line; its own answers go on for pages."""
     if match := re.search(r"status code: ([0-9]{3}).*?<Code>(\w+)</Code>", str(error), re.DOTALL):
         return f"{match[1]} {match[2]}"
+    if match := re.search(r"status code: ([0-9]{3}[\w ]*): *$", str(error), re.MULTILINE):
+        return match[1]
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -117,7 +117,9 @@ def push(
     work = [place for place, files in data.items() if not all(there.has(n, root / n, f) for n, f in files.items())]
     if dry_run:
         return work
-    with holding(root), tempfile.TemporaryDirectory(prefix="openuni-push-") as scratch:
+    with holding(root) as run, tempfile.TemporaryDirectory(prefix="openuni-push-") as scratch:
+        if not (root / catalog.TABLE).is_file():  # rendered and imported truth has none
+            catalog.write(root, run)
         described = _describing(root, manifest, Path(scratch), f"{there.api.endpoint}/datasets/{name}")
         _create(there)
         due = {file: path for file, path in described.items() if not there.has(file, path)}

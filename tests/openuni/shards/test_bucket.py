@@ -86,6 +86,19 @@ def test_a_server_that_is_gone_is_one_sentence(s3: Server, root: Path, monkeypat
     assert bucket.committed(store) == {(0, "rgb")}
 
 
+def test_a_store_is_asked_again_as_long_as_is_said_not_ten_times(
+    s3: Server, monkeypatch: pytest.MonkeyPatch, store: ObjectStore
+) -> None:
+    """The library's own ten retries were over in two seconds: any short outage ended a build."""
+    monkeypatch.setattr(objects, "_RETRY_WAITS", (0.001, 0.01))
+    patient = ObjectStore(URL)
+    s3.misbehave("503", "", 60)
+    patient.put("x", b"data", "run", create_only=True)
+    s3.misbehave("503", "", 60)
+    assert patient.read("x", at_most=10) == b"data"
+    assert s3.times == 0
+
+
 def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: ObjectStore) -> None:
     with pytest.raises(PlanError, match="there is no bucket nobodys; make it, or correct s3://nobodys/d"):
         bucket.claim(ObjectStore("s3://nobodys/d"))
@@ -95,6 +108,14 @@ def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: O
     s3.misbehave("skew", "GET", 9)
     with pytest.raises(PlanError, match="is refused: this machine's clock is wrong; set it"):
         openuni.open(URL)
+    s3.misbehave("skew", "", 9)  # also where a HEAD comes first, whose answer says nothing
+    with pytest.raises(PlanError, match="is refused: this machine's clock is wrong; set it"):
+        bucket.claim(store)
+    s3.misbehave("", "", 0)
+    store.put("x", b"data", "run")
+    s3.misbehave("refuse", "HEAD", 9)
+    with pytest.raises(PlanError, match=r"/x is refused to these credentials \(403 Forbidden\); ask"):
+        store.exists("x")
     for url in ("s3://", "s3:///d"):
         with pytest.raises(PlanError, match="names no bucket"):
             ObjectStore(url)

@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import openuni
+from benchmarks import opening
 from openuni.errors import CorruptDataError
 from openuni.shards import catalog, columns, layout, verify
 from openuni.shards.layout import CommitRecord, FileRecord
@@ -192,3 +193,15 @@ def test_a_revision_is_believed_only_with_its_catalog(root: Path, files: object,
     (root / layout.MANIFEST).write_bytes(layout.dump_checked(revised))
     with pytest.raises(CorruptDataError, match=said):
         len(openuni.open(root))
+
+
+def test_the_benchmark_of_a_million_clips_measures_what_its_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`benchmarks/opening.py`, with shards enough for a second folder; the page has its numbers."""
+    for name in ("cat_file", "size"):  # it replaces them
+        monkeypatch.setattr(MemoryFileSystem, name, getattr(MemoryFileSystem, name))
+    measured = opening.measure(layout.PER_FOLDER + 1, 2, latency=0.0)
+    MemoryFileSystem().rm("/million", recursive=True)
+    assert measured["requests_to_open"] == 3
+    assert measured["requests_to_filter"] == 4
+    assert measured["requests_for_a_clip"] == len(opening.COLUMNS)
+    assert measured["epoch_exactly_once"]

@@ -58,6 +58,14 @@ def download(hub: Hub, root: Path) -> Path:
     return root
 
 
+def test_a_dataset_without_a_catalog_gets_one(hub: Hub, tmp_path: Path, write_data_set: Write) -> None:
+    """`unibench render` and `import` write none into a folder."""
+    root = write_data_set(tmp_path / "rendered")
+    done = push(root)
+    assert done.exit_code == 0, done.output
+    assert list(openuni.open(download(hub, tmp_path / "copy")).keys()) == list(openuni.open(root).keys())
+
+
 def test_a_dataset_goes_to_the_hub_and_what_has_changed_later(hub: Hub, root: Path, tmp_path: Path) -> None:
     assert "9 columns of 3 shards" in push(root, "--dry-run").output
     assert hub.repositories == {}

@@ -6,12 +6,15 @@ sentence: whose bucket, what it said, what to do.
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -20,6 +23,8 @@ from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.storage import credentials
 from openuni.storage.base import check_name
 
+_log = logging.getLogger(__name__)
+
 SCHEMES = frozenset({"s3", "gs", "az"})
 RETRY_SECONDS = 180.0
 """How long a store that answers 503, or not at all, is asked again."""
@@ -27,6 +32,7 @@ _RETRY_WAITS = (0.2, 10.0)
 """Seconds between two requests: at first, and at most."""
 _RETRIES = 10_000
 """More than fit into the time: the library's own ten are over in two seconds."""
+_CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 900
 """How long one request may take, with all its bytes: a tar of 5 GiB at 6 MiB a second."""
 _ATTEMPTS = 5
@@ -72,8 +78,11 @@ class ObjectStore:
         retry: Any = {"max_retries": _RETRIES, "retry_timeout": patience, "backoff": backoff}
         with self._told(""):
             more = credentials.options(parts.scheme)
+            server = more.get("endpoint", "")
+            if server:
+                _say_if_silent(server)
             # Who names a server without TLS means it; a name that says https is never left for one.
-            plainly = more.get("endpoint", "").startswith("http://")
+            plainly = server.startswith("http://")
             options: Any = {"timeout": timedelta(seconds=_REQUEST_SECONDS), "allow_http": plainly}
             self._store: Any = from_url(self.url, retry_config=retry, client_options=options, **more)
 
@@ -271,6 +280,22 @@ class ObjectStore:
             raise OpenUniError(
                 f"{where} cannot be reached ({_brief(error)}); nothing is half written: run the same command again"
             ) from None
+
+
+@cache
+def _say_if_silent(server: str) -> None:
+    """A wrong address is asked as long as a server that is down for a moment: whoever waits is told for what."""
+    parts = urlsplit(server)
+    try:
+        place = (parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443))
+        socket.create_connection(place, _CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        _log.warning(
+            "%s does not answer (%s); it is asked again for up to %g seconds; if that is wrong, stop and correct it",
+            server,
+            error,
+            RETRY_SECONDS,
+        )
 
 
 def _brief(error: BaseException) -> str:

@@ -99,6 +99,16 @@ def test_a_store_is_asked_again_as_long_as_is_said_not_ten_times(
     assert s3.times == 0
 
 
+def test_who_waits_for_a_server_that_does_not_answer_is_told(
+    s3: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ObjectStore(URL)
+    assert not caplog.records
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    ObjectStore(URL)
+    assert "http://127.0.0.1:9 does not answer" in caplog.text
+
+
 def test_a_wrong_bucket_and_missing_rights_are_one_sentence(s3: Server, store: ObjectStore) -> None:
     with pytest.raises(PlanError, match="there is no bucket nobodys; make it, or correct s3://nobodys/d"):
         bucket.claim(ObjectStore("s3://nobodys/d"))

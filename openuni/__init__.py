@@ -25,23 +25,31 @@ __all__ = ["Dataset", "open", "view"]
 __version__ = "0.1.0"
 
 
-def open(path: str | PathLike[str]) -> Dataset:
+def open(
+    path: str | PathLike[str], *, cache_dir: str | PathLike[str] | None = None, cache_size: int = 100 * 10**9
+) -> Dataset:
     """Open a dataset folder: a local path or any fsspec URL; or a view of one, a file that `openuni select` wrote, also
     at a URL.
 
-    Raises PlanError where it is not a dataset, CorruptDataError where its manifest or the view is damaged.
+    What is read of a dataset at a URL is kept in `cache_dir`, up to `cache_size` bytes: a second epoch reads it there.
+    Raises PlanError where it is not a dataset, or the cache is somebody else's folder, CorruptDataError where its
+    manifest or the view is damaged.
 
     Example:
         >>> openuni.open("data/demo").columns
         ['rgb', 'depth', 'flow']
     """
+    from pathlib import Path
+
     from openuni.shards import view
     from openuni.shards.reader import Dataset
+    from openuni.storage import Cache
 
+    cache = None if cache_dir is None else Cache(Path(cache_dir), cache_size)
     if not view.is_view(str(path)):
-        return Dataset(str(path))
+        return Dataset(str(path), cache)
     chosen = view.read(str(path))
-    return Dataset(chosen.dataset).only(chosen.keys)
+    return Dataset(chosen.dataset, cache).only(chosen.keys)
 
 
 def view(sample: Sample) -> View:

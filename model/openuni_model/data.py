@@ -247,10 +247,12 @@ class Reader:
     seed: int
     codec: Codec
     cache: Path | None = None
+    data_cache: Path | None = None
+    data_cache_size: int = 100 * 10**9
 
     @cached_property
     def data(self) -> Dataset:
-        return openuni.open(self.url)
+        return openuni.open(self.url, cache_dir=self.data_cache, cache_size=self.data_cache_size)
 
     def load(self, entry: Entry) -> Example:
         """The clip of an entry, or where it is damaged the next one in the order that has its bucket.

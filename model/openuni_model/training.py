@@ -110,6 +110,10 @@ class TrainConfig:
     """Vary the prompt of each view, which may also select a target; off, one prompt per modality: an ablation."""
     cache: Path | None = None
     """Folder in which latents and text embeddings are cached, for several runs; losses stay the same."""
+    data_cache: Path | None = None
+    """Folder in which samples of a dataset at a URL are cached, so that a second epoch reads them there."""
+    data_cache_size: int = field(default=100 * 10**9, metadata={"min": 1})
+    """Bytes of --data-cache; what was unused longest goes first."""
     vae_tiling: bool = False
     """Encode large frames tile by tile, to save memory; latents change slightly."""
     workers: int = field(default=0, metadata={"min": 0})
@@ -163,7 +167,8 @@ class TrainConfig:
         """Raises TrainConfigError naming the first value that describes no run."""
         least = {"steps": 1, "global_batch_size": 1, "gradient_accumulation_steps": 1, "warmup": 0, "frames": 1,
                  "size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "keep": 1, "validate_every": 0,
-                 "validation_clips": 1, "score_every": 0, "sample_every": 0, "lora": 0}  # fmt: skip
+                 "validation_clips": 1, "score_every": 0, "sample_every": 0, "lora": 0,
+                 "data_cache_size": 1}  # fmt: skip
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -360,7 +365,16 @@ def prepare(plan: Plan, world: World, say: Progress) -> Run:
         add_lora(model, config.lora, config.seed)
     # What Wan does not bring has further to go.
     schedule = replace(plan.schedule, new_scale=_chosen(config.new_lr_scale, 10.0 if brought else 1.0))
-    reader = Reader(plan.url, plan.stage, Buckets(shape), config.seed, codec, config.cache)
+    reader = Reader(
+        plan.url,
+        plan.stage,
+        Buckets(shape),
+        config.seed,
+        codec,
+        config.cache,
+        config.data_cache,
+        config.data_cache_size,
+    )
     return Run(config, Trainer(schedule, model, reader, embed, world), world, started)
 
 

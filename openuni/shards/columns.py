@@ -123,6 +123,15 @@ def read_stored(root: Path, shard: int, column: str, row: Row) -> Result:
     return read_row(column, row, store.where(name), lambda begin, end: store.read_range(name, begin, end - begin))
 
 
+def sha256_of(row: Row) -> str:
+    """A name for what a sample has in a tar: the SHA-256 of its members' names, places and hashes."""
+    begin = min((member.offset for member in row.members), default=0)
+    said = hashlib.sha256()
+    for member in row.members:
+        said.update(f"{member.field} {member.offset - begin} {member.size} ".encode() + member.sha256)
+    return said.hexdigest()
+
+
 def read_row(column: str, row: Row, path: str, fetch: Callable[[int, int], bytes]) -> Result:
     """All members of one sample in one ranged read. Raises CorruptDataError naming the member that is damaged."""
     begin = min(member.offset for member in row.members)

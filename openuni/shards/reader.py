@@ -26,7 +26,7 @@ from openuni.shards import catalog, columns, facts, index, layout, plan, routing
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
-from openuni.storage import DOCUMENT, LocalStore, Store, open_regular, open_store
+from openuni.storage import DOCUMENT, Cache, LocalStore, Store, open_regular, open_store
 
 _WINDOW = 32
 """Shards that are shuffled together: their indices are what iteration holds in memory."""
@@ -66,13 +66,15 @@ class Dataset:
         ['bikes-street', 'bunny']
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cache: Cache | None = None) -> None:
         """Raises PlanError when `url` is not a dataset, CorruptDataError when its manifest is damaged.
 
-        One that is planned but has nothing committed yet opens, and is empty.
+        `cache` keeps what is read of samples, if the dataset is not on this machine. One that is planned but has
+        nothing committed yet opens, and is empty.
         """
         self.url = url
         self._store = open_store(url)
+        self._cache = None if isinstance(self._store, LocalStore) else cache
         try:
             data = self._store.read(layout.MANIFEST, at_most=DOCUMENT)
         except (FileNotFoundError, NotADirectoryError):
@@ -591,8 +593,24 @@ class Dataset:
         return layout.naming(self.manifest)
 
     def _stored(self, tar: str, column: str, row: Row) -> Result:
-        read = self._store.read_range
-        return columns.read_row(column, row, self._path(tar), lambda begin, end: read(tar, begin, end - begin))
+        def fetched(begin: int, end: int) -> bytes:
+            return self._store.read_range(tar, begin, end - begin)
+
+        cache, name = self._cache, columns.sha256_of(row)
+        if cache is None:
+            return columns.read_row(column, row, self._path(tar), fetched)
+
+        def near(begin: int, end: int) -> bytes:
+            return cache.get(name, end - begin, lambda: fetched(begin, end))
+
+        def again(begin: int, end: int) -> bytes:
+            cache.put(name, data := fetched(begin, end))
+            return data
+
+        try:
+            return columns.read_row(column, row, self._path(tar), near)
+        except CorruptDataError:  # what is kept, perhaps, and not what is far away
+            return columns.read_row(column, row, self._path(tar), again)
 
 
 class Order:

@@ -10,6 +10,7 @@ what an object store can do as well: create-only puts, ranged reads, listings, n
 """
 
 from openuni.storage.base import DOCUMENT, Store, check_name
+from openuni.storage.cache import Cache
 from openuni.storage.claim import check_ours, claim
 from openuni.storage.full import DISK_ERRORS, disk_sentence, naming, system_sentence
 from openuni.storage.local import (
@@ -32,6 +33,7 @@ __all__ = [
     "DISK_ERRORS",
     "DOCUMENT",
     "MARKER",
+    "Cache",
     "LocalStore",
     "RegularFile",
     "Store",

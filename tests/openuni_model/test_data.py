@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -149,6 +150,17 @@ def test_the_cache_changes_nothing_and_is_used(discs: Path, tmp_path: Path) -> N
     np.save(files[0], np.load(files[0]) * 0)
     changed = [v for e in plan.entries for v, z in cached.load(e).item.latents.items() if not z.any()]
     assert changed
+
+
+def test_samples_of_a_dataset_at_a_url_are_kept_here(discs: Path, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").put(str(discs), "/bucket/discs", recursive=True)
+    plain = reader(discs)
+    far = replace(plain, url="memory://bucket/discs", data_cache=tmp_path / "near", data_cache_size=10**6)
+    plan = next(plan_steps(far.data, STAGE, FIT, clips_of=lambda _: 3, seed=4, cursor=Cursor()))
+    for entry in plan.entries:
+        a, b = plain.load(entry), far.load(entry)
+        assert all(torch.equal(a.item.latents[v], b.item.latents[v]) for v in a.draw.views)
+    assert list((tmp_path / "near").glob("??/*"))
 
 
 def test_windows_of_a_long_clip_are_drawn_and_short_clips_take_a_shorter_bucket() -> None:

@@ -20,6 +20,7 @@ from openuni.errors import AbsentModalityError, CorruptDataError, OpenUniError, 
 from openuni.sample import Sample
 from openuni.shards import layout
 from openuni.shards.reader import Order
+from openuni.storage.remote import RemoteStore
 from openuni_pipelines.engine.exporting import merge
 
 from .conftest import COLUMNS, H, T, W, key_of, values_of
@@ -187,6 +188,37 @@ def test_a_url_reads_like_a_folder_and_only_ranges_are_read(root: Path) -> None:
     memory.put(str(root), "/bucket/data", recursive=True)
     data = openuni.open("memory://bucket/data")
     np.testing.assert_array_equal(data[key_of(7)].rgb.frames, values_of(7)[0])
+
+
+def test_a_second_epoch_over_a_url_reads_what_is_kept_here_and_not_what_is_damaged(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.filesystem("memory").put(str(root), "/bucket/kept", recursive=True)
+    url, near = "memory://bucket/kept", tmp_path / "near"
+    fetched: list[str] = []
+    read_range = RemoteStore.read_range
+
+    def counting(self: RemoteStore, name: str, offset: int, size: int) -> bytes:
+        fetched.append(name)
+        return read_range(self, name, offset, size)
+
+    monkeypatch.setattr(RemoteStore, "read_range", counting)
+
+    def epoch() -> int:
+        fetched.clear()
+        data = openuni.open(url, cache_dir=near)
+        for number in range(9):
+            np.testing.assert_array_equal(data[key_of(number)].rgb.frames, values_of(number)[0])
+        return sum(name.endswith(".tar") for name in fetched)
+
+    assert epoch() == 9
+    assert epoch() == 0
+    flipped = next(path for path in sorted(near.glob("??/*")))
+    flipped.write_bytes(bytes(byte ^ 1 for byte in flipped.read_bytes()))
+    assert epoch() == 1
+    assert epoch() == 0
+    assert openuni.open(str(root), cache_dir=tmp_path / "unused")[0].rgb.frames.size
+    assert not list((tmp_path / "unused").glob("??/*"))  # what is on this machine is not copied
 
 
 @pytest.mark.parametrize("world", [1, 3, 5])

@@ -98,7 +98,7 @@ def test_a_run_goes_on_on_another_machine_bit_for_bit(
     monkeypatch.setattr(objects, "_PART", 5 << 20)
     run(*words, "--out", URL, "--staging", tmp_path / "a", "--steps", 2)
     s3.misbehave("503", "PUT", 3)
-    more = ("--data", data.url, "--workers", 1)
+    more = ("--data", data.url, "--workers", 1, "--data-cache", tmp_path / "near")
     said = run(*words, *more, "--out", URL, "--staging", tmp_path / "b", "--steps", 4).output
     assert f"resuming from {tmp_path / 'b'}" in said.replace("\n", "")
     s3.misbehave("cut", "PUT", 2)

@@ -7,7 +7,7 @@ streamed. `--videos` holds the published videos as they are named in `metadata.p
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from openuni import rle
 from openuni.choosing import text
 from openuni.errors import CorruptDataError, PlanError
 from openuni.sources import selection
@@ -176,37 +177,19 @@ def segmented(file: Path) -> Iterator[Segmented]:
             about = value.get("annotation") or {}
             for frame, things in (about.get("mask_annotation") or {}).items():
                 names = tuple(str(about["mask_map"][number]["class_name"]) for number in things)
-                masks = np.stack([_mask(thing["size"], thing["counts"]) for thing in things.values()])
+                masks = np.stack([_mask(thing) for thing in things.values()])
                 scores = tuple(float(np.max(thing["score"])) for thing in things.values())
                 yield Segmented(key, int(frame), names, scores, masks, np.stack([_box(mask) for mask in masks]))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise CorruptDataError(f"{file}: the masks of entry {key} are broken: {error}; download it again") from None
 
 
-def _mask(size: Sequence[int], counts: str) -> npt.NDArray[np.bool_]:
-    """A mask `[H, W]` from COCO's compressed runs (`rleFrString` in pycocotools' `maskApi.c`): column by column.
-
-    Raises ValueError where the runs do not fill it.
-    """
-    height, width = size
+def _mask(thing: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """The mask `[H, W]` of one thing. Raises ValueError where its runs do not fill it."""
+    height, width = thing["size"]
     if not 0 < height * width <= _MOST_PIXELS:
         raise ValueError(f"a mask of {height}×{width} pixels")
-    runs: list[int] = []
-    number, shift = 0, 0
-    for sign in counts.encode("ascii"):
-        number |= (sign - 48 & 0x1F) << shift
-        shift += 5
-        if sign - 48 & 0x20:
-            continue
-        if sign - 48 & 0x10:
-            number -= 1 << shift
-        # From the third on a run is told by its difference from the last but one.
-        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-        number, shift = 0, 0
-    if min(runs, default=-1) < 0 or sum(runs) != height * width:
-        raise ValueError("its runs do not fill the frame")
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return np.ascontiguousarray(inside.reshape(width, height).T)
+    return rle.decode(rle.read(thing, height, width), height, width)
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

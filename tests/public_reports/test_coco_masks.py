@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as official_masks
 
+from openuni import rle
 from openuni.errors import CorruptDataError
 from openuni.modalities import get
 from openuni_pipelines.commands.import_truth import import_truth
 from unibench import score
-from unibench.formats import rle
 from unibench.importers import read
 from unibench.metrics.segmentation import SegmentationMetric
 from unibench.scoring.runs import open_run

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from openuni import rle
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import LAYOUTS, Skeleton
-from unibench.formats import rle
 
 _LARGEST = 2 << 30
 """Bytes that are read: COCO's test set with 20 people a picture is less."""

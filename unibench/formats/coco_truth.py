@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from openuni import rle
 from openuni.errors import CorruptDataError
 from openuni.modalities.segmentation import Instance, Segmentation
-from unibench.formats import rle
 from unibench.formats.bounded import read_bytes
 
 _LARGEST = 4 << 30

@@ -30,9 +30,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from openuni import rle
 from openuni.errors import InvalidAnnotationError
 from openuni.modalities.segmentation import Instance, Objects, Segmentation
-from unibench.formats import rle
 from unibench.metrics.base import UNDEFINED, Bools, Column, Floats, Metric, Score, Scores, mean_iou
 from unibench.metrics.precision import ALL_AREAS, COCO_AREAS, Annotation, AveragePrecision, Picture
 

@@ -631,7 +631,7 @@ def _predictions(rng: random.Random) -> Iterator[Case]:
     for task in ("depth", "flow", "segmentation"):
         name = f"{task}/{KEYS[0]}.npy"
         for number in range(4):
-            changes[f"{name} is damaged ({number})"] = _spoilt(name)
+            changes[f"{name} is damaged ({number})"] = cut_or_flipped(name, within=200)
         changes[f"{name} is a pipe"] = piped(name)
         changes[f"{name} is a folder"] = foldered(name)
         changes[f"{name} is huge"] = sparse(name)
@@ -653,14 +653,16 @@ def _predictions(rng: random.Random) -> Iterator[Case]:
         yield Case("predictions", name, change, act)
 
 
-def _spoilt(name: str) -> Change:
+def cut_or_flipped(name: str, within: int | None = None) -> Change:
+    """A file cut short, or a few of its bits flipped: of its first `within` bytes, or of all."""
+
     def change(root: Path, rng: random.Random) -> None:
         data = bytearray((root / name).read_bytes())
         if rng.random() < 0.5:
             data = data[: rng.randrange(len(data))]
         else:
             for _ in range(rng.choice((1, 4, 40))):
-                data[rng.randrange(min(len(data), 200))] ^= 1 << rng.randrange(8)
+                data[rng.randrange(min(len(data), within or len(data)))] ^= 1 << rng.randrange(8)
         (root / name).write_bytes(data)
 
     return change

@@ -39,6 +39,7 @@ from benchmarks.hostile_cases import (
     Change,
     call,
     cleared,
+    cut_or_flipped,
     damaged,
     foldered,
     linked,
@@ -259,7 +260,7 @@ def _published(rng: random.Random) -> Iterator[Case]:
         changes |= {f"{name} is a pipe": piped(name), f"{name} is a folder": foldered(name)}
         changes[f"{name} is huge"] = sparse(name)
         for number in range(8):
-            changes[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+            changes[f"{name} is damaged ({number})"] = cut_or_flipped(name)
         for number, text in enumerate(NASTY):
             changes[f"{name} has a member of nasty text {number}"] = _with_member(name, tarfile.TarInfo(f"{text}.mp4"))
         for what, info in _members().items():
@@ -286,7 +287,7 @@ def _published(rng: random.Random) -> Iterator[Case]:
         if name != "videos":
             rows[f"{name} is huge"] = sparse(name)
             for number in range(4):
-                rows[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+                rows[f"{name} is damaged ({number})"] = cut_or_flipped(name)
     for name, change in rows.items():
         yield Case("published", f"table: {name}", change, table)
         if "table" in name or "field" in name:
@@ -433,7 +434,7 @@ def _benchmarks(rng: random.Random) -> Iterator[Case]:
     for name in (mask, frame):
         changes[f"{name} is huge"] = sparse(name)
         for number in range(8):
-            changes[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+            changes[f"{name} is damaged ({number})"] = cut_or_flipped(name)
         for what, data in _pictures().items():
             changes[f"{name} is {what}"] = _with_file(name, data)
     for number, text in enumerate(NASTY):
@@ -478,7 +479,7 @@ def _reports(rng: random.Random) -> Iterator[Case]:
     changes |= {f"{name} is a pipe": piped(name), f"{name} is a folder": foldered(name)}
     changes[f"{name} is huge"] = sparse(name)
     for number in range(30):
-        changes[f"{name} is damaged ({number})"] = _cut_or_flipped(name)
+        changes[f"{name} is damaged ({number})"] = cut_or_flipped(name)
     values = (None, [], {}, "\x1b[2J[red]", -1, 1e308, "x" * 100_000, [[[[]]]], True)
     for number, value in enumerate(values):
         for turn in range(6):
@@ -511,19 +512,6 @@ def _with_field(name: str, value: object) -> Change:
 def _with_file(name: str, data: bytes) -> Change:
     def change(root: Path, rng: random.Random) -> None:
         cleared(root, name).write_bytes(data)
-
-    return change
-
-
-def _cut_or_flipped(name: str) -> Change:
-    def change(root: Path, rng: random.Random) -> None:
-        data = bytearray((root / name).read_bytes())
-        if rng.random() < 0.5:
-            data = data[: rng.randrange(len(data))]
-        else:
-            for _ in range(rng.choice((1, 4, 40))):
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        (root / name).write_bytes(data)
 
     return change
 

@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 COMMIT = "5e7c0de5" * 5
 LARGE = (".tar", ".parquet")
 
@@ -98,6 +100,18 @@ def serving() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def in_use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that the client of this process talks to, and does not wait for long."""
+    with serving() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("HF_TOKEN", served.token)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("openuni_pipelines.engine.on_hub._WAIT", 0.01)
+        yield served
 
 
 def _answer(hub: Hub, path: str, query: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:

@@ -10,9 +10,9 @@ import pytest
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.shards import catalog, layout
 from openuni.storage.remote import RemoteStore
-from openuni_pipelines.engine import copying, on_hub
+from openuni_pipelines.engine import copying
 from openuni_pipelines.engine.run import describe
-from tests.hub import Hub, serving
+from tests.hub import Hub, in_use
 from tests.openuni.shards.conftest import write_data_set as write_data_set
 
 pytest.importorskip("huggingface_hub")
@@ -29,12 +29,7 @@ def root(tmp_path: Path, write_data_set: Write) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serving() as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.url)
-        monkeypatch.setenv("HF_TOKEN", served.token)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(on_hub, "_WAIT", 0.01)
+    with in_use(monkeypatch) as served:
         yield served
 
 

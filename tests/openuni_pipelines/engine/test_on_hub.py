@@ -20,7 +20,7 @@ from openuni_pipelines.cli import openuni as command
 from openuni_pipelines.engine import changes, on_hub
 from openuni_pipelines.engine.run import Execution, describe
 from openuni_pipelines.engine.verifying import check
-from tests.hub import Hub, serving
+from tests.hub import Hub, in_use
 from tests.openuni.shards.conftest import write_data_set as write_data_set
 
 pytest.importorskip("huggingface_hub")
@@ -30,12 +30,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with serving() as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.url)
-        monkeypatch.setenv("HF_TOKEN", served.token)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(on_hub, "_WAIT", 0.01)
+    with in_use(monkeypatch) as served:
         monkeypatch.setattr(on_hub, "_FILES_AT_ONCE", 12)  # four columns a commit
         yield served
 

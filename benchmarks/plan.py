@@ -47,6 +47,7 @@ def main() -> None:
     ratios = []
     with tempfile.TemporaryDirectory(prefix="openuni-benchmark-") as scratch:
         folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         for rows in sorted({arguments.rows, arguments.rows * arguments.times}):
             source, videos = tables(folder, rows)
             taken = {}

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a = parser.parse_args(arguments)
     torch.set_num_threads(1)
     text = PAGE.read_text()
-    for size in ("pilot", "full"):
+    for size in ("pilot", "medium", "full"):
         text = replaced(text, size, section(size, pairs(size)))
         for name, (mine, theirs) in pairs(size).items():
             synergy.draw_curves(CONTRASTS[name], mine, theirs, DOCS / "images" / f"synergy_{size}_{name}.png")
@@ -94,12 +94,12 @@ def replaced(text: str, name: str, section: str) -> str:
 
 def section(size: str, found: Mapping[str, Pair]) -> str:
     judged = {name: synergy.judge(CONTRASTS[name], *pair) for name, pair in found.items()}
-    parts = [overview(judged)] if size == "full" else []
+    parts = [overview(size, judged)] if size == "medium" else []
     parts += [details(size, name, judged[name]) for name in found]
     return "\n".join(parts)
 
 
-def overview(judged: Mapping[str, Mapping[str, Any]]) -> str:
+def overview(size: str, judged: Mapping[str, Mapping[str, Any]]) -> str:
     """Every registered contrast beside the paper's number."""
     rows = [
         "Effect: the ratio of errors, a over b; with a sign the difference of IoU. In brackets its 95 % interval.",
@@ -114,7 +114,7 @@ def overview(judged: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         said = judged[name]
         effect = with_interval(said["equal updates"], contrast)
-        rows.append(f"| {name}: {contrast.claim} | {paper} | {said['seeds']} | {effect} | {word('full', said)} |")
+        rows.append(f"| {name}: {contrast.claim} | {paper} | {said['seeds']} | {effect} | {word(size, said)} |")
     return "\n".join(rows) + "\n"
 
 

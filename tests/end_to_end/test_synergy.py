@@ -97,7 +97,7 @@ def test_segmentation_error_pairs_instances_and_counts_those_not_painted() -> No
 
 def test_the_page_is_what_the_stored_runs_give() -> None:
     text = synergy_page.PAGE.read_text()
-    for size in ("pilot", "full"):
+    for size in ("pilot", "medium", "full"):
         section = synergy_page.section(size, synergy_page.pairs(size))
         assert synergy_page.replaced(text, size, section) == text, "run python benchmarks/synergy_page.py"
 

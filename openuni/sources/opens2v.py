@@ -19,6 +19,7 @@ import numpy.typing as npt
 from openuni import rle
 from openuni.choosing import text
 from openuni.errors import CorruptDataError, PlanError
+from openuni.source_fields import MOST_BYTES, encode
 from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
@@ -27,7 +28,8 @@ from openuni.sources.selection import Fields, Relation, Rule
 from openuni.storage import open_regular
 
 SCORES = ("tech", "motion", "aesthetic")
-_BATCH = 4096
+_BATCH = 256
+"""Entries are as long as their masks."""
 _MOST_PIXELS = 1 << 26
 """Of a mask; who claims more is not believed."""
 
@@ -60,6 +62,8 @@ class OpenS2V(RowSource):
             caption="caption",
             license=text(self.license),
             scores={score: score for score in SCORES},
+            source_fields="source_fields",
+            remarks=(Rule(f"masks left out: source fields larger than {MOST_BYTES} bytes", "masks_left_out"),),
             faults=(
                 Rule("entry is malformed", "malformed"),
                 Rule("no path of a video", "coalesce(path, '') = ''"),
@@ -79,7 +83,7 @@ def _flattened(file: Path, target: Path) -> Path:
             "id": pa.string(), "malformed": pa.bool_(),
             "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
             "first": number, "last": number, "crop": pa.list_(pa.int32()), "width": number, "height": number,
-            **dict.fromkeys(SCORES, number),
+            **dict.fromkeys(SCORES, number), "source_fields": pa.string(), "masks_left_out": pa.bool_(),
         }
     )  # fmt: skip
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
@@ -108,7 +112,7 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
 def _entry(key: str, value: Any) -> dict[str, Any]:
     """What a plan needs of an entry; one of another form is marked, and is a row that is left out."""
     try:
-        return {"id": key, "malformed": False, **_fields(value["metadata"])}
+        return {"id": key, "malformed": False, **_fields(value["metadata"]), **_others(value)}
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
         return {"id": key, "malformed": True}
 
@@ -133,6 +137,19 @@ def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
         "last": last,
         "crop": None if crop is None else [int(side) for side in _of(crop, 4)],
     }
+
+
+def _others(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry as published, as text, but for what a clip has as it is; without masks where they make it too large."""
+    about = {name: value for name, value in entry["metadata"].items() if name not in ("path", *SCORES)}
+    if isinstance(about.get("cap"), str) or len(about.get("cap") or ()) == 1:
+        del about["cap"]
+    others = encode({**entry, "metadata": about})
+    is_large = len(others.encode()) > MOST_BYTES
+    if is_large and (marked := entry.get("annotation")):
+        bare = {name: value for name, value in marked.items() if name != "mask_annotation"}
+        others = encode({**entry, "metadata": about, "annotation": bare})
+    return {"source_fields": others, "masks_left_out": is_large and len(others.encode()) <= MOST_BYTES}
 
 
 def _of(numbers: Any, count: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """What a source's own row says beside what a clip's record says: an object of JSON that travels with the clip.
 
-From the plan, where it is text, to `Clip.source_fields` and, whole, to `KEY.json`. The index has the short fields alone:
-a reader holds the index of many shards, and a mask or a transcript in it would cost all who never ask for them.
+From the plan, where it is text, it goes to `Clip.source_fields` and, whole, to `KEY.json`. The index has the short
+fields alone: a reader holds the index of many shards, and masks in it would cost all who never ask for them.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class DamagedResultError(CorruptDataError):
 class ColumnNote:
     """The JSON member that every sample has in every column: its status, and the numbers that decode the value.
 
-    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …), and `source_fields` only
-    where the source's row says more. `provenance` is there
+    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …), with `source_fields`
+    only where the source's row says more. `provenance` is there
     only where a network ran: its device and the size of its batches, on which a GPU's last bits depend.
     """
 

@@ -63,7 +63,9 @@ class Panda70M(RowSource):
 def _of_clip(column: str) -> str:
     """SQL for what a list of Python's says of a clip, as JSON; the whole text where it is none."""
     as_json = f"try_cast(replace({column}, '''', '\"') AS JSON)"
-    return f"CASE WHEN {as_json} IS NULL THEN to_json({column}) ELSE json_extract({as_json}, concat('$[', clip, ']')) END"
+    return (
+        f"CASE WHEN {as_json} IS NULL THEN to_json({column}) ELSE json_extract({as_json}, concat('$[', clip, ']')) END"
+    )
 
 
 def _exploded(videos: str, columns: Collection[str]) -> str:

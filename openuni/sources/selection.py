@@ -718,7 +718,9 @@ def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> 
     same, other = len(rules), len(rules) + 1
     rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
     # Rows that are the same in all of this are the same: which of them is first says nothing.
-    more = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith(("score_", "license", "source_fields")))
+    more = "".join(
+        f", {quoted(name)}" for name in _stored(database) if name.startswith(("score_", "license", "source_fields"))
+    )
     database.execute(f"""
         CREATE TABLE again AS
         WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)

@@ -3,7 +3,8 @@
     openuni build --source table --metadata rows.parquet --videos clips \\
         --map video=path,caption=text,start=t0,end=t1 --at-least aesthetic=90% --min-caption 40 --sample 10000
 
-A row keeps its numbers as scores, and its other columns as source fields. Of rows of one id the first by file and time is kept.
+A row keeps its numbers as scores, and its other columns as source fields. Of rows of one id the first by file and time
+is kept.
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ _EXACT = 2**53
 
 @dataclass(frozen=True)
 class WebDataset(RowSource):
-    """A clip a sample, keyed by the tar's name and the sample's. Numbers of its JSON become scores, all else source fields."""
+    """A clip a sample, keyed by the tar's name and the sample's.
+
+    The numbers of its JSON become scores, all else in it source fields.
+    """
 
     name: ClassVar[str] = "webdataset"
     needs: ClassVar[tuple[str, ...]] = ("videos",)

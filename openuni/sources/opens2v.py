@@ -146,7 +146,7 @@ def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _others(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry as published, as text, but for what a clip has as it is; without masks if they make it too large."""
+    """The entry as published, as text, but for what a clip has as it is; without masks if those are too large."""
     about = {name: value for name, value in entry["metadata"].items() if name not in ("path", *SCORES)}
     if isinstance(about.get("cap"), str) or len(about.get("cap") or ()) == 1:
         del about["cap"]

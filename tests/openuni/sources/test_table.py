@@ -301,7 +301,11 @@ def test_other_columns_are_kept_as_they_are(tmp_path: Path, videos: Path) -> Non
 
 def test_a_csv_keeps_its_odd_columns_and_a_row_too_large_keeps_its_clip(tmp_path: Path, videos: Path) -> None:
     long = "x" * source_fields.MOST_BYTES
-    rows = ["video,id,key,when,made at,näme", f"clips/v0.mp4,a,{long},2020-01-02,3:04,", "clips/v1.mp4,b,k,2020-01-02,3:04,é"]
+    rows = [
+        "video,id,key,when,made at,näme",
+        f"clips/v0.mp4,a,{long},2020-01-02,3:04,",
+        "clips/v1.mp4,b,k,2020-01-02,3:04,é",
+    ]
     (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
     made, reasons = clips(tmp_path / "rows.csv", videos, named=())
     assert [dict(clip.source_fields) for clip in made] == [

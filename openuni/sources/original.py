@@ -32,11 +32,11 @@ def as_json(columns: Mapping[str, str], said: Collection[str], scores: Collectio
     wide = [name for name in columns if name in scores and name not in said and columns[name] in _WIDE]
     if not wide:
         return f"json_object({', '.join(pairs)})" if pairs else "NULL"
-    members = [f"json_object({', '.join(pairs)})::VARCHAR[2:-2]"] if pairs else []
+    members = [f"(json_object({', '.join(pairs)})::VARCHAR)[2:-2]"] if pairs else []
     for name in wide:
         column = quoted(name)
         far = f"{column} NOT BETWEEN {-_EXACT} AND {_EXACT}"
-        members.append(f"CASE WHEN {far} THEN json_object({text(name)}, {column})::VARCHAR[2:-2] END")
+        members.append(f"CASE WHEN {far} THEN (json_object({text(name)}, {column})::VARCHAR)[2:-2] END")
     return f"nullif(concat('{{', concat_ws(',', {', '.join(members)}), '}}'), '{{}}')"
 
 

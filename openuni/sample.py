@@ -75,8 +75,9 @@ class Clip:
     """A span of a source video that is to become a sample.
 
     `start` and `end` (exclusive; None: to the end) are seconds of presentation time since the video's first frame.
-    `crop` is x0, y0, x1, y1 in pixels of the upright (rotated) source frame. `video_id` names the source video. Raises
-    OpenUniError where the key is not one, or the span is empty.
+    `crop` is x0, y0, x1, y1 in pixels of the upright (rotated) source frame. `video_id` names the source video.
+    `source_fields` is what the source's row says beside all this, as JSON's values. Raises OpenUniError where the key
+    is not one, or the span is empty.
 
     Example:
         >>> Clip("bikes-street", "videos/bikes.mp4", start=5.48, end=7.48, video_id="bikes").license
@@ -95,6 +96,7 @@ class Clip:
     license: str = "unknown"
     subset: Subset = "general"
     scores: Mapping[str, float] = field(default_factory=dict)
+    source_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_key(self.key)
@@ -143,7 +145,8 @@ class Status:
 class Record:
     """What the index knows of a stored sample. `width`, `height`, `frames` and `fps` are those of the stored RGB.
 
-    `start` and `end` are the span in seconds of the source video `video_id`.
+    `start` and `end` are the span in seconds of the source video `video_id`. `source_fields` is what the source's row
+    says beside all this; the index has the short ones, `Sample.source_fields` has all.
 
     Example:
         >>> record = openuni.open("data/demo")["bunny"].record
@@ -166,6 +169,7 @@ class Record:
     start: float = 0.0
     end: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    source_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Sample:
@@ -181,11 +185,20 @@ class Sample:
         False
     """
 
-    def __init__(self, record: Record, statuses: Mapping[str, Status], load: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        record: Record,
+        statuses: Mapping[str, Status],
+        load: Callable[[str], Any],
+        load_fields: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`load_fields` reads the source's fields where the record may not have them all."""
         self.record = record
         self.statuses = statuses
         self._load = load
+        self._load_fields = load_fields
         self._values: dict[str, Any] = {}
+        self._fields: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -194,6 +207,20 @@ class Sample:
     @property
     def caption(self) -> str:
         return self.record.caption
+
+    @property
+    def source_fields(self) -> Mapping[str, Any]:
+        """What the source's row says beside what the record says, by the source's own names, as JSON's values.
+
+        The record has the short ones. All are in `KEY.json`, of which this is one ranged read, the first time.
+
+        Example:
+            >>> dict(openuni.open("data/demo")["bunny"].source_fields)
+            {}
+        """
+        if self._fields is None:
+            self._fields = self.record.source_fields if self._load_fields is None else self._load_fields()
+        return self._fields
 
     def __contains__(self, modality: str) -> bool:
         status = self.statuses.get(modality)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from openuni import source_fields
 from openuni.errors import CorruptDataError, OpenUniError
 from openuni.sample import Record, Status, check_key
 from openuni.shards import layout, tables
@@ -42,6 +43,7 @@ _RECORD_FIELDS = [
     pa.field("license", pa.string()),
     pa.field("start", pa.float64()),
     pa.field("end", pa.float64()),
+    tables.later("source_fields", pa.string()),
 ]
 _HASHES = pa.field("hashes", pa.list_(pa.uint64()))
 
@@ -86,8 +88,9 @@ def schema(column: str) -> pa.Schema:
 
 def encode(rows: Sequence[Row], column: str) -> bytes:
     """The index file's bytes; the same rows always give the same bytes in one environment."""
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([_flat(row) for row in rows], schema(column)), sink, compression="zstd")
+    sink, flat = io.BytesIO(), [_flat(row) for row in rows]
+    written = tables.having(schema(column), later=any(row.get("source_fields") for row in flat))
+    pq.write_table(pa.Table.from_pylist(flat, written), sink, compression="zstd")
     return sink.getvalue()
 
 
@@ -124,6 +127,7 @@ def _flat(row: Row) -> dict[str, Any]:
     }
     if record is not None:
         fields |= {f.name: getattr(record, f.name) for f in _RECORD_FIELDS}
+        fields["source_fields"] = source_fields.indexed(record.source_fields)
     return fields | {"hashes": row.hashes}
 
 
@@ -139,7 +143,8 @@ def _row(fields: dict[str, Any], column: str) -> Row:
         raise ValueError(f"it has {len(members)} members, or two of one name")
     record = None
     if column == "rgb":
-        known = {f.name: fields[f.name] for f in _RECORD_FIELDS}
+        known = {f.name: fields.get(f.name) for f in _RECORD_FIELDS}
+        known["source_fields"] = source_fields.decode(known["source_fields"] or "{}")
         record = _RECORD.validate_python({"key": key, "scores": scores, **known})
         if min(record.frames, record.height, record.width) < 0 or not 1e-6 < record.fps < 1e6:
             raise ValueError("its frames, size or rate are not numbers of a video")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from openuni import source_fields
 from openuni.choosing import Step, text
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
@@ -32,6 +33,8 @@ _BLOCK = 16384
 
 A row group a shard would cost every process that has the plan open a hundred bytes of Parquet metadata a clip.
 """
+_FEW = 2048
+"""Instead, where rows have source fields, which may be long; DuckDB makes no smaller group."""
 _SHARD_SIZE = b"shard_size"
 _MAX_REASONS = 32
 DUPLICATE = "duplicate key"
@@ -42,6 +45,8 @@ GENERATIONS = "generations"
 FUNNEL = "funnel"
 """In a manifest's configuration: a `Step` for each step of choosing rows."""
 OTHER_REASONS = "other reasons, see skipped.parquet"
+_FIELDS = "source_fields"
+"""An object of JSON as text. A plan in which no row has any has not this column."""
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -56,6 +61,7 @@ SCHEMA = pa.schema(
         pa.field("license", pa.string()),
         pa.field("subset", pa.string()),
         pa.field("scores", pa.map_(pa.string(), pa.float64())),
+        tables.later(_FIELDS, pa.string()),
     ]
 )
 
@@ -101,7 +107,7 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
         unsorted = scratch / "clips.arrow"
         skipped = scratch / layout.SKIPPED
         with pq.ParquetWriter(skipped, _SKIPPED_SCHEMA, compression="zstd") as skipped_writer:
-            _spill(unsorted, skipped_writer, clips, tally)
+            has_fields = _spill(unsorted, skipped_writer, clips, tally)
             with pa.memory_map(str(unsorted)) as source:
                 order = _unique_order(pa.ipc.open_file(source), tally, skipped_writer)
         with pa.memory_map(str(unsorted)) as source:
@@ -109,10 +115,12 @@ def write(path: Path, clips: Iterable[Clip | Skipped], shard_size: int, run: str
             if tally.clips == 0:
                 raise NoClipsError(tally)
             temporary = scratch / path.name
-            schema = SCHEMA.with_metadata({_SHARD_SIZE: str(shard_size)})
+            schema = tables.having(SCHEMA, later=has_fields).with_metadata({_SHARD_SIZE: str(shard_size)})
+            block = _FEW if has_fields else _BLOCK
             with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
-                for begin in range(0, len(order), _BLOCK):
-                    writer.write_table(_take(reader, order[begin : begin + _BLOCK]), row_group_size=_BLOCK)
+                for begin in range(0, len(order), block):
+                    taken = _take(reader, order[begin : begin + block]).select(schema.names)
+                    writer.write_table(taken, row_group_size=block)
         _publish(skipped, temporary, path)
     return tally
 
@@ -149,11 +157,13 @@ def write_rows(
                 if tally.clips == 0:
                     raise NoClipsError(tally)
             skipped, temporary = scratch / layout.SKIPPED, scratch / path.name
-            columns = ", ".join(f'"{column}"' for column in SCHEMA.names)
+            known = chosen.columns
+            columns = ", ".join(f'"{column}"' for column in SCHEMA.names if column in known)
+            block = _FEW if _FIELDS in known else _BLOCK
             # The disk is cheaper than the time: level 3 takes a tenth more.
             # Dictionaries are for texts that are the same everywhere; of keys and captions they save nothing.
             written = (
-                f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_BLOCK}, "
+                f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {block}, "
                 "DICTIONARY_SIZE_LIMIT 100"
             )
             size = f"KV_METADATA {{{_SHARD_SIZE.decode()}: '{shard_size}'}}"
@@ -353,14 +363,15 @@ def write_without(path: Path, target: Path, is_removed: Callable[[str], bool]) -
     found = False
     with open_regular(path) as file:
         table = tables.open_table(file, SCHEMA, str(path))
-        schema = SCHEMA.with_metadata(table.schema_arrow.metadata)
+        has_fields = _FIELDS in table.schema_arrow.names
+        schema = tables.having(SCHEMA, later=has_fields).with_metadata(table.schema_arrow.metadata)
         with pq.ParquetWriter(target, schema, compression="zstd", write_statistics=False) as writer:
             for number in range(table.num_row_groups):
-                rows = tables.read_group(table, number, str(path)).select(SCHEMA.names).cast(SCHEMA)
+                rows = tables.read_group(table, number, str(path)).select(schema.names).cast(schema)
                 removed = pa.array([key != REMOVED and is_removed(key) for key in rows["key"].to_pylist()])
                 if pc.any(removed).as_py():
                     found = True
-                    rows = pa.table([_emptied(rows[field.name], field, removed) for field in SCHEMA], SCHEMA)
+                    rows = pa.table([_emptied(rows[field.name], field, removed) for field in schema], schema)
                 writer.write_table(rows, row_group_size=_BLOCK)
     return found
 
@@ -419,9 +430,13 @@ def left_out(path: Path, counts: Mapping[str, int], names: int = 3) -> list[Left
     return [LeftOut(reason, count, tuple(first[reason])) for reason, count in ordered]
 
 
-def _spill(path: Path, skipped_writer: pq.ParquetWriter, clips: Iterable[Clip | Skipped], tally: Tally) -> None:
-    """Write clips as they come to an Arrow file in batches of `_BATCH`, and skipped rows to a table of their own."""
+def _spill(path: Path, skipped_writer: pq.ParquetWriter, clips: Iterable[Clip | Skipped], tally: Tally) -> bool:
+    """Write clips as they come to an Arrow file in batches of `_BATCH`, and skipped rows to a table of their own.
+
+    Returns whether a clip has source fields. Those that are too large are left out, and that is said.
+    """
     batch: list[dict[str, object]] = []
+    has_fields = False
     skipped: list[dict[str, str]] = []
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for clip in clips:
@@ -429,7 +444,16 @@ def _spill(path: Path, skipped_writer: pq.ParquetWriter, clips: Iterable[Clip | 
                 tally.skip(clip.reason)
                 skipped.append(asdict(clip))
             else:
-                batch.append(asdict(clip) | {"scores": sorted(clip.scores.items())})
+                try:
+                    fields = source_fields.encode(clip.source_fields) if clip.source_fields else None
+                except ValueError as error:
+                    raise PlanError(f"source {clip.source} gave clip {clip.key} {error}; give JSON's values") from error
+                if fields is not None and len(fields.encode()) > source_fields.MOST_BYTES:
+                    tally.skip(source_fields.TOO_LARGE)
+                    skipped.append(asdict(Skipped(clip.source_id or clip.key, source_fields.TOO_LARGE)))
+                    fields = None
+                has_fields |= fields is not None
+                batch.append(asdict(clip) | {"scores": sorted(clip.scores.items()), _FIELDS: fields})
                 tally.seconds += 0.0 if clip.end is None else clip.end - clip.start
                 tally.open_ended += clip.end is None
             if len(batch) == _BATCH:
@@ -442,6 +466,7 @@ def _spill(path: Path, skipped_writer: pq.ParquetWriter, clips: Iterable[Clip | 
             writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
         if skipped:
             skipped_writer.write_table(pa.Table.from_pylist(skipped, _SKIPPED_SCHEMA))
+    return has_fields
 
 
 def _unique_order(
@@ -481,9 +506,10 @@ def _take(reader: pa.ipc.RecordBatchFileReader, rows: npt.NDArray[np.int64]) -> 
 
 
 def _clip(fields: dict[str, object]) -> Clip:
-    crop, scores = fields.pop("crop"), fields.pop("scores")
+    crop, scores, own = fields.pop("crop"), fields.pop("scores"), fields.pop(_FIELDS, None)
     return Clip(
         **fields,  # type: ignore[arg-type]  # the schema gives the types
         crop=tuple(crop) if crop else None,  # type: ignore[arg-type]
         scores=dict(scores or ()),  # type: ignore[call-overload]
+        source_fields=source_fields.decode(own or "{}"),  # type: ignore[arg-type]
     )

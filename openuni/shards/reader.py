@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from openuni import modalities
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import SCHEMA_VERSION, Sample, Status
-from openuni.shards import catalog, columns, facts, index, layout, plan, routing, tables
+from openuni.shards import catalog, columns, facts, index, layout, plan, results, routing, tables
 from openuni.shards.index import Row
 from openuni.shards.layout import CommitRecord, Manifest
 from openuni.shards.results import Result
@@ -574,7 +574,8 @@ class Dataset:
             record = replace(record, scores={**record.scores, **rows[column][row].scores})
         # A partial of this sample's rows alone, not a closure: a sample can be sent to another process.
         load = partial(self._load, {name: (self._tar(shard, name), rows[name][row]) for name in shown if name in rows})
-        return Sample(replace(record, subset=routing.subset(record)), statuses, load)
+        load_fields = partial(self._fields, self._tar(shard, "rgb"), rows["rgb"][row])
+        return Sample(replace(record, subset=routing.subset(record)), statuses, load, load_fields)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_indices": OrderedDict()}
@@ -584,6 +585,14 @@ class Dataset:
         if layout.holds_numbers(column):
             return dict(row.scores)
         return modalities.get(column).decode(self._stored(tar, column, row).encoded)
+
+    def _fields(self, tar: str, row: Row) -> Mapping[str, Any]:
+        """What `KEY.json` says of the source's row; nothing else of the sample is read."""
+        note = tuple(member for member in row.members if member.field == results.note_field("rgb"))
+        if not note:
+            raise CorruptDataError(f"{self._path(tar)}: {row.key} has no member {results.note_field('rgb')}")
+        record = self._stored(tar, "rgb", replace(row, members=note)).note.record
+        return {} if record is None else record.source_fields
 
     def _tar(self, shard: Shard, column: str) -> str:
         return layout.tar_at(shard.columns[column], self._naming)

@@ -40,7 +40,8 @@ class DamagedResultError(CorruptDataError):
 class ColumnNote:
     """The JSON member that every sample has in every column: its status, and the numbers that decode the value.
 
-    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …). `provenance` is there
+    RGB's also has the fields of the sample's `record` at its top level (`caption`, `frames`, …), with `source_fields`
+    only where the source's row says more. `provenance` is there
     only where a network ran: its device and the size of its batches, on which a GPU's last bits depend.
     """
 
@@ -77,6 +78,8 @@ def encode_note(note: ColumnNote) -> bytes:
         del fields["provenance"]
     if record is not None:
         fields |= record
+        if not record["source_fields"]:
+            del fields["source_fields"]
     return json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 

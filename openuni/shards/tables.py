@@ -18,13 +18,25 @@ from openuni.errors import CorruptDataError
 _MAGIC = b"PAR1"
 _MOST_FOOTER = 64 << 20
 """Bytes of metadata; a plan of 36 million clips has a few."""
-_SPARE = 64 << 20
+_SPARE = 160 << 20
+"""Bytes of a group of two thousand rows of a plan whose source fields are as large as can be, and some."""
 _MOST_ROW = 16 << 10
 """Bytes that rows may have on average, beyond what is spare: the longest captions are far below."""
 _MOST_GROUP = 1 << 30
 _BATCH = 1024
+_LATER = {b"later": b"true"}
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, ValueError, KeyError)
 """What pyarrow raises on bytes that are not as it wrote them."""
+
+
+def later(name: str, kind: pa.DataType) -> pa.Field:
+    """A field that tables of older versions do not have, and those that would have nothing in it: there it is null."""
+    return pa.field(name, kind, metadata=_LATER)
+
+
+def having(schema: pa.Schema, *, later: bool) -> pa.Schema:
+    """The schema as it is written, with or without the fields that came later."""
+    return pa.schema([field.remove_metadata() for field in schema if later or not _is_later(field)], schema.metadata)
 
 
 def open_table(file: BinaryIO, schema: pa.Schema, where: str) -> pq.ParquetFile:
@@ -52,6 +64,8 @@ def open_table(file: BinaryIO, schema: pa.Schema, where: str) -> pq.ParquetFile:
     if sum(group.num_rows for group in groups) != table.metadata.num_rows:
         raise CorruptDataError(f"{where} disagrees with itself on its number of rows")
     for field in schema:
+        if found.get_field_index(field.name) < 0 and _is_later(field):
+            continue
         if found.get_field_index(field.name) < 0 or _type(found.field(field.name)) != field.type:
             raise CorruptDataError(f"{where} has no column {field.name} of type {field.type}: another program wrote it")
     return table
@@ -76,7 +90,7 @@ def read(file: BinaryIO, schema: pa.Schema, where: str) -> pa.Table:
     table = open_table(file, schema, where)
     groups = [read_group(table, number, where, schema.names) for number in range(table.num_row_groups)]
     try:
-        return pa.concat_tables([group.cast(schema) for group in groups]) if groups else schema.empty_table()
+        return pa.concat_tables([_with_later(group, schema) for group in groups]) if groups else schema.empty_table()
     except _DAMAGE as error:
         raise _damaged(where, error) from None
 
@@ -91,6 +105,17 @@ def read_group(table: pq.ParquetFile, number: int, where: str, columns: list[str
     if size > _allowed(len(group)):
         raise CorruptDataError(f"{where} holds texts longer than any of ours")
     return group
+
+
+def _with_later(group: pa.Table, schema: pa.Schema) -> pa.Table:
+    for number, field in enumerate(schema):
+        if field.name not in group.column_names and _is_later(field):
+            group = group.add_column(number, field, pa.nulls(len(group), field.type))
+    return group.cast(schema)
+
+
+def _is_later(field: pa.Field) -> bool:
+    return (field.metadata or {}).keys() >= _LATER.keys()
 
 
 def _unpacked(batch: pa.RecordBatch) -> int:

@@ -16,11 +16,13 @@ from openuni.choosing import text
 from openuni.errors import PlanError
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
+from openuni.sources.original import as_json
 from openuni.sources.rows import RowSource, csv_files, header, need
 from openuni.sources.selection import Fields, Relation, Rule
 
 SCORES = ("clarity_score", "aesthetic_score", "motion_score", "video_training_suitability_score")
 COLUMNS = ("videoID", "url", "timestamp", "caption", *SCORES)
+_DERIVED = ("is_plain", "span", "span_start", "span_end")
 _TEXTS = ("videoID", "url", "timestamp", "caption")
 _CLOCK = r"(?:([0-9]{1,3}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)"
 _SPAN = rf"^\s*[\[(]\s*[''\"]{_CLOCK}[''\"]\s*,\s*[''\"]{_CLOCK}[''\"]\s*[\])]\s*$"
@@ -67,6 +69,7 @@ class Koala36M(RowSource):
             caption="caption",
             license=text(self.license),
             scores={score: score for score in SCORES},
+            source_fields=as_json(columns, (*COLUMNS, *_DERIVED)),
             faults=(
                 Rule(
                     "videoID is not <youtubeID>_<number>",

@@ -2,13 +2,17 @@
 
 `--metadata` is one `total_part<N>.json` or a folder of them; each is one object with millions of members and is
 streamed. `--videos` holds the published videos as they are named in `metadata.path`. `face_cut` goes before `cut`.
+
+Of one frame of each entry there are masks and boxes. What they are of is as in the authors' code (OpenS2V-Nexus,
+data_process/step5-1_offload_frame.py): the frame with this number in the whole video, cut out by `crop`.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,16 +22,20 @@ import numpy.typing as npt
 
 from openuni import rle
 from openuni.choosing import text
-from openuni.errors import CorruptDataError, PlanError
+from openuni.errors import AbsentModalityError, CorruptDataError, PlanError
+from openuni.sample import Record, Sample
+from openuni.source_fields import MOST_BYTES, encode
 from openuni.sources import selection
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
 from openuni.sources.rows import RowSource, need, one_table
 from openuni.sources.selection import Fields, Relation, Rule
 from openuni.storage import open_regular
+from openuni.video.normalise import resized
 
 SCORES = ("tech", "motion", "aesthetic")
-_BATCH = 4096
+_BATCH = 256
+"""Entries are as long as their masks."""
 _MOST_PIXELS = 1 << 26
 """Of a mask; who claims more is not believed."""
 
@@ -60,6 +68,8 @@ class OpenS2V(RowSource):
             caption="caption",
             license=text(self.license),
             scores={score: score for score in SCORES},
+            source_fields="source_fields",
+            remarks=(Rule(f"masks left out: source fields larger than {MOST_BYTES} bytes", "masks_left_out"),),
             faults=(
                 Rule("entry is malformed", "malformed"),
                 Rule("no path of a video", "coalesce(path, '') = ''"),
@@ -79,7 +89,7 @@ def _flattened(file: Path, target: Path) -> Path:
             "id": pa.string(), "malformed": pa.bool_(),
             "path": pa.string(), "caption": pa.string(), "face_caption": pa.string(), "fps": number,
             "first": number, "last": number, "crop": pa.list_(pa.int32()), "width": number, "height": number,
-            **dict.fromkeys(SCORES, number),
+            **dict.fromkeys(SCORES, number), "source_fields": pa.string(), "masks_left_out": pa.bool_(),
         }
     )  # fmt: skip
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
@@ -108,7 +118,7 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
 def _entry(key: str, value: Any) -> dict[str, Any]:
     """What a plan needs of an entry; one of another form is marked, and is a row that is left out."""
     try:
-        return {"id": key, "malformed": False, **_fields(value["metadata"])}
+        return {"id": key, "malformed": False, **_fields(value["metadata"]), **_others(value)}
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
         return {"id": key, "malformed": True}
 
@@ -135,6 +145,19 @@ def _fields(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _others(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry as published, as text, but for what a clip has as it is; without masks if those are too large."""
+    about = {name: value for name, value in entry["metadata"].items() if name not in ("path", *SCORES)}
+    if isinstance(about.get("cap"), str) or len(about.get("cap") or ()) == 1:
+        del about["cap"]
+    others = encode({**entry, "metadata": about})
+    marked, is_large = entry.get("annotation"), len(others.encode()) > MOST_BYTES
+    if is_large and isinstance(marked, Mapping):
+        bare = {name: value for name, value in marked.items() if name != "mask_annotation"}
+        others = encode({**entry, "metadata": about, "annotation": bare})
+    return {"source_fields": others, "masks_left_out": is_large and len(others.encode()) <= MOST_BYTES}
+
+
 def _of(numbers: Any, count: int) -> list[Any]:
     if not isinstance(numbers, list) or len(numbers) != count:
         raise ValueError(f"not {count} numbers")
@@ -145,17 +168,15 @@ def _of(numbers: Any, count: int) -> list[Any]:
 class Segmented:
     """What is published of one frame of an entry: which things are seen, and where.
 
-    A dataset does not have these: a clip's `source_id` is the entry's id. Whether the frame was cropped before is not
-    published; `H` and `W` are its size.
-
-    `masks`: bool `[N, H, W]`; `boxes`: float64 `[N, 4]`, x0, y0, x1, y1, around each mask. `names` and `scores` (0–1,
-    how sure the published segmenter was) are of the same N things.
+    `masks`: bool `[N, H, W]`; `boxes`: float64 `[N, 4]`, x0, y0, x1, y1 in their pixels, as the published detector found
+    them (around the mask where it says none). `names` and `scores` (0–1, how sure the published segmenter was) are of
+    the same N things. The boxes and the masks are of two networks, and may differ by a few pixels.
     """
 
     id: str
     """The entry, as a clip's `source_id` names it."""
     frame: int
-    """Its number, as published."""
+    """Its number: in the entry's whole video, or of `segmented_in` in the clip."""
     names: tuple[str, ...]
     scores: tuple[float, ...]
     masks: npt.NDArray[np.bool_]
@@ -165,7 +186,8 @@ class Segmented:
 def segmented(file: Path) -> Iterator[Segmented]:
     """The masks in a JSON file of OpenS2V-5M, a frame at a time; entries without any are passed over.
 
-    Raises PlanError where the file is none of OpenS2V-5M, and CorruptDataError naming the entry whose masks are broken.
+    They are as published: of the frame as `crop` cuts it out. `segmented_in` has those of a clip in a dataset. Raises
+    PlanError where the file is none of OpenS2V-5M, and CorruptDataError naming the entry whose masks are broken.
 
     Example:
         >>> for frame in segmented(Path("total_part1.json")):  # doctest: +SKIP
@@ -174,14 +196,98 @@ def segmented(file: Path) -> Iterator[Segmented]:
     """
     for key, value in _members(file):
         try:
-            about = value.get("annotation") or {}
-            for frame, things in (about.get("mask_annotation") or {}).items():
-                names = tuple(str(about["mask_map"][number]["class_name"]) for number in things)
-                masks = np.stack([_mask(thing) for thing in things.values()])
-                scores = tuple(float(np.max(thing["score"])) for thing in things.values())
-                yield Segmented(key, int(frame), names, scores, masks, np.stack([_box(mask) for mask in masks]))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            yield from _segmented(key, value)
+        except _BROKEN as error:
             raise CorruptDataError(f"{file}: the masks of entry {key} are broken: {error}; download it again") from None
+
+
+def segmented_in(sample: Sample) -> Segmented:
+    """The masks and boxes of a clip of OpenS2V-5M in a dataset, in the clip's own pixels and frames.
+
+    They went the way of the frames: cropped if they were not before, and shrunk by area (a pixel is the thing's if at
+    least half of it is). `frame` is the clip's frame that shows the published one, or is the nearest to it.
+
+    Raises AbsentModalityError where the clip has no masks, or does not show their frame (a clip may be shorter than the
+    entry), and CorruptDataError where they are broken.
+
+    Example:
+        >>> sample = openuni.open("data/opens2v")["gm1252760410-365677148_part2"]  # doctest: +SKIP
+        >>> found = segmented_in(sample)  # doctest: +SKIP
+        >>> sample.rgb.frames[found.frame][found.masks[0]]  # the pixels of the first thing  # doctest: +SKIP
+    """
+    record, entry = sample.record, sample.source_fields
+    try:
+        found = next(_segmented(record.source_id, entry), None)
+        if found is None:
+            raise AbsentModalityError(
+                f"{sample.key}: its source says nothing of masks ({record.source or 'no source'})"
+            )
+        about = entry["metadata"]
+        frame = _frame_in(record, found.frame, float(about["fps"]))
+        masks, boxes = _cropped(found, about)
+    except _BROKEN as error:
+        raise CorruptDataError(f"{sample.key}: the masks of its source are broken: {error}") from None
+    height, width = masks.shape[1:]
+    size = record.height, record.width
+    shrunk = [resized(mask.astype(np.uint8) * 255, *size) >= 128 for mask in masks]
+    # What only loses an odd last row or column is not shrunk.
+    is_cut = height - size[0] in (0, 1) and width - size[1] in (0, 1)
+    scale = [1.0, 1.0] if is_cut else [size[1] / width, size[0] / height]
+    limits = np.array([size[1], size[0]] * 2, np.float64)
+    return replace(found, frame=frame, masks=np.stack(shrunk), boxes=np.clip(boxes * (scale * 2), 0, limits))
+
+
+_BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
+"""What an entry of another form raises."""
+
+
+def _segmented(key: str, entry: Mapping[str, Any]) -> Iterator[Segmented]:
+    """What an entry says of its frame. Raises one of `_BROKEN` where it is broken."""
+    about = entry.get("annotation") or {}
+    boxes = [one["bbox"] for one in (about.get("ann_frame_data") or {}).get("annotations") or ()]
+    for frame, things in (about.get("mask_annotation") or {}).items():
+        numbers = sorted(things, key=int)
+        names = tuple(str(about["mask_map"][number]["class_name"]) for number in numbers)
+        masks = np.stack([_mask(things[number]) for number in numbers])
+        scores = tuple(float(np.max(things[number]["score"])) for number in numbers)
+        around = [
+            np.array(_of(boxes[int(number) - 1], 4), np.float64) if int(number) <= len(boxes) else _box(mask)
+            for number, mask in zip(numbers, masks, strict=True)
+        ]
+        yield Segmented(key, int(frame), names, scores, masks, np.stack(around))
+
+
+def _frame_in(record: Record, frame: int, fps: float) -> int:
+    """The clip's frame that shows frame number `frame` of a source video of `fps`."""
+    if not (0 < fps < math.inf and frame >= 0):
+        raise ValueError(f"frame {frame} at {fps} fps")
+    place = (frame / fps - record.start) * record.fps
+    near = [math.floor(place), math.ceil(place)]
+    # On screen at a time is the last frame that began before.
+    apart = [abs(math.floor((record.start + at / record.fps) * fps + 1e-3) - frame) for at in near]
+    at = near[int(apart[1] < apart[0])]
+    if not 0 <= at < record.frames:
+        raise AbsentModalityError(
+            f"{record.key}: its masks are of {frame / fps:.2f} s in the source video, which it does not show: it "
+            f"begins at {record.start:.2f} s and has {record.frames} frames at {record.fps:g} fps"
+        )
+    return at
+
+
+def _cropped(found: Segmented, about: Mapping[str, Any]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Masks and boxes of the cropped frame, as they are published; of the whole frame, if they are of that size."""
+    height, width = found.masks.shape[1:]
+    if about.get("crop") is None:
+        return found.masks, found.boxes
+    x0, x1, y0, y1 = (int(side) for side in _of(about["crop"], 4))
+    if (height, width) == (y1 - y0, x1 - x0):
+        return found.masks, found.boxes
+    whole = about.get("resolution") or {}
+    if (height, width) != (whole.get("height"), whole.get("width")) or not (
+        0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+    ):
+        raise ValueError(f"they are of {width}×{height} pixels, which is neither the crop nor the frame")
+    return found.masks[:, y0:y1, x0:x1], found.boxes - (x0, y0, x0, y0)
 
 
 def _mask(thing: Mapping[str, Any]) -> npt.NDArray[np.bool_]:

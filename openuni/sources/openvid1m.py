@@ -10,6 +10,7 @@ from typing import ClassVar
 from openuni.choosing import quoted, text
 from openuni.sources.base import Request
 from openuni.sources.hub import Hub
+from openuni.sources.original import as_json
 from openuni.sources.rows import RowSource, csv_files, need, one_table
 from openuni.sources.selection import Fields, Relation
 
@@ -38,4 +39,5 @@ class OpenVid1M(RowSource):
             caption="caption",
             license=text(self.license),
             scores={score.replace(" ", "_"): quoted(score) for score in SCORES},
+            source_fields=as_json(columns, ("video", "caption", *SCORES)),
         )

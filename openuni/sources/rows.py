@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from openuni import choosing
+from openuni import choosing, source_fields
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import selection, text
@@ -104,8 +104,15 @@ class RowSource(Source):
     def expand(self, entry: Entry, request: Request) -> list[Clip | Skipped]:
         """The one clip of a row."""
         fields = dict(entry.fields)
-        crop, scores = fields.pop("crop"), fields.pop("scores")
-        return [Clip(**fields, crop=tuple(crop) if crop else None, scores=dict(scores))]
+        crop, scores, own = fields.pop("crop"), fields.pop("scores"), fields.pop("source_fields", None)
+        return [
+            Clip(
+                **fields,
+                crop=tuple(crop) if crop else None,
+                scores=dict(scores),
+                source_fields=source_fields.decode(own or "{}"),
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)

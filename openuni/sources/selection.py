@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from openuni.choosing import Step, in_words, quoted, text
 from openuni.errors import PlanError
+from openuni.source_fields import MOST_BYTES, TOO_LARGE
 from openuni.sources.base import Request, Skipped
 from openuni.sources.languages import is_in
 from openuni.sources.records import head_of, looks_like, no_objects, records_at
@@ -149,8 +150,12 @@ class Fields:
     url: str = "NULL"
     """Where `video` can be downloaded: a file, or a page that shows it."""
     scores: Mapping[str, str] = field(default_factory=dict)
+    source_fields: str = "NULL"
+    """What the row says beside all this: an object of JSON, as text (`original.as_json`)."""
     faults: tuple[Rule, ...] = ()
     """What else makes a row unusable, over its own columns."""
+    remarks: tuple[Rule, ...] = ()
+    """What is to be said of a row though it is kept."""
     by_stem: bool = False
     """Whether videos are known by their stems alone: of two of one name the first is used, and the other said."""
     takes_paths: bool = False
@@ -167,6 +172,11 @@ class ChosenRows:
     left_out: Mapping[str, int]
     """Rows that became no clip, by reason."""
     funnel: tuple[Step, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of the view `clips`."""
+        return [column for column, *_ in self.database.execute("DESCRIBE clips").fetchall()]
 
 
 def listed(files: Iterable[Path]) -> str:
@@ -270,10 +280,15 @@ def select(
         rules = _rules(database, rows, fields, choice, request, known)
         if not at_hand:
             rules = [rule for rule in rules if rule.reason not in _OF_FILES]
+            fields = replace(fields, source_fields="NULL", remarks=())
         _judge(database, rows, fields, rules, choice, at_hand)
         malformed = _malformed(database, rows)
         named = fields.license if _is_constant(fields.license) else "license"
-        return _selected(database, rules, choice, request, source, named, limit, malformed, at_hand)
+        remarks = [Rule(CONTROLS_REMOVED, "had_controls")]
+        remarks += [Rule(said.reason, f"remark_{number}") for number, said in enumerate(fields.remarks)]
+        if fields.source_fields != "NULL":
+            remarks.append(Rule(TOO_LARGE, "had_large"))
+        return _selected(database, rules, remarks, choice, request, source, named, limit, malformed, at_hand)
     except duckdb.Error as error:
         if rows.is_csv and _MIXED_LINES in str(error):
             raise PlanError(
@@ -463,6 +478,9 @@ def _judge(
     thresholds = [rule for rule in rules if rule.leaves_out.startswith("NOT coalesce(try_cast(")]
     tested = "".join(f", ({rule.leaves_out}) AS {_threshold(rules.index(rule))}" for rule in thresholds)
     url = "" if at_hand else f", ({fields.url})::VARCHAR AS url"
+    has_fields = fields.source_fields != "NULL"
+    own_fields = f", ({fields.source_fields})::VARCHAR AS source_fields" if has_fields else ""
+    remarks = "".join(f", coalesce({said.leaves_out}, false) AS remark_{n}" for n, said in enumerate(fields.remarks))
     own = f"""
         SELECT ({fields.id})::VARCHAR AS id, ({fields.video})::VARCHAR AS video, ({fields.cut})::VARCHAR AS cut,
             ({fields.start})::DOUBLE AS start, ({fields.end})::DOUBLE AS stop,
@@ -470,7 +488,7 @@ def _judge(
             ({fields.width})::DOUBLE AS width, ({fields.height})::DOUBLE AS height,
             coalesce(({fields.caption})::VARCHAR, '') AS caption,
             coalesce(nullif(trim(({fields.license})::VARCHAR), ''), 'unknown') AS license,
-            ({fields.video_id})::VARCHAR AS video_id{url}{scores}{faults}{tested}{wanted}{bucket}
+            ({fields.video_id})::VARCHAR AS video_id{url}{own_fields}{remarks}{scores}{faults}{tested}{wanted}{bucket}
         FROM {rows.sql}"""
     # A path whose folders are other ones is still known by its last part.
     nearest = (
@@ -500,6 +518,8 @@ def _judge(
     }
     if not _is_constant(fields.license):
         kept["license"] = "license"
+    if has_fields:
+        kept["source_fields"] = f"CASE WHEN strlen(source_fields) <= {MOST_BYTES} THEN source_fields END"
     if not at_hand:
         kept |= {"asked": "video", "url": "url"}
     if bucket:
@@ -511,6 +531,8 @@ def _judge(
             "CASE WHEN is_cut THEN 0.0 ELSE coalesce(start, 0.0) END AS start",
             "CASE WHEN is_cut THEN stop - coalesce(start, 0.0) ELSE stop END AS stop",
             "strlen(plain) <> strlen(caption) AS had_controls",
+            *((f"coalesce(strlen(source_fields) > {MOST_BYTES}, false) AS had_large",) if has_fields else ()),
+            *(f"remark_{n}" for n in range(len(fields.remarks))),
             *(quoted("score_" + label) for label in sorted(fields.scores)),
         )
     )
@@ -605,6 +627,7 @@ def _named_malformed(database: duckdb.DuckDBPyConnection, most: int) -> list[tup
 def _selected(
     database: duckdb.DuckDBPyConnection,
     rules: list[Rule],
+    remarks: list[Rule],
     choice: Choice,
     request: Request,
     source: str,
@@ -659,8 +682,9 @@ def _selected(
         leave(f"beyond --limit {limit:,}", kept - limit)
         kept = limit
     steps.append(Step("clips", kept))
-    removed = f"SELECT id, {text(CONTROLS_REMOVED)} FROM judged WHERE {condition} AND had_controls"
-    database.execute(f"INSERT INTO said {removed}")
+    for said in remarks:
+        told = f"SELECT id, {text(said.reason)} FROM judged WHERE {condition} AND {said.leaves_out}"
+        database.execute(f"INSERT INTO said {told}")
     for reason, count in database.execute("SELECT reason, count(*) FROM said GROUP BY reason").fetchall():
         left_out[reason] = left_out.get(reason, 0) + count
     _make_views(database, rules, condition, request, source, license, bool(malformed))
@@ -694,7 +718,9 @@ def _leave_out_twice(database: duckdb.DuckDBPyConnection, rules: list[Rule]) -> 
     same, other = len(rules), len(rules) + 1
     rules += [Rule("same id and span twice", ""), Rule("two rows of one id", "")]
     # Rows that are the same in all of this are the same: which of them is first says nothing.
-    more = "".join(f", {quoted(name)}" for name in _stored(database) if name.startswith(("score_", "license")))
+    more = "".join(
+        f", {quoted(name)}" for name in _stored(database) if name.startswith(("score_", "license", "source_fields"))
+    )
     database.execute(f"""
         CREATE TABLE again AS
         WITH keys AS (SELECT key FROM judged WHERE rule IS NULL GROUP BY key HAVING count(*) > 1)
@@ -719,7 +745,9 @@ def _make_views(
     license: str,
     malformed: bool,
 ) -> None:
-    scores = _scores_map([column for column in _stored(database) if column.startswith("score_")])
+    stored = _stored(database)
+    scores = _scores_map([column for column in stored if column.startswith("score_")])
+    own_fields = ", source_fields" if "source_fields" in stored else ""
     longest = f"start + {request.clip_seconds!r}"
     database.execute(f"""
         CREATE VIEW spans AS
@@ -729,7 +757,7 @@ def _make_views(
     database.execute(f"""
         CREATE VIEW clips AS
         SELECT key, {text(root)} || file AS video, start, "end", crop, caption, {text(source)} AS source,
-            id AS source_id, video_id, {license} AS license, 'general' AS subset, {scores} AS scores
+            id AS source_id, video_id, {license} AS license, 'general' AS subset, {scores} AS scores{own_fields}
         FROM (SELECT * FROM spans ORDER BY key)""")
     listed = [(n, rule.reason) for n, rule in enumerate(rules) if not rule.is_choice]
     reasons = ", ".join(f"({n}, {text(reason)})" for n, reason in listed)

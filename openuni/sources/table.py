@@ -3,7 +3,8 @@
     openuni build --source table --metadata rows.parquet --videos clips \\
         --map video=path,caption=text,start=t0,end=t1 --at-least aesthetic=90% --min-caption 40 --sample 10000
 
-A row keeps its numbers as scores. Of rows of one id the first by file and time is kept.
+A row keeps its numbers as scores, and its other columns as source fields. Of rows of one id the first by file and time
+is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import ClassVar
 from openuni.choosing import quoted
 from openuni.errors import PlanError
 from openuni.sources.base import Request
+from openuni.sources.original import as_json
 from openuni.sources.rows import RowSource, and_looks_like, table_files
 from openuni.sources.selection import Fields, Relation, clock, is_number
 
@@ -69,6 +71,8 @@ class Table(RowSource):
         stem = rf"regexp_replace({sql['video']}::VARCHAR, '\.[^./]*$', '')"
         unnamed = f"{stem} || CASE WHEN {start} IS NOT NULL THEN printf('-%g', {start}) ELSE '' END"
         scores = [column for column, kind in columns.items() if is_number(kind) and column not in {*named.values()}]
+        # The file's own name is the `video_id` where no column gives another.
+        said = {"id", "caption", "start", "license", "video_id"} | ({"video"} if not has["video_id"] else set())
         return Fields(
             id=sql["id"] if has["id"] else unnamed,
             takes_paths=not has["id"],
@@ -84,6 +88,7 @@ class Table(RowSource):
             video_id=sql["video_id"],
             url=sql["url"],
             scores={column: quoted(column) for column in scores},
+            source_fields=as_json(columns, {named[field] for field in said}, scores),
         )
 
     def _named(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from openuni.choosing import quoted, text
 from openuni.errors import PlanError
+from openuni.source_fields import encode
 from openuni.sources import selection
 from openuni.sources.base import Request, Skipped
 from openuni.sources.folder import video_root
@@ -33,12 +34,20 @@ _LARGEST_TEXT = 1 << 20
 """Bytes of a JSON or text member; a larger one is left unread."""
 _MOST_NUMBERS = 200
 """Numbers of JSON members that become scores, by name, first come."""
-_TEXTS = ("id", "video", "caption", "video_id", "license", "duration", "width", "height")
+_FIELDS = "source_fields"
+_TEXTS = ("id", "video", "caption", "video_id", "license", "duration", "width", "height", _FIELDS)
+_VIDEO = ("video_id", "videoid", "url")
+"""What may name the source video, best first."""
+_EXACT = 2**53
+"""Beyond it not every whole number is a float."""
 
 
 @dataclass(frozen=True)
 class WebDataset(RowSource):
-    """A clip a sample, keyed by the tar's name and the sample's; the numbers of its JSON become scores."""
+    """A clip a sample, keyed by the tar's name and the sample's.
+
+    The numbers of its JSON become scores, all else in it source fields.
+    """
 
     name: ClassVar[str] = "webdataset"
     needs: ClassVar[tuple[str, ...]] = ("videos",)
@@ -58,6 +67,10 @@ class WebDataset(RowSource):
                     # DuckDB tells no `Score` from a `score`: the first spelling is kept.
                     if column not in _TEXTS and len(numbers) < _MOST_NUMBERS:
                         numbers.setdefault(column.lower(), column)
+                try:
+                    row[_FIELDS] = encode(others) if (others := sample.others(numbers.values(), row)) else None
+                except ValueError as error:
+                    remarks.append(Skipped(f"{sample.id}.json", f"{error}; they were left out"))
                 lines.write(json.dumps(row) + "\n")
         columns = {**dict.fromkeys(_TEXTS, "VARCHAR"), **dict.fromkeys(numbers.values(), "DOUBLE")}
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
@@ -75,6 +88,7 @@ class WebDataset(RowSource):
             caption="caption",
             license=f"coalesce(nullif(trim(license), ''), {text(self.license)})",
             scores={column: quoted(column) for column in columns if column not in _TEXTS},
+            source_fields=_FIELDS,
         )
 
     def listing(self, request: Request) -> Iterator[str | Skipped]:
@@ -97,7 +111,7 @@ class _Sample:
 
     def row(self) -> dict[str, Any]:
         said = self.about
-        source = next((str(said[name]) for name in ("video_id", "videoid", "url") if said.get(name)), self.id)
+        source = next((str(said[name]) for name in _VIDEO if said.get(name)), self.id)
         texts = {
             name: str(said[name]) for name in ("license", "duration", "width", "height") if said.get(name) is not None
         }
@@ -110,6 +124,17 @@ class _Sample:
             and name.isprintable() and name and abs(value) < 1e300 and math.isfinite(value)
         }  # fmt: skip
         return {"id": self.id, "video": self.video or None, "caption": caption, "video_id": source, **texts, **numbers}
+
+    def others(self, scores: Collection[str], row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the JSON says beside `scores` and the texts of its `row` that a clip has as they are."""
+        named = next((name for name in _VIDEO if self.about.get(name)), "")
+        texts = {"caption": row["caption"], named: row["video_id"], "license": row.get("license")}
+        return {
+            name: value
+            for name, value in self.about.items()
+            if not (isinstance(value, str) and texts.get(name) == value)
+            and not (name in scores and name in row and not (isinstance(value, int) and abs(value) > _EXACT))
+        }
 
 
 def _samples(request: Request, read: bool = True) -> Iterator[_Sample | Skipped]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from openuni.choosing import text
 from openuni.sources.base import Request
+from openuni.sources.original import as_json
 from openuni.sources.rows import RowSource, csv_files, need, one_table
 from openuni.sources.selection import Fields, Relation
 
@@ -37,4 +38,5 @@ class WebVid(RowSource):
             duration=f"nullif({seconds}, 0)" if "duration" in columns else "NULL",
             caption="name",
             license=text(self.license),
+            source_fields=as_json(columns, ("videoid", "name")),
         )

@@ -98,7 +98,7 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
             repeated += frame.repeated
             deinterlaced |= frame.deinterlaced
             detelecined |= frame.detelecined
-            yield _resize(frame.rgb[y0:y1, x0:x1], height, width)
+            yield resized(frame.rgb[y0:y1, x0:x1], height, width)
 
     mp4, count = encode(pictures(), settings.fps, lossless=False, crf=settings.crf)
     if settings.min_frames == 1 and repeated > 0 and repeated == count - 1:
@@ -118,8 +118,9 @@ def _stored_size(height: int, width: int, pixel_aspect: float, short_side: int) 
     return 2 * min(round(square_h * scale / 2), height // 2), 2 * min(round(square_w * scale / 2), width // 2)
 
 
-def _resize(frame: Frame, height: int, width: int) -> Frame:
-    """Area-averaged to `height` × `width`; an odd last row or column is dropped rather than resampled."""
+def resized(frame: Frame, height: int, width: int) -> Frame:
+    """As the frames of a stored clip are: area-averaged to `height` × `width`; an odd last row or column is dropped
+    rather than resampled. Also of one channel, `[H, W]`."""
     if (frame.shape[0] - height, frame.shape[1] - width) in ((0, 0), (0, 1), (1, 0), (1, 1)):
         return np.ascontiguousarray(frame[:height, :width])
     return cast(Frame, cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA))

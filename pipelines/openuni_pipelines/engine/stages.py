@@ -282,6 +282,7 @@ def _record(clip: Clip, frames: int, height: int, width: int, fps: float) -> Rec
         start=clip.start,
         end=clip.end,
         scores=dict(clip.scores),
+        source_fields=clip.source_fields,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("duckdb")
 
+from openuni import source_fields
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources.base import Request, Skipped
@@ -62,9 +64,11 @@ def write_parquet(path: Path) -> Path:
     return path
 
 
-def clips(metadata: Path, videos: Path, **asked: object) -> tuple[list[Clip], Counter[str]]:
+def clips(
+    metadata: Path, videos: Path, named: tuple[str, ...] = MAP, **asked: object
+) -> tuple[list[Clip], Counter[str]]:
     """Clips, and the reasons of what became none."""
-    request, source = Request(videos, metadata), Table(MAP, choice=Choice(**asked))  # type: ignore[arg-type]
+    request, source = Request(videos, metadata), Table(named, choice=Choice(**asked))  # type: ignore[arg-type]
     made, reasons = [], Counter[str]()
     for entry in source.entries(request):
         for one in [entry] if isinstance(entry, Skipped) else source.expand(entry, request):
@@ -243,3 +247,78 @@ def test_a_folder_of_two_kinds_is_refused(tmp_path: Path, videos: Path) -> None:
     write_jsonl(folder / "b.jsonl")
     with pytest.raises(PlanError, match=r"holds \.csv, \.jsonl; a table is one kind of"):
         list(Table().entries(Request(videos, folder)))
+
+
+COLUMNS = {
+    "video": "clips/v0.mp4",
+    "id": "odd",
+    "key": "theirs, not ours",
+    "Größe 測試": 'says "hi", it\'s',
+    "json": '{"a": [1, null]}',
+    "end": 1.5,
+    "url": "https://example.org/1",
+    "views": 12,
+    "far": 2**60 + 1,
+    "when": dt.date(2020, 1, 2),
+    "at": dt.datetime(2020, 1, 2, 3, 4, 5, 500000),
+    "zoned": dt.datetime(2020, 1, 2, 3, 4, 5, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+    "tags": ["a", None],
+    "boxes": [[0.5, float("nan")]],
+    "struct": {"x": float("inf"), "size": [dt.date(2020, 1, 2)]},
+    "bytes": b"\x00\xff",
+    "flag": True,
+    "nothing": None,
+}
+KEPT = {
+    "key": "theirs, not ours",
+    "Größe 測試": 'says "hi", it\'s',
+    "json": '{"a": [1, null]}',
+    "end": 1.5,
+    "url": "https://example.org/1",
+    "far": 2**60 + 1,
+    "when": "2020-01-02",
+    "at": "2020-01-02T03:04:05.5",
+    "zoned": "2020-01-02T01:04:05Z",
+    "tags": ["a", None],
+    "boxes": [[0.5, None]],
+    "struct": {"x": None, "size": ["2020-01-02"]},
+    "bytes": "AP8=",
+    "flag": True,
+    "nothing": None,
+}
+
+
+def test_other_columns_are_kept_as_they_are(tmp_path: Path, videos: Path) -> None:
+    """Numbers stay numbers, lists lists; JSON has no NaN and no dates. What the clip says already is not repeated."""
+    table = pa.Table.from_pylist([COLUMNS]).append_column("f32", pa.array([0.1], pa.float32()))
+    pq.write_table(table.append_column("f32s", pa.array([[0.1]], pa.list_(pa.float32()))), tmp_path / "rows.parquet")
+    (entry,) = Table().entries(Request(videos, tmp_path / "rows.parquet"))
+    (clip,) = Table().expand(entry, Request(videos))  # type: ignore[arg-type]
+    assert isinstance(clip, Clip)
+    assert clip.source_fields == {**KEPT, "f32s": [0.1]}
+    assert clip.scores == pytest.approx({"views": 12, "far": 2**60, "f32": 0.1})
+
+
+def test_a_csv_keeps_its_odd_columns_and_a_row_too_large_keeps_its_clip(tmp_path: Path, videos: Path) -> None:
+    long = "x" * source_fields.MOST_BYTES
+    rows = [
+        "video,id,key,when,made at,näme",
+        f"clips/v0.mp4,a,{long},2020-01-02,3:04,",
+        "clips/v1.mp4,b,k,2020-01-02,3:04,é",
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    made, reasons = clips(tmp_path / "rows.csv", videos, named=())
+    assert [dict(clip.source_fields) for clip in made] == [
+        {},
+        {"key": "k", "when": "2020-01-02", "made at": "3:04", "näme": "é"},
+    ]
+    assert reasons == {source_fields.TOO_LARGE: 1}
+
+
+def test_of_two_rows_of_one_id_the_fields_tell_which_is_kept(tmp_path: Path, videos: Path) -> None:
+    """By file and time they are one; threads of DuckDB would give now this, now that one."""
+    rows = [f"clips/v0.mp4,a,tag {n % 7}" for n in range(50)]
+    for order in (rows, rows[::-1]):
+        (tmp_path / "rows.csv").write_text("\n".join(["video,id,tag", *order]) + "\n")
+        (clip,), _ = clips(tmp_path / "rows.csv", videos, named=())
+        assert clip.source_fields == {"tag": "tag 0"}

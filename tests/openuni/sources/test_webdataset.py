@@ -164,3 +164,34 @@ def test_a_dataset_is_built_from_tars(shards: Path, tmp_path: Path) -> None:
     verified = CliRunner().invoke(openuni, ["verify", str(tmp_path / "d")])
     assert verified.exit_code == 0, verified.output
     assert sorted(path.name for path in shards.iterdir()) == ["00000.tar", "00001.tar"]
+
+
+def test_the_rest_of_a_samples_json_is_kept(made: Path, tmp_path: Path) -> None:
+    """Lists and objects too; what the clip says already is not repeated, and NaN is null."""
+    film, deep = (made / "one.mp4").read_bytes(), "[" * 200 + "]" * 200
+    said = {
+        "url": "https://y/1",
+        "caption": "Theirs.",
+        "license": "CC0-1.0",
+        "key": "000000000",
+        "width": 640,
+        "clip_sim": 0.3,
+        "far": 2**60 + 1,
+        "ok": True,
+        "nan": float("nan"),
+        "source_fields": 7,
+        "clips": [[0.0, 4.5]],
+        "subtitles": {"en": ["hello", "wörld"]},
+    }
+    members = {"a.json": json.dumps(said).encode(), "a.txt": b"Ours.", "a.mp4": film}
+    tar(tmp_path / "s" / "0.tar", {**members, "b.json": b'{"x": 1, "deep": ' + deep.encode() + b"}", "b.mp4": film})
+    (a, b), skipped = read(tmp_path / "s")
+    kept = {
+        name: said[name] for name in ("caption", "key", "width", "far", "ok", "source_fields", "clips", "subtitles")
+    }
+    assert a.source_fields == {**kept, "nan": None}
+    assert (a.video_id, a.license, a.caption) == ("https://y/1", "CC0-1.0", "Ours.")
+    assert (b.source_fields, b.scores) == ({}, {"x": 1.0})
+    assert [(one.id, one.reason) for one in skipped] == [
+        ("0-b.json", "source fields lie too deep in each other; they were left out")
+    ]

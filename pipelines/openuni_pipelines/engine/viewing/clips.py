@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -123,8 +124,9 @@ class Clips:
         record = sample.record
         more = ("subset", "split", "source", "source_id", "video_id", "license", "start", "end")
         shown = {name: getattr(record, name) for name in more} | dict(record.scores)
+        own = {f"source: {name}": _told(value) for name, value in record.source_fields.items()}
         size = (record.frames, record.height, record.width, record.fps)
-        return ClipFacts(key, record.caption, *size, shown, list(self.columns(key)), self.data.moments(key))
+        return ClipFacts(key, record.caption, *size, shown | own, list(self.columns(key)), self.data.moments(key))
 
     def columns(self, key: str) -> Iterator[ColumnFacts]:
         """Every column, and what the clip has of it."""
@@ -360,6 +362,13 @@ def wheel() -> bytes:
     motion = np.stack([x, y], axis=-1)
     motion[np.hypot(x, y) > 1] = np.nan
     return _jpeg(modalities.get("flow").show_within(Flow(motion[None]), (0.0, 1.0))[0])
+
+
+def _told(value: Any) -> str | float | None:
+    """A field of the source's row as a cell shows it."""
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return cast("str | float | None", value)
 
 
 def _jpeg(frame: npt.NDArray[np.uint8]) -> bytes:

@@ -435,7 +435,7 @@ def _rgb(video: Any, fps: float | None) -> Any:
 
 
 def _record_names() -> list[str]:
-    others = index.schema("depth").names
+    others = [*index.schema("depth").names, "source_fields"]  # which is no single value
     return [name for name in index.schema("rgb").names if name not in others]
 
 

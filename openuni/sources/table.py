@@ -35,6 +35,7 @@ class Table(RowSource):
     """One row a clip: its video below `--videos` by path, name or stem, cut from `start` to `end` where those are."""
 
     name: ClassVar[str] = "table"
+    has_urls: ClassVar[bool] = True
     map: tuple[str, ...] = ()
     """FIELD=COLUMN, comma-separated, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the
     crop), license, video_id, url; a field that is not named is called as it is."""

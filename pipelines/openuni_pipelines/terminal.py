@@ -173,6 +173,9 @@ def print_places(config: BuildConfig) -> None:
         console.print(f"  {kind:<8}  {printable.rich(str(place.path))}: {what}")
     if "metadata" in lacks and source.hub:
         console.print(f"  next: openuni sources fetch {source.name}")
+    elif lacks == ["videos"] and source.has_urls:
+        console.print("  next: put the videos there, or give --videos FOLDER")
+        console.print(f"  or:   openuni sources download --source {source.name} --sample 1000")
     elif lacks:
         options = " ".join(f"--{kind} FOLDER" for kind in lacks)
         console.print(f"  next: put the {' and the '.join(lacks)} there, or give {options}")

@@ -68,7 +68,8 @@ def test_the_funnel_is_printed_and_saved(tmp_path: Path) -> None:
     assert [(row.id, row.reason) for row in plan.skipped(tmp_path / "d" / layout.PLAN)] == [
         ("c-0", "same id and span twice"), ("d-0", "video missing"), ("d-0", "video missing"),
     ]  # fmt: skip
-    assert planned(*options, "--dry-run").exit_code == 0
+    dry = planned(*options, "--dry-run")
+    assert (dry.exit_code, dry.stdout) == (0, done.stdout)
 
 
 def test_the_funnel_is_a_picture_with_a_bar_a_step() -> None:

@@ -16,6 +16,7 @@ import openuni as package
 from openuni.shards import layout, plan
 from openuni.sources.download import files
 from openuni_pipelines.cli import openuni
+from openuni_pipelines.terminal import EXIT_WITH_FAILURES
 from tests.web import Web, serving
 
 NAMES = "videoID,url,timestamp,caption,clarity_score,aesthetic_score,motion_score,video_training_suitability_score\n"
@@ -100,6 +101,7 @@ def test_from_the_bare_command_to_verified_shards_against_faulty_servers(
         for name in answers
         for n in (1, 4)
     ]
+    rows.append(f"good_9,{hub.address}/good.mp4,\"['9:00:00.1', '9:00:01.1']\",After its end,.9,1,2,4\n")
     publish(hub, "".join(rows) + "lost,too,few\n")
 
     bare = ("build", "--source", "koala36m", "--experts", "dis", "--workers", "0")
@@ -119,12 +121,13 @@ def test_from_the_bare_command_to_verified_shards_against_faulty_servers(
     outcomes = dict(line.split()[:2] for line in second.output.splitlines() if line.startswith((" gone ", " blocked ")))
     assert outcomes == {"gone": "1", "blocked": "1"}
     built = run(*bare)
-    assert built.exit_code == 0, built.output
+    assert built.exit_code == EXIT_WITH_FAILURES, built.output
+    assert "the span starts at 32400.1 s" in " ".join(built.output.split())
     assert run("verify", "data/koala36m", "--workers", "0").exit_code == 0
     counted = json.loads(run("stats", "data/koala36m", "--json", "--rows", "1").stdout)
     assert counted["samples"] == 10
     assert [(step["what"], step["left"]) for step in counted["funnel"]] == [
-        ("rows", 15), ("malformed rows", 14), ("video missing", 10), ("clips", 10)
+        ("rows", 16), ("malformed rows", 15), ("video missing", 11), ("clips", 11), ("clips in the dataset", 10)
     ]  # fmt: skip
     assert (tmp_path / "data" / "koala36m" / "funnel.png").exists()
     data = package.open(tmp_path / "data" / "koala36m")

@@ -25,6 +25,7 @@ from openuni.shards import layout, tables
 from openuni.shards.layout import Manifest
 from openuni.sources import Request, Skipped
 from openuni.sources.rows import RowSource
+from openuni.sources.selection import ChosenRows
 from openuni.storage import open_regular
 
 _BATCH = 4096
@@ -144,11 +145,7 @@ def write_rows(
     path.parent.mkdir(parents=True, exist_ok=True)
     with layout.temporary_folder(path, run) as scratch:
         with source.select(request, scratch, limit, known) as chosen:
-            tally = Tally(chosen.clips, chosen.seconds, funnel=chosen.funnel)
-            for reason, count in chosen.left_out.items():
-                tally.skip(reason, count)
-            if tally.clips == 0:
-                raise NoClipsError(tally)
+            tally = _tally(chosen)
             clips = "clips"
             if taken_down:
                 clips = _but(chosen.database, taken_down)
@@ -173,6 +170,24 @@ def write_rows(
             ):
                 chosen.database.execute(f"COPY ({query}) TO {text(str(target))} ({written}{more})")
         _publish(skipped, temporary, path)
+    return tally
+
+
+def count_rows(source: RowSource, request: Request, scratch: Path, limit: int | None = None) -> Tally:
+    """What `write_rows` would plan: rows are chosen as there, and not brought into order or written.
+
+    Files go to the folder `scratch`. Raises PlanError as the source does, and NoClipsError when no clip is left.
+    """
+    with source.select(request, scratch, limit) as chosen:
+        return _tally(chosen)
+
+
+def _tally(chosen: ChosenRows) -> Tally:
+    tally = Tally(chosen.clips, chosen.seconds, funnel=chosen.funnel)
+    for reason, count in chosen.left_out.items():
+        tally.skip(reason, count)
+    if tally.clips == 0:
+        raise NoClipsError(tally)
     return tally
 
 

@@ -63,6 +63,8 @@ class Source(ABC):
     """Where its tables are published."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Of `metadata` and `videos`, which are looked for in their default places where they are not given."""
+    has_urls: ClassVar[bool] = False
+    """Whether its rows say where on the web their videos are, so that `openuni sources download` can get them."""
     opens_videos: ClassVar[bool] = True
     """Whether `expand` opens video files; where it does not, rows are expanded without a trip to a worker."""
 

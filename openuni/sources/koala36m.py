@@ -39,6 +39,7 @@ class Koala36M(RowSource):
     """One row a clip, keyed by its videoID; rows whose video is not there, or malformed, are skipped and counted."""
 
     name: ClassVar[str] = "koala36m"
+    has_urls: ClassVar[bool] = True
     license: ClassVar[str] = "Koala-36M: non-commercial research only"
     hub: ClassVar[Hub | None] = Hub("Koala-36M/Koala-36M-v1")
 

@@ -30,6 +30,7 @@ class Panda70M(RowSource):
     """A clip each of a row's lists, keyed `<videoID>_<n>`; `desirable_filtering` is a column for `--where`."""
 
     name: ClassVar[str] = "panda70m"
+    has_urls: ClassVar[bool] = True
     license: ClassVar[str] = "Panda-70M: non-commercial research only"
 
     def rows(self, request: Request, scratch: Path) -> Relation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _MAGIC = (
     (b"SQLite format 3", "an SQLite database"),
     (b"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded"),
 )
+BROKEN_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
+"""What reading a packed table raises where it is cut off or damaged."""
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 

@@ -24,6 +24,7 @@ from openuni.sources.base import Request, Skipped
 from openuni.sources.languages import is_in
 from openuni.sources.records import head_of, looks_like, no_objects, records_at
 from openuni.sources.text import CONTROLS, CONTROLS_REMOVED
+from openuni.sources.unreadable import unreadable
 from openuni.storage import open_regular
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ _LISTED = 1 << 15
 _MANY_READERS = "store_rejects = true"
 _ONE_READER = "store_rejects = true, parallel = false"
 _NAMED_MALFORMED = 1000
-_MIXED_LINES = "state machine reached an invalid state"
-"""In DuckDB's words."""
 _THRESHOLD = re.compile(r"(?P<column>.+?)=(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<share>%?)", re.IGNORECASE)
 
 
@@ -203,7 +202,7 @@ def describe(database: duckdb.DuckDBPyConnection, rows: Relation) -> dict[str, s
     try:
         found = database.execute(f"DESCRIBE SELECT * FROM {rows.sql}").fetchall()
     except duckdb.Error as error:
-        raise PlanError(f"{rows.file} cannot be read as a table: {in_words(error)}") from error
+        raise unreadable(rows.file, error) from error
     return {column: kind for column, kind, *_ in found}
 
 
@@ -290,14 +289,26 @@ def select(
             remarks.append(Rule(TOO_LARGE, "had_large"))
         return _selected(database, rules, remarks, choice, request, source, named, limit, malformed, at_hand)
     except duckdb.Error as error:
-        if rows.is_csv and _MIXED_LINES in str(error):
+        if isinstance(error, duckdb.OutOfMemoryException):
             raise PlanError(
-                f"{rows.file}: some lines end in CR LF and others in LF alone, which DuckDB does not read; "
-                "let all end in LF (sed -i 's/\\r$//' FILE)"
+                f"{rows.file}: choosing its rows takes more disk or memory than there is: {in_words(error)}; "
+                "let TMPDIR name a folder on a larger disk"
             ) from error
+        _check_readable(database, rows)
         raise PlanError(
             f"{rows.file}: its rows cannot be chosen: {in_words(error)}; check --where, --balance and names of columns"
         ) from error
+
+
+def _check_readable(database: duckdb.DuckDBPyConnection, rows: Relation) -> None:
+    """Raise PlanError where the rows themselves cannot be read, whatever is asked of them."""
+    import duckdb
+
+    try:
+        # Not a count, which Parquet answers without its values.
+        database.execute(f"SELECT max(hash(COLUMNS(*))) FROM {rows.sql}")
+    except duckdb.Error as error:
+        raise unreadable(rows.file, error) from error
 
 
 def _keep_said(database: duckdb.DuckDBPyConnection, said: Iterable[Skipped]) -> None:

@@ -18,7 +18,7 @@ from openuni.choosing import quoted
 from openuni.errors import PlanError
 from openuni.sources.base import Request
 from openuni.sources.original import as_json
-from openuni.sources.rows import RowSource, and_looks_like, table_files
+from openuni.sources.rows import RowSource, some, table_files, what_it_has
 from openuni.sources.selection import Fields, Relation, clock, is_number
 
 FIELDS = (
@@ -37,6 +37,7 @@ class Table(RowSource):
     """One row a clip: its video below `--videos` by path, name or stem, cut from `start` to `end` where those are."""
 
     name: ClassVar[str] = "table"
+    has_urls: ClassVar[bool] = True
     map: tuple[str, ...] = ()
     """FIELD=COLUMN, comma-separated, for video, id, caption, start, end, duration, width, height, x0, y0, x1, y1 (the
     crop), license, video_id, url; a field that is not named is called as it is."""
@@ -46,19 +47,18 @@ class Table(RowSource):
             raise PlanError(
                 f"source {self.name} needs its rows: give --metadata a .csv, .tsv, .jsonl or .parquet file, or a folder"
             )
-        return table_files(request.metadata, scratch)
+        named = self._named()
+        return table_files(request.metadata, scratch, texts={named[field] for field in _TEXTS})
 
     def fields(self, columns: Mapping[str, str], rows: Relation) -> Fields:
         named = self._named()
-        if rows.file.is_file() and not rows.file.stat().st_size:
-            raise PlanError(f"{rows.file} is empty; download or write it again")
         if named["video"] not in columns:
             raise PlanError(
-                f"{rows.file} has no column {named['video']!r} for the video; it has {', '.join(columns)}"
-                f"{and_looks_like(rows.file)}; name it with --map video=COLUMN"
+                f"{rows.file} has no column {named['video']!r} for the video; "
+                f"{what_it_has(columns, rows.file)}; name it with --map video=COLUMN"
             )
         if missing := [pair for pair in self.map if pair.partition("=")[2] not in columns]:
-            raise PlanError(f"--map {', '.join(missing)}: {rows.file} has no such column; it has {', '.join(columns)}")
+            raise PlanError(f"--map {', '.join(missing)}: {rows.file} has no such column; it has {some(columns)}")
         for field in _TEXTS:
             if (kind := columns.get(named[field], "VARCHAR")).endswith("]") or kind.startswith(_NESTED):
                 raise PlanError(
@@ -80,9 +80,11 @@ class Table(RowSource):
             start=start,
             end=_seconds(sql["end"], columns.get(named["end"], "")),
             duration=_seconds(sql["duration"], columns.get(named["duration"], "")),
-            crop=f"[{', '.join(f'{sql[side]}::INTEGER' for side in _CROP)}]" if all(has[c] for c in _CROP) else "NULL",
-            width=sql["width"],
-            height=sql["height"],
+            crop=f"[{', '.join(f'try_cast({sql[side]} AS INTEGER)' for side in _CROP)}]"
+            if all(has[c] for c in _CROP)
+            else "NULL",
+            width=f"try_cast({sql['width']} AS DOUBLE)",
+            height=f"try_cast({sql['height']} AS DOUBLE)",
             caption=sql["caption"],
             license=sql["license"],
             video_id=sql["video_id"],

@@ -22,6 +22,7 @@ class WebVid(RowSource):
     """Keyed by `videoid`, which is the name of the file too; `name` is the caption."""
 
     name: ClassVar[str] = "webvid"
+    has_urls: ClassVar[bool] = True
 
     def rows(self, request: Request, scratch: Path) -> Relation:
         return csv_files(one_table(self.name, request), scratch, request.metadata or Path(), {})

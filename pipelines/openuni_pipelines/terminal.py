@@ -173,6 +173,9 @@ def print_places(config: BuildConfig) -> None:
         console.print(f"  {kind:<8}  {printable.rich(str(place.path))}: {what}")
     if "metadata" in lacks and source.hub:
         console.print(f"  next: openuni sources fetch {source.name}")
+    elif lacks == ["videos"] and source.has_urls:
+        console.print("  next: put the videos there, or give --videos FOLDER")
+        console.print(f"  or:   openuni sources download --source {source.name} --sample 1000")
     elif lacks:
         options = " ".join(f"--{kind} FOLDER" for kind in lacks)
         console.print(f"  next: put the {' and the '.join(lacks)} there, or give {options}")
@@ -182,9 +185,12 @@ def print_funnel(console: Console, funnel: Sequence[Step]) -> None:
     """What each step of choosing rows left; nothing where none were chosen."""
     if not funnel:
         return
-    table = Table("step", "rows left", "of all")
-    for step in funnel:
-        table.add_row(printable.rich(step.what), f"{step.left:,}", f"{step.left / max(funnel[0].left, 1):.1%}")
+    from openuni_pipelines.funnel import share
+
+    table = Table("step", "rows left", "of all", "dropped")
+    for before, step in zip((funnel[0], *funnel), funnel, strict=False):
+        dropped = f"{before.left - step.left:,}" if step.left < before.left else ""
+        table.add_row(printable.rich(step.what), f"{step.left:,}", share(step.left, funnel[0].left), dropped)
     console.print(table)
 
 

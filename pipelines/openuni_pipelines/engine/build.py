@@ -375,10 +375,14 @@ def _planner(config: BuildConfig, run: str) -> Executor:
 
 def estimate(config: BuildConfig) -> Estimate:
     """What a build would make and need. Writes nothing below the dataset's folder."""
-    run = new_id()
-    with tempfile.TemporaryDirectory(prefix="openuni-plan-") as scratch, _planner(config, run) as executor:
-        target = Path(scratch) / layout.PLAN
-        tally = planning.write(target, config.reader, config.request, executor, config.clips_a_shard, run, config.limit)
+    run, reader = new_id(), config.reader
+    with tempfile.TemporaryDirectory(prefix="openuni-plan-") as folder, _planner(config, run) as executor:
+        scratch = Path(folder)
+        if isinstance(reader, RowSource):
+            tally = plan.count_rows(reader, config.request, scratch, config.limit)
+        else:
+            target = scratch / layout.PLAN
+            tally = planning.write(target, reader, config.request, executor, config.clips_a_shard, run, config.limit)
     return planning.estimate(tally, config.normalisation, config.recipe)
 
 

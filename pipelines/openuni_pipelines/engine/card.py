@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from openuni import experts, printable
+from openuni.choosing import Step
 from openuni.errors import OpenUniError
 from openuni.experts import known_answers, sets
 from openuni.shards import layout
@@ -51,7 +52,7 @@ def render(data: Dataset, *, is_on_hub: bool = False) -> str:
     for column, fingerprint in manifest.columns.items():
         told = _validated(fingerprint, manifest.columns)
         lines.append(f"| {column} | {found.columns[column].present:,} of {samples:,} | `{fingerprint}` | {told} |")
-    lines += ["", *_licenses(manifest.columns), ""]
+    lines += ["", *_chosen(found.funnel), *_licenses(manifest.columns), ""]
     lines += [
         "Annotations are predictions of the models named above, not ground truth; each has a confidence in the index.",
         "",
@@ -75,6 +76,14 @@ def tar_patterns(manifest: Manifest, column: str) -> list[str]:
     """What the tars of a column match, in a dataset that lies as in a folder."""
     folders = ["shards", "shards/*"] if layout.naming(manifest) == layout.FOLDERS else ["shards"]
     return [f"{folder}/*.{column}.tar" for folder in folders]
+
+
+def _chosen(funnel: Sequence[Step]) -> list[str]:
+    """How the clips were chosen from the source's rows, where they were."""
+    if not funnel:
+        return []
+    lines = ["How the rows of the source became clips:", "", "| step | rows left |", "|---|---|"]
+    return [*lines, *(f"| {printable.markdown(step.what)} | {step.left:,} |" for step in funnel), ""]
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -50,7 +50,7 @@ class Stats:
     columns: dict[str, ColumnStats] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     funnel: tuple[Step, ...] = ()
-    """How the rows of its table were chosen."""
+    """How the rows of its table were chosen, and how many clips came of them: some cannot be cut, or are removed."""
 
 
 def count(data: Dataset) -> Stats:
@@ -83,6 +83,8 @@ def count(data: Dataset) -> Stats:
     stats.splits, stats.licenses = dict(counters["split"].most_common()), dict(counters["license"].most_common())
     for name, (total, number) in confidences.items():
         stats.columns[name].confidence = round(total / number, 4) if number else None
+    if stats.funnel and stats.samples < stats.funnel[-1].left:
+        stats.funnel += (Step(f"clips in the {'view' if data.is_view else 'dataset'}", stats.samples),)
     return stats
 
 

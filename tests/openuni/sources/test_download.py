@@ -6,10 +6,7 @@ import fcntl
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,77 +21,15 @@ from openuni.sources.download.pages import classify
 from openuni.sources.folder import videos_below
 from openuni.sources.rows import Wanted
 from openuni_pipelines.cli import openuni
+from tests.web import Web, serving
 
 QUICK = DownloadConfig(a_minute=60_000, pause=0.01)
 
 
-@dataclass
-class Web:
-    """Serves `clips`; a path's first answers are those of `before`: a status, with headers, or "cut", "slow"."""
-
-    clips: dict[str, bytes] = field(default_factory=dict)
-    before: dict[str, list[tuple[int | str, dict[str, str]]]] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    version: str = '"1"'
-    address: str = ""
-
-    def count(self, path: str) -> int:
-        return Counter(asked for asked, _ in self.asked)[path]
-
-
 @pytest.fixture
 def web() -> Iterator[Web]:
-    served = Web()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None: ...
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            served.asked.append((self.path, dict(self.headers)))
-            what, headers = served.before[self.path].pop(0) if served.before.get(self.path) else (200, {})
-            body = served.clips.get(self.path)
-            if isinstance(what, int) and what != 200:
-                self.reply(what, b"", headers)
-            elif body is None:
-                self.reply(404, b"no", {})
-            else:
-                kind = "text/html" if body.startswith(b"<") else "video/mp4"
-                headers = {"Content-Type": kind, "ETag": served.version, **headers}
-                begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
-                if begin and self.headers.get("If-Range", served.version) == served.version:
-                    headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
-                    self.reply(206, body[begin:], headers, what)
-                else:
-                    self.reply(200, body, headers, what)
-
-        def reply(self, status: int, body: bytes, headers: dict[str, str], how: int | str = 200) -> None:
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            if how in ("cut", "slow"):
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                if how == "slow":
-                    time.sleep(0.6)
-                self.close_connection = True
-                return
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    served.address = f"http://127.0.0.1:{server.server_port}"
-    yield served
-    server.shutdown()
-    server.server_close()
+    with serving() as served:
+        yield served
 
 
 @pytest.fixture
@@ -108,9 +43,9 @@ def journal(folder: Path) -> dict[str, str]:
 
 
 def test_every_answer_is_an_outcome_and_only_the_open_are_asked_again(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {f"/{name}.mp4": clip for name in ("got", "later", "-dash", "gone", "private", "blocked")}
-    web.clips["/page.mp4"] = b"<html>this video was removed</html>"
-    web.clips["/noise.mp4"] = bytes(1000)
+    web.files = {f"/{name}.mp4": clip for name in ("got", "later", "-dash", "gone", "private", "blocked")}
+    web.files["/page.mp4"] = b"<html>this video was removed</html>"
+    web.files["/noise.mp4"] = bytes(1000)
     web.before = {
         "/gone.mp4": [(404, {})] * 9,
         "/private.mp4": [(401, {})] * 9,
@@ -137,7 +72,7 @@ def test_every_answer_is_an_outcome_and_only_the_open_are_asked_again(web: Web, 
     assert [*videos_below(folder)] == ["-dash.mp4", "got.mp4", "later.mp4"]  # what is under way is no row of a plan
 
     web.asked.clear()
-    web.clips["/broken.mp4"] = clip
+    web.files["/broken.mp4"] = clip
     here = {"got", "later", "-dash"}
     second = download([Wanted(v.name, v.url, v.is_here or v.name in here) for v in wanted], folder, QUICK)
     assert {path for path, _ in web.asked} == {"/page.mp4", "/noise.mp4", "/broken.mp4"}
@@ -151,14 +86,14 @@ def test_every_answer_is_an_outcome_and_only_the_open_are_asked_again(web: Web, 
 
 
 def test_a_video_that_was_got_and_is_lost_is_asked_for_again(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     for _ in range(2):
         assert download([Wanted("a", f"{web.address}/a.mp4")], tmp_path / "v", QUICK).outcomes == {Outcome.GOT: 1}
         (tmp_path / "v" / "a.mp4").unlink()
 
 
 def test_what_is_cut_off_goes_on_where_it_stopped(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     web.before = {"/a.mp4": [("cut", {}), (500, {}), (500, {})]}
     wanted = [Wanted("a", f"{web.address}/a.mp4")]
     assert download(wanted, tmp_path / "v", QUICK).outcomes == {Outcome.ERROR: 1}
@@ -172,11 +107,11 @@ def test_another_version_of_a_file_begins_again(
     web: Web, clip: bytes, make_clips: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = (make_clips(tmp_path / "other", ["b"], frames=7) / "b.mp4").read_bytes()
-    web.clips = {"/a.mp4": other}
+    web.files = {"/a.mp4": other}
     web.before = {"/a.mp4": [("cut", {}), (500, {}), (500, {})]}
     wanted = [Wanted("a", f"{web.address}/a.mp4")]
     download(wanted, tmp_path / "v", QUICK)
-    web.clips["/a.mp4"], web.version = clip, '"2"'
+    web.files["/a.mp4"], web.version = clip, '"2"'
     assert download(wanted, tmp_path / "v", QUICK).outcomes == {Outcome.GOT: 1}
     assert (tmp_path / "v" / "a.mp4").read_bytes() == clip
 
@@ -185,7 +120,7 @@ def test_a_silent_or_slow_connection_is_closed(
     web: Web, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "SILENT_SECONDS", 0.1)
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     web.before = {"/a.mp4": [("slow", {})]}
     done = download([Wanted("a", f"{web.address}/a.mp4")], tmp_path / "v", QUICK)
     assert done.outcomes == {Outcome.GOT: 1}
@@ -194,7 +129,7 @@ def test_a_silent_or_slow_connection_is_closed(
 
 
 def test_a_server_that_goes_on_throttling_is_left_alone(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {f"/{n}.mp4": clip for n in range(20)}
+    web.files = {f"/{n}.mp4": clip for n in range(20)}
     web.before = {f"/{n}.mp4": [(429, {})] * 99 for n in range(20)}
     wanted = [Wanted(str(n), f"{web.address}/{n}.mp4") for n in range(20)]
     config = DownloadConfig(a_minute=60_000, pause=0.001, workers=1)
@@ -207,7 +142,7 @@ def test_a_server_that_goes_on_throttling_is_left_alone(web: Web, clip: bytes, t
 
 
 def test_a_long_pause_is_not_sat_out(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     web.before = {"/a.mp4": [(503, {"Retry-After": "86400"})]}
     assert download([Wanted("a", f"{web.address}/a.mp4")], tmp_path / "v", QUICK).outcomes == {Outcome.THROTTLED: 1}
 
@@ -223,7 +158,7 @@ def test_pauses_double_and_count_once_for_all_that_was_under_way() -> None:
 
 
 def test_cookies_open_what_was_private(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     web.before = {"/a.mp4": [(401, {})]}
     wanted = [Wanted("a", f"{web.address}/a.mp4")]
     assert download(wanted, tmp_path / "v", QUICK).outcomes == {Outcome.PRIVATE: 1}
@@ -241,7 +176,7 @@ def test_cookies_open_what_was_private(web: Web, clip: bytes, tmp_path: Path) ->
 
 
 def test_nothing_leaves_the_folder_and_nothing_is_too_large(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     folder, outside = tmp_path / "v", tmp_path / "outside"
     folder.mkdir()
     outside.mkdir()
@@ -262,7 +197,7 @@ def test_nothing_leaves_the_folder_and_nothing_is_too_large(web: Web, clip: byte
 
 
 def test_addresses_as_tables_hold_them(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/%C3%A4%20b.mp4": clip, "/c%20d.mp4?x=1&y=%2F": clip}
+    web.files = {"/%C3%A4%20b.mp4": clip, "/c%20d.mp4?x=1&y=%2F": clip}
     good = [Wanted("a", f"{web.address}/ä b.mp4"), Wanted("c", f"{web.address}/c%20d.mp4?x=1&y=%2F")]
     bad = [
         "http://[bad/a.mp4",
@@ -280,9 +215,9 @@ def test_addresses_as_tables_hold_them(web: Web, clip: bytes, tmp_path: Path) ->
 def test_a_page_by_yt_dlp(web: Web, clip: bytes, tmp_path: Path) -> None:
     pytest.importorskip("yt_dlp")
     shown = b'<html><body><video src="/media/a.mp4"></video></body></html>'
-    web.clips = {"/watch": shown, "/media/a.mp4": clip}
+    web.files = {"/watch": shown, "/media/a.mp4": clip}
     web.before = {"/wall": [(429, {})]}
-    web.clips["/wall"] = shown
+    web.files["/wall"] = shown
     folder = tmp_path / "100%(x)s"  # no template of yt-dlp's
     wanted = [Wanted(name, f"{web.address}/{name}") for name in ("watch", "wall", "gone")]
     done = download(wanted, folder, QUICK)
@@ -320,7 +255,7 @@ def test_what_yt_dlp_says(said: str, outcome: Outcome) -> None:
 
 
 def test_a_journal_survives_a_kill_and_refuses_other_files(web: Web, clip: bytes, tmp_path: Path) -> None:
-    web.clips = {"/a.mp4": clip}
+    web.files = {"/a.mp4": clip}
     wanted = [Wanted("a", f"{web.address}/a.mp4"), Wanted("b", f"{web.address}/b.mp4")]
     download(wanted, tmp_path / "v", QUICK)
     path = tmp_path / "v" / ".download" / "journal.jsonl"
@@ -351,7 +286,7 @@ def test_the_command_downloads_chosen_rows_and_a_plan_finds_them(web: Web, clip:
     rows = [f"v{n},clips/v{n}.mp4,{web.address}/v{n}.mp4,{n}" for n in range(6)]
     rows.append(f"unnamed,,{web.address}/x.mp4,9")  # names no file
     table.write_text("\n".join(["id,video,url,aesthetic", *rows]) + "\n")
-    web.clips = {f"/v{n}.mp4": clip for n in (0, 1, 2, 4, 5)}
+    web.files = {f"/v{n}.mp4": clip for n in (0, 1, 2, 4, 5)}
     chosen = ("--source", "table", "--metadata", table, "--videos", videos, "--at-least", "aesthetic=2")
     done = run("sources", "download", *chosen, "--a-minute", 60_000)
     assert done.exit_code == 0, done.output

@@ -114,7 +114,7 @@ def test_lines_that_end_in_two_ways_are_said(tmp_path: Path, folder: Path) -> No
     metadata = table(tmp_path / "k.csv", [row("a_1"), row("b_2"), row("c_3")])
     metadata.write_bytes(metadata.read_bytes().replace(b"4.48\r\n", b"4.48\n", 1))
     with pytest.raises(
-        PlanError, match=r"k\.csv: some lines end in CR LF and others in LF alone, .* let all end in LF"
+        PlanError, match=r"k\.csv cannot be read: some lines end in CR LF and others in LF alone, .* let all end in LF"
     ):
         build(metadata, folder)
 

@@ -59,5 +59,5 @@ def test_a_page_in_place_of_a_table_is_named(tmp_path: Path) -> None:
     table = tmp_path / "Koala_36M_1.csv"
     table.write_text("<!DOCTYPE html>\n<html>Too many requests</html>\n")
     (tmp_path / "v").mkdir()
-    with pytest.raises(PlanError, match=r"is not a Koala-36M table: .* and looks like a web page"):
+    with pytest.raises(PlanError, match=r"is not a Koala-36M table: .*; it looks like a web page"):
         Koala36M().check(Request(tmp_path / "v", table))

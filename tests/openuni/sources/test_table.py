@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -126,12 +127,95 @@ def test_a_row_without_a_video_has_no_id_and_what_is_no_table_is_said(tmp_path: 
     (tmp_path / "list.jsonl").write_text(json.dumps([{"video": "clips/v1.mp4"}]))
     with pytest.raises(PlanError, match=r"list\.jsonl is not JSON lines: write one object on each line"):
         list(Table().entries(Request(videos, tmp_path / "list.jsonl")))
-    (tmp_path / "long.csv").write_text("video,caption\nclips/v1.mp4," + "x" * (3 << 20) + "\n")
-    with pytest.raises(PlanError, match=r"long\.csv cannot be read as a table: Maximum line size of 2097152 bytes"):
-        list(Table().entries(Request(videos, tmp_path / "long.csv")))
-    (tmp_path / "nothing.csv").touch()
-    with pytest.raises(PlanError, match=r"nothing\.csv is empty"):
-        list(Table().entries(Request(videos, tmp_path / "nothing.csv")))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("nothing.csv", b"", "is empty; download or write it again"),
+        ("nothing.jsonl", b"", "is empty; download or write it again"),
+        ("mixed.csv", b"video,text\nv0.mp4,a\r\nv1.mp4,b\n", "some lines end in CR LF and others in LF alone"),
+        ("cut.csv.gz", gzip.compress(b"video\n" * 99)[:-9], "it is no gzip file, or not all of one"),
+        ("plain.csv.gz", b"video\nv0.mp4\n", "it is no gzip file, or not all of one"),
+        ("cut.jsonl.gz", gzip.compress(b'{"video": "v0.mp4"}\n')[:-9], "it is no gzip file, or not all of one"),
+        ("packed.csv", gzip.compress(b"video\nv0.mp4\n"), "it looks like a gzip file without .gz in its name"),
+        ("zip.csv", b"PK\x03\x04" + bytes(99), "it looks like a zip archive or an Excel workbook; name it"),
+        ("array.csv", b'[{"video": "v0.mp4"}]', "no column 'video' for the video; it looks like JSON; name it"),
+        ("array.jsonl", b'[{"video": "v0.mp4"}]', r"write one object on each line \(jq -c '.\[\]' array.jsonl"),
+        ("deep.jsonl", b'{"video": %s1%s}' % (b"[" * 999, b"]" * 999), "nested more than 128 deep"),
+        ("text.parquet", b"video\nv0.mp4\n", "it is no Parquet file, or not all of one; download"),
+    ],
+)
+def test_what_is_no_table_is_one_sentence_that_says_what_to_do(
+    name: str, data: bytes, sentence: str, tmp_path: Path, videos: Path
+) -> None:
+    """DuckDB's own words were of sniffing, of a state machine and of magic bytes."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(PlanError, match=sentence) as raised:
+        list(Table().entries(Request(videos, tmp_path / name)))
+    assert str(tmp_path / name) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_table_is_not_taken_for_a_wrong_condition(tmp_path: Path, videos: Path) -> None:
+    table = write_parquet(tmp_path / "rows.parquet")
+    data = bytearray(table.read_bytes())
+    data[40:80] = bytes(40)
+    table.write_bytes(data)
+    with pytest.raises(
+        PlanError, match=r"rows\.parquet cannot be read: it is damaged \(.*\); download or write it again"
+    ):
+        clips(table, videos)
+    with pytest.raises(PlanError, match=r"its rows cannot be chosen: .*; check --where"):
+        clips(write_parquet(table), videos, where="regexp_matches(text, '(')")
+
+
+def test_one_odd_row_among_the_first_does_not_refuse_the_file(tmp_path: Path, videos: Path) -> None:
+    """DuckDB gave up while it guessed the types."""
+    table = write_csv(tmp_path / "rows.csv")
+    lines = table.read_text().splitlines(keepends=True)
+    odd = [f'"long","clips/v0.mp4","{"x" * (3 << 20)}",1,"0",1\n', 'lost,clips/v0.mp4,"a lost quote,1,0,1\n']
+    table.write_text("".join([lines[0], *odd, *lines[1:]]))
+    made, reasons = clips(table, videos)
+    assert [clip.key for clip in made] == [row["name"] for row in ROWS[1:]]  # the lost quote takes the next row with it
+    assert sum(reasons.values()) == 2
+    assert "malformed row: line size over maximum" in reasons
+
+
+def test_what_stands_for_text_stays_as_it_is_written(tmp_path: Path, videos: Path) -> None:
+    """DuckDB took ids for numbers and captions for dates: 007 became 7, and its video was missing."""
+    for name in ("007", "1e5", "2024-05-01"):
+        (videos / f"{name}.mp4").touch()
+    rows = [("007", "1e5", 1.5), ("1e5", "2024-05-01", 2.5), ("2024-05-01", "007", 3.5)]
+    (tmp_path / "a.csv").write_text("id,video,caption,s\n" + "".join(f"{i},{i},{c},{s}\n" for i, c, s in rows))
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"video": i, "caption": "2024-05-01T10:00:00Z", "s": s}) + "\n" for i, _, s in rows)
+    )
+    found = [e for e in Table().entries(Request(videos, tmp_path / "a.csv")) if not isinstance(e, Skipped)]
+    told = [(e.id, Path(e.fields["video"]).stem, e.fields["caption"], e.fields["scores"]) for e in found]
+    assert told == [(i, i, c, {"s": s}) for i, c, s in rows]
+    found = [e for e in Table().entries(Request(videos, tmp_path / "a.jsonl")) if not isinstance(e, Skipped)]
+    assert [(e.id, e.fields["caption"]) for e in found] == [(i, "2024-05-01T10:00:00Z") for i, *_ in rows]
+
+
+def test_names_of_columns_that_are_missing_the_same_or_of_two_lines(tmp_path: Path, videos: Path) -> None:
+    (tmp_path / "a.csv").write_text(',video,"two\nlines",Two,two\n0,clips/v0.mp4,1,2,3\n')
+    (found,) = Table().entries(Request(videos, tmp_path / "a.csv"))
+    assert found.fields["scores"] == {"column0": 0.0, "two\nlines": 1.0, "Two": 2.0, "two_1": 3.0}
+
+
+def test_json_lines_in_another_encoding_are_read_and_said(tmp_path: Path, videos: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"video": "clips/v0.mp4", "caption": "été"}\n', "utf-16")
+    said, found = Table().entries(Request(videos, tmp_path / "a.jsonl"))
+    assert (said.id, said.reason) == ("a.jsonl", "table is not UTF-8 and was read as utf-16")
+    assert found.fields["caption"] == "été"
+
+
+def test_a_crop_that_is_no_number_is_outside_the_frame(tmp_path: Path, videos: Path) -> None:
+    (tmp_path / "a.csv").write_text("video,x0,y0,x1,y1,width\nclips/v0.mp4,left,0,9,9,-\nclips/v1.mp4,0,0,9,9,-\n")
+    left_out, found = Table().entries(Request(videos, tmp_path / "a.csv"))
+    assert (left_out.id, left_out.reason) == ("clips/v0", "crop outside the frame")
+    assert found.fields["crop"] == [0, 0, 9, 9]
 
 
 def test_rows_are_chosen_by_sql_by_quantile_and_by_a_seeded_sample(tmp_path: Path, videos: Path) -> None:

@@ -68,10 +68,13 @@ def test_the_funnel_is_printed_and_saved(tmp_path: Path) -> None:
     assert [(row.id, row.reason) for row in plan.skipped(tmp_path / "d" / layout.PLAN)] == [
         ("c-0", "same id and span twice"), ("d-0", "video missing"), ("d-0", "video missing"),
     ]  # fmt: skip
-    assert planned(*options, "--dry-run").exit_code == 0
+    dry = planned(*options, "--dry-run")
+    assert (dry.exit_code, dry.stdout) == (0, done.stdout)
 
 
 def test_the_funnel_is_a_picture_with_a_bar_a_step() -> None:
-    picture = funnel.draw([Step("rows", 100), Step("score below 2", 25)])
-    filled = (picture == funnel._FILL).all(axis=-1).sum(axis=1)
-    assert {int(count) for count in filled} == {0, 480, 120}
+    steps = [Step("rows", 36_000_000), Step("score below 2", 9_000_000), Step("a long rule " * 9, 3), Step("clips", 0)]
+    picture = funnel.draw(steps)
+    for colour, longs in ((funnel._FILL, {0, 380, 95, 1}), (funnel._DROPPED, {0, 285, 94, 1})):
+        assert {int(row) for row in (picture == colour).all(axis=-1).sum(axis=1)} == longs
+    assert (picture[:, funnel._LABEL - 12 : funnel._LABEL] == 255).all()  # a long rule is cut, and runs into no bar

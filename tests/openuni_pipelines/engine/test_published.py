@@ -328,6 +328,29 @@ def test_the_training_table(films: dict[str, dict[str, bytes]], tmp_path: Path) 
     }
 
 
+def test_the_speed_of_something_small_is_right() -> None:
+    """A search at half the resolution told a figure of 25 by 40 px to be a third as fast as it was."""
+    rng, (height, width), step = np.random.default_rng(0), (180, 320), (3, 1)
+
+    def smooth(height: int, width: int) -> Frames:
+        noise = cv2.GaussianBlur(rng.uniform(0, 255, (height, width, 3)), (0, 0), 4)
+        return np.clip((noise - 127.5) * 4 + 127.5, 0, 255).astype(np.uint8)
+
+    ground, figure = smooth(height, width), smooth(40, 25)
+    rgb = np.repeat(ground[None], 4, axis=0)
+    motion = np.zeros((3, height, width, 2), np.float32)
+    for t in range(4):
+        place = (slice(70 + step[1] * t, 110 + step[1] * t), slice(100 + step[0] * t, 125 + step[0] * t))
+        rgb[t][place] = figure
+        if t < 3:
+            motion[t][place] = step
+    film = FlowModality().show(Flow(motion / np.hypot(*step) * width / 8 * 0.999))
+    found = pictures.flow(film, rgb).value.forward
+    assert np.median(np.hypot(*np.moveaxis(found, -1, 0))[motion[..., 0] > 0]) == pytest.approx(
+        np.hypot(*step), rel=0.1
+    )
+
+
 def test_films_that_are_no_maps_are_refused() -> None:
     natural = made(0).rgb
     for view in ("depth", "segmentation", "flow", "densepose"):

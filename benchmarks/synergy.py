@@ -31,7 +31,7 @@ RGB samples (`rgb-views-samples`), and EPE and mIoU of switcher and in-context l
 `prompts` from before lack the new ones.
 Added on 29 November 2026, when only `prompts` had been run: the size `medium`. All other arms at `full` would take 27
 core hours, more than twice the whole budget. `medium` has the clips and held-out clips of `full` and the model of the
-pilot, whose scatter fixed MARGIN and the number of seeds; every contrast has its verdict there, by the thresholds above.
+pilot, whose scatter fixed MARGIN and the number of seeds; every contrast has its verdict there, by these thresholds.
 """
 
 from __future__ import annotations

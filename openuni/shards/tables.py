@@ -54,7 +54,13 @@ def open_table(file: BinaryIO, schema: pa.Schema, where: str) -> pq.ParquetFile:
     file.seek(0)
     try:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        table = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
+        metadata = None
+        if any(map(_is_later, schema)):  # pyarrow refuses names that are not there
+            metadata = pq.ParquetFile(file, pre_buffer=False).metadata
+            there = metadata.schema.to_arrow_schema().names
+            texts = [name for name in texts if name in there]
+            file.seek(0)
+        table = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts, pre_buffer=False)
         groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
         found = table.schema_arrow
     except _DAMAGE as error:

@@ -169,8 +169,8 @@ class Segmented:
     """What is published of one frame of an entry: which things are seen, and where.
 
     `masks`: bool `[N, H, W]`; `boxes`: float64 `[N, 4]`, x0, y0, x1, y1 in their pixels, as the published detector
-    found them (around the mask where it says none). `names` and `scores` (0–1, how sure the published segmenter was)
-    are of the same N things. The boxes and the masks are of two networks, and may differ by a few pixels.
+    found them (around the mask where it says none). `names` and `scores` (0–1, how sure the segmenter was) are
+    of the same N things. The boxes and the masks are of two networks, and may differ by a few pixels.
     """
 
     id: str

@@ -79,14 +79,14 @@ def even(frames: Frames) -> Frames:
     return np.ascontiguousarray(frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2])
 
 
-def clips_of(video: Path) -> Iterator[Frames]:
+def clips_of(video: Path, length: int = FRAMES) -> Iterator[Frames]:
     frames: list[Frames] = []
     with av.open(str(video), metadata_errors="ignore") as container:
         for picture in itertools.islice(container.decode(video=0), 0, None, EVERY):
             frame = picture.to_ndarray(format="rgb24")
             scale = min(1.0, LONGER_SIDE / max(frame.shape))
             frames.append(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-            if len(frames) == FRAMES:
+            if len(frames) == length:
                 yield even(np.stack(frames))
                 frames = []
 

@@ -170,7 +170,7 @@ def csv_files(
         raise PlanError(f"{named}: its files are parted differently ({said}); write them all as one kind of table")
     delimiter = next(iter(delimiters.values()), delimiter)
     listed = selection.listed(paths)
-    names = _names(paths)
+    names = _names(paths, delimiter)
 
     def read(types: Mapping[str, str]) -> Relation:
         # All is told, nothing guessed by DuckDB: where it guesses, one odd row among the first refuses the whole file.
@@ -187,9 +187,9 @@ def csv_files(
     return read(types)
 
 
-def _names(files: list[Path]) -> list[str]:
+def _names(files: list[Path], delimiter: str) -> list[str]:
     """The columns of the files. Raises PlanError where files differ in them."""
-    headers = [header(file) for file in files]
+    headers = [header(file, delimiter) for file in files]
     for file, found in zip(files, headers, strict=True):
         if found != headers[0]:
             raise PlanError(f"{file} has columns {some(found)}, {files[0]} has {some(headers[0])}")
@@ -222,9 +222,9 @@ def _guessed(rows: Relation, names: list[str], scratch: Path) -> dict[str, str]:
     return types
 
 
-def header(file: Path) -> list[str]:
+def header(file: Path, delimiter: str = "") -> list[str]:
     """The names of a CSV file's columns, each another one. Raises PlanError where it has none, or cannot be read."""
-    delimiter = delimiter_of(_first_line(file), ",")
+    delimiter = delimiter or delimiter_of(_first_line(file), ",")
     with _lines(file) as lines:
         try:
             found = next(csv.reader(iter(lambda: lines.readline(text.SAMPLE_BYTES), ""), delimiter=delimiter), [])
@@ -242,12 +242,13 @@ def _distinct(names: list[str]) -> list[str]:
         >>> _distinct(["", "video", "Video"])
         ['column0', 'video', 'Video_1']
     """
-    distinct, taken = list[str](), {name.lower() for name in names}
+    distinct, taken, used = list[str](), {name.lower() for name in names}, set[str]()
     for number, name in enumerate(names):
         unique, more = name or f"column{number}", 0
-        while unique.lower() in {one.lower() for one in distinct} or (unique != name and unique.lower() in taken):
+        while unique.lower() in used or (unique != name and unique.lower() in taken):
             more += 1
             unique = f"{name or f'column{number}'}_{more}"
+        used.add(unique.lower())
         distinct.append(unique)
     return distinct
 

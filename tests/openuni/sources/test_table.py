@@ -202,6 +202,9 @@ def test_names_of_columns_that_are_missing_the_same_or_of_two_lines(tmp_path: Pa
     (tmp_path / "a.csv").write_text(',video,"two\nlines",Two,two\n0,clips/v0.mp4,1,2,3\n')
     (found,) = Table().entries(Request(videos, tmp_path / "a.csv"))
     assert found.fields["scores"] == {"column0": 0.0, "two\nlines": 1.0, "Two": 2.0, "two_1": 3.0}
+    (tmp_path / "a.tsv").write_text("video\tcaption, in English\tn\nclips/v0.mp4\tA dog\t1\n")
+    (found,) = Table(("caption=caption, in English",)).entries(Request(videos, tmp_path / "a.tsv"))
+    assert (found.fields["caption"], found.fields["scores"]) == ("A dog", {"n": 1.0})
 
 
 def test_json_lines_in_another_encoding_are_read_and_said(tmp_path: Path, videos: Path) -> None:

@@ -56,6 +56,9 @@ MOST_PEOPLE = 254
 LANDMARKS = 33
 
 _DETECTIONS_A_SECOND = 10
+_SLOW = 0.4
+"""Share of repeated frames from which the source is a slow one. Below, people may hold still, and each frame is another
+chance to see two who embrace as two."""
 _CLOSER = 0.5
 """Seconds after which the frame is looked at square by square, though nobody small was seen in it before."""
 _SMALL = 0.7
@@ -273,7 +276,9 @@ class PeopleFinder(Expert):
                 # Poses alone do not found a person: BlazePose finds one in dogs and chairs.
                 if seen[j].detected > 0:
                     tracks.append(Track({t: seen[j]}))
-            self._find_hidden(frame, t, [track for track in live if t not in track.sightings], tracks, hidden)
+            there = [track.sightings[t].box for track in live if t in track.sightings]
+            lost = [track for track in live if t not in track.sightings and _may_be_hidden(track.box_at(t), there)]
+            self._find_hidden(frame, t, lost, tracks, hidden)
         for t in reversed(shown):  # whoever was detected late is followed back to where they came from
             missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
             self._find_hidden(frames[t], t, missing, tracks, hidden)
@@ -450,6 +455,8 @@ def _layouts(frames: int, height: int, width: int, people: int, things: int) -> 
 def _shown(clip: DecodedClip) -> list[int]:
     """The frames of a clip without those in which a slow source shows the last of them again."""
     repeats = repeated(clip.frames, clip.fps)
+    if len(repeats) == 0 or repeats.mean() < _SLOW:
+        return list(range(len(clip.frames)))
     shown = [0]
     for t in range(1, len(clip.frames)):
         # What creeps along is the frame before at every step, and is not that of long ago.
@@ -555,6 +562,11 @@ def _small(bodies: Sequence[Sighting], frame: npt.NDArray[np.uint8]) -> list[tra
 def _new(boxes: Sequence[tracking.Floats], known: Sequence[tracking.Floats]) -> bool:
     """Whether there is a box where none is known."""
     return any(not any(_alike(box, other) for other in known) for box in boxes)
+
+
+def _may_be_hidden(box: tracking.Floats, others: Sequence[tracking.Floats]) -> bool:
+    """Whether to look again for somebody with the others blotted out: where it is someone small, if one is there."""
+    return bool(box[3] - box[1] >= _FAINT) or any(tracking.overlap(box, other) > 0 for other in others)
 
 
 def _alike(a: tracking.Floats, b: tracking.Floats) -> bool:

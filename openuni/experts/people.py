@@ -282,7 +282,7 @@ class PeopleFinder(Expert):
         for t in reversed(shown):  # whoever was detected late is followed back to where they came from
             missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
             self._find_hidden(frames[t], t, missing, tracks, hidden)
-        things += _shown_again(tracks, things, shown, len(frames))
+        things = sorted([*things, *_shown_again(tracks, things, shown, len(frames))], key=lambda thing: thing[0])
         least = max(1, round(_FEWEST * clip.fps / stride))
         longest = int(np.diff(looked).max(initial=stride))
         tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
@@ -598,23 +598,26 @@ def continued(things: Sequence[tuple[int, Sighting, str]], stride: int) -> list[
     middles = np.array([(seen.box[:2] + seen.box[2:]) / 2 for _, seen, _ in things]).reshape(-1, 2)
     sizes = np.array([max(seen.size, 1.0) for _, seen, _ in things])
     frames = np.array([t for t, _, _ in things])
+    beside: dict[int, list[tuple[Sighting, str]]] = {}
+    for t, seen, name in things:
+        beside.setdefault(t, []).append((seen, name))
+    double = [_is_double(seen, name, beside[t]) for t, seen, name in things]
     waiting = [i for i, sure in enumerate(kept) if sure]
     while waiting:
         i = waiting.pop()
         near = (np.abs(frames - frames[i]) <= stride) & (np.linalg.norm(middles - middles[i], axis=1) < 3 * sizes[i])
         for j in np.flatnonzero(near & (np.abs(np.log(sizes / sizes[i])) < 0.5)).tolist():
-            if not kept[j] and things[j][2] in known and not _is_double(things[j], things):
+            if not kept[j] and things[j][2] in known and not double[j]:
                 kept[j] = True
                 waiting.append(j)
     return [thing for thing, sure in zip(things, kept, strict=True) if sure]
 
 
-def _is_double(weak: tuple[int, Sighting, str], things: Sequence[tuple[int, Sighting, str]]) -> bool:
-    """Whether a surer thing of the same class has a good part of it in the same frame."""
-    t, seen, name = weak
+def _is_double(weak: Sighting, name: str, beside: Sequence[tuple[Sighting, str]]) -> bool:
+    """Whether a surer thing of the same class has a good part of a weak one, of those in the same frame."""
     return any(
-        at == t and other == name and surer.detected > seen.detected and _share_within(seen.box, surer.box) > _DOUBLE
-        for at, surer, other in things
+        other == name and surer.detected > weak.detected and _share_within(weak.box, surer.box) > _DOUBLE
+        for surer, other in beside
     )
 
 

@@ -16,6 +16,7 @@ from openuni.experts.people import (
     MOST_PEOPLE,
     PeopleFinder,
     TrackedPeople,
+    _may_be_hidden,
     _shown,
     _Tries,
     continued,
@@ -279,6 +280,14 @@ def test_where_somebody_small_has_no_pose_the_model_is_not_asked_again_at_once()
     tries.note(small, 16, found=True)
     tries.note(small, 17, found=False)  # it is lost in single frames
     assert tries.worth(small, 18)
+
+
+def test_who_is_small_is_looked_for_behind_others_only_where_others_are() -> None:
+    """Alone at their place, the crop would be the one in which nobody was found just before."""
+    small, large = np.array([100.0, 100, 130, 170]), np.array([300.0, 20, 420, 340])
+    assert not _may_be_hidden(small, [small + 60])
+    assert _may_be_hidden(small, [small + 60, small + 20])
+    assert _may_be_hidden(large, [])
 
 
 def test_a_square_frame_and_a_large_person_are_seen_once(finder: PeopleFinder, shared_data: Path) -> None:

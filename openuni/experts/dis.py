@@ -105,7 +105,7 @@ def repeated(frames: npt.NDArray[np.uint8], fps: float) -> Mask:
     Both neighbours of such a rest move, within three quarters of a second. A rest at the clip's ends is one if it is no
     longer than the longest of those; in a clip that rests throughout, or for long, nothing is repeated.
     """
-    still = [_most_changed(a, b) <= _SAME for a, b in pairwise(frames)]
+    still = [same_frame(a, b) for a, b in pairwise(frames)]
     moving = np.flatnonzero(~np.array(still, np.bool_))
     between = np.diff(moving) - 1
     longest = between[between < _HELD * fps].max(initial=0)
@@ -113,6 +113,11 @@ def repeated(frames: npt.NDArray[np.uint8], fps: float) -> Mask:
     for before, after in pairwise([-1, *moving.tolist(), len(still)]):
         held[before + 1 : after] = after - before - 1 <= longest
     return held
+
+
+def same_frame(a: Image, b: Image) -> bool:
+    """Whether two frames `[H, W, 3]` are one, coded twice."""
+    return _most_changed(a, b) <= _SAME
 
 
 def _most_changed(a: Image, b: Image) -> float:

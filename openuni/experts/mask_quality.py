@@ -48,8 +48,7 @@ def signals(people: TrackedPeople, masks: npt.NDArray[np.integer], frames: npt.N
         for p in np.flatnonzero(areas).tolist():
             if not np.isnan(people.boxes[t, p, 0]):
                 found[t, p] = _signals(people, p, t, masks, frame, edges)
-    for p in range(people.count):
-        found[:, p, SIGNALS.index("steady")] = _steady(people, p, masks)
+    found[..., SIGNALS.index("steady")] = _steady(masks, people.count)
     return found
 
 
@@ -135,21 +134,37 @@ def _pose_shape(mine: Mask, landmarks: npt.NDArray[np.floating], size: float) ->
     return float((mine & (drawn > 0)).sum() / max(1, (mine | (drawn > 0)).sum()))
 
 
-def _steady(people: TrackedPeople, p: int, masks: npt.NDArray[np.integer]) -> Floats:
-    """Overlap of person p's mask with those just before and after, laid on each other by their means `[T]`.
+def _steady(masks: npt.NDArray[np.integer], people: int) -> Floats:
+    """Overlap of each person's mask with those just before and after, laid on each other by their means `[T, P]`.
 
     1 where there is none to compare with, in a single picture say; NaN without a mask.
     """
-    there = np.array([bool((frame == p + 1).any()) for frame in masks])
-    found = np.where(there, 0.0, np.nan)
-    count = np.zeros(len(masks))
-    for t in np.flatnonzero(there[:-1] & there[1:]).tolist():
-        before, after = np.argwhere(masks[t] == p + 1), np.argwhere(masks[t + 1] == p + 1)
-        moved = before + np.rint(after.mean(0) - before.mean(0)).astype(int)
-        width = masks.shape[2] * 4
-        shared = len(np.intersect1d(moved @ [width, 1], after @ [width, 1], assume_unique=True))
-        alike = shared / (len(before) + len(after) - shared)
-        for k in (t, t + 1):
-            found[k] += alike
-            count[k] += 1
+    found, count = np.zeros((2, len(masks), people))
+    there = np.zeros(found.shape, np.bool_)
+    before: list[npt.NDArray[np.intp] | None] = [None] * people
+    for t, frame in enumerate(masks):
+        here = _pixels(frame, people)
+        for p, (old, new) in enumerate(zip(before, here, strict=True)):
+            if new is None:
+                continue
+            there[t, p] = True
+            if old is None:
+                continue
+            moved = old + np.rint(new.mean(0) - old.mean(0)).astype(int)
+            width = masks.shape[2] * 4
+            shared = len(np.intersect1d(moved @ [width, 1], new @ [width, 1], assume_unique=True))
+            found[t - 1 : t + 1, p] += shared / (len(old) + len(new) - shared)
+            count[t - 1 : t + 1, p] += 1
+        before = here
     return np.where(there, np.where(count > 0, found / np.maximum(count, 1), 1.0), np.nan)
+
+
+def _pixels(mask: npt.NDArray[np.integer], people: int) -> list[npt.NDArray[np.intp] | None]:
+    """Rows and columns `[N, 2]` of each person's pixels in a frame, None where there are none."""
+    from scipy.ndimage import find_objects
+
+    windows = find_objects(mask, max_label=people)
+    return [
+        None if window is None else np.argwhere(mask[window] == p + 1) + np.array([span.start for span in window])
+        for p, window in enumerate(windows)
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,10 @@ COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 _HIDDEN = 0.25
 """Most that a joint is believed which lies behind somebody else; joints are drawn from .3."""
+_HEAD = slice(0, 5)
+"""Nose, eyes and ears among COCO's joints."""
+_ONE_HEAD = 0.08
+"""Distance of two people's heads, over the smaller one's size, below which it is one head that both were given."""
 _SURE = 0.5
 """Support, and share of a clip's frames, from which somebody is a person for its subset."""
 _DOUBTED = 0.2
@@ -29,12 +35,13 @@ class MediapipePose(Expert):
     """COCO-17 joints of each tracked person, in pixels and in metres, with scores.
 
     A joint's score is the landmark model's visibility. A joint outside the frame is absent (score 0, NaN), and one on
-    the pixels of another person is behind them: its score is at most .25. A model that invents the hidden arm of a
-    person alone in the picture is not seen through: its visibility is all there is to know.
+    the pixels of another person is behind them: its score is at most .25. So is that of a head which two people have
+    at one place, but for the one in whose mask it lies. A model that invents the hidden arm of a person alone in the
+    picture is not seen through: its visibility is all there is to know.
     """
 
     name = "mediapipe_pose"
-    version = 3
+    version = 4
     modality = "skeleton"
     license = "Apache-2.0"
     requires = ("people",)
@@ -53,6 +60,7 @@ class MediapipePose(Expert):
         world = people.world[:, posed][:, :, COCO]
         x, y, score = np.moveaxis(keypoints, -1, 0).copy()
         hidden = _behind_others(people.masks, posed, x, y)
+        hidden[..., _HEAD] |= _heads_of_others(people.masks, people.boxes[:, posed], posed, x, y)[..., None]
         score = np.where(hidden, np.minimum(score, _HIDDEN), np.nan_to_num(score))
         score[~((x >= 0) & (x < width) & (y >= 0) & (y < height))] = 0  # also where NaN
         keypoints = np.where((score > 0)[..., None], np.stack([x, y, score], -1), _ABSENT)
@@ -130,6 +138,30 @@ def _behind_others(
             at = row[t, i], column[t, i]
             hidden[t, i] = inside[t, i] & (masks[t][at] > 0) & (near[at] == 0)
     return hidden
+
+
+def _heads_of_others(
+    masks: npt.NDArray[np.uint8],
+    boxes: npt.NDArray[np.float32],
+    posed: npt.NDArray[np.intp],
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+) -> npt.NDArray[np.bool_]:
+    """Whose head `[T, P]` is another's: both are at one place, and more of its joints lie on the other's mask."""
+    wrong = np.zeros(x.shape[:2], np.bool_)
+    _, height, width = masks.shape
+    for t, a, b in ((t, a, b) for t in range(len(masks)) for a, b in combinations(range(len(posed)), 2)):
+        heads = np.stack([x[t, [a, b], _HEAD], y[t, [a, b], _HEAD]], -1)  # [2, 5, 2]
+        sides = boxes[t, [a, b], 2:] - boxes[t, [a, b], :2]
+        away = np.linalg.norm(heads[0].mean(0) - heads[1].mean(0))
+        if not away < _ONE_HEAD * np.sqrt(sides.prod(1).min()):  # also where one is not there
+            continue
+        column, row = np.clip(heads.reshape(-1, 2), 0, (width - 1, height - 1)).astype(int).T
+        whose = masks[t, row, column]
+        first, second = int((whose == posed[a] + 1).sum()), int((whose == posed[b] + 1).sum())
+        if first != second:
+            wrong[t, b if first > second else a] = True
+    return wrong
 
 
 def _confidence(score: npt.NDArray[np.float32], belief: npt.NDArray[np.float32]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from openuni.assets import Asset, PackageMember, Url
 from openuni.errors import CorruptDataError
 from openuni.experts import native_logs, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
+from openuni.experts.dis import repeated, same_frame
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded, stored
 from openuni.sample import Annotation
@@ -55,6 +56,9 @@ MOST_PEOPLE = 254
 LANDMARKS = 33
 
 _DETECTIONS_A_SECOND = 10
+_SLOW = 0.4
+"""Share of repeated frames from which the source is a slow one. Below, people may hold still, and each frame is another
+chance to see two who embrace as two."""
 _CLOSER = 0.5
 """Seconds after which the frame is looked at square by square, though nobody small was seen in it before."""
 _SMALL = 0.7
@@ -69,6 +73,8 @@ _PERSON, _THING = 0.3, 0.4
 """Least score of the detector for a person and for anything else."""
 _CONTINUED = 0.2
 """Least score of a thing that is at the place of a surer sighting just before or after: a ball blurs as it flies."""
+_DOUBLE = 0.3
+"""Share of such a weak sighting within a surer one of its class from which it is that one again."""
 _HELD = 0.25
 """Share of a person's box below which a thing that overlaps it may be in front of the body."""
 _WATCHED = 0.25
@@ -77,6 +83,10 @@ _MOST_POSES = 8
 """Crops looked at for poses in one frame, the largest people first: a crowd costs no more than a small group."""
 _MOST_MISSING = 2
 """People who are looked for again in one frame after they were not found."""
+_FAINT = 96
+"""Pixels of height below which the landmark model finds most people never, and some in every frame."""
+_VAIN = 0.5
+"""Seconds for which somebody so small is not looked for again where there was no pose."""
 _LEAST_HEIGHT = 40
 """Pixels below which a person has no pose worth having (the landmark model sees 256)."""
 _AROUND = 1.3
@@ -143,6 +153,30 @@ class TrackedPeople:
 
 
 @dataclass(frozen=True, slots=True)
+class _Tries:
+    """Where the landmark model was asked for the pose of somebody small, when, and whether there was one.
+
+    Where there was none for a while, it is not asked again at once.
+    """
+
+    wait: int
+    """Frames, either way."""
+    made: list[tuple[int, tracking.Floats, bool]] = field(default_factory=list)
+
+    def worth(self, box: tracking.Floats, t: int) -> bool:
+        """Whether to look for a pose in a box."""
+        if box[3] - box[1] >= _FAINT:
+            return True
+        here = [found for at, tried, found in self.made if abs(t - at) < self.wait and _alike(box, tried)]
+        return not here or any(here)
+
+    def note(self, box: tracking.Floats, t: int, found: bool) -> None:
+        """What came of it."""
+        self.made[:] = [one for one in self.made if abs(t - one[0]) < self.wait]
+        self.made.append((t, box, found))
+
+
+@dataclass(frozen=True, slots=True)
 class _Meta(stored.Size):
     people: Annotated[int, Field(ge=0, le=MOST_PEOPLE)]
     classes: tuple[Annotated[str, Field(max_length=100)], ...]
@@ -151,7 +185,9 @@ class _Meta(stored.Size):
 class PeopleFinder(Expert):
     """EfficientDet-Lite0 ten times a second and BlazePose in a crop around each person in every frame.
 
-    Twice a second, and as long as somebody small is in sight, the detector looks at squares of the frame, too.
+    Twice a second, when somebody small comes into sight, and as long as that shows others than the frame as a whole,
+    the detector looks at squares of the frame, too. What a slow source shows again is not looked at again, and the
+    small people in whom no pose is found only twice a second.
 
     A person is a track: sightings joined one to one by where the landmarks lie and by the colours of the clothes (see
     `tracking`). Somebody who leaves and comes back is known again by the clothes, and a hand that the detector takes
@@ -160,7 +196,7 @@ class PeopleFinder(Expert):
     """
 
     name = "people"
-    version = 5
+    version = 6
     modality = None
     license = "Apache-2.0"
     training_data = "COCO; pictures of Google's own"
@@ -210,21 +246,29 @@ class PeopleFinder(Expert):
         stride = max(1, round(clip.fps / _DETECTIONS_A_SECOND))
         closer = stride * max(1, round(_CLOSER * clip.fps / stride))
         patience = max(1, round(_PATIENCE * clip.fps))
+        shown = _shown(clip)
         tracks: list[Track] = []
         things: list[tuple[int, Sighting, str]] = []
+        looked: list[int] = []
         watched, crowded = 0, False
-        for t, frame in enumerate(frames):
-            bodies: list[Sighting] = []
+        tries, hidden = (_Tries(max(1, round(_VAIN * clip.fps))) for _ in range(2))
+        for before, t in pairwise([-1, *shown]):
+            frame, bodies = frames[t], list[Sighting]()
             live = [track for track in tracks if track.gap(t) <= patience]
-            if t < watched or t % stride == 0:
+            if t < watched or t // stride > before // stride:
+                looked.append(t)
                 bodies, others = self._detect(frame)
-                if crowded or t % closer == 0 or any(_is_small(body, frame) for body in bodies):
+                known = [track.box_at(t) for track in live]
+                small = _small(bodies, frame)
+                if crowded or t // closer > before // closer or _new(small, known):
                     bodies = self._look_closer(frame, bodies)
-                    crowded = any(_is_small(body, frame) for body in bodies)
+                    # Where the squares show the same people, the frame as a whole shows them well enough.
+                    near = _small(bodies, frame)
+                    crowded = bool(_new(small, near) or _new(near, small))
                 things += [(t, seen, name) for seen, name in others]
                 if any(_is_held(seen, track.box_at(t)) for seen, _ in others for track in live):
                     watched = t + 1 + round(_WATCHED * clip.fps)
-            seen = self._look(frame, bodies, [track.box_at(t) for track in live])
+            seen = self._look(frame, t, bodies, [track.box_at(t) for track in live], tries)
             joined = tracking.assign(live, seen, t)
             for i, j in joined.items():
                 live[i].sightings[t] = seen[j]
@@ -232,15 +276,19 @@ class PeopleFinder(Expert):
                 # Poses alone do not found a person: BlazePose finds one in dogs and chairs.
                 if seen[j].detected > 0:
                     tracks.append(Track({t: seen[j]}))
-            self._find_hidden(frame, t, [track for track in live if t not in track.sightings], tracks)
-        for t in reversed(range(len(frames))):  # whoever was detected late is followed back to where they came from
+            there = [track.sightings[t].box for track in live if t in track.sightings]
+            lost = [track for track in live if t not in track.sightings and _may_be_hidden(track.box_at(t), there)]
+            self._find_hidden(frame, t, lost, tracks, hidden)
+        for t in reversed(shown):  # whoever was detected late is followed back to where they came from
             missing = [k for k in tracks if t not in k.sightings and k.gap(t) <= patience and min(k.sightings) > t]
-            self._find_hidden(frames[t], t, missing, tracks)
+            self._find_hidden(frames[t], t, missing, tracks, hidden)
+        things = sorted([*things, *_shown_again(tracks, things, shown, len(frames))], key=lambda thing: thing[0])
         least = max(1, round(_FEWEST * clip.fps / stride))
+        longest = int(np.diff(looked).max(initial=stride))
         tracks = tracking.whole(tracking.rejoined(tracks, frames.shape[1:3]))
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
-        people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
+        people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, longest), clip, longest)
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:
@@ -290,26 +338,31 @@ class PeopleFinder(Expert):
             a
             for a in near
             if all(tracking.overlap(a.box, b.box) < 0.5 for b in large)
-            and (
-                any(tracking.overlap(a.box, b.box) > 0.4 for b in seen)
-                or all(_share_within(a.box, b.box) < _APART for b in seen)
-            )
+            and (any(_alike(a.box, b.box) for b in seen) or all(_share_within(a.box, b.box) < _APART for b in seen))
         ]
 
     def _look(
-        self, frame: npt.NDArray[np.uint8], bodies: Sequence[Sighting], expected: Sequence[tracking.Floats]
+        self,
+        frame: npt.NDArray[np.uint8],
+        t: int,
+        bodies: Sequence[Sighting],
+        expected: Sequence[tracking.Floats],
+        tries: _Tries,
     ) -> list[Sighting]:
         """Everybody in a frame: poses in crops around detections and expected places, and detections without a pose."""
         places: list[tracking.Floats] = []
         for box in [*(b.box for b in bodies), *expected]:
             if box[3] - box[1] >= _LEAST_HEIGHT and all(tracking.overlap(box, p) < 0.8 for p in places):
                 places.append(box)
+        places = [box for box in places if tries.worth(box, t)]
         places = sorted(places, key=lambda b: -float(np.prod(b[2:] - b[:2])))[:_MOST_POSES]
         posed = tracking.distinct([s for box in places for s in self._poses(frame, box)])
+        for box in places:
+            tries.note(box, t, any(_alike(box, pose.box) for pose in posed))
         found = []
         free = list(bodies)
         for pose in posed:
-            agreeing = [b for b in free if tracking.overlap(b.box, pose.box) > 0.4]
+            agreeing = [b for b in free if _alike(b.box, pose.box)]
             if agreeing:
                 body = max(agreeing, key=lambda b: tracking.overlap(b.box, pose.box))
                 free.remove(body)
@@ -322,15 +375,16 @@ class PeopleFinder(Expert):
         behind = [b for b in close if any(p.detected > 0 and tracking.overlap(b.box, p.box) >= 0.4 for p in found)]
         for body in behind[:_MOST_MISSING]:
             for pose in self._poses(_without(frame, found), body.box):
-                if tracking.overlap(body.box, pose.box) > 0.4 and not any(tracking.same(pose, f) for f in found):
+                if _alike(body.box, pose.box) and not any(tracking.same(pose, f) for f in found):
                     found.append(replace(pose, detected=body.score))
         return found + unexplained
 
     def _find_hidden(
-        self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track]
+        self, frame: npt.NDArray[np.uint8], t: int, missing: Sequence[Track], tracks: Sequence[Track], tries: _Tries
     ) -> None:
         """Look again for the missing with everybody who was seen blotted out: the model sees one person a crop."""
         missing = [k for k in missing if any(k.sightings[n].landmarks is not None for n in k.nearest(t, 5))]
+        missing = [k for k in missing if tries.worth(k.box_at(t), t)]
         missing = sorted(missing, key=lambda k: -k.sightings[k.nearest(t)[0]].size)[:_MOST_MISSING]
         if not missing:
             return
@@ -340,6 +394,8 @@ class PeopleFinder(Expert):
         seen = [s for s in tracking.distinct(seen) if not any(tracking.same(s, f) for f in found)]
         for i, j in tracking.assign(missing, seen, t).items():
             missing[i].sightings[t] = seen[j]
+        for track in missing:
+            tries.note(track.box_at(t), t, t in track.sightings)
 
     def _poses(self, frame: npt.NDArray[np.uint8], box: tracking.Floats) -> list[Sighting]:
         """Poses in a crop around a box."""
@@ -396,6 +452,32 @@ def _layouts(frames: int, height: int, width: int, people: int, things: int) -> 
     }
 
 
+def _shown(clip: DecodedClip) -> list[int]:
+    """The frames of a clip without those in which a slow source shows the last of them again."""
+    repeats = repeated(clip.frames, clip.fps)
+    if len(repeats) == 0 or repeats.mean() < _SLOW:
+        return list(range(len(clip.frames)))
+    shown = [0]
+    for t in range(1, len(clip.frames)):
+        # What creeps along is the frame before at every step, and is not that of long ago.
+        if not repeats[t - 1] or not same_frame(clip.frames[shown[-1]], clip.frames[t]):
+            shown.append(t)
+    return shown
+
+
+def _shown_again(
+    tracks: Sequence[Track], things: Sequence[tuple[int, Sighting, str]], shown: Sequence[int], count: int
+) -> list[tuple[int, Sighting, str]]:
+    """What is seen in frames that show one before again: people are put into their tracks, things returned."""
+    again = []
+    for t, until in pairwise([*shown, count]):
+        for track in [track for track in tracks if t in track.sightings]:
+            # Who was seen once is not surer for being shown twice.
+            track.sightings |= dict.fromkeys(range(t + 1, until), replace(track.sightings[t], detected=0.0))
+        again += [(k, seen, name) for at, seen, name in things if at == t for k in range(t + 1, until)]
+    return again
+
+
 def _image(pixels: npt.NDArray[np.uint8]) -> Any:
     import mediapipe
 
@@ -412,9 +494,8 @@ def _without(frame: npt.NDArray[np.uint8], found: Sequence[Sighting]) -> npt.NDA
 def look_of(frame: npt.NDArray[np.uint8], box: tracking.Floats) -> tracking.Floats:
     """Colours in the middle of the upper half of a box, where the clothes are."""
     (x0, y0), (w, h) = box[:2], box[2:] - box[:2]
-    where = np.zeros(frame.shape[:2], bool)
-    where[int(y0 + 0.2 * h) : int(y0 + 0.55 * h) + 1, int(x0 + 0.3 * w) : int(x0 + 0.7 * w) + 1] = True
-    return tracking.colours(frame, where)
+    chest = frame[int(y0 + 0.2 * h) : int(y0 + 0.55 * h) + 1, int(x0 + 0.3 * w) : int(x0 + 0.7 * w) + 1]
+    return tracking.colours(chest, np.ones(chest.shape[:2], np.bool_))
 
 
 def _sighting(
@@ -473,6 +554,26 @@ def _is_small(body: Sighting, frame: npt.NDArray[np.uint8]) -> bool:
     return bool(body.box[3] - body.box[1] <= _SMALL * min(frame.shape[:2]))
 
 
+def _small(bodies: Sequence[Sighting], frame: npt.NDArray[np.uint8]) -> list[tracking.Floats]:
+    """The boxes of those who are small."""
+    return [body.box for body in bodies if _is_small(body, frame)]
+
+
+def _new(boxes: Sequence[tracking.Floats], known: Sequence[tracking.Floats]) -> bool:
+    """Whether there is a box where none is known."""
+    return any(not any(_alike(box, other) for other in known) for box in boxes)
+
+
+def _may_be_hidden(box: tracking.Floats, others: Sequence[tracking.Floats]) -> bool:
+    """Whether to look again for somebody with the others blotted out: where it is someone small, if one is there."""
+    return bool(box[3] - box[1] >= _FAINT) or any(tracking.overlap(box, other) > 0 for other in others)
+
+
+def _alike(a: tracking.Floats, b: tracking.Floats) -> bool:
+    """Whether two boxes are at one place."""
+    return tracking.overlap(a, b) > 0.4
+
+
 def _share_within(inner: tracking.Floats, outer: tracking.Floats) -> float:
     """Share of a box that lies in another one."""
     sides = np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2])
@@ -489,22 +590,35 @@ def continued(things: Sequence[tuple[int, Sighting, str]], stride: int) -> list[
     """The sure sightings of things, and the weaker ones that continue them, one after the other, either way in time.
 
     One continues another within a stride if it is of like size and no farther away than three sizes, and of a class
-    that the clip surely has: hysteresis over time, as Canny's over space.
+    that the clip surely has: hysteresis over time, as Canny's over space. One that overlaps a surer one of its class in
+    the same frame continues nothing: it is that one again, its head, say, with somebody's hand.
     """
     kept = [seen.detected >= _THING for _, seen, _ in things]
     known = {name for (_, _, name), sure in zip(things, kept, strict=True) if sure}
     middles = np.array([(seen.box[:2] + seen.box[2:]) / 2 for _, seen, _ in things]).reshape(-1, 2)
     sizes = np.array([max(seen.size, 1.0) for _, seen, _ in things])
     frames = np.array([t for t, _, _ in things])
+    beside: dict[int, list[tuple[Sighting, str]]] = {}
+    for t, seen, name in things:
+        beside.setdefault(t, []).append((seen, name))
+    double = [_is_double(seen, name, beside[t]) for t, seen, name in things]
     waiting = [i for i, sure in enumerate(kept) if sure]
     while waiting:
         i = waiting.pop()
         near = (np.abs(frames - frames[i]) <= stride) & (np.linalg.norm(middles - middles[i], axis=1) < 3 * sizes[i])
         for j in np.flatnonzero(near & (np.abs(np.log(sizes / sizes[i])) < 0.5)).tolist():
-            if not kept[j] and things[j][2] in known:
+            if not kept[j] and things[j][2] in known and not double[j]:
                 kept[j] = True
                 waiting.append(j)
     return [thing for thing, sure in zip(things, kept, strict=True) if sure]
+
+
+def _is_double(weak: Sighting, name: str, beside: Sequence[tuple[Sighting, str]]) -> bool:
+    """Whether a surer thing of the same class has a good part of a weak one, of those in the same frame."""
+    return any(
+        other == name and surer.detected > weak.detected and _share_within(weak.box, surer.box) > _DOUBLE
+        for surer, other in beside
+    )
 
 
 def _liveliness(landmarks: Floats, fps: float) -> float:

@@ -67,7 +67,7 @@ class RfDetr(Expert):
     """
 
     name = "rf_detr"
-    version = 1
+    version = 2
     modality = None
     license = "Apache-2.0"
     training_data = "COCO, Objects365, each with terms of its own"

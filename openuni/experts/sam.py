@@ -63,7 +63,7 @@ class SamVitB(MediapipeSegmentation):
     """
 
     name = "sam_vit_b"
-    version = 2
+    version = 3
     license = "Apache-2.0"
     training_data = "SA-1B, for research; who owns it publishes the weights as Apache-2.0"
     requires = ("rf_detr",)

@@ -77,7 +77,7 @@ class Track:
 
     def gap(self, frame: int) -> int:
         """Frames from `frame`, either way, to where the person is seen."""
-        return abs(self.nearest(frame)[0] - frame)
+        return min(abs(t - frame) for t in self.sightings)
 
     def box_at(self, frame: int) -> Floats:
         """The box expected outside the frames seen: the nearest one, moved on by its motion for at most five frames."""
@@ -98,9 +98,10 @@ class Track:
 
 def overlap(a: Floats, b: Floats) -> float:
     """Intersection over union of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
+    # In plain numbers: NumPy takes ten times as long over four of them, and a crowd has many pairs.
+    (left, top, right, bottom), (x0, y0, x1, y1) = a.tolist(), b.tolist()
+    shared = max(min(right, x1) - max(left, x0), 0.0) * max(min(bottom, y1) - max(top, y0), 0.0)
+    both = (right - left) * (bottom - top) + (x1 - x0) * (y1 - y0) - shared
     return shared / both if both > 0 else 0.0
 
 
@@ -120,12 +121,17 @@ def pairs(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], least: float
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if table[r, c] > least}
 
 
-def apart(a: Floats, b: Floats) -> float:
-    """Mean distance in pixels between the steady landmarks of two poses `[33, 3]`, weighted by visibility."""
+def apart(pose: Floats, others: Floats) -> Floats:
+    """Mean distance in pixels, `[S]`, between the steady landmarks of a pose `[33, 3]` and others `[S, 33, 3]`.
+
+    Weighted by visibility.
+    """
     rows = list(STEADY)
-    weight = np.minimum(a[rows, 2], b[rows, 2]) + 1e-3
-    distance = np.linalg.norm(a[rows, :2] - b[rows, :2], axis=1)
-    return float(distance @ weight / weight.sum())
+    pose, others = pose[rows], others[:, rows]
+    weight = np.minimum(pose[:, 2], others[..., 2]) + 1e-3
+    distance = np.linalg.norm(pose[:, :2] - others[..., :2], axis=-1)
+    mean: Floats = (distance * weight).sum(-1) / weight.sum(-1)
+    return mean
 
 
 def distinct(sightings: Sequence[Sighting]) -> list[Sighting]:
@@ -144,7 +150,8 @@ def distinct(sightings: Sequence[Sighting]) -> list[Sighting]:
 def same(a: Sighting, b: Sighting) -> bool:
     """Whether two sightings in one frame are of one person."""
     if a.landmarks is not None and b.landmarks is not None:
-        return apart(a.landmarks, b.landmarks) < 0.1 * min(a.size, b.size) or _shared(a, b) > 0.6
+        near = apart(a.landmarks, b.landmarks[None])[0] < 0.1 * min(a.size, b.size)
+        return bool(near) or _shared(a, b) > 0.6
     return overlap(a.box, b.box) > 0.6
 
 
@@ -158,27 +165,26 @@ def _shared(a: Sighting, b: Sighting) -> float:
     return float((here & there).sum() / max(1, min(here.sum(), there.sum())))
 
 
-def likeness(track: Track, seen: Sighting, frame: int) -> float:
-    """How well a sighting continues a track, 0–1 (0: it cannot). Place first, clothes second.
+def likeness(track: Track, seen: Sequence[Sighting], frame: int) -> Floats:
+    """How well each of S sightings continues a track, `[S]`, 0–1 (0: it cannot). Place first, clothes second.
 
     The tolerance for place grows with the frames since the track was last seen, so that a person who comes out from
     behind something is met again, and the clothes decide between two who come out together.
     """
     before = track.sightings[track.nearest(frame)[0]]
     tolerance = 0.25 * (1 + 0.25 * min(track.gap(frame) - 1, 12))
-    box = track.box_at(frame)
-    if before.landmarks is not None and seen.landmarks is not None:
+    box, boxes = track.box_at(frame), np.array([s.box for s in seen])
+    distance = np.linalg.norm((box[:2] + box[2:] - boxes[:, :2] - boxes[:, 2:]) / 2, axis=1)
+    posed = {k: s.landmarks for k, s in enumerate(seen) if s.landmarks is not None}
+    if before.landmarks is not None and posed:
         moved = np.concatenate([before.landmarks[:, :2] + (box - before.box)[:2], before.landmarks[:, 2:]], 1)
-        distance = apart(moved, seen.landmarks) / max(before.size, 1.0)
-    else:
-        middle = (box[:2] + box[2:] - seen.box[:2] - seen.box[2:]) / 2
-        distance = float(np.linalg.norm(middle)) / max(before.size, 1.0)
-    grown = abs(np.log(max(seen.size, 1.0) / max(before.size, 1.0)))
-    if distance > 3 * tolerance or grown > 1.4 * tolerance:
-        return 0.0
-    place = float(np.exp(-((distance / tolerance) ** 2) / 2))
-    clothes = float(np.sqrt(track.look_at(frame) * seen.look).sum())  # Bhattacharyya coefficient
-    return place * clothes**2
+        distance[list(posed)] = apart(moved, np.stack(list(posed.values())))
+    distance /= max(before.size, 1.0)
+    sizes = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    grown = np.abs(np.log(np.maximum(sizes, 1.0) / max(before.size, 1.0)))
+    place = np.exp(-((distance / tolerance) ** 2) / 2)
+    clothes = np.sqrt(track.look_at(frame) * np.array([s.look for s in seen])).sum(1)  # Bhattacharyya coefficient
+    return np.where((distance > 3 * tolerance) | (grown > 1.4 * tolerance), 0.0, place * clothes**2)
 
 
 def assign(tracks: Sequence[Track], seen: Sequence[Sighting], frame: int, least: float = 0.15) -> dict[int, int]:
@@ -187,7 +193,7 @@ def assign(tracks: Sequence[Track], seen: Sequence[Sighting], frame: int, least:
 
     if not tracks or not seen:
         return {}
-    table = np.array([[likeness(track, s, frame) for s in seen] for track in tracks])
+    table = np.array([likeness(track, seen, frame) for track in tracks])
     rows, columns = linear_sum_assignment(np.where(table > least, -table, 0.0))
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if table[r, c] > least}
 

@@ -12,7 +12,17 @@ import pytest
 from openuni.errors import CorruptDataError
 from openuni.experts import tracking
 from openuni.experts.base import DecodedClip
-from openuni.experts.people import MOST_PEOPLE, PeopleFinder, TrackedPeople, continued, exclusive, settled
+from openuni.experts.people import (
+    MOST_PEOPLE,
+    PeopleFinder,
+    TrackedPeople,
+    _may_be_hidden,
+    _shown,
+    _Tries,
+    continued,
+    exclusive,
+    settled,
+)
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded
 from openuni.video import read_frames
@@ -72,6 +82,21 @@ def test_a_weak_sighting_counts_only_where_it_continues_a_sure_one() -> None:
     kept = continued([*chain, *strays], 2)
     assert [id(thing) for thing in kept] == [id(thing) for thing in chain]
     assert continued([], 2) == []
+
+
+def test_a_weak_sighting_of_a_part_is_no_second_thing() -> None:
+    """A dog's head with the hand of whoever feeds it was a dog of its own, for as long as it was carried along."""
+
+    def dog(t: int, box: list[float], score: float) -> tuple[int, Sighting, str]:
+        return t, Sighting(np.array(box), score, RED, score), "dog"
+
+    whole = [dog(t, [231, 189, 369, 276], 0.7) for t in (0, 4)] + [dog(2, [231, 189, 369, 276], 0.68)]
+    head = dog(2, [195, 187, 290, 242], 0.28)
+    beside = dog(2, [350, 189, 470, 276], 0.28)
+    found = continued([*whole, head, beside], 2)
+    assert not any(thing is head for thing in found)
+    assert any(thing is beside for thing in found)
+    assert len(found) == 4
 
 
 def test_masks_are_exclusive_and_each_keeps_its_own_bones() -> None:
@@ -204,6 +229,65 @@ def test_the_small_people_of_a_street_are_seen_in_squares(finder: PeopleFinder, 
     boxes = [seen.box for seen in finder._look_closer(frame, finder._detect(frame)[0])]
     assert len(boxes) >= 15
     assert max(tracking.overlap(np.array([504.0, 91, 534, 139]), box) for box in boxes) < 0.5  # the lamp
+
+
+def textured(shift: float) -> np.ndarray:
+    """A frame of soft noise, moved to the right."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8)
+    wide = cv2.resize(noise, (640, 192), interpolation=cv2.INTER_CUBIC)
+    return cv2.warpAffine(wide, np.array([[1, 0, shift], [0, 1, 0]], np.float64), (640, 192))[:, 200:440]
+
+
+def test_frames_that_a_slow_source_shows_again_are_known() -> None:
+    frames = np.stack([textured(20.0 * (t // 3)) for t in range(12)])
+    assert _shown(DecodedClip("slow", frames, 12.0, {})) == [0, 3, 6, 9]
+    assert _shown(DecodedClip("fast", frames[::3], 12.0, {})) == [0, 1, 2, 3]
+
+
+def test_what_creeps_along_is_looked_at_again() -> None:
+    """No step of it is more than the noise of a code; between two jumps it would pass for one frame."""
+    steps = [0.0, *(60 + 0.2 * t for t in range(8)), 120.0]
+    shown = _shown(DecodedClip("creeping", np.stack([textured(x) for x in steps]), 24.0, {}))
+    assert shown[:2] == [0, 1]
+    assert 3 <= len(shown) < len(steps)
+    assert shown[-1] == len(steps) - 1
+
+
+def test_a_crowd_shown_again_is_looked_at_once(
+    finder: PeopleFinder, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = clip(shared_data / "videos" / "mmtracking_demo.mp4", 3, 3.0)
+    looks: list[int] = []
+    look = finder._look_closer
+    monkeypatch.setattr(finder, "_look_closer", lambda frame, seen: looks.append(1) or look(frame, seen))
+    found = finder.annotate(DecodedClip("crowd", np.repeat(slow, 4, axis=0), 12.0, {})).value
+    assert len(looks) == 3
+    assert found.count >= 15
+    np.testing.assert_array_equal(np.isnan(found.scores[0::4]), np.isnan(found.scores[3::4]))
+    assert len(found.thing_frames) % 4 == 0
+
+
+def test_where_somebody_small_has_no_pose_the_model_is_not_asked_again_at_once() -> None:
+    tries = _Tries(6)
+    small, large = np.array([100.0, 100, 130, 170]), np.array([300.0, 20, 420, 340])
+    for box in (small, large):
+        tries.note(box, 10, found=False)
+    assert not tries.worth(small + 3, 12)
+    assert not tries.worth(small, 8)  # tracks are followed backwards, too
+    assert tries.worth(small, 16)
+    assert tries.worth(small + 25, 12)
+    assert tries.worth(large, 12)
+    tries.note(small, 16, found=True)
+    tries.note(small, 17, found=False)  # it is lost in single frames
+    assert tries.worth(small, 18)
+
+
+def test_who_is_small_is_looked_for_behind_others_only_where_others_are() -> None:
+    """Alone at their place, the crop would be the one in which nobody was found just before."""
+    small, large = np.array([100.0, 100, 130, 170]), np.array([300.0, 20, 420, 340])
+    assert not _may_be_hidden(small, [small + 60])
+    assert _may_be_hidden(small, [small + 60, small + 20])
+    assert _may_be_hidden(large, [])
 
 
 def test_a_square_frame_and_a_large_person_are_seen_once(finder: PeopleFinder, shared_data: Path) -> None:

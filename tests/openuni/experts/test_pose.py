@@ -88,6 +88,25 @@ def test_a_joint_behind_somebody_else_is_not_believed() -> None:
     assert (score[[0, 2, 3]] > 0.8).all()
 
 
+def test_of_two_who_were_given_one_head_it_is_whose_mask_it_is() -> None:
+    """Two who embrace touch, so that the other's head is no farther than a few pixels from either's mask."""
+    value = people()
+    value.masks[:, 2:58, 20:50] = np.where(np.arange(20, 50) < 35, 1, 2)
+    value.landmarks[1:, 1, :11, 0] = 31  # the second one's head is put on the first one's, in all frames but one
+    value.landmarks[1:, 0, :11, 0] = 30
+    score = skeleton(value).value.keypoints[..., :5, 2]
+    assert (score[1:, 1] <= 0.25).all()
+    assert (score[1:, 0] > 0.8).all()
+    assert (score[0] > 0.8).all()
+
+
+def test_heads_close_to_each_other_are_two() -> None:
+    value = people()
+    value.masks[:, 2:58, 20:50] = np.where(np.arange(20, 50) < 35, 1, 2)
+    value.landmarks[:, 0, :11, 0], value.landmarks[:, 1, :11, 0] = 32, 37
+    assert (skeleton(value).value.keypoints[..., :5, 2] > 0.8).all()
+
+
 def test_frames_without_a_pose_are_absent_and_people_without_one_are_left_out() -> None:
     value = people()
     value.landmarks[2, 0] = np.nan

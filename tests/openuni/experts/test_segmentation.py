@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openuni.experts import mediapipe_segmentation
 from openuni.experts.base import DecodedClip
 from openuni.experts.dis import Dis
 from openuni.experts.mediapipe_segmentation import MediapipeSegmentation, _agreement, _moved_on
@@ -120,6 +121,43 @@ def test_a_new_outline_in_pieces_does_not_replace_one_that_still_fits(
         assert (ids[t] > 0)[truth["red"][t]].mean() > 0.8
 
 
+def test_an_outline_without_the_head_does_not_replace_a_whole_one(
+    segmenter: MediapipeSegmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is most of the thing, and yet the detector sees more: what was carried on fits its box better."""
+    found, truth = scene({"red": [(20 + 2 * t, 40) for t in range(T)]}, set(range(0, T, 2)))
+
+    def outlined(self: MediapipeSegmentation, frame: np.ndarray, people: TrackedPeople, t: int):  # type: ignore[no-untyped-def]
+        def outline(box: np.ndarray, name: str) -> tuple[np.ndarray, float]:
+            mask = truth["red"][t].copy()
+            if t > 0:
+                mask[: int(box[1]) + 10] = False
+            return mask, 1.0
+
+        return outline
+
+    monkeypatch.setattr(MediapipeSegmentation, "_outliner", outlined)
+    ids = segmenter.annotate(found).value.ids
+    for t in range(T):
+        assert (ids[t] > 0)[truth["red"][t]].mean() > 0.9
+
+
+def test_one_thing_of_two_classes_is_one(segmenter: MediapipeSegmentation) -> None:
+    """The detector sees a dog and, less surely, a sheep in the same box, in some frames the other way round."""
+    found, truth = scene({"red": [(20 + 3 * t, 40) for t in range(T)]}, set(range(0, T, 2)), {"red": "kite"})
+    people = found.annotations["people"].value
+    both = replace(
+        people,
+        thing_frames=np.repeat(people.thing_frames, 2),
+        thing_boxes=np.repeat(people.thing_boxes, 2, axis=0) + np.tile([[0.0] * 4, [2, 2, -1, -1]], (T // 2, 1)),
+        thing_scores=np.tile(np.array([0.6, 0.5, 0.6, 0.5, 0.4, 0.5], np.float32), T // 6),
+        thing_classes=("kite", "umbrella") * (T // 2),
+    )
+    value = segmenter.annotate(replace(found, annotations=found.annotations | {"people": Annotation(both)})).value
+    assert [i.class_name for i in value.instances] == ["kite"]
+    assert all((value.ids[t] == value.instances[0].id)[truth["red"][t]].mean() > 0.8 for t in range(T))
+
+
 def test_a_thing_that_leaves_and_comes_back_is_the_same_one(segmenter: MediapipeSegmentation) -> None:
     T_away = range(4, 19)
     red = [None if t in T_away else (20, 40) if t < 4 else (140, 60) for t in range(T)]
@@ -192,6 +230,32 @@ def test_somebody_without_a_pose_is_outlined_as_they_look(
     ids = segmenter.annotate(DecodedClip("dog", plain.frames, 4.0, found)).value.ids
     shared, either = ((ids == 1) & (people.masks == 1)).sum(), ((ids == 1) | (people.masks == 1)).sum()
     assert shared / either > 0.6  # DeepLab's outline is coarse; an ellipse in the box has .4
+
+
+def test_somebody_in_a_frame_that_is_shown_again_is_drawn_once(
+    segmenter: MediapipeSegmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flow is unknown where a slow source shows a frame again: there is nothing new to see."""
+    noise = np.random.default_rng(0).integers(90, 130, (12, H, W, 3), np.uint8)
+    decoded = looked_at(noise, [40, 20, 120, 100], "person")
+    looks: list[int] = []
+    drawn = mediapipe_segmentation._person
+
+    def counted(look: object, box: np.ndarray) -> np.ndarray:
+        looks.append(1)
+        drawn(look, box)  # type: ignore[arg-type]
+        mask = np.zeros((H, W), bool)
+        mask[20:100, 40:120] = True
+        return mask
+
+    monkeypatch.setattr(mediapipe_segmentation, "_person", counted)
+    flow = np.zeros((11, H, W, 2), np.float32)
+    for forward, expected in ((flow, 4), (np.where(np.arange(11)[:, None, None, None] == 5, flow, np.nan), 1)):
+        looks.clear()
+        found = decoded.annotations | {"flow": Annotation(Flow(forward.astype(np.float32)))}
+        ids = segmenter.annotate(replace(decoded, annotations=found)).value.ids
+        assert len(looks) == expected
+        assert (ids[:, 20:100, 40:120] == 1).all()
 
 
 def test_the_small_walkers_of_a_crowd_are_outlined_and_lamps_are_not(

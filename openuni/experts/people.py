@@ -16,7 +16,7 @@ from pydantic import Field
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
 from openuni.errors import CorruptDataError
-from openuni.experts import native_logs, screens, tracking
+from openuni.experts import drawings, native_logs, screens, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.tracking import Sighting, Track
 from openuni.modalities import Encoded, stored
@@ -91,8 +91,8 @@ _STILL, _MOVING = 0.01, 0.02
 """How far a pose leaves its own mean shape, over its size: a mannequin, a statue or a picture of somebody up to the
 first (landmarks tremble that much), people who stand and talk from the second on."""
 _LEAST_BELIEF = 0.35
-"""What is left of the belief in somebody who does not move at all, or is on a screen. They may only stand very still,
-or before a window."""
+"""What is left of the belief in somebody who does not move at all, is on a screen, or drawn. They may only stand very
+still, or behind a window."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6
@@ -114,8 +114,8 @@ class TrackedPeople:
     landmarks: x, y in pixels, also outside the frame, and visibility 0–1) and `world` float32 `[T, P, 33, 3]` (metres
     about the middle of the hips: x right, y down, z away from the camera), both also NaN where no pose was found.
     `support` float32 `[P]`: whether it is a person (0–1): the mean of the detector's three best scores, less where the
-    body never moves or is on a screen. `masks` uint8 `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody;
-    exclusive.
+    body never moves, is on a screen or drawn. `masks` uint8 `[T, H, W]`: the person (index + 1) at each pixel, 0
+    nobody; exclusive.
 
     Things, a row each: `thing_frames` int32 `[N]`, `thing_boxes` float32 `[N, 4]`, `thing_scores` float32 `[N]`,
     `thing_classes` names of COCO's 80 classes.
@@ -243,8 +243,8 @@ class PeopleFinder(Expert):
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
         people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
-        shown = screens.on_screens(frames, people.boxes)
-        people = replace(people, support=people.support * np.where(shown, np.float32(_LEAST_BELIEF), np.float32(1)))
+        unreal = screens.on_screens(frames, people.boxes) | drawings.drawn(frames, people.masks, people.count)
+        people = replace(people, support=people.support * np.where(unreal, np.float32(_LEAST_BELIEF), np.float32(1)))
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:

@@ -91,8 +91,10 @@ _STILL, _MOVING = 0.01, 0.02
 """How far a pose leaves its own mean shape, over its size: a mannequin, a statue or a picture of somebody up to the
 first (landmarks tremble that much), people who stand and talk from the second on."""
 _LEAST_BELIEF = 0.35
-"""What is left of the belief in somebody who does not move at all, is on a screen, or drawn. They may only stand very
-still, or behind a window."""
+"""What is left of the belief in somebody who does not move at all. They may only stand very still."""
+_UNREAL = 0.28
+"""What is left of it in somebody on a screen or drawn: of the surest, whom the detector gives 1, less than .5 of
+`FIRM`."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6
@@ -244,7 +246,7 @@ class PeopleFinder(Expert):
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
         people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, stride), clip, stride)
         unreal = screens.on_screens(frames, people.boxes) | drawings.drawn(frames, people.masks, people.count)
-        people = replace(people, support=people.support * np.where(unreal, np.float32(_LEAST_BELIEF), np.float32(1)))
+        people = replace(people, support=people.support * np.where(unreal, np.float32(_UNREAL), np.float32(1)))
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:

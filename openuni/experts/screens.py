@@ -20,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 _LOOKS = 5
 """Frames in which somebody is looked at, spread over those they are in."""
 _MOSTLY = 0.5
-"""Share of the looks from which somebody lies within an outline: of 28 people of ten real clips nobody ever did, of
-those shown on drawn monitors and laptops they mostly came to 1."""
+"""Share of the looks from which somebody lies within an outline: 31 people of six real clips came to .2 at most,
+on a real monitor to .6 at least, and mostly to 1."""
 _SIDE = 320
 """Longer side, in pixels, at which lines are looked for."""
 _TILT = np.tan(np.radians(15))

@@ -72,7 +72,9 @@ def calibration_error(confidence: Floats, quality: Floats) -> float:
 def interval(rows: Sequence[Judged]) -> tuple[float, float]:
     """95 % of Spearman's correlation, by resampling whole clips: what one holds is alike."""
     confidence, quality = columns(rows)
-    found = [spearmanr(confidence[i], quality[i])[0] for i in _resampled(rows, 1000)]
+    # Where all drawn rows are alike, there is no order.
+    ordered = [i for i in _resampled(rows, 1000) if np.ptp(confidence[i]) > 0 and np.ptp(quality[i]) > 0]
+    found = [spearmanr(confidence[i], quality[i])[0] for i in ordered]
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
 

@@ -57,7 +57,8 @@ def drawn(frames: Images, masks: npt.NDArray[np.uint8], count: int) -> npt.NDArr
 def _spread(frames: npt.NDArray[np.intp]) -> list[int]:
     if not len(frames):
         return []
-    return np.unique(frames[np.linspace(0, len(frames) - 1, _LOOKS).round().astype(int)]).tolist()
+    chosen: list[int] = np.unique(frames[np.linspace(0, len(frames) - 1, _LOOKS).round().astype(int)]).tolist()
+    return chosen
 
 
 def _seen(

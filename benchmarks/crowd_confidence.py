@@ -5,30 +5,32 @@
 
 A person-frame is one with a mask. Masks: the overlap (IoU) with the true person who overlaps most, from the signals of
 `mask_quality` by a logistic curve that is fitted on all families but one and judged on that one; and from the score of
-the instance, one a clip, as the index has it. DensePose: the share of painted pixels whose part is right, from its
-confidence, which has no fitted weights. Printed are rank correlation (Spearman, with 95 % by resampling scenes),
-calibration error (mean gap over ten bins of equal count), and the mask's curve fitted on all families, which
-`mask_quality` holds. The digest of the scenes tells whether two runs saw the same people.
+the instance, one a clip, as the index has it. Pose: OKS with the true person it fits best, from the mean score of the
+joints times the belief that it is a person. DensePose: the share of painted pixels whose part is right. The confidence
+of these two has no fitted weights. Printed are rank correlation (Spearman, with 95 % by resampling scenes), calibration
+error (mean gap over bins of equal count), and the mask's curve fitted on all families, which `mask_quality` holds.
+`--out` writes all rows and their pictures (`calibration.py`). The digest of the scenes tells whether two runs saw the
+same people.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from light_people import annotated, iou
+from calibration import Judged, Panel, report, save
+from light_people import annotated, iou, oks_of
 from scipy.optimize import minimize
-from scipy.stats import spearmanr
 
 from openuni.experts import base, mask_quality
 from openuni.experts.people import TrackedPeople
 
 Floats = npt.NDArray[np.float64]
-EXPERTS = ("people", "mediapipe_segmentation", "body_fit")
+EXPERTS = ("people", "mediapipe_pose", "mediapipe_segmentation", "body_fit")
 FPS = 8.0
 FEWEST = 150
 """Pixels of a true person from which a mask is asked for."""
@@ -36,18 +38,15 @@ _SHRUNK = 3e-3
 """Weight of the squared weights in a fit: with some hundred person-frames, large weights are chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A person-frame: its scene, what is known of it without the truth, its quality, and the confidence it has."""
+@dataclass(slots=True)
+class Tally:
+    """Person-frames by modality; of each mask also the signals that tell of its quality."""
 
-    scene: str
-    signals: Floats
-    quality: float
-    confidence: float
-
-    @property
-    def family(self) -> str:
-        return self.scene.rpartition("-")[0]
+    masks: list[Judged] = field(default_factory=list)
+    signals: list[Floats] = field(default_factory=list)
+    joints: list[Judged] = field(default_factory=list)
+    parts: list[Judged] = field(default_factory=list)
+    outlined: list[bool] = field(default_factory=list)
 
 
 def fitted(signals: Floats, quality: Floats) -> Floats:
@@ -65,68 +64,47 @@ def fitted(signals: Floats, quality: Floats) -> Floats:
     return weights
 
 
-def left_out(rows: list[Seen]) -> Floats:
-    """Predictions of each family by the curve of all others."""
-    family = np.array([row.family for row in rows])
-    signals, quality = np.array([row.signals for row in rows]), np.array([row.quality for row in rows])
-    predicted = np.empty(len(rows))
+def left_out(masks: list[Judged], signals: Floats) -> list[Judged]:
+    """Each family with the confidence by the curve of all others."""
+    family, quality = np.array([row.family for row in masks]), np.array([row.quality for row in masks])
+    predicted = np.empty(len(masks))
     for name in np.unique(family):
         here = family == name
         weights = fitted(signals[~here], quality[~here])
         predicted[here] = mask_quality.logistic(signals[here] @ weights[:-1] + weights[-1])
-    return predicted
-
-
-def calibration_error(predicted: Floats, true: Floats, bins: int = 10) -> float:
-    parts = np.array_split(np.argsort(predicted), bins)
-    return float(sum(len(part) * abs(predicted[part].mean() - true[part].mean()) for part in parts) / len(predicted))
-
-
-def interval(predicted: Floats, rows: list[Seen]) -> tuple[float, float]:
-    """95 % of Spearman's correlation, by resampling whole scenes: the frames of one are alike."""
-    quality, scene = np.array([row.quality for row in rows]), np.array([row.scene for row in rows])
-    places = [np.flatnonzero(scene == name) for name in np.unique(scene)]
-    rng, found = np.random.default_rng(0), []
-    for _ in range(1000):
-        chosen = np.concatenate([places[i] for i in rng.integers(0, len(places), len(places))])
-        found.append(spearmanr(predicted[chosen], quality[chosen])[0])
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def report(what: str, rows: list[Seen], predicted: Floats) -> None:
-    quality = np.array([row.quality for row in rows])
-    low, high = interval(predicted, rows)
-    scenes = len({row.scene for row in rows})
-    print(f"{what}: {len(rows)} person-frames of {scenes} scenes, quality {quality.mean():.3f}")
-    print(f"  Spearman {spearmanr(predicted, quality)[0]:.3f} (95 %: {low:.2f} to {high:.2f})", end="")
-    print(f", calibration error {calibration_error(predicted, quality):.3f}")
-    for name in sorted({row.family for row in rows}):
-        here = np.array([row.family == name for row in rows])
-        print(f"  {name:<8} {here.sum():4d}, predicted − true {(predicted - quality)[here].mean():+.3f}")
+    return [replace(row, confidence=float(value)) for row, value in zip(masks, predicted, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crowds", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder for crowds.csv and crowds.png")
+    arguments = parser.parse_args()
     experts = {name: base.get(name)() for name in EXPERTS}
-    files = sorted(parser.parse_args().crowds.glob("*.npz"))
+    files = sorted(arguments.crowds.glob("*.npz"))
     print(f"{len(files)} scenes, digest {digest(files)}")
     for expert in experts.values():
         expert.setup()
-    masks: list[Seen] = []
-    parts: list[Seen] = []
-    outlined: list[bool] = []
+    tally = Tally()
     for file in files:
-        look_at(file, experts, masks, parts, outlined)
+        look_at(file, experts, tally)
     for expert in experts.values():
         expert.teardown()
-    print(f"true person-frames with a mask of IoU above .5: {np.mean(outlined):.3f} of {len(outlined)}")
-    report("masks, IoU, each family left out of the fit", masks, left_out(masks))
-    report("masks, IoU, by the score of the instance", masks, np.array([row.confidence for row in masks]))
-    weights = fitted(np.array([row.signals for row in masks]), np.array([row.quality for row in masks]))
-    print(f"  weights fitted on all {weights.round(2).tolist()}")
-    report("DensePose, parts right", parts, np.array([row.confidence for row in parts]))
+    print(f"true person-frames with a mask of IoU above .5: {np.mean(tally.outlined):.3f} of {len(tally.outlined)}")
+    signals = np.array(tally.signals)
+    weights = fitted(signals, np.array([row.quality for row in tally.masks]))
+    print(f"weights of the masks' signals, fitted on all {weights.round(2).tolist()}")
+    iou_of = "IoU with the true person"
+    panels = [
+        Panel("masks: crowds, from signals, families left out", iou_of, left_out(tally.masks, signals)),
+        Panel("masks: crowds, score of the instance", iou_of, tally.masks),
+        Panel("pose: crowds", "object keypoint similarity (OKS)", tally.joints),
+        Panel("DensePose: crowds", "share of painted pixels with the right part", tally.parts),
+    ]
+    for panel in panels:
+        report(panel.title, panel.rows)
+    if arguments.out is not None:
+        save(panels, arguments.out, "crowds")
 
 
 def digest(files: list[Path]) -> str:
@@ -139,13 +117,13 @@ def digest(files: list[Path]) -> str:
     return found.hexdigest()[:12]
 
 
-def look_at(
-    file: Path, experts: dict[str, base.Expert], masks: list[Seen], parts: list[Seen], outlined: list[bool]
-) -> None:
+def look_at(file: Path, experts: dict[str, base.Expert], tally: Tally) -> None:
     """Add one scene."""
     with np.load(file) as stored:
         rgb, person, true_parts = stored["rgb"], stored["person"], stored["parts"]
-    found = annotated(experts, file.stem, rgb, FPS)
+        joints, boxes = stored["joints"], stored["boxes"]
+    scene, family = file.stem, file.stem.rpartition("-")[0]
+    found = annotated(experts, scene, rgb, FPS)
     people: TrackedPeople = found["people"].value
     ids = found["mediapipe_segmentation"].value.ids
     signals = mask_quality.signals(people, ids, rgb)
@@ -154,12 +132,15 @@ def look_at(
         if p + 1 not in score:
             continue
         overlap = max(iou(ids[t] == p + 1, person[t] == k) for k in range(1, person.max() + 1))
-        masks.append(Seen(file.stem, signals[t, p], overlap, score[p + 1]))
+        tally.masks.append(Judged(family, scene, score[p + 1], overlap))
+        tally.signals.append(signals[t, p])
     for t, k in np.argwhere(
         np.apply_along_axis(np.bincount, 1, person.reshape(len(person), -1), minlength=256) >= FEWEST
     ):
         if k > 0:
-            outlined.append(max(iou(ids[t] == p + 1, person[t] == k) for p in range(max(1, people.count))) > 0.5)
+            best = max(iou(ids[t] == p + 1, person[t] == k) for p in range(max(1, people.count)))
+            tally.outlined.append(best > 0.5)
+    tally.joints += [Judged(family, scene, *each) for each in oks_of(found, joints, boxes)]
     if "body_fit" not in found or (confidence := found["body_fit"].value.confidence) is None:
         return
     values = found["body_fit"].value.values
@@ -167,7 +148,7 @@ def look_at(
         drawn = values[t, ..., 3] == p + 1
         if drawn.any():
             right = float((values[t, ..., 0] == true_parts[t])[drawn].mean())
-            parts.append(Seen(file.stem, np.zeros(0), right, float(confidence[t, p])))
+            tally.parts.append(Judged(family, scene, float(confidence[t, p]), right))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ meet in the middle, people so close that the frame cuts them off, a crowd far aw
 Everything is drawn from the seed, so that the same command gives the same pixels (as one environment renders them).
 
 Each scene is a file `FAMILY-SEED.npz` (`FAMILY-hSEED.npz` of the harsh ones): `rgb` uint8 `[T, H, W, 3]`, `person`
-uint8 `[T, H, W]` (index + 1; 0 nobody), `parts` uint8 `[T, H, W]` (1–24; 0 nobody).
+uint8 `[T, H, W]` (index + 1; 0 nobody), `parts` uint8 `[T, H, W]` (1–24; 0 nobody), `joints` float32 `[T, P, 17, 3]`
+and `boxes` float32 `[T, P, 4]` as in `unibench.rendering.truth.People`.
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ def render(family: str, seed: int, harsh: bool, to: Path) -> None:
     truth = trace(scene)
     assert truth.people is not None
     rgb = badly_seen(shade(scene), np.random.default_rng([seed, 1]), harsh)
-    surface = truth.people.surface
-    np.savez_compressed(to, rgb=rgb, person=surface[..., 3], parts=surface[..., 0])
+    surface, joints, boxes = truth.people.surface, truth.people.keypoints, truth.people.boxes
+    np.savez_compressed(to, rgb=rgb, person=surface[..., 3], parts=surface[..., 0], joints=joints, boxes=boxes)
 
 
 def main() -> None:

@@ -7,12 +7,15 @@ Flow: five families of pairs (an affine motion, a large one, squares over a grou
 pixels within 1 px from forward–backward agreement. Depth: the clips whose camera moves, rank correlation with the truth
 within a frame from the gain by parallax. Each curve is fitted on all families but one, and judged on that one. Prints
 rank correlation (Spearman) and calibration error (mean gap over bins of equal count) over all, and the curve fitted on
-all families, which the expert holds. People: see `light_people.py`. Without `--scenes` it is flow alone.
+all families, which the expert holds. People: see `light_people.py`. Without `--scenes` it is flow alone. `--real` adds
+the pairs of FlyingChairs and the frames of TUM and ICL in a folder, by the curves as the experts hold them. `--out`
+writes all rows and their pictures (`calibration.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,16 +23,19 @@ import cv2
 import light_people
 import numpy as np
 import numpy.typing as npt
+from calibration import Judged, Panel, report, save
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 import openuni
 from openuni.experts.base import DecodedClip
-from openuni.experts.dis import dis_flow, round_trip
+from openuni.experts.dis import dis_flow, predicted_quality, round_trip
 from openuni.experts.fastdepth import FastDepth
+from unibench.formats.flo import read_flo
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
+Frame = npt.NDArray[np.uint8]
 Names = npt.NDArray[np.str_]
 
 FAMILIES = ("affine", "large", "layers", "noisy", "flat")
@@ -45,7 +51,7 @@ def texture(seed: int, height: int, width: int, sigma: float, contrast: float) -
     return np.clip(128 + contrast * smooth / smooth.std(), 0, 255).astype(np.float32)
 
 
-def pair(family: str, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Floats]:
+def pair(family: str, seed: int) -> tuple[Frame, Frame, Floats]:
     """Two gray frames and the motion from the first to the second."""
     rng = np.random.default_rng([seed, len(family)])
     sigma, contrast = rng.uniform(0.8, 4), rng.uniform(8, 50)
@@ -93,9 +99,8 @@ def _add_squares(
             second[y0:y1, x0:x1] = square[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
-def measured(family: str, seed: int) -> tuple[float, float]:
+def measured(first: Frame, second: Frame, motion: Floats) -> tuple[float, float]:
     """Share of pixels that agree forward and backward, and of those within 1 px of the truth."""
-    first, second, motion = pair(family, seed)
     forward = dis_flow(first, second)
     _, agrees = round_trip(forward, dis_flow(second, first))
     return float(agrees.mean()), float((np.linalg.norm(forward - motion, axis=-1) < 1).mean())
@@ -118,54 +123,73 @@ def left_out(family: Names, seen: Floats, true: Floats, knots: Floats) -> Floats
     return predicted
 
 
-def calibration_error(predicted: Floats, true: Floats, bins: int = 10) -> float:
-    rows = np.array_split(np.argsort(predicted), bins)
-    return float(sum(len(row) * abs(predicted[row].mean() - true[row].mean()) for row in rows) / len(predicted))
-
-
-def interval(predicted: Floats, true: Floats) -> tuple[float, float]:
-    """95 % of Spearman's correlation, by resampling clips."""
-    rng = np.random.default_rng(0)
-    chosen = rng.integers(0, len(true), (2000, len(true)))
-    low, high = np.nanpercentile([spearmanr(predicted[i], true[i])[0] for i in chosen], [2.5, 97.5])
-    return float(low), float(high)
-
-
-def report(what: str, family: Names, seen: Floats, true: Floats, knots: Floats, bins: int) -> None:
+def judged(what: str, family: Names, clips: Sequence[str], seen: Floats, true: Floats, knots: Floats) -> list[Judged]:
+    """Each row with the confidence that the curve of the other families gives it; printed, with the curve of all."""
     predicted = left_out(family, seen, true, knots)
-    low, high = interval(predicted, true)
-    print(f"{what}, each family left out of its own fit")
-    print(f"  Spearman           {spearmanr(predicted, true)[0]:.3f} (95 %: {low:.2f} to {high:.2f})")
-    print(f"  calibration error  {calibration_error(predicted, true, bins):.3f}")
-    for name in np.unique(family):
-        print(f"  {name:<10} predicted − true {(predicted - true)[family == name].mean():+.3f}")
+    rows = [Judged(*row) for row in zip(family.tolist(), clips, predicted.tolist(), true.tolist(), strict=True)]
+    report(f"{what}, each family left out of its own fit", rows)
     print(f"  curve at {knots.tolist()}: {fitted(seen, true, knots).round(2).tolist()}")
+    return rows
 
 
-def flow() -> None:
-    table = np.array([measured(family, seed) for family in FAMILIES for seed in range(PAIRS)])
+def flow(real: Path | None) -> Panel:
+    table = np.array([measured(*pair(family, seed)) for family in FAMILIES for seed in range(PAIRS)])
     family = np.repeat(np.array(FAMILIES), PAIRS)
-    report(f"flow, {len(table)} pairs", family, table[:, 0], table[:, 1], KNOTS, 10)
+    clips = [f"{name}-{number % PAIRS}" for number, name in enumerate(family)]
+    rows = judged("flow, pairs", family, clips, table[:, 0], table[:, 1], KNOTS)
+    beside = []
+    for truth in sorted((real / "flow" / "flyingchairs").glob("*-gt.flo")) if real else ():
+        first, second = (cv2.imread(str(truth).replace("gt.flo", f"img{k}.ppm"), cv2.IMREAD_GRAYSCALE) for k in (0, 1))
+        agreeing, within = measured(first, second, read_flo(truth).astype(np.float64))
+        beside.append(Judged("chairs", truth.stem, predicted_quality(agreeing), within))
+        print(f"  {truth.stem}: confidence {beside[-1].confidence:.2f}, within 1 px {within:.2f}")
+    return Panel("flow: made pairs, families left out", "share of pixels within 1 px", rows, beside, "FlyingChairs")
 
 
-def depth(scenes: Path) -> None:
+def depth(scenes: Path, real: Path | None) -> list[Panel]:
     expert = FastDepth()
     expert.setup()
-    rows, families = [], []
-    still = 0
+    rows: list[tuple[str, str, float, float]] = []
+    still: list[Judged] = []
     for sample in openuni.open(scenes):
         clip = DecodedClip(sample.key, sample.rgb.frames, sample.record.fps, {})
         annotation = expert.annotate(clip)
         gain = annotation.scores.get("depth_parallax_gain")
+        right = max(0.0, order(annotation.value.values, sample.depth.values))
+        family = sample.key.split("-")[1]
         if gain is None:
-            still += 1
-            continue
-        rows.append((gain, max(0.0, order(annotation.value.values, sample.depth.values))))
-        families.append(sample.key.split("-")[1])
+            still.append(Judged(family, sample.key, annotation.confidence or 0.0, right))
+        else:
+            rows.append((family, sample.key, gain, right))
+    family, clips, gains, right_ones = zip(*rows, strict=True)
+    seen, true = np.array(gains, np.float64), np.array(right_ones, np.float64)
+    moving = judged("depth, clips with parallax", np.array(family), clips, seen, true, GAINS)
+    report("depth, clips without parallax, unverified", still)
+    frames = [_looked_at(expert, name, *files) for name, files in sensed(real).items()] if real else []
     expert.teardown()
-    table = np.array(rows)
-    print(f"depth: {still} clips without parallax, unverified")
-    report(f"depth, {len(rows)} clips with parallax", np.array(families), table[:, 0], table[:, 1], GAINS, 5)
+    quality = "rank correlation with the truth in a frame"
+    return [
+        Panel("depth: rendered, the camera moves, families left out", quality, moving),
+        Panel("depth: rendered, no parallax, unverified", quality, still, frames, "frames of TUM and ICL"),
+    ]
+
+
+def sensed(real: Path) -> dict[str, tuple[Path, Path]]:
+    """Pictures of rooms and their depths, by name."""
+    folder = real / "depth"
+    return {f"icl {i}": (folder / f"icl/color/{i}.png", folder / f"icl/depth/{i}.png") for i in range(1, 6)} | {
+        f"tum {i}": (folder / f"tum/{i}.png", folder / f"tum/{i}_depth.png") for i in (1, 2)
+    }
+
+
+def _looked_at(expert: FastDepth, name: str, colours: Path, depths: Path) -> Judged:
+    rgb = np.ascontiguousarray(cv2.imread(str(colours))[None, ..., ::-1])
+    true = cv2.imread(str(depths), cv2.IMREAD_UNCHANGED).astype(np.float32)[None]
+    annotation = expert.annotate(DecodedClip(name, rgb, 16.0, {}))
+    right = max(0.0, order(annotation.value.values, np.where(true > 0, true, np.nan)))
+    row = Judged("rooms", name, annotation.confidence or 0.0, right)
+    print(f"  {name}: confidence {row.confidence:.2f}, order of surfaces {right:.2f}")
+    return row
 
 
 def order(predicted: Image, true: Image) -> float:
@@ -179,12 +203,16 @@ def order(predicted: Image, true: Image) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, help="a dataset of rendered scenes, for depth and people")
-    scenes = parser.parse_args().scenes
+    parser.add_argument("--real", type=Path, help="a folder with flow/flyingchairs and depth/tum, depth/icl")
+    parser.add_argument("--out", type=Path, help="folder for light.csv and light.png")
+    arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    flow()
-    if scenes is not None:
-        depth(scenes)
-        light_people.measure(scenes)
+    panels = [flow(arguments.real)]
+    if arguments.scenes is not None:
+        panels += depth(arguments.scenes, arguments.real)
+        panels += light_people.measure(arguments.scenes)
+    if arguments.out is not None:
+        save(panels, arguments.out, "light")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
+from calibration import Judged, Panel, columns, report
 
 import openuni
 from openuni.errors import OpenUniError
 from openuni.experts import base
 from openuni.experts.people import TrackedPeople
 from openuni.experts.tracking import overlap
+from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Record, Sample
 from openuni.shards import routing
 
@@ -29,18 +30,18 @@ Found = dict[str, Any]
 
 @dataclass
 class Tally:
-    """What was measured: pairs of confidence and quality a person-frame, by modality, and the counts."""
+    """What was measured: confidence and quality of each person-frame, by modality, and the counts."""
 
-    masks: list[tuple[float, float]] = field(default_factory=list)
-    joints: list[tuple[float, float]] = field(default_factory=list)
-    parts: list[tuple[float, float]] = field(default_factory=list)
+    masks: list[Judged] = field(default_factory=list)
+    joints: list[Judged] = field(default_factory=list)
+    parts: list[Judged] = field(default_factory=list)
     outlined: list[bool] = field(default_factory=list)
     clips: int = 0
     routed: int = 0
 
 
-def measure(scenes: Path) -> None:
-    """Print how good the light path is on the clips of a dataset that have people."""
+def measure(scenes: Path) -> list[Panel]:
+    """How good the light path is on the clips of a dataset that have people, printed and as rows."""
     import motmetrics
 
     experts = {name: base.get(name)() for name in EXPERTS}
@@ -62,14 +63,15 @@ def measure(scenes: Path) -> None:
     print(f"people, {tally.clips} clips: {tally.routed} routed right")
     print(f"  IDF1               {idf1:.3f} ({switches:.0f} switches, {fragments:.0f} fragments)")
     print(f"  true person-frames with a mask of IoU above .5: {np.mean(tally.outlined):.3f} of {len(tally.outlined)}")
-    for name, pairs in (("mask IoU", tally.masks), ("joints, OKS", tally.joints), ("parts right", tally.parts)):
-        confidence, quality = np.array(pairs).T
-        gap = abs(confidence.mean() - quality.mean())
-        rho = spearmanr(confidence, quality)[0]
-        print(
-            f"  {name:<18} {quality.mean():.3f}, confidence {confidence.mean():.3f} (gap {gap:.3f}, Spearman {rho:.2f})"
-        )
     print(f"  false things a minute on test cards, noise and gradients: {60 * false / seconds:.1f}")
+    panels = [
+        Panel("masks: rendered walkers, score of the instance", "IoU with the true person", tally.masks),
+        Panel("pose: rendered walkers", "object keypoint similarity (OKS)", tally.joints),
+        Panel("DensePose: rendered walkers", "share of painted pixels with the right part", tally.parts),
+    ]
+    for panel in panels:
+        report(f"{panel.title}, confidence {columns(panel.rows)[0].mean():.3f}", panel.rows)
+    return panels
 
 
 def annotated(experts: dict[str, base.Expert], key: str, frames: npt.NDArray[np.uint8], fps: float) -> Found:
@@ -96,6 +98,7 @@ def tracked(motmetrics: Any, sample: Sample, people: TrackedPeople) -> Any:
 
 def compare(tally: Tally, sample: Sample, found: Found) -> None:
     """Add one clip to the tally."""
+    family = sample.key.split("-")[1]
     scores = found["mediapipe_pose"].scores
     record = Record(sample.key, 1, 1, 1, 1.0, scores=scores)
     tally.clips += 1
@@ -106,33 +109,41 @@ def compare(tally: Tally, sample: Sample, found: Found) -> None:
         overlaps = {row: [iou(ids == row.id, real == p) for p in persons] for row in guess.instances}
         for row, each in overlaps.items():
             if row.class_name == "person" and (ids == row.id).any():
-                tally.masks.append((row.score, max(each)))
+                tally.masks.append(Judged(family, sample.key, row.score, max(each)))
         for k, p in enumerate(persons):
             if (real == p).sum() >= FEWEST:
                 tally.outlined.append(max((each[k] for each in overlaps.values()), default=0.0) > 0.5)
-    belief = found["people"].value.belief
-    skeleton = found["mediapipe_pose"].value
-    for t, poses in enumerate(skeleton.keypoints):
-        for pose, track in zip(poses, skeleton.track_ids, strict=True):
-            if (pose[:, 2] > 0).any():
-                tally.joints.append((float(pose[:, 2].mean() * belief[track - 1]), best_oks(sample, t, pose)))
+    posed = oks_of(found, sample.skeleton.keypoints, sample.skeleton.boxes)
+    tally.joints += [Judged(family, sample.key, *each) for each in posed]
     if "body_fit" in found:
         dense = found["body_fit"].value
         for t, p in np.argwhere(~np.isnan(dense.confidence)).tolist() if dense.confidence is not None else ():
             drawn = dense.values[t, ..., 3] == p + 1
             if drawn.any():
                 right = (dense.values[t, ..., 0] == sample.densepose.values[t, ..., 0])[drawn].mean()
-                tally.parts.append((float(dense.confidence[t, p]), float(right)))
+                tally.parts.append(Judged(family, sample.key, float(dense.confidence[t, p]), float(right)))
 
 
 def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def best_oks(sample: Sample, t: int, pose: npt.NDArray[np.float32]) -> float:
+def oks_of(found: Found, joints: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Confidence of each pose in each frame, and its OKS with whom it fits best of `[T, P, 17, 3]` in `[T, P, 4]`."""
+    belief, skeleton = found["people"].value.belief, found["mediapipe_pose"].value
+    assert isinstance(skeleton, Skeleton)
+    return [
+        (float(pose[:, 2].mean() * belief[track - 1]), best_oks(joints[t], boxes[t], pose))
+        for t, poses in enumerate(skeleton.keypoints)
+        for pose, track in zip(poses, skeleton.track_ids, strict=True)
+        if (pose[:, 2] > 0).any()
+    ]
+
+
+def best_oks(joints: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32], pose: npt.NDArray[np.float32]) -> float:
     """Object keypoint similarity of a pose with the true person it fits best."""
     best = 0.0
-    for true, box in zip(sample.skeleton.keypoints[t], sample.skeleton.boxes[t], strict=True):
+    for true, box in zip(joints, boxes, strict=True):
         seen = true[:, 2] > 0
         if seen.any():
             area = 0.53 * float(

@@ -16,7 +16,7 @@ from pydantic import Field
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
 from openuni.errors import CorruptDataError
-from openuni.experts import native_logs, tracking
+from openuni.experts import drawings, native_logs, screens, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.dis import repeated, same_frame
 from openuni.experts.tracking import Sighting, Track
@@ -102,6 +102,9 @@ _STILL, _MOVING = 0.01, 0.02
 first (landmarks tremble that much), people who stand and talk from the second on."""
 _LEAST_BELIEF = 0.35
 """What is left of the belief in somebody who does not move at all. They may only stand very still."""
+_UNREAL = 0.28
+"""What is left of it in somebody on a screen or drawn: of the surest, whom the detector gives 1, less than .5 of
+`FIRM`."""
 _LONG_ENOUGH = 0.5
 """Seconds of poses from which stillness can be told."""
 FIRM = 0.6
@@ -123,7 +126,8 @@ class TrackedPeople:
     landmarks: x, y in pixels, also outside the frame, and visibility 0–1) and `world` float32 `[T, P, 33, 3]` (metres
     about the middle of the hips: x right, y down, z away from the camera), both also NaN where no pose was found.
     `support` float32 `[P]`: whether it is a person (0–1): the mean of the detector's three best scores, less where the
-    body never moves. `masks` uint8 `[T, H, W]`: the person (index + 1) at each pixel, 0 nobody; exclusive.
+    body never moves, is on a screen or drawn. `masks` uint8 `[T, H, W]`: the person (index + 1) at each pixel, 0
+    nobody; exclusive.
 
     Things, a row each: `thing_frames` int32 `[N]`, `thing_boxes` float32 `[N, 4]`, `thing_scores` float32 `[N]`,
     `thing_classes` names of COCO's 80 classes.
@@ -289,6 +293,8 @@ class PeopleFinder(Expert):
         kept = [track for track in tracks if len(track.sightings) >= min(least, len(frames))]
         kept = sorted(kept, key=lambda k: -sum(s.size for s in k.sightings.values()))[:MOST_PEOPLE]
         people = collect(sorted(kept, key=lambda k: min(k.sightings)), continued(things, longest), clip, longest)
+        unreal = screens.on_screens(frames, people.boxes) | drawings.drawn(frames, people.masks, people.count)
+        people = replace(people, support=people.support * np.where(unreal, np.float32(_UNREAL), np.float32(1)))
         return Annotation(people, float(people.support.mean()) if people.count else None)
 
     def _detect(self, frame: npt.NDArray[np.uint8]) -> tuple[list[Sighting], list[tuple[Sighting, str]]]:

@@ -215,3 +215,44 @@ def test_somebody_in_a_still_picture_is_drawn_with_low_confidence(
     _, _, densepose = look(pasted(man[[0] * FRAMES], [(250, 20)], 140, 325))
     assert labelled(densepose) > 0.02
     assert believed(densepose) < LOW
+
+
+def test_somebody_on_a_real_monitor_is_nobody_to_rely_on(
+    look: Callable[[np.ndarray], Seen], shared_data: Path, man: np.ndarray
+) -> None:
+    desk = cv2.imread(str(shared_data / "depth" / "tum" / "1.png"))[40:220, 150:470, ::-1]
+    desk = cv2.resize(np.ascontiguousarray(desk), (W, H), interpolation=cv2.INTER_CUBIC)
+    whole = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", FRAMES, FPS)[:, :300, 180:520]
+    there = np.array([(188, 123), (462, 127), (450, 356), (187, 346)], np.float32)
+    height, width = whole.shape[1:3]
+    corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    onto = cv2.getPerspectiveTransform(corners, there)
+    lit = cv2.fillConvexPoly(np.zeros((H, W), np.uint8), there.astype(np.int32), 1)[..., None] > 0
+    frames = np.stack([np.where(lit, cv2.warpPerspective(frame, onto, (W, H)), desk) for frame in whole])
+    skeleton, segmentation, densepose = look(frames)
+    assert skeleton.confidence < LOW
+    assert skeleton.scores["people"] == 0
+    assert skeleton.scores["people_in_sight"] > 0, "he is seen, and doubted"
+    assert all(i.score < LOW for i in segmentation.value.instances if i.class_name == "person")
+    assert believed(densepose) < LOW
+
+
+def flat_colours(frame: np.ndarray) -> np.ndarray:
+    """A frame in eight colours, smoothed before: as a cartoon is filled."""
+    smooth = cv2.pyrMeanShiftFiltering(frame, 12, 30)
+    cv2.setRNGSeed(1)
+    pixels = cv2.resize(smooth, (160, 90)).reshape(-1, 3).astype(np.float32)
+    _, _, palette = cv2.kmeans(pixels, 8, None, (3, 10, 1), 1, cv2.KMEANS_PP_CENTERS)
+    away = np.square(smooth[..., None, :].astype(np.float32) - palette).sum(-1)
+    return cv2.medianBlur(palette[away.argmin(-1)].astype(np.uint8), 7)
+
+
+def test_a_cartoon_made_of_a_real_clip_is_nobody_to_rely_on(
+    look: Callable[[np.ndarray], Seen], shared_data: Path
+) -> None:
+    real = clip(shared_data / "videos" / "sam2_05_default_juggle.mp4", FRAMES, FPS)
+    skeleton, segmentation, densepose = look(np.stack([flat_colours(frame) for frame in real]))
+    assert skeleton.confidence < LOW
+    assert skeleton.scores["people"] == 0
+    assert all(i.score < LOW for i in segmentation.value.instances if i.class_name == "person")
+    assert believed(densepose) < LOW

@@ -154,9 +154,8 @@ def write_rows(
                 if tally.clips == 0:
                     raise NoClipsError(tally)
             skipped, temporary = scratch / layout.SKIPPED, scratch / path.name
-            known = chosen.columns
-            columns = ", ".join(f'"{column}"' for column in SCHEMA.names if column in known)
-            block = _FEW if _FIELDS in known else _BLOCK
+            columns = ", ".join(f'"{column}"' for column in SCHEMA.names if column in chosen.columns)
+            block = _FEW if _FIELDS in chosen.columns else _BLOCK
             # The disk is cheaper than the time: level 3 takes a tenth more.
             # Dictionaries are for texts that are the same everywhere; of keys and captions they save nothing.
             written = (

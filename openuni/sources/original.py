@@ -75,5 +75,5 @@ def _plain(value: str, kind: DuckDBPyType, depth: int = 0) -> str:
 
 
 def _children(kind: DuckDBPyType) -> dict[str, DuckDBPyType]:
-    # A member of a struct may be called `size`; what an array calls so is a number.
-    return {name: child for name, child in kind.children if not isinstance(child, int)}
+    # A member of a struct may be called `size`; what an array calls so is a number, and what an enum has are texts.
+    return {name: child for name, child in kind.children if not isinstance(child, int | list)}

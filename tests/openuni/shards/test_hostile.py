@@ -207,7 +207,7 @@ def test_keys_in_a_plan_are_checked(tmp_path: Path) -> None:
     table = pq.read_table(path)
     for key in ("../../x", "a.b", ""):
         changed = table.set_column(0, plan.SCHEMA.field("key"), pa.array([key, "b"]))
-        pq.write_table(changed.cast(plan.SCHEMA.with_metadata(table.schema.metadata)), path)
+        pq.write_table(changed.cast(table.schema), path)
         with pytest.raises(PlanError, match=r"holds something that is not a clip .* cannot be a sample key"):
             Plan(path).shard(0)
 

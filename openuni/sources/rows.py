@@ -324,7 +324,9 @@ def _json_lines(files: list[Path], scratch: Path, named: Path, texts: Collection
 
 def _check_not_empty(files: list[Path]) -> None:
     for file in files:
-        if not file.stat().st_size:
+        with open_regular(file) as opened:
+            first = opened.read(1)
+        if not first:
             raise PlanError(f"{file} is empty; download or write it again")
 
 

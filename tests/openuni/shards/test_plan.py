@@ -112,10 +112,14 @@ print(peak)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_grows_by_less_than_150_bytes_a_clip(tmp_path: Path) -> None:
-    """What is held is the keys and their order, twice while they are sorted: about 100 bytes a clip measured."""
+    """What is held is the keys and their order, twice while they are sorted: at most 60 bytes a clip measured.
+
+    Both counts are more than two blocks of rows: below that a block in memory is counted, not what a clip adds. Peaks
+    of one count differ by 13 MB, the allocator's, which is 49 bytes a clip here.
+    """
 
     def peak_kib(count: int) -> int:
         command = [sys.executable, "-c", MEASURE, str(count), str(tmp_path / f"{count}.parquet")]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert (peak_kib(200_000) - peak_kib(20_000)) * 1024 / 180_000 < 150
+    assert (peak_kib(400_000) - peak_kib(130_000)) * 1024 / 270_000 < 150

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,8 +28,22 @@ class Request:
     """Longest clip; 81 frames at 16 fps."""
     min_seconds: float = 0.5
     """Shortest clip worth keeping."""
+    frames: tuple[int, int] | None = None
+    """Fewest and most frames of a clip, where clips keep the rate of their video: see `at_rate`."""
     limits: Limits = Limits()  # noqa: RUF009  frozen
     """What a video may ask of this machine while it is planned."""
+
+    def at_rate(self, fps: float) -> Request:
+        """What is asked of a video of so many frames a second, by a source that has seen it.
+
+        Example:
+            >>> Request(frames=(8, 81)).at_rate(2.0).clip_seconds
+            40.5
+        """
+        if self.frames is None:
+            return self
+        fewest, most = self.frames
+        return replace(self, clip_seconds=most / fps, min_seconds=fewest / fps if fewest > 1 else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

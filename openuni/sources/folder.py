@@ -20,7 +20,7 @@ from openuni.sources import captions
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.captions import BadCaptionError
 from openuni.sources.shots import find_shots, windows
-from openuni.video import SUFFIXES
+from openuni.video import SUFFIXES, probe
 
 UNDER_WAY = ".download"
 """The folder below one of videos that holds what is being downloaded, which is not looked at."""
@@ -53,6 +53,7 @@ class Folder(Source):
             return [Skipped(entry.id, "path leaves the folder")]
         try:
             caption = captions.read(video, root)
+            request = request.at_rate(probe(video, request.limits).own_fps)
             shots = find_shots(video, request.min_seconds, request.limits)
         except BadVideoError as error:
             return [Skipped(entry.id, f"unreadable video: {str(error).removeprefix(f'{video}: ')}")]

@@ -21,9 +21,10 @@ from openuni.video.decode import (
 )
 from openuni.video.encode import encode_video
 from openuni.video.limits import SUFFIXES, Limits
-from openuni.video.normalise import Normalisation, NormalisedVideo, Origin, normalise
+from openuni.video.normalise import FASTEST, Normalisation, NormalisedVideo, Origin, normalise
 
 __all__ = [
+    "FASTEST",
     "SUFFIXES",
     "ClockKind",
     "Frame",

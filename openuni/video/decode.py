@@ -47,6 +47,9 @@ SCALER = (
 """How swscale converts pixel formats, both ways."""
 _DEEP_SCALER = SCALER & ~Interpolation.FULL_CHR_H_INT
 """The same to 16 bits a channel: with that flag, 4:2:0 of unchanged height gets the colours of another picture."""
+_GAPS = Fraction(6, 5)
+"""A sixth of the frames may be missing. If more are, times are of another rate: film by repeat flags has a quarter more.
+"""
 _SEEK_AFTER = 2  # seconds; decoding two seconds is as quick as a seek that lands a key frame earlier
 
 
@@ -64,6 +67,9 @@ class VideoInfo:
     """Width of an upright pixel over its height; 1 for square pixels."""
     fps: float
     """Average frame rate, 1/s; 0 where the file does not say."""
+    own_fps: float
+    """Pictures a second: the rate behind `fps` where a few frames are missing; the film's where pulldown is undone; 25
+    where the file does not say."""
     duration: float | None
     """Declared duration of the video stream, s."""
     frames: int | None
@@ -144,14 +150,19 @@ def sample_frames(
     fps: float,
     limits: Limits | None = None,
     undo_pulldown: bool = True,
+    centred: bool = False,
 ) -> Iterator[SampledFrame]:
-    """As `read_frames`, with what became of each frame. Without `undo_pulldown`, film is only deinterlaced."""
+    """As `read_frames`, with what became of each frame. Without `undo_pulldown`, film is only deinterlaced.
+
+    `centred` is for the video's own rate: the instants begin in the middle of the frame that is on screen at `start`,
+    so a clock that is uneven by less than half a frame gives every frame once.
+    """
     limits = limits or Limits()
     with _Decoder(Path(path), limits, undo_pulldown=undo_pulldown) as video:
         begin, step = Fraction(start), 1 / rational(fps)
         stop = None if end is None else Fraction(end) - video.tolerance
         taken = itertools.count()
-        instant = begin
+        first = instant = begin
         shown: Timed | None = None
 
         def samples_before(time: Fraction) -> Iterator[SampledFrame]:
@@ -163,9 +174,11 @@ def sample_frames(
                 yield SampledFrame(rgb, repeated, shown.deinterlaced, shown.detelecined)
                 if (k := next(taken) + 1) >= limits.frames:
                     raise video.bad(f"more than {limits.frames} frames are asked for at {fps:g} fps")
-                instant = begin + k * step
+                instant = first + k * step
 
         for following in video.frames_from(begin):
+            if centred and following.time - video.tolerance <= begin:
+                first = instant = following.time + step / 2
             yield from samples_before(following.time - video.tolerance)
             if stop is not None and instant >= stop:
                 return
@@ -173,7 +186,7 @@ def sample_frames(
         if shown is not None:
             last = shown.time + shown.duration
             yield from samples_before(last - video.tolerance)
-            if instant == begin:
+            if next(taken) == 0:
                 raise video.bad(f"the span starts at {start:g} s, but the video ends at {float(last):.3f} s")
 
 
@@ -291,6 +304,7 @@ class _Decoder:
             rotation=round(self.first.rotation / 90) % 4 * 90,
             pixel_aspect=float(1 / aspect if swapped else aspect),
             fps=float(self._rate()),
+            own_fps=float(self._own_rate()),
             duration=None if duration is None else float(duration),
             frames=self._stream.frames or None,
             codec=self._stream.codec_context.codec.canonical_name,
@@ -455,6 +469,13 @@ class _Decoder:
     def _average(self) -> Fraction:
         """Seconds a frame usually is on screen; 1/25 where the file does not say."""
         return 1 / self._rate() if self._rate() > 0 else Fraction(1, 25)
+
+    def _own_rate(self) -> Fraction:
+        """See `VideoInfo.own_fps`."""
+        if self._pulldown is not None:
+            return Fraction(telecine.CYCLE - 1, telecine.CYCLE) / self._average()
+        average, clock = 1 / self._average(), Fraction(self._stream.base_rate or 0)
+        return clock if average <= clock <= _GAPS * average else average
 
     def _declared_duration(self) -> Fraction | None:
         """Of the video stream; the container's stands in for it only where no longer sound track can be meant."""

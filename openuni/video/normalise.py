@@ -21,11 +21,16 @@ from openuni.video.limits import Limits
 _SMALLEST_SIDE = 16
 
 
+FASTEST = 240.0
+"""Most frames a second of a stored clip."""
+
+
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How a clip is stored. Times are sampled at `fps`, so a slower source repeats frames."""
+    """How a clip is stored."""
 
-    fps: float = 16.0
+    fps: float | None = 16.0
+    """Times are sampled at this rate, so a slower source repeats frames. None: at the video's own rate."""
     short_side: int = 480
     """Shorter side, pixels; a smaller source keeps its size. Sides are made even, as 4:2:0 colour needs."""
     max_frames: int = 81
@@ -71,7 +76,7 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
     Non-square pixels are made square by shrinking. A span that shows one source frame throughout is an image where
     clips of one frame are welcome (`min_frames` 1), and stored as that: repeated, it would pass for a scene at rest.
     The same file gives the same bytes in one environment. Raises BadVideoError where the video cannot be read, the crop
-    leaves the frame, or fewer than `min_frames` come out.
+    leaves the frame, fewer than `min_frames` come out, or its own rate is wanted and is none of a film.
     """
     settings, limits = settings or Normalisation(), limits or Limits()
     info = probe(clip.video, limits)
@@ -86,13 +91,22 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
             f"{clip.video}: {clip.key} would be {width}×{height}; a side needs {_SMALLEST_SIDE} pixels at least"
         )
 
+    fps = settings.fps or info.own_fps
+    if not fps <= FASTEST:
+        raise BadVideoError(f"{clip.video}: it gives its rate as {fps:g} frames a second; name one with --fps")
     repeated = 0
     deinterlaced = detelecined = False
 
     def pictures() -> Iterator[Frame]:
         nonlocal repeated, deinterlaced, detelecined
         frames = sample_frames(
-            clip.video, clip.start, clip.end, fps=settings.fps, limits=limits, undo_pulldown=settings.undo_pulldown
+            clip.video,
+            clip.start,
+            clip.end,
+            fps=fps,
+            limits=limits,
+            undo_pulldown=settings.undo_pulldown,
+            centred=settings.fps is None,
         )
         for frame in itertools.islice(frames, settings.max_frames):
             repeated += frame.repeated
@@ -100,15 +114,15 @@ def normalise(clip: Clip, settings: Normalisation | None = None, limits: Limits 
             detelecined |= frame.detelecined
             yield resized(frame.rgb[y0:y1, x0:x1], height, width)
 
-    mp4, count = encode(pictures(), settings.fps, lossless=False, crf=settings.crf)
+    mp4, count = encode(pictures(), fps, lossless=False, crf=settings.crf)
     if settings.min_frames == 1 and repeated > 0 and repeated == count - 1:
         return normalise(clip, replace(settings, max_frames=1), limits)
     if count < settings.min_frames:
         raise BadVideoError(
-            f"{clip.video}: {clip.key} has {count} frames at {settings.fps:g} fps; {settings.min_frames} are needed"
+            f"{clip.video}: {clip.key} has {count} frames at {fps:g} fps; {settings.min_frames} are needed"
         )
     origin = Origin(info.clock, deinterlaced, detelecined, info.transfer)
-    return NormalisedVideo(mp4, count, height, width, settings.fps, origin, repeated / max(count, 1))
+    return NormalisedVideo(mp4, count, height, width, fps, origin, repeated / max(count, 1))
 
 
 def _stored_size(height: int, width: int, pixel_aspect: float, short_side: int) -> tuple[int, int]:

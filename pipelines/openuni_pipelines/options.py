@@ -216,6 +216,22 @@ class Place(click.ParamType[Any, Any]):
         return click.Path(path_type=Path, exists=self._exists, file_okay=not self._exists).convert(value, param, ctx)
 
 
+class NumberOr(click.ParamType[Any, Any]):
+    """A number, or one of some words."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.name = "|".join(("float", *words))
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value in self._words:
+            return str(value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {' nor '.join(map(repr, self._words))}", param, ctx)
+
+
 class Parts(click.ParamType[Any, Any]):
     """`2/4` as the second of four parts."""
 
@@ -272,7 +288,8 @@ def _option(field: Field[Any], kind: Any, help_: str, defaults: Mapping[str, Any
     said = {name: value for name, value in field.metadata.items() if not (own and name == "shown")}
     if get_origin(kind) in (Union, UnionType):
         kinds = [one for one in get_args(kind) if one is not NoneType]
-        kind = Place if kinds == [Path, str] else kinds[0]
+        words = tuple(word for one in kinds if get_origin(one) is Literal for word in get_args(one))
+        kind = Place if kinds == [Path, str] else NumberOr(words) if kinds[0] is float and words else kinds[0]
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     default = defaults.get(field.name, default)
     flag = said.get("flag", "--" + field.name.replace("_", "-"))
@@ -296,6 +313,8 @@ def _param_type(kind: Any, said: Mapping[str, Any]) -> Any:
         return click.Choice([str(word) for word in get_args(kind)])
     if get_origin(kind) is tuple:
         return Names(get_args(kind)[0])
+    if isinstance(kind, NumberOr):
+        return kind
     if kind is Place:
         return Place(exists=said.get("exists", False))
     if kind is Path:

@@ -29,7 +29,7 @@ from openuni.sources.rows import RowSource
 from openuni.sources.selection import PLANNED_BEFORE
 from openuni.storage import is_object_url
 from openuni.storage.objects import ObjectStore
-from openuni.video import Limits, Normalisation
+from openuni.video import FASTEST, Limits, Normalisation
 from openuni_pipelines.engine import changes, planning, publishing, revising
 from openuni_pipelines.engine.executors import Executor
 from openuni_pipelines.engine.monitor import RunProgress
@@ -89,8 +89,8 @@ class BuildConfig:
     """Keep annotations whose confidence is below the expert's floor; otherwise they are left out, with the reason."""
     require: tuple[str, ...] = ()
     """Drop clips that lack one of these modalities (comma-separated)."""
-    fps: float = 16.0
-    """Frames per second of the stored clips."""
+    fps: float | Literal["source"] = 16.0
+    """Frames per second of the stored clips; 'source' keeps every frame of a video, at the video's own rate."""
     size: int = 480
     """Shorter side of the stored clips, in pixels; smaller videos are not enlarged."""
     crf: int = 18
@@ -115,14 +115,14 @@ class BuildConfig:
         if self.staging is not None and not self.url:
             raise PlanError("--staging is for an --out in an object store (s3://…); a folder is built where it is")
         if (
-            not 0 < self.fps <= 240
+            (self.fps != "source" and not 0 < self.fps <= FASTEST)
             or self.size < 16
             or not 0 <= self.crf <= 51
             or not 1 <= self.min_frames <= self.max_frames
             or self.shard_size < 1
         ):
             raise PlanError(
-                "--fps must lie in (0, 240], --size be at least 16, --crf lie in [0, 51], "
+                f"--fps must be 'source' or lie in (0, {FASTEST:g}], --size be at least 16, --crf lie in [0, 51], "
                 "1 ≤ --min-frames ≤ --max-frames, 1 ≤ --shard-size"
             )
 
@@ -158,12 +158,15 @@ class BuildConfig:
     @property
     def request(self) -> Request:
         """What the source is asked for."""
+        fps = self.normalisation.fps
         return Request(
             self.input("videos"),
             self.input("metadata"),
-            clip_seconds=self.max_frames / self.fps,
+            # Of tables whose videos are not opened: no clip is longer than at a frame a second.
+            clip_seconds=self.max_frames / (fps or 1.0),
             # One frame can be had of any shot, however short: an image is on screen for the time of a frame.
-            min_seconds=self.min_frames / self.fps if self.min_frames > 1 else 0.0,
+            min_seconds=self.min_frames / fps if fps and self.min_frames > 1 else 0.0,
+            frames=None if fps else (self.min_frames, self.max_frames),
             limits=self.limits,
         )
 
@@ -182,7 +185,8 @@ class BuildConfig:
 
     @property
     def normalisation(self) -> Normalisation:
-        return Normalisation(self.fps, self.size, self.max_frames, self.min_frames, self.crf)
+        fps = None if self.fps == "source" else self.fps
+        return Normalisation(fps, self.size, self.max_frames, self.min_frames, self.crf)
 
     @property
     def limits(self) -> Limits:

@@ -41,6 +41,8 @@ _BRING_OPENCV = {"mediapipe", "ultralytics"}
 """Packages that want an OpenCV of their own beside ours."""
 _MEASURED_PIXELS = 832 * 480
 _COST_PIXELS = 640 * 360
+_USUAL_FPS = 30.0
+"""Where clips keep their own rate, which is known once they are opened."""
 
 
 # Seconds of a core for a frame of 832×480 pixels: decoding it, and FFV1 encoding what was said of it (docs/scale.md);
@@ -171,9 +173,10 @@ def _expanded(executor: Executor, source: Source, request: Request) -> Iterator[
 
 def estimate(tally: Tally, normalisation: Normalisation, made: Recipe) -> Estimate:
     """Frames from the clips' spans (an open end counts as the longest clip), bytes and hours from measured rates."""
-    longest = normalisation.max_frames / normalisation.fps
+    fps = normalisation.fps or _USUAL_FPS
+    longest = normalisation.max_frames / fps
     seconds = min(tally.seconds, tally.clips * longest) + tally.open_ended * longest
-    frames = round(seconds * normalisation.fps)
+    frames = round(seconds * fps)
     pixels = normalisation.short_side**2 * 16 / 9
     return Estimate(
         clips=tally.clips,

@@ -13,7 +13,7 @@ from openuni import sources
 from openuni.errors import PlanError
 from openuni.sample import Clip
 from openuni.sources import Entry, Request, Skipped
-from openuni.video import encode_video, normalise
+from openuni.video import Normalisation, decode_video, encode_video, normalise
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +91,17 @@ def test_shots_become_clips_of_at_most_the_longest(tmp_path: Path, film: bytes) 
     assert all(c.source == "folder" for c in made)
     assert [normalise(c).frames for c in made] == [16, 16, 16, 16]
     assert clips(request, "day one/film.mp4") == found
+
+
+def test_at_their_own_rate_clips_are_counted_in_frames_of_the_video(tmp_path: Path, film: bytes) -> None:
+    """Two shots of 32 frames, and the same eight times as slow in 16: at most 30 frames make a clip, however long."""
+    (tmp_path / "film.mp4").write_bytes(film)
+    (tmp_path / "slow.mp4").write_bytes(encode_video(decode_video(film)[0][::2], 2.0, lossless=True))
+    request = Request(videos=tmp_path, clip_seconds=81.0, min_seconds=0.0, frames=(8, 30))
+    made = [normalise(c, Normalisation(None)) for c in clips(request, "film.mp4") if isinstance(c, Clip)]
+    assert [(video.frames, video.fps, video.repeated_frames) for video in made] == [(16, 16.0, 0.0)] * 4
+    made = [normalise(c, Normalisation(None)) for c in clips(request, "slow.mp4") if isinstance(c, Clip)]
+    assert [(video.frames, video.fps, video.repeated_frames) for video in made] == [(16, 2.0, 0.0)] * 2
 
 
 def test_a_rest_that_is_no_clip_is_said(tmp_path: Path, film: bytes) -> None:

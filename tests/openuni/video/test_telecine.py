@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openuni.sample import Clip
-from openuni.video import decode_video, normalise, presented_frames, read_frames
+from openuni.video import Normalisation, decode_video, normalise, presented_frames, read_frames
 from openuni.video.limits import Limits
 from openuni.video.telecine import examine
 from tests.openuni.video.films import Rgb, combed, film, interlaced, number_of, numbered, telecined
@@ -39,6 +39,8 @@ def test_a_clip_of_a_dvd_has_the_film_s_frames_once_each_and_says_so(tmp_path: P
     assert [number_of(frame) for frame in read_frames(path, fps=24.0)] == list(range(80))
     video = normalise(Clip("k", str(path), start=1.0, end=2.0))
     assert (video.origin.detelecined, video.origin.deinterlaced) == (True, False)
+    own = normalise(Clip("k", str(path)), Normalisation(None))
+    assert (own.frames, own.fps, own.repeated_frames) == (80, pytest.approx(24.0), 0.0)
     frames, _ = decode_video(video.mp4)
     assert [number_of(frame) for frame in frames] == [24 + 3 * k // 2 for k in range(16)]
 

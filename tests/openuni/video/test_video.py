@@ -395,6 +395,44 @@ def test_at_most_max_frames_are_stored_and_too_few_are_refused(tmp_path: Path) -
         normalise(Clip("k", str(path), 1, 1.00001))
 
 
+@pytest.mark.parametrize(("rate", "start", "first"), [(25, 0.0, 0), (25, 0.3, 7), (2, 0.0, 0), (60, 0.1, 6)])
+def test_at_its_own_rate_a_video_gives_every_frame_once(tmp_path: Path, rate: int, start: float, first: int) -> None:
+    path = write(tmp_path / "a.mkv", numbered(30), rate=rate)
+    video = normalise(Clip("k", str(path), start), Normalisation(None))
+    assert (video.frames, video.fps, video.repeated_frames) == (30 - first, rate, 0.0)
+    decoded, fps = decode_video(video.mp4)
+    assert (numbers(decoded), fps) == (list(range(first, 30)), rate)
+
+
+def test_an_uneven_clock_gives_every_frame_once_too(tmp_path: Path) -> None:
+    """As telephones write it: 30 frames a second, each up to 13 ms early or late."""
+    uneven = np.random.default_rng(0).integers(-13, 14, 30)
+    uneven[0] = 0
+    times = [round(k * 1000 / 30) + int(off) for k, off in enumerate(uneven)]
+    path = write(tmp_path / "a.mkv", numbered(30), times, rate=30)
+    video = normalise(Clip("k", str(path)), Normalisation(None))
+    assert numbers(decode_video(video.mp4)[0]) == list(range(30))
+    sampled = numbers(list(read_frames(path, fps=30)))
+    assert sampled != list(range(30))  # what sampling at the frames' beginnings would make of it
+
+
+def test_a_gap_is_filled_at_the_rate_of_the_rest(tmp_path: Path) -> None:
+    """As a recorder that lost frames writes it: by its average of 22.9 fps, frames beside the gap would be lost too."""
+    there = [*range(12), *range(16, 30)]
+    frames = numbered(30)
+    path = write(tmp_path / "a.mp4", [frames[k] for k in there], there, rate=25, tick=Fraction(1, 25))
+    assert probe(path).fps < 23
+    video = normalise(Clip("k", str(path)), Normalisation(None))
+    assert numbers(decode_video(video.mp4)[0]) == [*range(12), *[11] * 4, *range(16, 30)]
+    assert (video.fps, video.repeated_frames) == (25.0, 4 / 30)
+
+
+def test_a_rate_that_no_film_has_is_not_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", numbered(20), list(range(20)), rate=1000)
+    with pytest.raises(BadVideoError, match=r"a\.mkv: it gives its rate as 1000 frames a second; name one with --fps"):
+        normalise(Clip("k", str(path)), Normalisation(None))
+
+
 def test_frames_are_streamed_not_gathered(tmp_path: Path) -> None:
     """The peak of NumPy's memory stays below six frames, whether eight or eighty are stored."""
     path = write(tmp_path / "a.mp4", numbered(30, 360, 640) * 5)

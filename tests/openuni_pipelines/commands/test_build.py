@@ -18,6 +18,7 @@ from openuni import modalities
 from openuni.errors import AbsentModalityError
 from openuni.sample import Clip
 from openuni.shards import columns, failures, layout, plan, verify
+from openuni.video import encode_video
 from openuni_pipelines.engine.build import BuildConfig
 from openuni_pipelines.engine.run import Execution
 
@@ -73,6 +74,24 @@ def test_a_changed_configuration_or_expert_is_refused_by_name(build: Command, vi
     done = ok(build(videos, tmp_path / "d", "toy_thermal,toy_depth", "--limit", 3), 1)
     assert "openuni add" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "shards").iterdir()} == before
+
+
+def test_clips_keep_the_rate_of_their_video_where_that_is_asked_for(build: Command, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    picture = np.kron(noise, np.ones((16, 16, 1), np.uint8))
+    (tmp_path / "v").mkdir()
+    for fps in (3, 25):
+        frames = [np.roll(picture, 2 * k, axis=1) for k in range(12)]
+        (tmp_path / "v" / f"{fps}.mp4").write_bytes(encode_video(frames, float(fps)))
+    for _ in range(2):  # the second goes on with what is there
+        ok(build(tmp_path / "v", tmp_path / "d", "toy_thermal", "--fps", "source"))
+    records = [sample.record for sample in openuni.open(tmp_path / "d")]
+    assert {record.source_id: (record.fps, record.frames) for record in records} == {
+        "25": (25.0, 12),
+        "3": (3.0, 12),
+    }
+    refused = ok(build(tmp_path / "v", tmp_path / "e", "toy_thermal", "--fps", "native"), 2)
+    assert "'native' is neither a number nor 'source'" in refused.stderr
 
 
 def test_predicted_depth_is_compact_and_an_older_dataset_goes_on_as_it_began(videos: Path, tmp_path: Path) -> None:

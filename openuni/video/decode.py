@@ -48,8 +48,7 @@ SCALER = (
 _DEEP_SCALER = SCALER & ~Interpolation.FULL_CHR_H_INT
 """The same to 16 bits a channel: with that flag, 4:2:0 of unchanged height gets the colours of another picture."""
 _GAPS = Fraction(6, 5)
-"""A sixth of the frames may be missing. If more are, times are of another rate: film by repeat flags has a quarter more.
-"""
+"""A sixth of the frames may be missing. If more are, times are of another rate: film by repeat flags lacks a fifth."""
 _SEEK_AFTER = 2  # seconds; decoding two seconds is as quick as a seek that lands a key frame earlier
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from openuni.errors import AssetError, OpenUniError
 from openuni.experts.base import DecodedClip
 from openuni.experts.fastdepth import FastDepth
 from openuni.modalities.depth import DepthModality
+from openuni.video import read_frames
 
 Image = npt.NDArray[np.uint8]
 
@@ -103,6 +105,17 @@ def test_a_frame_of_one_colour_is_unknown_and_a_clip_of_them_refused(expert: Fas
     assert annotation.confidence <= 0.5
     with pytest.raises(OpenUniError, match="clip: FastDepth finds no depth"):
         expert.annotate(decoded(red, red))
+
+
+def test_cards_have_no_depth_and_filmed_frames_keep_theirs(expert: FastDepth, shared_data: Path) -> None:
+    """A digit on a plain card, bars with a clock: the network invented a room there, and was .49 sure of it."""
+    for name in ("videos/psd_counter.mp4", "videos_edge/torchcodec_bt709_full_range.mp4"):
+        frames = np.stack(list(itertools.islice(read_frames(shared_data / name, fps=4.0), 3)))
+        with pytest.raises(OpenUniError, match="no depth in any frame"):
+            expert.annotate(DecodedClip("card", frames, 4.0, {}))
+    for name in ("mmaction2_demo_skeleton", "sam2_01_dog", "sam2_05_default_juggle", "cotracker_bear"):
+        frames = np.stack(list(itertools.islice(read_frames(shared_data / f"videos/{name}.mp4", fps=4.0), 3)))
+        assert np.isfinite(expert.annotate(DecodedClip(name, frames, 4.0, {})).value.values).mean() > 0.9
 
 
 def test_the_same_frames_give_the_same_bytes_here_and_in_another_process(expert: FastDepth) -> None:

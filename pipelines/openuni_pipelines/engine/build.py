@@ -57,6 +57,8 @@ from openuni_pipelines.engine.run import (
 from openuni_pipelines.engine.stages import Job
 
 _LIMITS = Limits()
+_OPTIONS = "options"
+"""The source's, in the configuration of a dataset whose source has any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +224,7 @@ class BuildConfig:
             "limit": self.limit,
             "require": sorted({*self.require}),
             **({KEEP_DOUBTFUL: True} if self.keep_doubtful else {}),
-            **({"options": self.reader.options} if self.reader.options else {}),
+            **({_OPTIONS: self.reader.options} if self.reader.options else {}),
         }
 
     def job(self, run: str, part: Part | None = None, manifest: Manifest | None = None) -> Job:
@@ -613,8 +615,9 @@ def _resume(config: BuildConfig) -> Manifest | None:
     before = {**told, "normalisation": normal}
     as_begun = replace(config.normalisation, undo_pulldown=begun.undo_pulldown)
     now = {**config.recorded, "normalisation": asdict(as_begun)}
-    if changed := [name for name in now if now[name] != before.get(name)]:
-        what = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in changed)
+    compared = [*now, *(name for name in (_OPTIONS, KEEP_DOUBTFUL) if name not in now)]
+    if changed := [name for name in compared if now.get(name) != before.get(name)]:
+        what = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
         raise PlanError(f"{root} was built with another configuration ({what}); choose another --out")
     if dict(manifest.columns) != (made := config.recipe_on(manifest).columns):
         raise PlanError(

@@ -94,6 +94,12 @@ def test_clips_keep_the_rate_of_their_video_where_that_is_asked_for(build: Comma
     assert "'native' is neither a number nor 'source'" in refused.stderr
 
 
+def test_an_option_that_is_no_longer_given_is_a_change_too(build: Command, videos: Path, tmp_path: Path) -> None:
+    ok(build(videos, tmp_path / "d", "toy_thermal", "--keep-doubtful"))
+    done = ok(build(videos, tmp_path / "d", "toy_thermal"), 1)
+    assert "keep_doubtful was True, now None" in done.stderr
+
+
 def test_predicted_depth_is_compact_and_an_older_dataset_goes_on_as_it_began(videos: Path, tmp_path: Path) -> None:
     """A dataset of a version that knew 16 bits alone says nothing of compact storage: it never gets some of each."""
     root = tmp_path / "d"

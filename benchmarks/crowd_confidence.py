@@ -1,14 +1,16 @@
-"""How well the confidence of light masks and DensePose predicts their quality in crowds, and the weights it has.
+"""How well the confidence of light masks, poses and DensePose predicts their quality in crowds, and its weights.
 
     python benchmarks/crowds.py --out data/crowds --scenes 5
     python benchmarks/crowd_confidence.py --crowds data/crowds
 
 A person-frame is one with a mask. Masks: the overlap (IoU) with the true person who overlaps most, from the signals of
 `mask_quality` by a logistic curve that is fitted on all families but one and judged on that one; and from the score of
-the instance, one a clip, as the index has it. Pose: OKS with the true person it fits best, from the mean score of the
-joints times the belief that it is a person. DensePose: the share of painted pixels whose part is right. The confidence
-of these two has no fitted weights. Printed are rank correlation (Spearman, with 95 % by resampling scenes), calibration
-error (mean gap over bins of equal count), and the mask's curve fitted on all families, which `mask_quality` holds.
+the instance, one a clip, as the index has it. Pose: OKS with the true person it fits best, from the signals of
+`pose_quality` by such a curve too, fitted on those of whom it is firmly believed that they are people, times that
+belief. DensePose: the share of painted pixels whose part is right, by a confidence without fitted weights. Printed are
+rank correlation (Spearman, with 95 % by resampling scenes), calibration error (mean gap over bins of equal count), and
+the curves fitted on all families. `mask_quality` holds that of masks; those in `pose_quality` were fitted on rendered
+walkers too.
 `--out` writes all rows and their pictures (`calibration.py`). The digest of the scenes tells whether two runs saw the
 same people.
 """
@@ -26,7 +28,7 @@ from calibration import Judged, Panel, report, save
 from light_people import annotated, iou, oks_of
 from scipy.optimize import minimize
 
-from openuni.experts import base, mask_quality
+from openuni.experts import base, mask_quality, pose_quality
 from openuni.experts.people import TrackedPeople
 
 Floats = npt.NDArray[np.float64]
@@ -34,6 +36,8 @@ EXPERTS = ("people", "mediapipe_pose", "mediapipe_segmentation", "body_fit")
 FPS = 8.0
 FEWEST = 150
 """Pixels of a true person from which a mask is asked for."""
+_FIRM = 0.8
+"""Belief from which the quality of a pose is the pose's, and not whether there is a person."""
 _SHRUNK = 3e-3
 """Weight of the squared weights in a fit: with some hundred person-frames, large weights are chance."""
 
@@ -45,6 +49,8 @@ class Tally:
     masks: list[Judged] = field(default_factory=list)
     signals: list[Floats] = field(default_factory=list)
     joints: list[Judged] = field(default_factory=list)
+    """The confidence is the belief that it is a person."""
+    pose_signals: list[Floats] = field(default_factory=list)
     parts: list[Judged] = field(default_factory=list)
     outlined: list[bool] = field(default_factory=list)
 
@@ -64,15 +70,16 @@ def fitted(signals: Floats, quality: Floats) -> Floats:
     return weights
 
 
-def left_out(masks: list[Judged], signals: Floats) -> list[Judged]:
-    """Each family with the confidence by the curve of all others."""
-    family, quality = np.array([row.family for row in masks]), np.array([row.quality for row in masks])
-    predicted = np.empty(len(masks))
+def left_out(rows: list[Judged], signals: Floats, belief: Floats | None = None) -> list[Judged]:
+    """Each family with the confidence by the curve of all others, times the belief that it is a person."""
+    family, quality = np.array([row.family for row in rows]), np.array([row.quality for row in rows])
+    belief = np.ones(len(rows)) if belief is None else belief
+    predicted = np.empty(len(rows))
     for name in np.unique(family):
         here = family == name
-        weights = fitted(signals[~here], quality[~here])
-        predicted[here] = mask_quality.logistic(signals[here] @ weights[:-1] + weights[-1])
-    return [replace(row, confidence=float(value)) for row, value in zip(masks, predicted, strict=True)]
+        weights = fitted(signals[~here & (belief > _FIRM)], quality[~here & (belief > _FIRM)])
+        predicted[here] = mask_quality.logistic(signals[here] @ weights[:-1] + weights[-1]) * belief[here]
+    return [replace(row, confidence=float(value)) for row, value in zip(rows, predicted, strict=True)]
 
 
 def main() -> None:
@@ -94,11 +101,18 @@ def main() -> None:
     signals = np.array(tally.signals)
     weights = fitted(signals, np.array([row.quality for row in tally.masks]))
     print(f"weights of the masks' signals, fitted on all {weights.round(2).tolist()}")
+    pose_signals, belief = np.array(tally.pose_signals), np.array([row.confidence for row in tally.joints])
+    weights = fitted(pose_signals[belief > _FIRM], np.array([row.quality for row in tally.joints])[belief > _FIRM])
+    print(f"weights of the poses' signals, fitted on all {weights.round(2).tolist()}")
     iou_of = "IoU with the true person"
     panels = [
         Panel("masks: crowds, from signals, families left out", iou_of, left_out(tally.masks, signals)),
         Panel("masks: crowds, score of the instance", iou_of, tally.masks),
-        Panel("pose: crowds", "object keypoint similarity (OKS)", tally.joints),
+        Panel(
+            "pose: crowds, from signals, families left out",
+            "object keypoint similarity (OKS)",
+            left_out(tally.joints, pose_signals, belief),
+        ),
         Panel("DensePose: crowds", "share of painted pixels with the right part", tally.parts),
     ]
     for panel in panels:
@@ -140,7 +154,10 @@ def look_at(file: Path, experts: dict[str, base.Expert], tally: Tally) -> None:
         if k > 0:
             best = max(iou(ids[t] == p + 1, person[t] == k) for p in range(max(1, people.count)))
             tally.outlined.append(best > 0.5)
-    tally.joints += [Judged(family, scene, *each) for each in oks_of(found, joints, boxes)]
+    pose_signals = pose_quality.signals(people)
+    for t, p, oks in oks_of(found, joints, boxes):
+        tally.joints.append(Judged(family, scene, float(people.belief[p]), oks))
+        tally.pose_signals.append(pose_signals[t, p])
     if "body_fit" not in found or (confidence := found["body_fit"].value.confidence) is None:
         return
     values = found["body_fit"].value.values

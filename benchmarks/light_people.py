@@ -14,6 +14,7 @@ import openuni
 from openuni.errors import OpenUniError
 from openuni.experts import base
 from openuni.experts.people import TrackedPeople
+from openuni.experts.pose_quality import predicted_oks
 from openuni.experts.tracking import overlap
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Record, Sample
@@ -113,8 +114,9 @@ def compare(tally: Tally, sample: Sample, found: Found) -> None:
         for k, p in enumerate(persons):
             if (real == p).sum() >= FEWEST:
                 tally.outlined.append(max((each[k] for each in overlaps.values()), default=0.0) > 0.5)
-    posed = oks_of(found, sample.skeleton.keypoints, sample.skeleton.boxes)
-    tally.joints += [Judged(family, sample.key, *each) for each in posed]
+    expected = predicted_oks(found["people"].value)
+    for t, p, oks in oks_of(found, sample.skeleton.keypoints, sample.skeleton.boxes):
+        tally.joints.append(Judged(family, sample.key, float(expected[t, p]), oks))
     if "body_fit" in found:
         dense = found["body_fit"].value
         for t, p in np.argwhere(~np.isnan(dense.confidence)).tolist() if dense.confidence is not None else ():
@@ -128,12 +130,14 @@ def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def oks_of(found: Found, joints: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Confidence of each pose in each frame, and its OKS with whom it fits best of `[T, P, 17, 3]` in `[T, P, 4]`."""
-    belief, skeleton = found["people"].value.belief, found["mediapipe_pose"].value
+def oks_of(
+    found: Found, joints: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]
+) -> list[tuple[int, int, float]]:
+    """Frame and person of each pose, and its OKS with whom it fits best of `[T, P, 17, 3]` in `[T, P, 4]`."""
+    skeleton = found["mediapipe_pose"].value
     assert isinstance(skeleton, Skeleton)
     return [
-        (float(pose[:, 2].mean() * belief[track - 1]), best_oks(joints[t], boxes[t], pose))
+        (t, int(track) - 1, best_oks(joints[t], boxes[t], pose))
         for t, poses in enumerate(skeleton.keypoints)
         for pose, track in zip(poses, skeleton.track_ids, strict=True)
         if (pose[:, 2] > 0).any()

@@ -11,11 +11,10 @@ import numpy.typing as npt
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.people import TrackedPeople
+from openuni.experts.pose_quality import COCO, predicted_oks
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
 
-COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
-"""MediaPipe's number of each of COCO's 17 joints."""
 _ABSENT = np.array([np.nan, np.nan, 0], np.float32)
 _HIDDEN = 0.25
 """Most that a joint is believed which lies behind somebody else; joints are drawn from .3."""
@@ -37,11 +36,12 @@ class MediapipePose(Expert):
     A joint's score is the landmark model's visibility. A joint outside the frame is absent (score 0, NaN), and one on
     the pixels of another person is behind them: its score is at most .25. So is that of a head which two people have
     at one place, but for the one in whose mask it lies. A model that invents the hidden arm of a person alone in the
-    picture is not seen through: its visibility is all there is to know.
+    picture is not seen through: its visibility is all there is to know. The clip's confidence is the mean similarity
+    with the true pose (OKS) to expect of those drawn, see `pose_quality`.
     """
 
     name = "mediapipe_pose"
-    version = 4
+    version = 5
     modality = "skeleton"
     license = "Apache-2.0"
     requires = ("people",)
@@ -72,7 +72,8 @@ class MediapipePose(Expert):
             width,
             world=np.where((score > 0)[..., None], world, np.float32(np.nan)),
         )
-        return Annotation(skeleton, _confidence(score, people.belief[posed]), presence(people))
+        expected = predicted_oks(people)[:, posed][(score > 0).any(axis=2)]
+        return Annotation(skeleton, float(expected.mean()) if len(expected) else 0.0, presence(people))
 
 
 def presence(people: TrackedPeople) -> dict[str, float]:
@@ -162,12 +163,3 @@ def _heads_of_others(
         if first != second:
             wrong[t, b if first > second else a] = True
     return wrong
-
-
-def _confidence(score: npt.NDArray[np.float32], belief: npt.NDArray[np.float32]) -> float:
-    """Mean score of the joints of everybody in sight, less where it is in doubt that they are people."""
-    seen = (score > 0).any(axis=2)
-    if not seen.any():
-        return 0.0
-    believed = score.mean(axis=2) * belief
-    return float(np.clip(believed[seen].mean(), 0, 1))

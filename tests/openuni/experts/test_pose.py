@@ -7,8 +7,9 @@ import pytest
 
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip
-from openuni.experts.mediapipe_pose import COCO, MediapipePose, presence
+from openuni.experts.mediapipe_pose import MediapipePose, presence
 from openuni.experts.people import TrackedPeople
+from openuni.experts.pose_quality import COCO, predicted_oks
 from openuni.modalities.skeleton import LAYOUTS, SkeletonModality
 from openuni.sample import Annotation
 
@@ -65,7 +66,7 @@ def test_joints_places_scores_and_metres_are_those_found() -> None:
     np.testing.assert_array_equal(annotation.value.world, value.world[:, :, COCO])
     np.testing.assert_array_equal(annotation.value.boxes, value.boxes)
     assert annotation.value.track_ids.tolist() == [1, 2]
-    assert annotation.confidence == pytest.approx(0.9)
+    assert annotation.confidence == pytest.approx(np.nanmean(predicted_oks(value)))
 
 
 def test_a_joint_outside_the_frame_is_absent() -> None:

@@ -49,7 +49,7 @@ class Tally:
     masks: list[Judged] = field(default_factory=list)
     signals: list[Floats] = field(default_factory=list)
     joints: list[Judged] = field(default_factory=list)
-    """The confidence is the belief that it is a person."""
+    """The confidence is the belief that it is a whole person."""
     pose_signals: list[Floats] = field(default_factory=list)
     parts: list[Judged] = field(default_factory=list)
     outlined: list[bool] = field(default_factory=list)
@@ -154,9 +154,9 @@ def look_at(file: Path, experts: dict[str, base.Expert], tally: Tally) -> None:
         if k > 0:
             best = max(iou(ids[t] == p + 1, person[t] == k) for p in range(max(1, people.count)))
             tally.outlined.append(best > 0.5)
-    pose_signals = pose_quality.signals(people)
+    pose_signals, whole = pose_quality.signals(people), pose_quality.whole(people)
     for t, p, oks in oks_of(found, joints, boxes):
-        tally.joints.append(Judged(family, scene, float(people.belief[p]), oks))
+        tally.joints.append(Judged(family, scene, float(people.belief[p] * whole[t, p]), oks))
         tally.pose_signals.append(pose_signals[t, p])
     if "body_fit" not in found or (confidence := found["body_fit"].value.confidence) is None:
         return

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from openuni.body import LAYOUT, Body, Surface, rasterise
 from openuni.body.fit import Fit, Observed, fit
 from openuni.errors import OpenUniError
+from openuni.experts import part_quality
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.mediapipe_pose import people_in
 from openuni.experts.people import TrackedPeople
@@ -61,15 +62,14 @@ class BodyFit(Expert):
 
     There are five factors, each 0–1, one for each of `DOUBTS`: landmarks far from the fitted body (reprojection), the
     fitted outline against the person's mask (overlap), landmarks outside the frame (truncation), landmarks not visible
-    (sight), and whether it is a person at all (from `TrackedPeople.belief`). Confidence is the product of the first
-    four and the belief, overlap taken twice: in rendered crowds it tells right parts from wrong ones better than the
-    others. Where the first four, which are of the fit, come to less than `LEAST`, or the last is 0, the person is left
-    out in that frame, and
-    `DensePose.doubt` names the worst of the five. Somebody who only stands very still is drawn, with low confidence.
+    (sight), and whether it is a person at all (from `TrackedPeople.belief`). Where the first four, which are of the
+    fit, come to less than `LEAST`, or the last is 0, the person is left out in that frame, and `DensePose.doubt` names
+    the worst of the five; the confidence is then their product. Of who is drawn it is the share of painted pixels whose
+    part is right to expect (`part_quality`). Somebody who only stands very still is drawn, with low confidence.
     """
 
     name = "body_fit"
-    version = 3
+    version = 4
     modality = "densepose"
     license = "Apache-2.0"
     requires = ("people",)
@@ -91,7 +91,7 @@ class BodyFit(Expert):
 
         people = people_in(clip)
         values = np.zeros((*people.masks.shape, 4), np.uint8)
-        confidence = np.full(people.scores.shape, np.nan, np.float32)
+        agreement = np.full(people.scores.shape, np.nan)
         doubt = np.zeros(people.scores.shape, np.uint8)
         before = [_ways(people, p, clip.fps) for p in range(people.count)]
         # BLAS gives each of the fit's many small products to all cores, and waiting for one another costs more than
@@ -104,11 +104,13 @@ class BodyFit(Expert):
                         surface = rasterise(self._body, fitted.vertices(self._body, i), *people.masks.shape[1:])
                         mask = (people.masks[t] == p + 1) & ~_hidden(before[p].get(t, ()), people.masks.shape[1:])
                         doubts = _doubts(people, p, t, fitted, i, surface, mask)
-                        confidence[t, p] = np.prod(doubts[:-1]) * doubts[_OVERLAP] * people.belief[p]
+                        agreement[t, p] = np.prod(doubts[:-1]) * doubts[_OVERLAP]
                         if np.prod(doubts[:-1]) < LEAST or doubts[-1] == 0:
                             doubt[t, p] = 1 + np.argmin(doubts)
                         else:
                             _draw(values[t], surface, mask, p + 1, _REACH * fitted_size(surface))
+        expected = part_quality.predicted_share(part_quality.signals(people, clip.frames, agreement), people.belief)
+        confidence = np.where(doubt > 0, agreement * people.belief, expected).astype(np.float32)
         counts = np.bincount(doubt.ravel(), minlength=len(DOUBTS) + 1)[1:]
         if counts.any() and not values.any():
             worst = DOUBTS[int(counts.argmax())]

@@ -1,8 +1,8 @@
 """How good a person's pose is, from what can be seen without the truth: the confidence of light skeletons.
 
 Four signals of 0 to 1 a person and frame, each such that more is better, joined by a logistic curve as those of masks
-are (`mask_quality`), times the belief that it is a person. The weights are fitted on rendered crowds and walkers, of
-whom it is firmly believed (`benchmarks/crowd_confidence.py --crowds`).
+are (`mask_quality`), times the belief that it is a person and how far it is a whole one. The weights are fitted on
+rendered crowds and walkers, of whom it is firmly believed (`benchmarks/crowd_confidence.py --crowds`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _NEAR = 0.03
 """Distance from the mask, over the square root of the box's area, up to which a joint lies in it."""
 _FARTHEST = 0.3
 """Movement within the box, as a share of its sides, from which a pose is not steady at all."""
+_HALF = 0.5
 _UNKNOWN = 0.5
 """How steady a pose is that is seen in one frame alone."""
 
@@ -58,8 +59,19 @@ def signals(people: TrackedPeople) -> Floats:
 
 def predicted_oks(people: TrackedPeople) -> Floats:
     """The object keypoint similarity (OKS) to expect of each pose `[T, P]`; NaN where there is none."""
-    expected: Floats = logistic(signals(people) @ np.array(_WEIGHTS) + _OFFSET) * people.belief
+    expected: Floats = logistic(signals(people) @ np.array(_WEIGHTS) + _OFFSET) * whole(people) * people.belief
     return expected
+
+
+def whole(people: TrackedPeople) -> Floats:
+    """1 where at least half of the limbs' landmarks are in the frame `[T, P]`, less where fewer are.
+
+    OKS counts no joint outside the frame, so a face that fills it would be as good as a person: nobody wants that.
+    """
+    height, width = people.masks.shape[1:]
+    limbs = people.landmarks[:, :, list(_LIMBS), :2]
+    share = ((limbs >= 0) & (limbs < (width, height))).all(axis=-1).mean(axis=-1)
+    return np.asarray(np.minimum(share / _HALF, 1))
 
 
 def _in_frame(joints: npt.NDArray[np.floating], height: int, width: int) -> Floats:

@@ -36,7 +36,7 @@ FRAMES = 12
 MOST = 4
 """Clips of one video."""
 Plant = Callable[[Frames, np.random.Generator], Frames]
-TEXT = "text_area > .005"
+TEXT = "text_area > .001"
 RULES = (
     "letterbox > .02",
     "pillarbox > .02",
@@ -103,6 +103,25 @@ def subtitled(frames: Frames, rng: np.random.Generator) -> Frames:
     return written(frames, said, size=frames.shape[2] / 700, at=(0.12, 0.92))
 
 
+def foreign(frames: Frames, rng: np.random.Generator) -> Frames:
+    said, frames = str(rng.choice(["你昨晚在哪里？", "어젯밤 어디에 있었니?", "Где ты был вчера?"])), frames.copy()
+    face, tall = cv2.FontFace("uni"), max(14, round(frames.shape[2] / 28))  # OpenCV 5 brings the letters
+    for frame in frames:
+        place = (round(0.2 * frame.shape[1]), round(0.92 * frame.shape[0]))
+        for colour, weight in ((0, 700), (255, 400)):
+            cv2.putText(frame, said, place, (colour,) * 3, face, tall, weight)
+    return frames
+
+
+def numbered(frames: Frames, rng: np.random.Generator) -> Frames:
+    return written(frames, str(rng.integers(10, 100)), size=frames.shape[2] / 900, at=(0.9, 0.09))
+
+
+def watermarked(frames: Frames, rng: np.random.Generator) -> Frames:
+    marked = written(frames, "www.example.org", size=frames.shape[2] / 900, at=(0.55, 0.9))
+    return cv2.addWeighted(frames, 0.5, marked, 0.5, 0)
+
+
 def signed(frames: Frames, rng: np.random.Generator) -> Frames:
     return written(frames, "channel 7", size=frames.shape[2] / 900, at=(0.78, 0.09))
 
@@ -126,7 +145,10 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "1 to 3 % of the light": (dark, "underexposed > .5"),
     "3 to 6 times the light": (bright, "overexposed > .25"),
     "a subtitle": (subtitled, TEXT),
+    "a subtitle in Chinese, Korean or Russian": (foreign, TEXT),
     "a small sign in a corner": (signed, TEXT),
+    "a number of two digits in a corner": (numbered, TEXT),
+    "an address that half shows through": (watermarked, TEXT),
 }
 
 

@@ -21,7 +21,7 @@ from openuni import source_fields
 from openuni.choosing import Step, text
 from openuni.errors import CorruptDataError, OpenUniError, PlanError
 from openuni.sample import Clip
-from openuni.shards import layout, tables
+from openuni.shards import layout, tables, takedown
 from openuni.shards.layout import Manifest
 from openuni.sources import Request, Skipped
 from openuni.sources.rows import RowSource
@@ -168,6 +168,10 @@ def write_rows(
                 ("SELECT id, reason FROM left_out", skipped, ""),
             ):
                 chosen.database.execute(f"COPY ({query}) TO {text(str(target))} ({written}{more})")
+            if taken_down:
+                everything = skipped.rename(scratch / f"all-{layout.SKIPPED}")
+                gone = frozenset(taken_down)
+                write_skipped_without(everything, skipped, lambda name: not gone.isdisjoint(takedown.digests_in(name)))
         _publish(skipped, temporary, path)
     return tally
 
@@ -405,6 +409,26 @@ def write_skipped(path: Path, rows: Iterable[Skipped], run: str) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _SKIPPED_SCHEMA), sink, compression="zstd")
     layout.write_atomic(skipped_beside(path), sink.getvalue(), run)
+
+
+def write_skipped_without(table: Path, target: Path, is_removed: Callable[[str], bool]) -> bool:
+    """Write the table of rows that became no clip to `target` without those whose name is removed. False if none is."""
+    found = False
+    with open_regular(table) as file, pq.ParquetWriter(target, _SKIPPED_SCHEMA, compression="zstd") as writer:
+        rows = tables.rows(file, _SKIPPED_SCHEMA, str(table))
+        while some := list(itertools.islice(rows, _BATCH)):
+            kept = [row for row in some if not is_removed(row["id"])]
+            found |= len(kept) < len(some)
+            writer.write_table(pa.Table.from_pylist(kept, _SKIPPED_SCHEMA))
+    return found
+
+
+def skipped_names(path: Path) -> Iterator[str]:
+    """The names of the rows that became no clip, from the table beside the plan at `path`."""
+    table = skipped_beside(path)
+    with open_regular(table) as file:
+        for row in tables.rows(file, _SKIPPED_SCHEMA, str(table)):
+            yield row["id"]
 
 
 def skipped_beside(path: Path) -> Path:

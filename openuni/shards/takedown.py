@@ -6,10 +6,11 @@ that grows later does not take the same clips in again. An entry that is not `do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from openuni.sample import Clip, Record
 from openuni.shards import layout
@@ -17,6 +18,8 @@ from openuni.storage import DOCUMENT, LocalStore
 
 FILE = "takedowns.json"
 Kind = Literal["key", "source_id", "video_id"]
+_PARTED = re.compile(r"[-_./]")
+"""What stands between the id of a video and the number of a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,21 @@ def digest(kind: Kind, name: str) -> str:
         'c08c8938'
     """
     return layout.digest(f"{kind}/{name}".encode("utf-8", "surrogatepass"))
+
+
+def digests_in(name: str) -> Iterator[str]:
+    """All by which a row that became no clip may have been taken down, of its `name`: an id, or a path.
+
+    The tables beside a plan have nothing else of such a row. Its id is what its clip's would have been, or begins with
+    its video's, as those of parts of a video do.
+
+    Example:
+        >>> digest("video_id", "bunny") in digests_in("films/bunny-0003")
+        True
+    """
+    for whole in {name, name.rpartition("/")[2]}:
+        for start in (whole, *(whole[: parted.start()] for parted in _PARTED.finditer(whole))):
+            yield from (digest(kind, start) for kind in get_args(Kind))
 
 
 def digests_of(clip: Clip | Record) -> set[str]:

@@ -73,7 +73,8 @@ class RowSource(Source):
             rows = self.rows(request, scratch)
             fields = self.fields(selection.describe(database, rows), rows)
             listing = self.listing(request) if request.videos and request.videos.is_dir() else ()
-            selection.select(database, rows, fields, self.choice, request, listing, self.name, at_hand=False)
+            chosen = selection.select(database, rows, fields, self.choice, request, listing, self.name, at_hand=False)
+            _check_has_rows(chosen, rows)
             found = database.execute("SELECT name, url, is_here FROM asked")
             while some := found.fetchmany(1024):
                 for name, url, is_here in some:
@@ -101,9 +102,11 @@ class RowSource(Source):
             rows = self.rows(request, scratch)
             fields = self.fields(selection.describe(database, rows), rows)
             listing = self.listing(request)
-            yield selection.select(
+            chosen = selection.select(
                 database, rows, fields, self.choice, request, listing, self.name, limit=limit, known=known
             )
+            _check_has_rows(chosen, rows)
+            yield chosen
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
         """The chosen rows, for those who want to look at them one by one; a plan is made of `select`."""
@@ -125,6 +128,11 @@ class RowSource(Source):
                 source_fields=source_fields.decode(own or "{}"),
             )
         ]
+
+
+def _check_has_rows(chosen: ChosenRows, rows: Relation) -> None:
+    if not chosen.funnel[0].left:
+        raise PlanError(f"{rows.file} has no rows, only names of columns; download or write it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +391,8 @@ def _as_utf8(files: list[Path], scratch: Path) -> tuple[list[Path], list[Skipped
     """The files, those in another encoding as UTF-8 copies, and what is to be said of these."""
     paths, remarks = list[Path](), list[Skipped]()
     for number, file in enumerate(files):
+        if file.suffix in _PACKED:
+            _check_whole(file)
         encoding = "utf-8" if file.suffix in _PACKED else _encoding(file)
         if encoding in text.UTF8:
             paths.append(file)
@@ -390,6 +400,16 @@ def _as_utf8(files: list[Path], scratch: Path) -> tuple[list[Path], list[Skipped
         remarks.append(Skipped(file.name, f"table is not UTF-8 and was read as {encoding}"))
         paths.append(_rewritten(file, encoding, scratch / f"{number}-{file.name}"))
     return paths, remarks
+
+
+def _check_whole(packed: Path) -> None:
+    """Raise PlanError where a gzip file is damaged: DuckDB does not look at the checksum at its end."""
+    try:
+        with gzip.open(packed) as file:
+            while file.read(text.SAMPLE_BYTES):
+                pass
+    except BROKEN_GZIP as error:
+        raise unreadable(packed, error) from error
 
 
 def _rewritten(table: Path, encoding: str, copy: Path) -> Path:

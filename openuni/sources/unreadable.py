@@ -15,6 +15,7 @@ _REMEDIES = (
         "some lines end in CR LF and others in LF alone, which DuckDB does not read; let all end in LF "
         "(sed -i 's/\\r$//' FILE)",
     ),
+    (r"CRC check failed|Incorrect length", "its checksum is not that of what it holds; download or compress it again"),
     (r"GZIP stream", "it is no gzip file, or not all of one; download or compress it again"),
     (
         r"[Mm]agic bytes|too small to be a Parquet",
@@ -43,7 +44,7 @@ def unreadable(table: Path, error: Exception) -> PlanError:
     if not file.exists():
         file = table
     if isinstance(error, BROKEN_GZIP):
-        said = "GZIP stream"
+        said = f"GZIP stream: {error}"
     if looks := _looks(file):
         return PlanError(f"{file} cannot be read: it looks like {looks}; download it again, or name it as what it is")
     why = next((ours for theirs, ours in _REMEDIES if re.search(theirs, said)), None)

@@ -558,7 +558,7 @@ def _plan_new(
 
     def is_new(row: Clip | Skipped) -> bool:
         if isinstance(row, Skipped):
-            return row.id not in left_out
+            return row.id not in left_out and taken_down.isdisjoint(takedown.digests_in(row.id))
         return row.key not in keys and taken_down.isdisjoint(takedown.digests_of(row))
 
     rows = planning.clips(executor, reader, config.request, None)

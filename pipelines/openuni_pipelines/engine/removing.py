@@ -151,7 +151,9 @@ def _remove_far(url: str, wanted: RemoveConfig, dry_run: bool, staging: Path | N
         bucket.empty(root)  # plans that a killed removal has rewritten are fetched again
         change.stage(change.base.manifest)
         manifest, known = change.base.manifest, takedown.read(root)
-        entry, removal = _found(wanted, known, _clips_far(url, root, manifest), change.base.made_by)
+        entry, removal = _found(
+            wanted, known, _clips_far(url, root, manifest), _left_out(root, manifest), change.base.made_by
+        )
         removal = replace(removal, resumed=int(change.is_resumed))
         if entry is None:
             if not change.is_resumed:
@@ -185,23 +187,25 @@ def _look_far(url: str, wanted: RemoveConfig) -> Removal:
     with tempfile.TemporaryDirectory(prefix="openuni-look-") as folder:
         root = Path(folder)
         bucket.stage(store, base.files, base.manifest, root, "look")
-        return _found(wanted, takedown.read(root), _clips_far(url, root, base.manifest), base.made_by)[1]
+        clips, left_out = _clips_far(url, root, base.manifest), _left_out(root, base.manifest)
+        return _found(wanted, takedown.read(root), clips, left_out, base.made_by)[1]
 
 
 def _look(root: Path, manifest: Manifest, wanted: RemoveConfig) -> tuple[Takedown | None, Removal]:
     """What a removal would do: its record, if there is anything to do, and in words. Nothing is written."""
     plans = Plans(root, manifest)
     clips = ((number, *clip) for number in range(manifest.shards) for clip in _clips(root, plans, number))
-    return _found(wanted, takedown.read(root), clips, partial(_committed, root))
+    return _found(wanted, takedown.read(root), clips, _left_out(root, manifest), partial(_committed, root))
 
 
 def _found(
     wanted: RemoveConfig,
     known: Takedowns,
     clips: Iterable[tuple[int, str, set[str]]],
+    left_out: Iterable[str],
     made_by: Callable[[int], Mapping[str, str]],
 ) -> tuple[Takedown | None, Removal]:
-    """What is wanted out of the `clips`: shard, key and digests of each."""
+    """What is wanted out of the `clips`, shard, key and digests of each, and of the names of rows that became none."""
     asked = wanted.digests
     keys: set[str] = set()
     met: set[str] = set()
@@ -211,10 +215,12 @@ def _found(
             met |= hit
             keys.add(key)
             shards[number] = made_by(number)
+    for name in left_out:
+        met.update(asked.keys() & set(takedown.digests_in(name)))
     pending = sum(not entry.done for entry in known.entries)
     unknown = sorted(asked[one] for one in asked.keys() - met)
     removal = Removal(sorted(keys), sorted(shards), unknown, pending, ())
-    if not keys:
+    if not met:
         return None, removal
     digests = sorted({*(takedown.digest("key", key) for key in keys), *met})
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -244,6 +250,13 @@ def _clips_far(url: str, root: Path, manifest: Manifest) -> Iterator[tuple[int, 
 
 def _digests(row: Mapping[str, str | None]) -> set[str]:
     return {takedown.digest(kind, named) for kind in _NAMING if (named := row[kind])}  # type: ignore[arg-type]
+
+
+def _left_out(root: Path, manifest: Manifest) -> Iterator[str]:
+    """Names of the rows that became no clip."""
+    for number in range(len(plan.generations(manifest))):
+        with suppress(FileNotFoundError):
+            yield from plan.skipped_names(root / plan.name_of(number))
 
 
 def _clips(root: Path, plans: Plans, number: int) -> Iterator[tuple[str, set[str]]]:
@@ -293,11 +306,13 @@ def _rewrite_plans(root: Path, manifest: Manifest, known: Takedowns, run: str) -
                 known = Takedowns([*known.entries[:-1], last])
                 takedown.write(root, known, run)
                 layout.write_atomic(path, target.read_bytes(), run)
+            beside = plan.skipped_beside(path)
             with suppress(FileNotFoundError):
-                rows = plan.skipped(path)
-                kept = [row for row in rows if not _is_gone(row.id, gone)]
-                if len(kept) < len(rows):
-                    plan.write_skipped(path, kept, run)
+                target = Path(scratch) / beside.name
+                if plan.write_skipped_without(
+                    beside, target, lambda name: not gone.isdisjoint(takedown.digests_in(name))
+                ):
+                    layout.write_atomic(beside, target.read_bytes(), run)
             made.append(Generation(generation.clips, generation.shards, now))
     if made == generations:
         return
@@ -309,12 +324,6 @@ def _rewrite_plans(root: Path, manifest: Manifest, known: Takedowns, run: str) -
     changed = replace(manifest, configuration=configuration, plan_sha256=digest)
     catalog.retire(root)
     layout.write_atomic(root / layout.MANIFEST, layout.dump_checked(changed), run)
-
-
-def _is_gone(name: str, gone: frozenset[str]) -> bool:
-    """Whether a row of the source is one of a removed clip: a part of a video is called `NAME-0003`."""
-    names = {name, name.rpartition("-")[0]}
-    return any(takedown.digest(kind, one) in gone for kind in _NAMING for one in names)  # type: ignore[arg-type]
 
 
 def _rewrite_shard(

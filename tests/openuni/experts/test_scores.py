@@ -14,13 +14,13 @@ from openuni import perceptual
 from openuni.experts import DecodedClip
 from openuni.experts.dis import Dis
 from openuni.experts.scores import Scores, motion
-from openuni.experts.text_area import TextArea
+from openuni.experts.text_area import TextArea, _line
 from openuni.modalities import Box
 from openuni.modalities.flow import Flow
 from openuni.modalities.segmentation import Instance, Segmentation
 from openuni.modalities.skeleton import Skeleton
 from openuni.sample import Annotation
-from openuni.video import decode_video, encode_video
+from openuni.video import decode_video, decode_video_part, encode_video
 
 T, H, W, FPS = 12, 96, 128, 8.0
 DIAGONAL = math.hypot(H, W)
@@ -193,7 +193,7 @@ def test_hashes_stay_near_when_a_frame_is_encoded_scaled_and_boxed_and_differ_be
 
 
 def test_text_that_is_planted_is_found_and_its_area_is_right(asset: Callable[[str], Path]) -> None:
-    asset("text-detector")
+    asset("text-detector"), asset("text-reader")
     expert = TextArea()
     expert.setup()
     height, width = 240, 426
@@ -213,3 +213,38 @@ def test_text_that_is_planted_is_found_and_its_area_is_right(asset: Callable[[st
     assert x.min() == pytest.approx(40, abs=12)
     assert x.max() == pytest.approx(40 + wide, abs=12)
     expert.teardown()
+
+
+def test_what_a_detector_takes_for_text_counts_only_if_it_can_be_read_or_is_a_long_line(
+    asset: Callable[[str], Path], shared_data: Path
+) -> None:
+    """In the frame of a bear and that of a dog, the detector is 99 % sure of fur and grass."""
+    asset("text-detector"), asset("text-reader")
+    expert = TextArea()
+    expert.setup()
+    for video, number in (("cotracker_bear", 36), ("sam2_01_dog", 36)):
+        frames, _ = decode_video_part(shared_data / "videos" / f"{video}.mp4", range(number, number + 1))
+        frame = cv2.resize(frames[0], (480, 270), interpolation=cv2.INTER_AREA)
+        mask, lines = expert.find(frame)
+        assert (lines, mask.any()) == (0, False), video
+        cv2.putText(frame, "42", (430, 30), cv2.FONT_HERSHEY_DUPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+        mask, lines = expert.find(frame)
+        assert lines == 1, video
+        y, x = np.nonzero(mask)
+        assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx((430, 453, 16, 30), abs=8)
+    expert.teardown()
+
+
+def test_a_line_is_laid_flat_from_where_its_reading_begins() -> None:
+    picture = np.zeros((60, 80, 3), np.uint8)
+    picture[20:30, 10:50] = np.linspace(0, 250, 40, dtype=np.uint8)[None, :, None]
+    level = np.array([[10, 20], [50, 20], [50, 30], [10, 30]], np.float32)
+    for turned in range(4):
+        line = _line(picture, np.roll(level, turned, axis=0))
+        assert line.shape == (48, 192, 3)
+        assert np.all(np.diff(line[24, 8:-8, 0].astype(int)) >= 0)
+    # One that stands is turned to the left: what was on top is at the right.
+    standing = np.ascontiguousarray(np.rot90(picture, -1))
+    line = _line(standing, np.array([[30, 10], [40, 10], [40, 50], [30, 50]], np.float32))
+    assert line.shape == (48, 192, 3)
+    assert np.all(np.diff(line[24, 8:-8, 0].astype(int)) >= 0)

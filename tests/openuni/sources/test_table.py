@@ -129,6 +129,12 @@ def test_a_row_without_a_video_has_no_id_and_what_is_no_table_is_said(tmp_path: 
         list(Table().entries(Request(videos, tmp_path / "list.jsonl")))
 
 
+def _with_a_wrong_checksum(data: bytes) -> bytes:
+    packed = bytearray(gzip.compress(data, mtime=0))
+    packed[-6] ^= 1
+    return bytes(packed)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
@@ -138,6 +144,9 @@ def test_a_row_without_a_video_has_no_id_and_what_is_no_table_is_said(tmp_path: 
         ("cut.csv.gz", gzip.compress(b"video\n" * 99, mtime=0)[:-9], "it is no gzip file, or not all of one"),
         ("plain.csv.gz", b"video\nv0.mp4\n", "it is no gzip file, or not all of one"),
         ("cut.jsonl.gz", gzip.compress(b'{"video": "a.mp4"}\n', mtime=0)[:-9], "it is no gzip file, or not all of one"),
+        ("crc.csv.gz", _with_a_wrong_checksum(b"video\nv0.mp4\n"), "its checksum is not that of what it holds"),
+        ("crc.jsonl.gz", _with_a_wrong_checksum(b'{"video": "v0.mp4"}\n'), "its checksum is not that of what it holds"),
+        ("header.csv", b"video,caption\n", "has no rows, only names of columns; download or write it again"),
         ("packed.csv", gzip.compress(b"video\nv0.mp4\n", mtime=0), "it looks like a gzip file without .gz in its name"),
         ("zip.csv", b"PK\x03\x04" + bytes(99), "it looks like a zip archive or an Excel workbook; name it"),
         ("array.csv", b'[{"video": "v0.mp4"}]', "no column 'video' for the video; it looks like JSON; name it"),
@@ -155,6 +164,13 @@ def test_what_is_no_table_is_one_sentence_that_says_what_to_do(
         list(Table().entries(Request(videos, tmp_path / name)))
     assert str(tmp_path / name) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_table_without_rows_is_named(tmp_path: Path, videos: Path) -> None:
+    table = tmp_path / "none.parquet"
+    pq.write_table(pa.table({"video": pa.array([], pa.string())}), table)
+    with pytest.raises(PlanError, match=r"none\.parquet has no rows, only names of columns"):
+        list(Table().entries(Request(videos, table)))
 
 
 def test_a_damaged_table_is_not_taken_for_a_wrong_condition(tmp_path: Path, videos: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -153,6 +154,35 @@ def test_whole_shards_and_source_videos_go_too(data: Path, tmp_path: Path) -> No
     remove(data, RemoveConfig(keys=("zoo08",)))
     assert list(openuni.open(data).keys()) == NAMES[4:8]
     assert traces(data, [b"zoo00", b"zoo08"]) == []
+
+
+def test_source_fields_and_rows_that_became_no_clip_go_with_their_video(
+    videos: Path, tmp_path: Path, openuni_command: Command
+) -> None:
+    """Of one video a clip was made, and two rows were refused; its row said more than a clip has."""
+    table = tmp_path / "rows.jsonl"
+    rows = [{"id": f"{name}_0", "video": name, "video_id": name, "maker": f"maker of {name}"} for name in NAMES[:3]]
+    rows += [{"id": f"zoo01_{n}", "video": "absent", "video_id": "zoo01"} for n in (1, 2)]
+    rows += [{"id": "zoo07_1", "video": "absent", "video_id": "zoo07"}, {"id": "other", "video": "absent"}]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    root = tmp_path / "fields"
+    asked = ("--source", "table", "--metadata", table, "--videos", videos, "--experts", "scores", "--workers", 0)
+    done = openuni_command("build", *asked, "--min-free", 0, "--out", root)
+    assert done.returncode == 0, done.stderr
+    assert traces(root, [b"maker of zoo01"])
+    assert {row.id for row in plan.skipped(root / layout.PLAN)} == {"zoo01_1", "zoo01_2", "zoo07_1", "other"}
+    assert remove(root, RemoveConfig(video_ids=("zoo01",))).keys == ["zoo01_0"]
+    assert traces(root, [b"zoo01", b"maker of zoo01"]) == []
+    assert problems(root) == []
+    kept = openuni.open(root)["zoo02_0"].record
+    assert kept.source_fields == {"video": "zoo02", "maker": "maker of zoo02"}
+    # A video of which there are refused rows only is no unknown one.
+    removal = remove(root, RemoveConfig(video_ids=("zoo07",)))
+    assert (removal.keys, removal.unknown) == ([], [])
+    assert {row.id for row in plan.skipped(root / layout.PLAN)} == {"other"}
+    # The table has them all still.
+    done = openuni_command("build", *asked, "--min-free", 0, "--out", root, "--extend")
+    assert traces(root, [b"zoo01", b"zoo07"]) == []
 
 
 def test_a_foreign_file_that_names_a_clip_is_told_of(data: Path, openuni_command: Command) -> None:

@@ -17,6 +17,8 @@ _LONGEST_HEADER = 1 << 20
 _EXTENDED = frozenset(
     {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 )
+_LONGEST_RECORD = 1 << 20
+"""Bytes: tars are filled up to a whole record, of 10 KiB as they are commonly written."""
 _EMPTY_READS = 8
 """After so many a stream has ended where the tar says that there is more."""
 
@@ -55,12 +57,18 @@ class Readable(Protocol):
 
 @contextmanager
 def unpacking(stream: Readable) -> Iterator[tarfile.TarFile]:
-    """The tar in a gzip stream, member by member, in memory that does not grow with what its headers claim."""
+    """The tar in a gzip stream, member by member, in memory that does not grow with what its headers claim.
+
+    Once all is read, raises gzip.BadGzipFile where the stream's checksum is not that of what it held, and
+    tarfile.ReadError where more lies behind the tar than fills its last record.
+    """
     with (
         gzip.GzipFile(fileobj=cast(IO[bytes], stream), mode="rb") as unpacked,
         tarfile.open(fileobj=_Ending(cast(IO[bytes], unpacked)), mode="r|", tarinfo=Header) as tar,  # type: ignore[call-overload]
     ):
         yield tar
+        if len(unpacked.read(_LONGEST_RECORD)) == _LONGEST_RECORD or unpacked.read(1):
+            raise tarfile.ReadError("it goes on behind its end")
 
 
 class _Ending:

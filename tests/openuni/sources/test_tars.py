@@ -6,6 +6,7 @@ import gzip
 import io
 import struct
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,30 @@ def test_samples_before_the_damage_are_kept_and_the_damage_is_said(tmp_path: Pat
     rows = list(WebDataset().entries(Request(tmp_path)))
     said = [row for row in rows if isinstance(row, Skipped) and row.id == "0.tar"]
     assert reason in said[0].reason
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda data: data[:-8] + b"four" + data[-4:], "CRC check failed"),
+        (lambda data: data + gzip.compress(b"x" * (1 << 21), mtime=0), "it goes on behind its end"),
+    ],
+)
+def test_a_part_whose_checksum_is_wrong_or_that_goes_on_is_refused(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], reason: str
+) -> None:
+    """Reading stopped where the tar ends, before the checksum."""
+    folder = tmp_path / "train" / "Made" / "rgb"
+    folder.mkdir(parents=True)
+    whole = gzip.compress(_tar(2), mtime=0)
+    (folder / "a_part001.tar.gz").write_bytes(whole)
+    (tmp_path / "scratch").mkdir()
+    (part,) = Tars(str(tmp_path)).parts()
+    assert [film.id for film in part.films(lambda id: True, tmp_path / "scratch")] == ["0000", "0001"]
+    (folder / "a_part001.tar.gz").write_bytes(spoil(whole))
+    (part,) = Tars(str(tmp_path)).parts()
+    with pytest.raises(AssetError, match=f"cannot be read to its end .{reason}"):
+        list(part.films(lambda id: True, tmp_path / "scratch"))
 
 
 @pytest.mark.parametrize("size", [FAR, b"\xff" * 12])

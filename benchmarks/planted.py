@@ -210,9 +210,16 @@ def main(videos: list[Path]) -> None:
         precision = recall * len(own) / max(recall * len(own) + wrong, 1e-9)
         print(f"| `{rule}` | {recall:.2f} | {precision:.2f} | {order:.3f} |", flush=True)
     print("\n| camera | told as |\n|---|---|")
+    told: dict[str, Counter[str]] = {}
     for how in CLASSES:
-        told = Counter(camera(moved(frames[0], how, np.random.default_rng(n))) for n, frames in enumerate(clips))
-        print(f"| {how} | " + ", ".join(f"{what} {count}" for what, count in told.most_common()) + " |", flush=True)
+        told[how] = Counter(camera(moved(frames[0], how, np.random.default_rng(n))) for n, frames in enumerate(clips))
+        print(
+            f"| {how} | " + ", ".join(f"{what} {count}" for what, count in told[how].most_common()) + " |", flush=True
+        )
+    print("\n| camera | recall | precision |\n|---|---|---|")
+    for how in CLASSES:
+        right, named = told[how][how], sum(each[how] for each in told.values())
+        print(f"| {how} | {right / len(clips):.2f} | {right / max(named, 1):.2f} |")
 
 
 def taken(rule: str, clips: list[dict[str, float]]) -> float | None:

@@ -25,10 +25,11 @@ from openuni_pipelines.engine.viewing.flags import Flags
 STILL = 0.02
 """Diagonals a second up to which a camera stands still."""
 _CAMERA_PARTS = ("camera_x", "camera_y", "camera_zoom", "camera_roll", "camera_shake")
+_STEADY = "abs(camera_x), abs(camera_y), abs(camera_zoom) / 4, abs(camera_roll) / 4"
 CAMERA = f"""CASE
  WHEN camera_x IS NULL THEN NULL
- WHEN greatest(abs(camera_x), abs(camera_y), abs(camera_zoom) / 4, abs(camera_roll) / 4) <= {STILL}
-  THEN CASE WHEN camera_shake > {STILL} THEN 'shake' ELSE 'static' END
+ WHEN greatest({_STEADY}, camera_shake) <= {STILL} THEN 'static'
+ WHEN camera_shake > greatest({_STEADY}) THEN 'shake'
  WHEN abs(camera_zoom) / 4 >= greatest(abs(camera_x), abs(camera_y), abs(camera_roll) / 4)
   THEN CASE WHEN camera_zoom > 0 THEN 'zoom in' ELSE 'zoom out' END
  WHEN abs(camera_roll) / 4 >= greatest(abs(camera_x), abs(camera_y)) THEN 'roll'

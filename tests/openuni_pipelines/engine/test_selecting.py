@@ -224,7 +224,8 @@ def test_the_class_of_a_camera_is_its_largest_motion() -> None:
         return duckdb.sql(f"SELECT {CAMERA} FROM ({row})").fetchall()[0][0]  # type: ignore[no-any-return]
 
     assert camera() == "static"
-    assert camera(shake=0.1) == "shake"
+    assert camera(shake=0.1) == camera(x=0.05, shake=0.1) == "shake"
+    assert camera(x=0.1, shake=0.05) == "pan"
     assert camera(x=-0.3, y=0.1) == "pan"
     assert camera(x=0.1, y=-0.3) == "tilt"
     assert camera(x=0.01, zoom=0.2) == "zoom in"

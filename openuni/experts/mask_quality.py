@@ -28,7 +28,8 @@ drawn along the pose. Without a pose, what is about it is 0. The detector's scor
 lies within the frame were tried: their weights came out as 0."""
 _WEIGHTS = (0.4, 0.32, 0.55, 0.84, 0.34, 0.78, 1.77, 0.47, 0.33, 0.45)
 _OFFSET = -2.61
-_LIMBS = (*range(11, 17), *range(23, 29))
+LIMBS = (*range(11, 17), *range(23, 29))
+"""MediaPipe's landmarks of shoulders, elbows, wrists, hips, knees and ankles."""
 _LARGE = 256
 """Pixels of height from which a person is as large as the landmark model sees."""
 _THICK = 0.16
@@ -81,7 +82,7 @@ def _signals(
     label = masks[t, rows, columns]
     mine, others = label == p + 1, (label > 0) & (label <= people.count) & (label != p + 1)
     area = max(1, int(mine.sum()))
-    limbs = landmarks[list(_LIMBS)]
+    limbs = landmarks[list(LIMBS)]
     posed = not np.isnan(landmarks[0, 0])
     x, y = np.nan_to_num(limbs[:, 0] - columns.start), np.nan_to_num(limbs[:, 1] - rows.start)
     inside = ((limbs[:, :2] >= 0) & (limbs[:, :2] < (width, height))).all(-1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openuni.experts import tracking
-from openuni.experts.mask_quality import logistic
+from openuni.experts.mask_quality import LIMBS, logistic
 from openuni.experts.people import TrackedPeople
 
 Floats = npt.NDArray[np.float64]
@@ -24,7 +24,6 @@ _WEIGHTS = (0.78, 1.04, 1.09, 2.1)
 _OFFSET = -2.62
 COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 """MediaPipe's number of each of COCO's 17 joints."""
-_LIMBS = (*range(11, 17), *range(23, 29))
 _NEAR = 0.03
 """Distance from the mask, over the square root of the box's area, up to which a joint lies in it."""
 _FARTHEST = 0.3
@@ -50,7 +49,7 @@ def signals(people: TrackedPeople) -> Floats:
         ]
         found[t, p] = (
             tracking.overlap(np.clip(bounds, 0, (width, height, width, height)), box),
-            landmarks[list(_LIMBS), 2].mean(),
+            landmarks[list(LIMBS), 2].mean(),
             _in_mask(people.masks[t] == p + 1, joints, box),
             _UNKNOWN if not moved else 1 - min(float(np.mean(moved)) / _FARTHEST, 1),
         )
@@ -69,7 +68,7 @@ def whole(people: TrackedPeople) -> Floats:
     OKS counts no joint outside the frame, so a face that fills it would be as good as a person: nobody wants that.
     """
     height, width = people.masks.shape[1:]
-    limbs = people.landmarks[:, :, list(_LIMBS), :2]
+    limbs = people.landmarks[:, :, list(LIMBS), :2]
     share = ((limbs >= 0) & (limbs < (width, height))).all(axis=-1).mean(axis=-1)
     return np.asarray(np.minimum(share / _HALF, 1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,6 +86,15 @@ class Source(ABC):
     def options(self) -> dict[str, Any]:
         """The options as they were given, in plain values: what may not change between two runs on one dataset."""
         return {} if not is_dataclass(self) else json.loads(json.dumps(asdict(self), default=str))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to say of how it finds clips, before it does."""
+        return []
+
+    def going_on(self, options: Mapping[str, Any]) -> Source:
+        """This source, with what was left open as it is in a dataset that was made with `options`."""
+        return self
 
     def check(self, request: Request) -> None:
         """Raise OpenUniError where something is missing, before a folder is made for what comes out."""

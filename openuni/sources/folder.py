@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from openuni.video import SUFFIXES, probe
 
 UNDER_WAY = ".download"
 """The folder below one of videos that holds what is being downloaded, which is not looked at."""
+_WITHOUT = "; dissolves in which things move are not found without openuni[shots]"
 _TOO_SHORT = "shot shorter than the shortest clip"
 
 
@@ -32,21 +33,34 @@ _TOO_SHORT = "shot shorter than the shortest clip"
 class Folder(Source):
     """One row a video file; its id, and the `video_id` of its clips, is the path below `--videos`."""
 
-    shots: Detector = "adaptive"
-    """What finds cuts and dissolves: PySceneDetect's detector, or TransNetV2, which also knows dissolves in which
-    things move, and needs openuni[shots]."""
+    shots: Detector | None = None
+    """What finds cuts and dissolves: adaptive (PySceneDetect's detector) or transnetv2, which adds dissolves in which
+    things move, and needs openuni[shots]. Default: transnetv2 where it is installed."""
 
     name: ClassVar[str] = "folder"
     needs: ClassVar[tuple[str, ...]] = ("videos",)
 
     @property
     def options(self) -> dict[str, Any]:
-        """As of any source; the detector of datasets from before there were two is not said."""
-        return {} if self.shots == "adaptive" else super().options
+        """As of any source, with the detector that is used; that of datasets from before there were two is not said."""
+        return {} if self.detector == "adaptive" else {"shots": self.detector}
+
+    @property
+    def detector(self) -> Detector:
+        return self.shots or ("adaptive" if transnet.missing() else "transnetv2")
+
+    @property
+    def remarks(self) -> list[str]:
+        if self.detector == "transnetv2":
+            return ["shots: by PySceneDetect and TransNetV2"]
+        return [f"shots: by PySceneDetect{'' if self.shots else _WITHOUT}"]
+
+    def going_on(self, options: Mapping[str, Any]) -> Folder:
+        return replace(self, shots=self.shots or options.get("shots", "adaptive"))
 
     def check(self, request: Request) -> None:
-        if self.shots == "transnetv2":
-            transnet.check()
+        if self.shots == "transnetv2" and (package := transnet.missing()):
+            raise PlanError(f"--shots transnetv2 needs {package}; run: pip install 'openuni[shots]'")
         super().check(request)
 
     def entries(self, request: Request) -> Iterator[Entry | Skipped]:
@@ -70,7 +84,7 @@ class Folder(Source):
         try:
             caption = captions.read(video, root)
             request = request.at_rate(probe(video, request.limits).own_fps)
-            shots = find_shots(video, request.min_seconds, request.limits, self.shots)
+            shots = find_shots(video, request.min_seconds, request.limits, self.detector)
         except BadVideoError as error:
             return [Skipped(entry.id, f"unreadable video: {str(error).removeprefix(f'{video}: ')}")]
         except BadCaptionError as error:

@@ -8,7 +8,8 @@ A fade through black is a cut in the middle of the black, as `ThresholdDetector`
 dissolve, for which PySceneDetect has no detector, is where the frames between two different pictures are mixtures of
 the two, of ever more of the second. A flash is no cut: what is seen after it was seen before it.
 
-TransNetV2, where it is asked for, stands in for all of that (`openuni.sources.transnet`).
+That leaves dissolves in which things move. TransNetV2 (`openuni.sources.transnet`), where it is asked for, looks at
+videos in which one picture gives way to another without a cut, and what it sees is added.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ Thumbnail = npt.NDArray[np.uint8]
 # Cuts of all clips tried are the same at 256 and 320 pixels; PySceneDetect itself shrinks to 256 and more.
 _LONG_SIDE = 320
 _BLACK = 12.0
-"""Mean level of 255 below which a frame is black: PySceneDetect's own threshold of fades."""
+"""Mean level of 255 below which a frame may be black: PySceneDetect's own threshold of fades."""
+_PLAIN = 8.0
+"""Standard deviation of a thumbnail below which it shows nothing. A film's dark scene of mean 11 has 19, a title on
+black 4 to 5."""
 _NOMINAL_RATE = Fraction(30)  # PySceneDetect wants a rate; with lengths in seconds nothing is computed from it
 
 
@@ -77,8 +81,11 @@ class Shot:
         return self.end - self.start
 
 
+_SAME_CUT = 0.125
+"""Seconds within which what TransNetV2 sees, on fewer frames, is a cut that is known to the frame."""
+
 Detector = Literal["adaptive", "transnetv2"]
-"""What finds cuts and dissolves: PySceneDetect and what is named above, or TransNetV2, which needs its package."""
+"""What finds cuts and dissolves: PySceneDetect and what is named above, or TransNetV2, too, which needs its package."""
 
 
 def find_shots(
@@ -87,8 +94,8 @@ def find_shots(
     """The shots of `video`, which together cover it; two cuts are at least `min_seconds` apart.
 
     A fade through black is a cut, and so is a dissolve from one picture into another. The whole video is decoded, one
-    frame held at a time (by TransNetV2, 100 small ones). Raises BadVideoError where the video cannot be read to its
-    end, shows no frame, or exceeds `limits`.
+    frame held at a time; by TransNetV2 a second time, 100 small frames held. Raises BadVideoError where the video
+    cannot be read to its end, shows no frame, or exceeds `limits`.
     """
     min_seconds = max(min_seconds, _NEAREST)
     end: float | None = None
@@ -99,35 +106,60 @@ def find_shots(
             end = float(frame.time + frame.duration)
             yield frame
 
-    between: list[Shot] = []
-    if detector == "transnetv2":
-        cuts = _apart(transnet.cuts((float(frame.time), frame.rgb) for frame in frames()), min_seconds)
-    else:
-        cuts, between = _adaptive(frames(), min_seconds)
+    looked = _adaptive(frames(), min_seconds)
     if end is None:
         raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
-    bounds = [0.0, *_with_fades(cuts, between, end, min_seconds), end]
+    cuts = looked.cuts
+    if detector == "transnetv2" and looked.may_hide_more:
+        small = presented_frames(video, long_side=_LONG_SIDE, limits=limits)
+        cuts = _with_seen(looked, transnet.cuts((float(frame.time), frame.rgb) for frame in small), min_seconds)
+    bounds = [0.0, *_with_gradual(cuts, [*looked.blacks, *looked.dissolves], end, min_seconds), end]
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
 
 
-def _apart(cuts: Iterable[float], min_seconds: float) -> list[float]:
-    """Of cuts in order, those that are so far from the one before, or from the beginning."""
-    kept: list[float] = []
-    for cut in cuts:
-        if cut - (kept[-1] if kept else 0.0) >= min_seconds:
-            kept.append(cut)
-    return kept
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What one look at all frames of a video says."""
+
+    cuts: list[float]
+    blacks: list[Shot]
+    dissolves: list[Shot]
+    changes: list[Shot]
+    """Spans at whose ends are two pictures, neither of them black."""
+
+    @property
+    def may_hide_more(self) -> bool:
+        """Whether the picture changes somewhere without a cut or a fade."""
+        known = [*(Shot(cut, cut) for cut in self.cuts), *self.blacks]
+        return any(all(each.end < change.start or change.end < each.start for each in known) for change in self.changes)
+
+    def changes_at(self, time: float) -> bool:
+        return any(change.start <= time <= change.end for change in self.changes)
 
 
-def _adaptive(frames: Iterable[PresentedFrame], min_seconds: float) -> tuple[list[float], list[Shot]]:
-    """Cuts, and the spans that are black or a dissolve."""
+def _with_seen(looked: _Looked, transitions: Iterable[float], min_seconds: float) -> list[float]:
+    """Cuts, with the middles of transitions that TransNetV2 sees, but for those of one picture, as in half of a fade.
+
+    A cut beside such a middle is the same one, known to the frame, or else an end of a dissolve that looked like a cut.
+    """
+    seen: list[float] = []
+    for time in transitions:
+        fades = any(black.start - min_seconds < time < black.end + min_seconds for black in looked.blacks)
+        if not fades and looked.changes_at(time) and time - (seen[-1] if seen else 0.0) >= min_seconds:
+            seen.append(next((cut for cut in looked.cuts if abs(cut - time) <= _SAME_CUT), time))
+    others = [cut for cut in looked.cuts if all(abs(cut - time) >= min_seconds for time in seen)]
+    return sorted({*seen, *others})
+
+
+def _adaptive(frames: Iterable[PresentedFrame], min_seconds: float) -> _Looked:
+    """Cuts, and the spans that are black or a dissolve, by PySceneDetect and by ourselves."""
     from scenedetect.common import FrameTimecode, Timecode
     from scenedetect.detectors import AdaptiveDetector
 
     detector = AdaptiveDetector(min_scene_len=0.0)  # or a flash hides the cut after it
     cuts = _Cuts(min_seconds)
     blacks: list[Shot] = []
-    dark: float | None = None
+    dark: tuple[float, float] | None = None  # since when, and the least contrast
     dissolves = _Dissolves()
     for frame in frames:
         tick = Fraction(1, frame.time.denominator)
@@ -137,11 +169,13 @@ def _adaptive(frames: Iterable[PresentedFrame], min_seconds: float) -> tuple[lis
         cuts.look(float(frame.time), thumbnail, [float(cut.seconds) for cut in detector.process_frame(time, bgr)])
         dissolves.look(float(frame.time), thumbnail)
         if bgr.mean() < _BLACK:
-            dark = float(frame.time) if dark is None else dark
+            since, contrast = dark or (float(frame.time), math.inf)
+            dark = since, min(contrast, float(thumbnail.std()))
         elif dark is not None:
-            blacks.append(Shot(dark, float(frame.time)))
+            if dark[1] < _PLAIN:
+                blacks.append(Shot(dark[0], float(frame.time)))
             dark = None
-    return cuts.all(), [*blacks, *dissolves.clearest()]
+    return _Looked(cuts.all(), blacks, dissolves.clearest(), dissolves.changes)
 
 
 class _Cuts:
@@ -200,6 +234,7 @@ class _Dissolves:
         self._times: deque[float] = deque()
         self._thumbnails: deque[Thumbnail] = deque()
         self._found: list[tuple[float, Shot, Shot]] = []
+        self.changes: list[Shot] = []
 
     def look(self, time: float, thumbnail: Thumbnail) -> None:
         self._times.append(time)
@@ -208,6 +243,7 @@ class _Dissolves:
             self._times.popleft()
             self._thumbnails.popleft()
         times = np.array(self._times)
+        self._compare(times)
         for length in _DISSOLVES:
             at = np.unique(np.searchsorted(times, np.linspace(time - length, time, _SAMPLES)))
             if time - times[0] < length or len(at) < _SAMPLES:
@@ -217,6 +253,15 @@ class _Dissolves:
                 first, last = at[list(_mixed(seen))]
                 mixed = Shot(float(times[first]), float(times[last]))
                 self._found.append((off, Shot(float(times[at[0]]), time), mixed))
+
+    def _compare(self, times: npt.NDArray[np.float64]) -> None:
+        """Remember the shortest span that ends here and begins with another picture."""
+        last = self._thumbnails[-1].ravel().astype(np.float64)
+        for length in _DISSOLVES:
+            first = int(np.searchsorted(times, times[-1] - length))
+            if _differ(self._thumbnails[first].ravel().astype(np.float64), last):
+                self.changes.append(Shot(float(times[first]), float(times[-1])))
+                return
 
     def clearest(self) -> list[Shot]:
         """The spans of mixed frames of the dissolves found, of those that overlap the clearest."""
@@ -231,14 +276,12 @@ def _off_the_line(seen: Thumbnail) -> float | None:
     """How far thumbnails lie off the line from the first to the last, over its length; None where that is no dissolve.
 
     A dissolve passes through every share of the second picture in turn. A cut jumps, a pan leaves the line, and where
-    the light changes the two pictures are one. To and from black is a fade.
+    the light changes the two pictures are one. To and from black, or another plain colour, is a fade.
     """
     flat = seen.reshape(len(seen), -1).astype(np.float64)
     way = flat[-1] - flat[0]
     length = float(np.linalg.norm(way))
-    if length < _DIFFERENT * math.sqrt(way.size) or _fades(flat[0], flat[-1]):
-        return None
-    if _correlation(flat[0], flat[-1]) > _UNLIKE:
+    if not _differ(flat[0], flat[-1]):
         return None
     share = _share(flat)
     steps = np.diff(share)
@@ -246,6 +289,12 @@ def _off_the_line(seen: Thumbnail) -> float | None:
         return None
     off = float(np.linalg.norm(flat - flat[0] - share[:, None] * way, axis=1).max()) / length
     return off if off < _MIXED else None
+
+
+def _differ(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Whether two thumbnails show two pictures, and neither nothing, as at the black end of a fade."""
+    apart = float(np.linalg.norm(other - one)) >= _DIFFERENT * math.sqrt(one.size)
+    return apart and min(one.std(), other.std()) >= _PLAIN and _correlation(one, other) <= _UNLIKE
 
 
 def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
@@ -271,18 +320,12 @@ def _mixed(seen: Thumbnail) -> tuple[int, int]:
     return int(np.flatnonzero(share < _PURE)[-1]), int(np.flatnonzero(share > 1 - _PURE)[0])
 
 
-def _fades(first: npt.NDArray[np.float64], last: npt.NDArray[np.float64]) -> bool:
-    """Whether one of two pictures is black, or so much darker or paler that it is on the way to black."""
-    means, contrasts = sorted((first.mean(), last.mean())), sorted((first.std(), last.std()))
-    return bool(means[0] < max(_BLACK, 0.5 * means[1]) or contrasts[0] < max(1.0, 0.5 * contrasts[1]))
-
-
-def _with_fades(cuts: list[float], blacks: list[Shot], end: float, min_seconds: float) -> list[float]:
+def _with_gradual(cuts: list[float], gradual: list[Shot], end: float, min_seconds: float) -> list[float]:
     """Cuts, and the middles of blacks and dissolves; one that a cut begins, ends or lies near is none."""
     found = [0.0, *cuts, end]
-    for black in blacks:
-        if all(not black.start - min_seconds < cut < black.end + min_seconds for cut in found):
-            found.append((black.start + black.end) / 2)
+    for span in gradual:
+        if all(not span.start - min_seconds < cut < span.end + min_seconds for cut in found):
+            found.append((span.start + span.end) / 2)
     return sorted(found)[1:-1]
 
 

@@ -146,7 +146,15 @@ def print_summary(summary: Summary) -> None:
         console.print(f"other parts are not through yet: openuni status {where}")
 
 
-def print_places(config: BuildConfig) -> None:
+def print_source(config: BuildConfig) -> None:
+    """How the source will find clips, and what it has at hand."""
+    if not (config.root / layout.MANIFEST).exists():
+        for remark in config.reader.remarks:
+            say(printable.rich(remark))
+    _print_places(config)
+
+
+def _print_places(config: BuildConfig) -> None:
     """What a source that wants tables or videos has at hand, what it lacks and the next command, on one screen."""
     source = config.reader
     if not source.needs or (

@@ -30,7 +30,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
     Run the same command again to resume after any interruption.
     """
     terminal.say_notices(config.experts)
-    terminal.print_places(config)
+    terminal.print_source(config)
     if dry_run:
         with terminal.waiting(f"planning from {config.reader.name}"):
             estimated = estimate(config)
@@ -49,7 +49,7 @@ def build_command(config: BuildConfig, dry_run: bool, retry_failed: bool, extend
 @options.follow_links
 def plan_command(config: BuildConfig, dry_run: bool) -> None:
     """Plan a dataset: which clips go into which shards. `openuni build` with the same options builds it."""
-    terminal.print_places(config)
+    terminal.print_source(config)
     with terminal.waiting(f"planning from {config.reader.name}"):
         estimated = estimate(config) if dry_run else make_plan(config)
     terminal.print_estimate(estimated, config.clips_a_shard)

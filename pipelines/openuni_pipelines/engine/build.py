@@ -227,6 +227,10 @@ class BuildConfig:
             **({_OPTIONS: self.reader.options} if self.reader.options else {}),
         }
 
+    def going_on(self, manifest: Manifest) -> BuildConfig:
+        """This build with what it leaves open to its source as the dataset has it."""
+        return replace(self, source=self.reader.going_on(manifest.configuration.get(_OPTIONS, {})))
+
     def job(self, run: str, part: Part | None = None, manifest: Manifest | None = None) -> Job:
         """What the tasks of run `run` share; `manifest` of the dataset that it goes on with."""
         made = self.recipe_on(manifest) if manifest else self.recipe
@@ -543,7 +547,8 @@ def _plan_new(
     config: BuildConfig, manifest: Manifest, executor: Executor, path: Path, run: str
 ) -> tuple[Tally, dict[str, int]]:
     """Plan into `path` what the dataset has not. Returns what came of it, and all that is left out, old and new."""
-    reader = config.reader
+    reader = config.going_on(manifest).reader
+    reader.check(config.request)
     if isinstance(reader, RowSource):
         known = tuple(config.root / plan.name_of(number) for number in range(len(plan.generations(manifest))))
         taken_down = takedown.read(config.root).digests
@@ -614,7 +619,7 @@ def _resume(config: BuildConfig) -> Manifest | None:
     normal = {**told.get("normalisation", {}), **asdict(begun)}
     before = {**told, "normalisation": normal}
     as_begun = replace(config.normalisation, undo_pulldown=begun.undo_pulldown)
-    now = {**config.recorded, "normalisation": asdict(as_begun)}
+    now = {**config.going_on(manifest).recorded, "normalisation": asdict(as_begun)}
     compared = [*now, *(name for name in (_OPTIONS, KEEP_DOUBTFUL) if name not in now)]
     if changed := [name for name in compared if now.get(name) != before.get(name)]:
         what = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)

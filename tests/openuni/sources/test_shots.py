@@ -54,6 +54,12 @@ def test_both_colour_changes_of_the_counter_are_cuts(shared_data: Path) -> None:
     assert find_shots(shared_data / "videos" / "psd_counter.mp4") == [Shot(0.0, 1.0), Shot(1.0, 2.0), Shot(2.0, 3.0)]
 
 
+def test_a_dissolve_from_a_dark_scene_is_no_fade(shared_data: Path) -> None:
+    """NASA's film of a telescope: a hall as dark as black, then a bright mirror, from 4.9 to 6.0 s; and a cut."""
+    shots = find_shots(shared_data / "videos_edge" / "torchcodec_nasa_13013.mp4")
+    assert [shot.start for shot in shots] == pytest.approx([0.0, 5.5, 8.01], abs=0.1)
+
+
 def test_times_come_from_the_file_where_the_rate_varies(tmp_path: Path) -> None:
     """Shot one at 50 fps, shot two at 10 fps, first PTS 3 s: frame number over mean rate would be far off."""
     times = [*range(0, 1000, 20), *range(1000, 3000, 100)]

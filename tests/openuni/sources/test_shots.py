@@ -135,6 +135,21 @@ def test_a_fade_through_black_is_a_cut_and_a_dark_scene_or_a_fade_at_an_end_is_n
     assert len(find_shots(dark)) == 1
 
 
+@pytest.mark.parametrize(("black", "shots"), [(8, 2), (24, 3)])
+def test_a_short_black_between_two_shots_is_no_shot_of_its_own(tmp_path: Path, black: int, shots: int) -> None:
+    """At 16 frames a second, fades of half a second end so abruptly that both ends of the black look like cuts."""
+    down = np.linspace(1, 0, 8)
+    levels = np.concatenate([np.ones(20), down, np.zeros(black), down[::-1], np.ones(20)])
+    pictures = [scene(1)[:, :160]] * (28 + black // 2) + [scene(2)[:, :160]] * (28 + black // 2)
+    path = tmp_path / "fade.mp4"
+    path.write_bytes(
+        encode_video([(p * level).astype(np.uint8) for p, level in zip(pictures, levels, strict=True)], 16)
+    )
+    found = find_shots(path)
+    assert len(found) == shots
+    assert found[0].end <= (28 + black / 2) / 16 <= found[-1].start + 0.07
+
+
 def test_flashes_are_no_cuts_and_hide_none(tmp_path: Path) -> None:
     """A photographer's flash, a strobe, a cut a third of a second after a flash, and a cut through white."""
     one, two = scene(1), scene(2)

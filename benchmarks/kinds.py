@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -185,6 +186,12 @@ def card(_: Films) -> list[Frame]:
     return made
 
 
+def generated(name: str) -> list[Frame]:
+    """Frames of one of ffmpeg's sources."""
+    with av.open(f"{name}=size={WIDTH}x{HEIGHT}:rate={FPS}:duration=1.5", format="lavfi") as source:
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in source.decode(video=0)]
+
+
 def facade(_: Films) -> list[Frame]:
     wall = np.full((HEIGHT, WIDTH, 3), (172, 150, 130), np.uint8)
     for y in range(20, HEIGHT, 60):
@@ -283,6 +290,9 @@ KINDS: Mapping[str, Kind] = {
     "cartoon filter": Kind(lambda f: [cartoon_filter(frame) for frame in f["juggler"][:24]], NOT_REAL),
     "stick figures": Kind(stick_figures, NOTHING),
     "test card": Kind(card, NOTHING),
+    "ffmpeg's testsrc": Kind(lambda _: generated("testsrc"), NOTHING),
+    "ffmpeg's testsrc2": Kind(lambda _: generated("testsrc2"), NOTHING),
+    "colour bars": Kind(lambda _: generated("smptebars"), NOTHING),
     "façade": Kind(facade, NOTHING),
     "titles": Kind(titles, NOTHING),
     "zone plate": Kind(zone_plate, NOTHING),

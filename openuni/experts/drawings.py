@@ -1,4 +1,4 @@
-"""Is somebody drawn? Their pixels are of one colour, or an edge, and hardly anything between.
+"""Is somebody drawn, or a whole frame? Their pixels are of one colour, or an edge, and hardly anything between.
 
 Skin, hair and cloth vary a little from pixel to pixel wherever they are seen. Flat colours do not, and a line drawing
 is paper and strokes. What is drawn with texture, as a film's photograph filtered to look painted, varies as cloth does:
@@ -26,6 +26,28 @@ _MOST_TEXTURE, _LEAST_FLAT = 0.15, 0.15
 more had texture (27 people of five clips); of flat and of line drawings of the same .11 at most."""
 _FEWEST = 200
 """Pixels from which a share is one."""
+_CARD_SIDE, _PATCH = 224, 9
+"""Height and width at which a card is looked for, and the side of a patch there."""
+_PLAIN = 0.5
+"""Standard deviation, in levels, below which a patch is of one colour: a camera's noise is more, coded too."""
+_CARD = 0.45
+"""Share of plain patches from which a frame is a card, a title or a drawing. The cards at hand have .50 and more,
+filmed and rendered frames at most .07, but for one before a black sky (.34)."""
+
+
+def is_card(frame: npt.NDArray[np.uint8]) -> bool:
+    """Whether an RGB frame `[H, W, 3]` is a test card, a title or a flat drawing: most patches are of one colour.
+
+    Example:
+        >>> is_card(np.full((90, 160, 3), 200, np.uint8))
+        True
+        >>> is_card(np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8))
+        False
+    """
+    small = cv2.resize(frame, (_CARD_SIDE, _CARD_SIDE), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mean, square = (cv2.blur(values, (_PATCH, _PATCH)) for values in (gray, gray * gray))
+    return bool(np.mean(square - mean * mean < _PLAIN * _PLAIN) > _CARD)
 
 
 def drawn(frames: Images, masks: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.bool_]:

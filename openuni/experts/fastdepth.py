@@ -16,6 +16,7 @@ import numpy.typing as npt
 from openuni import assets
 from openuni.assets import Asset, PackageMember
 from openuni.errors import OpenUniError
+from openuni.experts import drawings
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.parallax import parallax_gain
 from openuni.modalities import Frames
@@ -40,13 +41,6 @@ _NEAREST = 0.25
 """Outputs below are not measurements but a unit that stayed at zero: the training data starts at .5 m."""
 _FLAT = 4.0
 """Standard deviation, in levels of 255, below which a frame shows nothing to judge depth by: black, or faded out."""
-_PLAIN = 0.5
-"""Standard deviation, in levels, below which a patch is of one colour: a camera's noise is more, coded too."""
-_CARD = 0.45
-"""Share of plain patches from which a frame is a card, a title or a drawing. The cards at hand have .50 and more,
-filmed and rendered frames at most .07, but for one before a black sky (.34)."""
-_PATCH = 9
-"""Side of a patch, pixels of the network's input."""
 _AGREE = 0.1
 """Two predictions agree if they differ by at most this in log depth, about ten per cent."""
 _GAINS = (-0.1, 0.0, 0.1, 0.2, 0.4)
@@ -67,12 +61,8 @@ def predicted_order(gain: float) -> float:
 
 
 def _shows_nothing(frame: Frames) -> bool:
-    """Whether an RGB frame `[H, W, 3]` shows no depth: it is of one colour, or most of its patches are."""
-    if frame.std(axis=(0, 1)).max() < _FLAT:
-        return True
-    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    mean, square = (cv2.blur(values, (_PATCH, _PATCH)) for values in (gray, gray * gray))
-    return bool(np.mean(square - mean * mean < _PLAIN * _PLAIN) > _CARD)
+    """Whether an RGB frame `[H, W, 3]` shows no depth: it is of one colour, or a card."""
+    return bool(frame.std(axis=(0, 1)).max() < _FLAT) or drawings.is_card(frame)
 
 
 class FastDepth(Expert):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from openuni import assets
 from openuni.assets import Asset, PackageMember, Url
-from openuni.experts import mask_quality, native_logs, tracking
+from openuni.experts import drawings, mask_quality, native_logs, tracking
 from openuni.experts.base import DecodedClip, Expert, Resources
 from openuni.experts.mediapipe_pose import people_in
 from openuni.experts.people import TrackedPeople
@@ -80,7 +80,7 @@ _FAMILIES = (
 _SEEN_TOO = 0.1
 """Share of a box that DeepLab must give to the kind of a thing to agree with the detector."""
 _ALONE = 0.5
-"""What the detector's score is worth where DeepLab knows the kind and does not see it."""
+"""What the detector's score is worth where DeepLab knows the kind and does not see it, and on a card."""
 _PERSON_FILLS = 0.15
 """Least share of a person's box that must look like a person to DeepLab, if there is no pose to outline them by."""
 _REACHES = 0.4
@@ -164,11 +164,12 @@ class MediapipeSegmentation(Expert):
     the colours set the thing off. They are good to a few pixels on people, rough on things. A person's score is the
     overlap with the truth to expect of their mask (see `mask_quality`), in the mean over its frames, no more than that
     of the pose, and at most .45 where it is in doubt that they are a person; a thing's is the detector's, halved where
-    DeepLab should know such a thing and sees none. Confidence is the mean score over instances, by their area.
+    DeepLab should know such a thing and sees none, and on test cards and titles.
+    Confidence is the mean score over instances, by their area.
     """
 
     name = "mediapipe_segmentation"
-    version = 8
+    version = 9
     modality = "segmentation"
     license = "Apache-2.0"
     training_data = "PASCAL VOC 2012, terms of its own"
@@ -381,14 +382,15 @@ def _outline(look: _Look, box: Box, name: str, people: TrackedPeople, t: int) ->
     """The pixels of a thing in its box: those of any class in a crop around it, or else what GrabCut sets off.
 
     None where the picture sets nothing off, and where the thing would be most of the frame and DeepLab sees none.
-    Also what the detector's score is worth after DeepLab's look: 1, or `_ALONE`.
+    Also what the detector's score is worth: 1, or `_ALONE` where DeepLab does not agree, or the frame is a card, whose
+    shapes the detector takes for surfboards and the like.
     """
     shape = look.frame.shape[:2]
     mask = np.zeros(shape, np.bool_)
     rows, columns = _around(box, shape)
     crop, classes = look.frame[rows, columns], look.classes(rows, columns)
     window = _window(box, shape)[rows, columns]
-    agreement = _agreement(name, classes[window])
+    agreement = _ALONE if drawings.is_card(look.frame) else _agreement(name, classes[window])
     # The class itself is the detector's business: DeepLab knows 20, and takes a bear for a cow.
     known = (classes != 0) & (classes != _PERSON) & window
     held = is_held(box, people, t)

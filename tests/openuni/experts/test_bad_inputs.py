@@ -158,6 +158,13 @@ def test_nothing_at_all_is_an_empty_result_of_no_confidence(
     assert labelled(densepose) == 0
 
 
+def test_the_shapes_of_a_test_card_are_no_things(look: Callable[[np.ndarray], Seen], shared_data: Path) -> None:
+    """The detector takes a part of the coloured disc for a surfboard (.53)."""
+    _, segmentation, _ = look(clip(shared_data / "videos_edge" / "torchcodec_av1_video.mkv", FRAMES, FPS))
+    assert segmentation.value.instances
+    assert all(instance.score < 0.4 for instance in segmentation.value.instances)
+
+
 @pytest.fixture
 def man(shared_data: Path) -> np.ndarray:
     """A man who plays with a ball, cut out of a real clip."""

@@ -219,8 +219,8 @@ class Corpus:
         (self.videos / "car-link.txt").symlink_to(self.outside / "secret.txt")
 
 
-def run(folder: Path, seed: int, workers: int | None = None) -> Report:
-    """Make the corpus, build from it, and look at what came of every file."""
+def run(folder: Path, seed: int, workers: int | None = None, options: Sequence[str] = ()) -> Report:
+    """Make the corpus, build from it with these options more, and look at what came of every file."""
     report = Report(seed)
     corpus = Corpus(folder, seed)
     report.files = len(corpus.kinds)
@@ -232,7 +232,8 @@ def run(folder: Path, seed: int, workers: int | None = None) -> Report:
         [Path(sys.executable).with_name("openuni"), "build", "--source", "folder", "--videos", corpus.videos,
          "--out", out, "--experts", "dis", "--size", "48", "--shard-size", "64", "--min-free", "0",
          "--max-seconds", "3600", "--max-pixels", "50000000",
-         "--worker-memory", str(WORKER_GIB), "--time-limit", "60", *(("--workers", str(workers)) if workers else ())],
+         "--worker-memory", str(WORKER_GIB), "--time-limit", "60", *options,
+         *(("--workers", str(workers)) if workers else ())],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"COLUMNS": "400", "OPENUNI_HOSTILE": mark},
     )  # fmt: skip

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -112,9 +113,10 @@ def find_shots(
     if end is None:
         raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
     cuts = looked.cuts
-    if detector == "transnetv2" and looked.may_hide_more:
+    if detector == "transnetv2" and (unexplained := looked.unexplained):
         small = presented_frames(video, long_side=_LONG_SIDE, limits=limits)
-        cuts = _with_seen(looked, transnet.cuts((float(frame.time), frame.rgb) for frame in small), min_seconds)
+        seen = transnet.cuts(((float(frame.time), frame.rgb) for frame in small), lambda time: _in(unexplained, time))
+        cuts = _with_seen(looked, seen, min_seconds)
     bounds = [0.0, *_with_gradual(cuts, [*looked.blacks, *looked.dissolves], end, min_seconds), end]
     return [Shot(start, end) for start, end in itertools.pairwise(bounds)]
 
@@ -130,24 +132,36 @@ class _Looked:
     """Spans at whose ends are two pictures, neither of them black."""
 
     @property
-    def may_hide_more(self) -> bool:
-        """Whether the picture changes somewhere without a cut or a fade."""
-        known = [*(Shot(cut, cut) for cut in self.cuts), *self.blacks]
-        return any(all(each.end < change.start or change.end < each.start for each in known) for change in self.changes)
+    def unexplained(self) -> list[Shot]:
+        """The changes without a cut or a fade, in order, those that overlap as one."""
+        known = sorted([*((cut, cut) for cut in self.cuts), *((black.start, black.end) for black in self.blacks)])
+        starts, reach = [start for start, _ in known], list(itertools.accumulate((end for _, end in known), max))
+        found: list[Shot] = []
+        for change in self.changes:  # in the order of their ends
+            if (at := bisect_right(starts, change.end)) and reach[at - 1] >= change.start:
+                continue
+            start = change.start
+            while found and start <= found[-1].end:
+                start = min(start, found.pop().start)
+            found.append(Shot(start, change.end))
+        return found
 
-    def changes_at(self, time: float) -> bool:
-        return any(change.start <= time <= change.end for change in self.changes)
+
+def _in(spans: Sequence[Shot], time: float) -> bool:
+    """Whether a time lies in one of some spans, which are in order and apart."""
+    at = bisect_right(spans, time, key=lambda span: span.start) - 1
+    return at >= 0 and time <= spans[at].end
 
 
 def _with_seen(looked: _Looked, transitions: Iterable[float], min_seconds: float) -> list[float]:
-    """Cuts, with the middles of transitions that TransNetV2 sees, but for those of one picture, as in half of a fade.
+    """Cuts, with the middles of transitions that TransNetV2 sees; halves of a fade are left to the fade.
 
     A cut beside such a middle is the same one, known to the frame, or else an end of a dissolve that looked like a cut.
     """
     seen: list[float] = []
     for time in transitions:
         fades = any(black.start - min_seconds < time < black.end + min_seconds for black in looked.blacks)
-        if not fades and looked.changes_at(time) and time - (seen[-1] if seen else 0.0) >= min_seconds:
+        if not fades and time - (seen[-1] if seen else 0.0) >= min_seconds:
             seen.append(next((cut for cut in looked.cuts if abs(cut - time) <= _SAME_CUT), time))
     others = [cut for cut in looked.cuts if all(abs(cut - time) >= min_seconds for time in seen)]
     return sorted({*seen, *others})

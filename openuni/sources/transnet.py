@@ -38,8 +38,8 @@ def missing() -> str | None:
 def cuts(frames: Iterable[tuple[float, Picture]], wanted: Callable[[float], bool] = lambda time: True) -> list[float]:
     """Times at which a shot begins, but for the first, of the frames of a video: seconds, and RGB `[H, W, 3]` uint8.
 
-    Of frames in a row that may be the middle of a transition, the surest one is; the shot begins with the next. Those
-    that are not `wanted`, by their times, are none, and where 50 in a row are not, the network is not asked.
+    Of frames in a row that may be the middle of a transition, the surest one is; the shot begins with the next. Where
+    50 frames in a row are not `wanted`, by their times, the network is not asked.
     """
     times: list[float] = []
     sure: list[float] = []
@@ -47,7 +47,7 @@ def cuts(frames: Iterable[tuple[float, Picture]], wanted: Callable[[float], bool
         middle = times[len(sure) : len(sure) + _STEP]
         sure += _look(window) if any(map(wanted, middle)) else [0.0] * _STEP
     middles = [max(run, key=sure.__getitem__) for run in _runs(sure[: len(times)])]
-    return [times[middle + 1] for middle in middles if middle + 1 < len(times) and wanted(times[middle])]
+    return [times[middle + 1] for middle in middles if middle + 1 < len(times)]
 
 
 def _thinned(frames: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:

@@ -124,17 +124,17 @@ def flat_colours(frame: Frame) -> Frame:
     return np.asarray(cv2.medianBlur(palette[away.argmin(-1)].astype(np.uint8), 7))
 
 
+def strokes(frame: Frame, blur: int, below: int) -> Frame:
+    """0 where a frame, blurred so far, is so many levels darker than what is about it, else 255."""
+    gray = cv2.medianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), blur)
+    return np.asarray(
+        cv2.adaptiveThreshold(gray, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 9, below), np.uint8
+    )
+
+
 def outlined(frame: Frame) -> Frame:
     """Flat colours with dark outlines."""
-    edges = cv2.adaptiveThreshold(
-        cv2.medianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 7),
-        255,
-        cv2.ADAPTIVE_THRESH_MEAN_C,
-        cv2.THRESH_BINARY,
-        9,
-        5,
-    )
-    return np.where(edges[..., None] > 0, flat_colours(frame), 0).astype(np.uint8)
+    return np.where(strokes(frame, 7, 5)[..., None] > 0, flat_colours(frame), 0).astype(np.uint8)
 
 
 def pencil(frame: Frame) -> Frame:
@@ -144,16 +144,8 @@ def pencil(frame: Frame) -> Frame:
 
 def cartoon_filter(frame: Frame) -> Frame:
     """The tutorial's: bilateral filter and edges. Texture is left."""
-    edges = cv2.adaptiveThreshold(
-        cv2.medianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 5),
-        255,
-        cv2.ADAPTIVE_THRESH_MEAN_C,
-        cv2.THRESH_BINARY,
-        9,
-        9,
-    )
     smooth = cv2.bilateralFilter(frame, 9, 250, 250)
-    return np.asarray(cv2.bitwise_and(smooth, smooth, mask=edges), np.uint8)
+    return np.asarray(cv2.bitwise_and(smooth, smooth, mask=strokes(frame, 5, 9)), np.uint8)
 
 
 def stick_figures(_: Films) -> list[Frame]:

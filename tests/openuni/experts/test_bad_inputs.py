@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.kinds import flat_colours
 from openuni.body import Body, rasterise
 from openuni.errors import OpenUniError
 from openuni.experts.base import DecodedClip
@@ -242,16 +243,6 @@ def test_somebody_on_a_real_monitor_is_nobody_to_rely_on(
     assert skeleton.scores["people_in_sight"] > 0, "he is seen, and doubted"
     assert all(i.score < LOW for i in segmentation.value.instances if i.class_name == "person")
     assert believed(densepose) < LOW
-
-
-def flat_colours(frame: np.ndarray) -> np.ndarray:
-    """A frame in eight colours, smoothed before: as a cartoon is filled."""
-    smooth = cv2.pyrMeanShiftFiltering(frame, 12, 30)
-    cv2.setRNGSeed(1)
-    pixels = cv2.resize(smooth, (160, 90)).reshape(-1, 3).astype(np.float32)
-    _, _, palette = cv2.kmeans(pixels, 8, None, (3, 10, 1), 1, cv2.KMEANS_PP_CENTERS)
-    away = np.square(smooth[..., None, :].astype(np.float32) - palette).sum(-1)
-    return cv2.medianBlur(palette[away.argmin(-1)].astype(np.uint8), 7)
 
 
 def test_a_cartoon_made_of_a_real_clip_is_nobody_to_rely_on(
